@@ -1,0 +1,76 @@
+# Two commands do the whole job on a fresh machine:
+#
+#     make finetune export bench
+#     make test
+#
+# Every target sets up .venv by itself the first time, and again when pyproject.toml or constraints.txt change.
+
+PYTHON  ?= python3
+RECIPE  ?= auto
+DATA    ?=
+BACKBONE ?=
+RUN     ?=
+IMAGES  ?=
+ARGS    ?=
+
+VENV    := .venv
+BIN     := $(VENV)/bin
+STAMP   := $(VENV)/.installed
+RUN_OPTION := $(if $(RUN),--run $(RUN))
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup finetune export verify bench report predict doctor test check format clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  variables: RECIPE=auto|textbook|cifar10|digits|folder|FILE  DATA=cifar10|digits|FOLDER  BACKBONE=NAME  RUN=NAME"
+	@echo "             IMAGES='FILES OR FOLDERS' (predict)  ARGS='more flags for the command'  PYTHON=python3.11"
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "toolkit needs Python 3.11 or later; $(PYTHON) is older. Use: make PYTHON=python3.11 ..."; exit 2; }
+	@echo "setting up $(VENV) (PyTorch with its CUDA libraries is about 5.5 GB, once) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,dev]'
+	@touch $@
+
+setup: $(STAMP) ## make .venv with everything that training, export and the tests need
+
+finetune: $(STAMP) ## fine-tune in two stages, into artifacts/<run>
+	@$(BIN)/toolkit finetune --recipe $(RECIPE) $(if $(DATA),--data '$(DATA)') $(if $(BACKBONE),--backbone $(BACKBONE)) $(RUN_OPTION) $(ARGS)
+
+export: $(STAMP) ## export the run to TorchScript and ONNX, into artifacts/<run>/bundle
+	@$(BIN)/toolkit export $(RUN_OPTION) $(ARGS)
+
+verify: $(STAMP) ## prove parity between PyTorch and every artifact
+	@$(BIN)/toolkit verify $(RUN_OPTION) $(ARGS)
+
+bench: $(STAMP) ## measure every artifact (verifies first what was not verified) and print the comparison table
+	@$(BIN)/toolkit bench $(RUN_OPTION) $(ARGS)
+
+report: $(STAMP) ## write the reports of the run again
+	@$(BIN)/toolkit report $(RUN_OPTION) $(ARGS)
+
+predict: $(STAMP) ## classify IMAGES with the run's bundle
+	@$(BIN)/toolkit predict artifacts/$(or $(RUN),latest) $(IMAGES) $(ARGS)
+
+doctor: $(STAMP) ## say what this machine can run
+	@$(BIN)/toolkit doctor
+
+test: $(STAMP) ## run all tests, with coverage
+	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=90 $(ARGS)
+
+check: $(STAMP) ## lint, formatting, types and the layers of the design
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(STAMP) ## format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+clean: ## remove .venv and caches; artifacts stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.* build dist *.egg-info
