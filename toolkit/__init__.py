@@ -1,0 +1,36 @@
+"""Fine-tune a pretrained image backbone, export it, prove the exports are the same model, measure them, embed them.
+
+The public API for a service is three names, loaded on first use so that ``import toolkit`` stays cheap:
+
+>>> import toolkit
+>>> predictor = toolkit.load("artifacts/latest/bundle")
+>>> predictor.predict(["photo.jpg"])[0].label
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from toolkit.bundle import Bundle
+    from toolkit.runtime import Prediction, Predictor, load
+
+__version__ = "0.1.0"
+
+__all__ = ["Bundle", "Prediction", "Predictor", "__version__", "load"]
+
+_HOME = {"Bundle": "toolkit.bundle", "Prediction": "toolkit.runtime", "Predictor": "toolkit.runtime", "load": "toolkit.runtime"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module the first time it is asked for (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'toolkit' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)
