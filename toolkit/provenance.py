@@ -1,0 +1,99 @@
+"""Versions, hardware and commit: collected once per result, so that a figure can be traced to what made it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import toolkit
+from toolkit.results import Hardware, Provenance
+
+PACKAGES = ("torch", "torchvision", "timm", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy", "pillow", "scikit-learn")
+
+
+def collect() -> Provenance:
+    """Return the provenance of whatever is being made now. Takes some milliseconds and imports nothing heavy."""
+    return Provenance(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        toolkit=toolkit.__version__,
+        python=platform.python_version(),
+        packages=package_versions(),
+        hardware=hardware(),
+        commit=git_commit(Path.cwd()),
+    )
+
+
+def package_versions() -> dict[str, str]:
+    """Return the version of each package in ``PACKAGES`` that is installed."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def hardware() -> Hardware:
+    """Describe this machine. Where the system does not tell, the field says so or is 0."""
+    return Hardware(
+        processor=_processor(),
+        cores=available_cores(),
+        memory_bytes=_memory_bytes(),
+        gpu=_gpu(),
+        operating_system=f"{platform.system()} {platform.release()}",
+    )
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use, which in a container is fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def git_commit(folder: Path) -> str | None:
+    """Return the commit checked out in ``folder``, with ``-dirty`` if tracked files differ; None outside a checkout or without git."""
+    git = shutil.which("git")
+    if git is None:
+        return None
+    try:
+        commit = subprocess.run([git, "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        status = subprocess.run(
+            [git, "-C", str(folder), "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, timeout=10, check=True
+        ).stdout
+    except (subprocess.SubprocessError, OSError):
+        return None
+    return f"{commit}-dirty" if status.strip() else commit
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine() or "unknown"
+
+
+def _memory_bytes() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 0
+
+
+def _gpu() -> str | None:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return None
+    try:
+        answer = subprocess.run([tool, "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, timeout=10, check=True).stdout
+    except (subprocess.SubprocessError, OSError):
+        return None
+    return "; ".join(line.strip() for line in answer.splitlines() if line.strip()) or None

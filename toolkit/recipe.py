@@ -1,0 +1,223 @@
+"""What a run is asked to do: frozen models, read from TOML, overridden by flags, written into the run folder.
+
+A recipe is a plain description: it names data and a backbone but does not look at them. All bad fields are reported at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from toolkit.errors import MissingDependencyError, RecipeError
+from toolkit.files import write_text
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _split(value: Any) -> Any:
+    """Read ``"a, b"``, as a flag gives it, as a list; leave anything else to the validation."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _count_or_names(value: Any) -> Any:
+    """Read ``"2"`` as a count and ``"layer3, layer4"`` as names."""
+    return int(value) if isinstance(value, str) and value.strip().lstrip("-").isdigit() else _split(value)
+
+
+class DataRecipe(_Section):
+    """Which labelled images, and how they are divided."""
+
+    source: str = Field("digits", min_length=1, description="'cifar10', 'digits', or a folder of images sorted into one folder per class")
+    root: str | None = Field(None, description="where the CIFAR-10 archive is kept (default: the user's cache folder)")
+    validation_fraction: float = Field(0.1, gt=0.0, lt=1.0, description="share of the training images set aside to choose the best weights")
+    test_fraction: float = Field(0.2, gt=0.0, lt=1.0, description="share set aside for the test where the source has no test split of its own")
+    train_limit: int | None = Field(None, ge=1, description="use at most this many training images, drawn per class (validation images included)")
+    test_limit: int | None = Field(None, ge=1, description="use at most this many test images, drawn per class")
+    skip_unreadable: bool = Field(False, description="leave out files that cannot be decoded instead of stopping")
+    resize: Literal["squash", "crop"] = Field("squash", description="squash both sides to the model's size, or scale the short side and crop")
+    interpolation: Literal["bilinear", "bicubic", "lanczos", "box", "nearest"] = Field("bilinear", description="resampling filter")
+
+
+class BackboneRecipe(_Section):
+    """Which pretrained network."""
+
+    name: str = Field("timm:tf_efficientnet_lite0", min_length=1, description="'torchvision:NAME', 'timm:NAME', or a bare name (torchvision first)")
+    weights: str = Field("default", min_length=1, description="'default' (pretrained), 'none' (random), or a .safetensors or .pth file")
+    image_size: int | None = Field(None, ge=16, le=2048, description="side of the square input in pixels (default: the backbone's own)")
+
+
+class AugmentRecipe(_Section):
+    """Random changes of the training images."""
+
+    flip: bool = Field(False, description="mirror left and right with probability one half")
+    shift: float = Field(0.0, ge=0.0, le=0.5, description="shift by up to this fraction of the side, repeating the edge pixels")
+
+
+class TrainRecipe(_Section):
+    """What both stages share."""
+
+    loss: Literal["cross_entropy", "mse"] = Field("cross_entropy", description="cross-entropy, or mean squared error on one-hot targets")
+    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0, description="label smoothing of the cross-entropy")
+    batch_size: int = Field(64, ge=1, description="images per step")
+    train_bn: bool = Field(False, description="let BatchNorm layers of unfrozen blocks use and update batch statistics")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train; auto takes CUDA if there is one")
+    threads: int | None = Field(None, ge=1, description="CPU threads (default: all cores)")
+
+    @model_validator(mode="after")
+    def _smoothing_needs_cross_entropy(self) -> Self:
+        if self.loss == "mse" and self.label_smoothing > 0:
+            raise ValueError("label_smoothing applies to the cross_entropy loss only")
+        return self
+
+
+class StageRecipe(_Section):
+    """One stage of fine-tuning."""
+
+    epochs: int = Field(10, ge=0, description="passes over the training images; 0 leaves the stage out")
+    optimizer: Literal["sgd", "adam", "adamw"] = Field("sgd", description="optimiser")
+    head_lr: float = Field(0.001, gt=0.0, description="learning rate of the new head")
+    backbone_lr: float = Field(0.0001, gt=0.0, description="learning rate of the unfrozen blocks")
+    momentum: float = Field(0.9, ge=0.0, lt=1.0, description="momentum of SGD")
+    weight_decay: float = Field(0.0, ge=0.0, description="weight decay")
+    schedule: Literal["constant", "cosine", "one_cycle"] = Field("constant", description="learning-rate schedule over the stage, stepped per batch")
+    unfreeze: Annotated[int | tuple[str, ...], BeforeValidator(_count_or_names)] = Field(
+        0, description="how many of the last blocks to train beside the head, or module names"
+    )
+
+    @model_validator(mode="after")
+    def _count_is_not_negative(self) -> Self:
+        if isinstance(self.unfreeze, int) and self.unfreeze < 0:
+            raise ValueError("unfreeze must be 0 or more blocks, or a list of module names")
+        return self
+
+
+class ExportRecipe(_Section):
+    """What is made of the fine-tuned model."""
+
+    formats: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(
+        ("torchscript", "onnx"), min_length=1, description="export formats, separated by commas"
+    )
+    input: Literal["images", "tensor"] = Field("images", description="graph input: uint8 images [N,H,W,3], or a normalised float tensor [N,3,H,W]")
+    opset: int | None = Field(None, ge=18, le=30, description="ONNX opset (default: the exporter's recommended one)")
+
+
+class Recipe(_Section):
+    """Everything that decides what a run computes."""
+
+    name: str = Field("custom", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="the recipe's name; it starts the run's name")
+    description: str = Field("", description="one line on what it is for")
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of splits, initial head, order and augmentation")
+    data: DataRecipe = DataRecipe.model_validate({})
+    backbone: BackboneRecipe = BackboneRecipe.model_validate({})
+    augment: AugmentRecipe = AugmentRecipe.model_validate({})
+    train: TrainRecipe = TrainRecipe.model_validate({})
+    stage1: StageRecipe = StageRecipe.model_validate({})
+    stage2: StageRecipe = StageRecipe.model_validate({"unfreeze": 1})
+    export: ExportRecipe = ExportRecipe.model_validate({})
+
+    @model_validator(mode="after")
+    def _something_to_train(self) -> Self:
+        if self.stage1.epochs + self.stage2.epochs == 0:
+            raise ValueError("stage1.epochs and stage2.epochs are both 0: nothing would be trained")
+        return self
+
+    def to_toml(self) -> str:
+        """Return the recipe as TOML; fields without a value are left out.
+
+        Raises:
+            MissingDependencyError: ``tomli-w`` is not installed.
+        """
+        try:
+            import tomli_w
+        except ImportError as error:
+            raise MissingDependencyError("writing a recipe needs tomli-w: pip install 'toolkit[train]'") from error
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+    def save(self, path: Path) -> None:
+        """Write the recipe as TOML, atomically."""
+        write_text(path, self.to_toml())
+
+    def override(self, changes: Mapping[str, Any], origin: str = "the command line") -> Recipe:
+        """Return a copy with dotted fields replaced, e.g. ``{"stage1.head_lr": 0.01}``.
+
+        Raises:
+            RecipeError: a field is unknown or a value is not valid; all of them are named.
+        """
+        tree = self.model_dump(mode="python", exclude_none=True)
+        for dotted, value in changes.items():
+            *sections, field = dotted.split(".")
+            branch: Any = tree
+            for section in sections:
+                branch = branch.setdefault(section, {})
+            branch[field] = value
+        return _validate(tree, origin)
+
+
+def _validate(tree: Mapping[str, Any], origin: str) -> Recipe:
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise RecipeError(_describe(error, origin)) from error
+
+
+def _describe(error: ValidationError, origin: str) -> str:
+    lines = []
+    for problem in error.errors():
+        field = ".".join(str(part) for part in problem["loc"] if not (isinstance(part, str) and ("[" in part or part == "int")))
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"  {field}: no such field; fields here are {', '.join(_siblings(problem['loc']))}")
+        elif problem["type"] == "value_error":
+            lines.append(f"  {field or 'recipe'}: {problem['ctx']['error']}")
+        else:
+            lines.append(f"  {field}: {problem['msg']} (given: {problem['input']!r})")
+    return f"{len(lines)} field{'s' if len(lines) > 1 else ''} of the recipe from {origin} cannot be used:\n" + "\n".join(dict.fromkeys(lines))
+
+
+def _siblings(location: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = Recipe
+    for part in location[:-1]:
+        annotation = model.model_fields[str(part)].annotation if str(part) in model.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return sorted(model.model_fields)
+        model = annotation
+    return sorted(model.model_fields)
+
+
+def shipped_recipes() -> dict[str, str]:
+    """Return the recipes in the package: name to TOML text, by name."""
+    folder = Path(__file__).parent / "recipes"
+    return {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.toml"))}
+
+
+def load_recipe(name_or_path: str) -> Recipe:
+    """Read a shipped recipe by name or a TOML file by path.
+
+    Raises:
+        RecipeError: no such recipe, not TOML, or fields that are not valid (all of them named).
+    """
+    shipped = shipped_recipes()
+    if name_or_path in shipped:
+        return parse_recipe(shipped[name_or_path], f"recipe {name_or_path!r}")
+    path = Path(name_or_path)
+    if not path.is_file():
+        raise RecipeError(f"no recipe {name_or_path!r}: give one of {', '.join(['auto', *shipped])}, or the path of a TOML file")
+    try:
+        return parse_recipe(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"cannot read the recipe {path}: {error}") from error
+
+
+def parse_recipe(text: str, origin: str) -> Recipe:
+    """Parse TOML into a recipe; ``origin`` is named in errors."""
+    import tomllib  # only a command that runs reads TOML; help does not wait for it
+
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{origin} is not valid TOML: {error}") from error
+    return _validate(tree, origin)
