@@ -1,0 +1,170 @@
+"""The manifest: everything a service must know about a bundle, in one versioned JSON file."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from toolkit.preprocess import Preprocessing
+from toolkit.results import Evaluation, Interval, Provenance, Record, Tolerance
+
+SCHEMA_VERSION: Literal[1] = 1
+MANIFEST_NAME = "manifest.json"
+MODEL_CARD_NAME = "MODEL_CARD.md"
+GOLDEN_EXPECTED = "golden/expected.json"
+
+
+class Normalization(Record):
+    """Per-channel normalisation of RGB pixels scaled to 0..1: ``(pixel / 255 - mean) / std``."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class InputContract(Record):
+    """The one input of every artifact in the bundle."""
+
+    name: str
+    dtype: Literal["uint8", "float32"]
+    shape: tuple[int | str, ...]
+    """``("N", H, W, 3)`` for images, ``("N", 3, H, W)`` for a tensor; N is any batch of 1 or more."""
+    color: Literal["RGB"] = "RGB"
+    normalization: Normalization
+    normalization_in_graph: bool
+    """True: feed the pixels as they are. False: the caller normalises."""
+
+    def encode(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.generic]:
+        """Turn prepared pixels into what the graph takes.
+
+        Args:
+            images: uint8 ``[N, H, W, 3]`` RGB, already at the model's size.
+
+        Returns:
+            The same array, or float32 ``[N, 3, H, W]`` where normalisation is left to the caller.
+        """
+        if self.normalization_in_graph:
+            return images
+        mean = np.asarray(self.normalization.mean, np.float32) * np.float32(255)
+        std = np.asarray(self.normalization.std, np.float32) * np.float32(255)
+        return np.ascontiguousarray(((images.astype(np.float32) - mean) / std).transpose(0, 3, 1, 2))
+
+
+class OutputContract(Record):
+    """One output of every artifact in the bundle."""
+
+    name: Literal["logits", "probabilities"]
+    dtype: Literal["float32"] = "float32"
+    shape: tuple[int | str, ...]
+    meaning: str
+
+
+class ParityVerdict(Record):
+    """What ``toolkit verify`` said of an artifact, in brief; the whole is in the run's ``verify/parity.json``."""
+
+    passed: bool
+    failures: tuple[str, ...]
+    device: str
+    test_images: int
+    max_absolute_logits: float | None
+    top1_agreement: float | None
+    tolerance: Tolerance
+    verified: str
+    """UTC time, ISO 8601."""
+
+
+class BenchSummary(Record):
+    """What ``toolkit bench`` measured of an artifact on one device, in brief; the whole is in the run's ``bench/bench.json``."""
+
+    device: str
+    processor: str
+    threads: int
+    batch_size: int
+    images_per_second: float
+    images_per_second_interval: Interval
+    latency_batch_size: int
+    """The smallest batch size that was measured."""
+    latency_p50_seconds: float
+    """Median time of one call at ``latency_batch_size``."""
+    test_accuracy: float | None
+    measured: str
+    """UTC time, ISO 8601."""
+
+
+class ArtifactRecord(Record):
+    """One exported file."""
+
+    format: str
+    precision: str
+    file: str
+    """Path inside the bundle, with forward slashes."""
+    sha256: str
+    size_bytes: int
+    opset: int | None
+    ir_version: int | None
+    producer: str
+    parity: ParityVerdict | None = None
+    benchmarks: tuple[BenchSummary, ...] = ()
+
+
+class FileRecord(Record):
+    """Any other file of the bundle."""
+
+    sha256: str
+    size_bytes: int
+
+
+class Origin(Record):
+    """Where the model comes from."""
+
+    run: str
+    recipe: str
+    """The resolved recipe as TOML."""
+    backbone: str
+    weights: str
+    """Where the pretrained weights came from."""
+    model_sha256: str
+    """Digest of the run's ``model.safetensors``."""
+    data: str
+    data_fingerprints: dict[str, str]
+    """SHA-256 over the ordered images and labels of each split."""
+    provenance: Provenance
+
+
+class Manifest(Record):
+    """What is in a bundle and what it means."""
+
+    schema_version: Literal[1] = 1
+    name: str
+    labels: tuple[str, ...]
+    """Class names; position is the index in both outputs."""
+    preprocessing: Preprocessing
+    input: InputContract
+    outputs: tuple[OutputContract, ...]
+    artifacts: tuple[ArtifactRecord, ...]
+    files: dict[str, FileRecord]
+    """Every other file, by path inside the bundle."""
+    evaluation: Evaluation | None
+    origin: Origin
+
+
+class GoldenCase(Record):
+    """One input with its expected outputs."""
+
+    file: str
+    """Raw uint8 bytes, row by row, ``[H, W, 3]`` RGB, already preprocessed; path inside the bundle."""
+    source: str
+    """Which image it is."""
+    true_label: str | None
+    logits: tuple[float, ...]
+    probabilities: tuple[float, ...]
+
+
+class Golden(Record):
+    """``golden/expected.json``: what PyTorch says to a few inputs."""
+
+    height: int
+    width: int
+    labels: tuple[str, ...]
+    cases: tuple[GoldenCase, ...]

@@ -1,0 +1,170 @@
+"""Making and updating a bundle on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from toolkit.bundle.folder import read_manifest
+from toolkit.bundle.manifest import (
+    GOLDEN_EXPECTED,
+    MANIFEST_NAME,
+    MODEL_CARD_NAME,
+    ArtifactRecord,
+    BenchSummary,
+    FileRecord,
+    Golden,
+    GoldenCase,
+    Manifest,
+    ParityVerdict,
+)
+from toolkit.bundle.model_card import model_card
+from toolkit.errors import FileWriteError
+from toolkit.files import sha256_file, write_text
+from toolkit.results import ArtifactParity, BenchReport, BenchRow, ParityReport
+
+
+@contextlib.contextmanager
+def new_bundle(target: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``target`` and put it in the target's place when the block ends well.
+
+    A kill between the two renames leaves the old bundle under ``.bundle.old``, from where the next call restores it.
+
+    Raises:
+        FileWriteError: the folder cannot be written.
+    """
+    building = target.with_name(f".{target.name}.new")
+    old = target.with_name(f".{target.name}.old")
+    try:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        for leftover in (building, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        building.mkdir(parents=True)
+        yield building
+        if target.exists():
+            target.rename(old)
+        building.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise FileWriteError(
+            f"cannot write the bundle {target}: {error.strerror or error}. Free some space or choose a folder you may write to."
+        ) from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def file_record(path: Path) -> FileRecord:
+    """Return size and SHA-256 of a file."""
+    return FileRecord(sha256=sha256_file(path), size_bytes=path.stat().st_size)
+
+
+def write_golden(
+    folder: Path,
+    images: npt.NDArray[np.uint8],
+    outputs: Mapping[str, npt.NDArray[np.float32]],
+    sources: Sequence[str],
+    true_labels: Sequence[str | None],
+    labels: tuple[str, ...],
+) -> dict[str, FileRecord]:
+    """Write golden samples: each input as raw bytes, what PyTorch says of them as JSON.
+
+    Args:
+        folder: the bundle.
+        images: uint8 ``[n, H, W, 3]``, prepared.
+        outputs: ``logits`` and ``probabilities``, float32 ``[n, C]``.
+        sources: name of each image.
+        true_labels: class of each image, None where there is none.
+        labels: all class names in order.
+
+    Returns:
+        The files written, by path inside the bundle.
+    """
+    records: dict[str, FileRecord] = {}
+    cases = []
+    (folder / "golden").mkdir()
+    for index, image in enumerate(images):
+        name = f"golden/{index:03d}.bin"
+        (folder / name).write_bytes(np.ascontiguousarray(image).tobytes())
+        records[name] = file_record(folder / name)
+        logits, probabilities = (tuple(float(value) for value in outputs[key][index]) for key in ("logits", "probabilities"))
+        cases.append(GoldenCase(file=name, source=sources[index], true_label=true_labels[index], logits=logits, probabilities=probabilities))
+    golden = Golden(height=images.shape[1], width=images.shape[2], labels=labels, cases=tuple(cases))
+    golden.save(folder / GOLDEN_EXPECTED)
+    records[GOLDEN_EXPECTED] = file_record(folder / GOLDEN_EXPECTED)
+    return records
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
+    """Write the manifest and the model card that says the same to a person.
+
+    The old card goes first and the new one comes last, so that a kill in between leaves a bundle that lacks its card, not one that
+    contradicts it.
+    """
+    card = model_card(manifest)
+    (folder / MODEL_CARD_NAME).unlink(missing_ok=True)
+    staged = folder.with_name(f".{folder.name}.card")
+    write_text(staged, card)
+    manifest = manifest.model_copy(update={"files": {**manifest.files, MODEL_CARD_NAME: file_record(staged)}})
+    manifest.save(folder / MANIFEST_NAME)
+    staged.replace(folder / MODEL_CARD_NAME)
+    return manifest
+
+
+def record_parity(folder: Path, report: ParityReport) -> None:
+    """Write the verdicts of a parity report into the manifest, each only beside the very file that was judged."""
+    verdicts = {(result.file, result.sha256): _verdict(result, report) for result in report.artifacts}
+    manifest = read_manifest(folder)
+    artifacts = [
+        artifact.model_copy(update={"parity": verdicts.get((artifact.file, artifact.sha256), artifact.parity)}) for artifact in manifest.artifacts
+    ]
+    write_manifest(folder, manifest.model_copy(update={"artifacts": tuple(artifacts)}))
+
+
+def record_benchmarks(folder: Path, report: BenchReport) -> None:
+    """Write the figures of a benchmark into the manifest, replacing older ones of the same device."""
+    manifest = read_manifest(folder)
+    artifacts = [_with_benchmarks(artifact, report) for artifact in manifest.artifacts]
+    write_manifest(folder, manifest.model_copy(update={"artifacts": tuple(artifacts)}))
+
+
+def _verdict(result: ArtifactParity, report: ParityReport) -> ParityVerdict:
+    logits = next((output.statistics.max_absolute for output in result.outputs if output.output == "logits"), None)
+    return ParityVerdict(
+        passed=result.passed,
+        failures=result.failures,
+        device=result.device,
+        test_images=result.test_images,
+        max_absolute_logits=logits,
+        top1_agreement=result.top1_agreement,
+        tolerance=result.tolerance,
+        verified=report.provenance.created,
+    )
+
+
+def _with_benchmarks(artifact: ArtifactRecord, report: BenchReport) -> ArtifactRecord:
+    fresh = [_summary(row, report) for row in report.rows if row.sha256 == artifact.sha256 and row.timings]
+    kept = [old for old in artifact.benchmarks if old.device not in {summary.device for summary in fresh}]
+    return artifact.model_copy(update={"benchmarks": tuple(kept + fresh)})
+
+
+def _summary(row: BenchRow, report: BenchReport) -> BenchSummary:
+    fastest = max(row.timings, key=lambda timing: timing.throughput.median)
+    smallest = min(row.timings, key=lambda timing: timing.batch_size)
+    return BenchSummary(
+        device=row.device,
+        processor=(report.provenance.hardware.gpu or "GPU") if row.device == "cuda" else report.provenance.hardware.processor,
+        threads=row.threads,
+        batch_size=fastest.batch_size,
+        images_per_second=fastest.throughput.median,
+        images_per_second_interval=fastest.throughput.interval,
+        latency_batch_size=smallest.batch_size,
+        latency_p50_seconds=smallest.latency.p50_seconds,
+        test_accuracy=row.test_accuracy,
+        measured=report.provenance.created,
+    )
