@@ -1,0 +1,184 @@
+"""ONNX, float32: exported by ``torch.onnx.export`` (the torch.export-based exporter), run by onnxruntime."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from toolkit.errors import BundleError, DeviceError, ExportError, MissingDependencyError, first_line
+from toolkit.formats.base import Calibration, ExportRequest, Facts
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+PROTOBUF_LIMIT = 2**31 - 1
+"""A protobuf message cannot be larger, and a single-file ONNX model is one message."""
+KEPT_NODE_METADATA = ("pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierarchy")
+"""Which module a node came from. The rest of what the exporter notes holds source paths of the exporting machine."""
+
+
+class OnnxFormat:
+    """See the module; implements ``formats.base.Format``."""
+
+    name = "onnx"
+    precision = "float32"
+    suffix = ".onnx"
+
+    def unavailable(self) -> str | None:
+        """Say which package is missing."""
+        try:
+            import onnxruntime
+        except ImportError:
+            return "onnxruntime is not installed: pip install 'toolkit[cpu]' (or 'toolkit[gpu]')"
+        del onnxruntime
+        return None
+
+    def export(self, deployable: torch.nn.Module, sample: torch.Tensor, path: Path, request: ExportRequest, calibration: Calibration | None) -> None:
+        """Export with a dynamic batch and all weights inside one file, then check the file."""
+        del calibration
+        import onnx
+        import torch
+
+        with warnings.catch_warnings():
+            # The exporter warns about its own internals on every call; what matters is checked on the file below.
+            warnings.simplefilter("ignore")
+            try:
+                program = torch.onnx.export(
+                    deployable,
+                    (sample,),
+                    dynamo=True,
+                    input_names=[request.input_name],
+                    output_names=list(request.output_names),
+                    dynamic_shapes=({0: torch.export.Dim("N")},),
+                    opset_version=request.opset,
+                    verbose=False,
+                )
+            except Exception as error:  # the exporter raises many types, some of them private
+                raise ExportError(f"torch.onnx.export cannot export this network: {first_line(error)}") from error
+        if program is None:
+            raise ExportError("torch.onnx.export returned no program.")
+        model: onnx.ModelProto = program.model_proto
+        _strip(model)
+        for key, value in request.metadata.items():
+            model.metadata_props.add(key=key, value=value)
+        if model.ByteSize() > PROTOBUF_LIMIT:
+            raise ExportError(f"the network takes {model.ByteSize() / 1e9:.1f} GB; one ONNX file holds at most 2.1 GB. Choose a smaller backbone.")
+        onnx.save_model(model, path)
+        onnx.checker.check_model(path, full_check=True)
+        _require(path, self.facts(path), request, sample)
+
+    def facts(self, path: Path) -> Facts:
+        """Read the file back with the onnx package."""
+        import onnx
+
+        model = onnx.load_model(path)
+        opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), None)
+        return Facts(
+            producer=f"{model.producer_name} {model.producer_version}".strip(),
+            opset=opset,
+            ir_version=model.ir_version,
+            inputs={value.name: _type_of(value) for value in model.graph.input},
+            outputs={value.name: _type_of(value) for value in model.graph.output},
+            metadata={entry.key: entry.value for entry in model.metadata_props},
+        )
+
+    def open(self, path: Path, device: str, threads: int) -> OnnxSession:
+        """Open in onnxruntime with all graph optimisations."""
+        return OnnxSession(path, device, threads)
+
+
+class OnnxSession:
+    """An onnxruntime session (see ``formats.base.Session``)."""
+
+    def __init__(self, path: Path, device: str, threads: int) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise MissingDependencyError("onnxruntime is not installed: pip install 'toolkit[cpu]' (or 'toolkit[gpu]').") from error
+        if device not in PROVIDERS:
+            raise DeviceError(f"onnxruntime cannot run on {device!r}; give one of {', '.join(PROVIDERS)}.")
+        if PROVIDERS[device] not in onnxruntime.get_available_providers():
+            raise DeviceError(f"the installed onnxruntime has no {PROVIDERS[device]}: pip install 'toolkit[gpu]', or use the CPU.")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        self._session = _create(onnxruntime, path, options, device)
+        actual = self._session.get_providers()[0]
+        if actual != PROVIDERS[device]:
+            raise DeviceError(f"onnxruntime was asked for {PROVIDERS[device]} and fell back to {actual}: its CUDA libraries cannot be loaded here.")
+        self.device = device
+        self.threads = threads
+        self.engine = f"onnxruntime {onnxruntime.__version__}"
+        self._input = self._session.get_inputs()[0].name
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def run(self, inputs: npt.NDArray[np.generic]) -> dict[str, npt.NDArray[np.float32]]:
+        """Run one batch."""
+        return dict(zip(self._outputs, self._session.run(self._outputs, {self._input: inputs}), strict=True))
+
+
+def _create(onnxruntime: Any, path: Path, options: Any, device: str) -> Any:
+    if device == "cuda":
+        # CUDA and cuDNN usually come with torch's or NVIDIA's wheels; this finds them there.
+        onnxruntime.preload_dlls()
+        # A provider that cannot be loaded is reported below as a DeviceError; without this the engine also prints to stderr.
+        onnxruntime.set_default_logger_severity(4)
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=[PROVIDERS[device]])
+    except Exception as error:  # onnxruntime's exceptions have no common base below Exception
+        raise BundleError(f"onnxruntime refuses {path}: {first_line(error)}") from error
+    finally:
+        if device == "cuda":
+            onnxruntime.set_default_logger_severity(2)
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    for node in model.graph.node:
+        kept = [(entry.key, entry.value) for entry in node.metadata_props if entry.key in KEPT_NODE_METADATA]
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+        for key, value in kept:
+            node.metadata_props.add(key=key, value=value)
+
+
+def _require(path: Path, facts: Facts, request: ExportRequest, sample: torch.Tensor) -> None:
+    """Raise if the saved file is not what was asked for."""
+    dtype = str(sample.dtype).removeprefix("torch.")
+    problems = []
+    if request.opset is not None and facts.opset != request.opset:
+        problems.append(f"opset {facts.opset} instead of {request.opset}")
+    if list(facts.inputs) != [request.input_name]:
+        problems.append(f"inputs {', '.join(facts.inputs)} instead of {request.input_name}")
+    if tuple(facts.outputs) != request.output_names:
+        problems.append(f"outputs {', '.join(facts.outputs)} instead of {', '.join(request.output_names)}")
+    for name, (actual, shape) in facts.inputs.items():
+        if actual != dtype or shape[1:] != tuple(sample.shape[1:]) or not isinstance(shape[0], str):
+            problems.append(f"input {name} is {actual} {list(shape)} instead of {dtype} {['N', *sample.shape[1:]]}")
+    for name, (actual, shape) in facts.outputs.items():
+        if actual != "float32" or len(shape) != 2 or not isinstance(shape[0], str):
+            problems.append(f"output {name} is {actual} {list(shape)} instead of float32 ['N', C]")
+    problems += _missing_metadata(facts.metadata, request.metadata)
+    if list(path.parent.glob(f"{path.name}.data*")):
+        problems.append("weights stored in a second file instead of inside")
+    if problems:
+        raise ExportError(f"the exporter made something else than was asked for: {'; '.join(problems)}.")
+
+
+def _missing_metadata(actual: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
+    return [f"metadata {key} not stored" for key, value in wanted.items() if actual.get(key) != value]
+
+
+def _type_of(value: onnx.ValueInfoProto) -> tuple[str, tuple[int | str, ...]]:
+    import onnx
+
+    tensor = value.type.tensor_type
+    shape = tuple(dim.dim_param or "?" if not dim.HasField("dim_value") else dim.dim_value for dim in tensor.shape.dim)
+    return str(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)), shape

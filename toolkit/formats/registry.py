@@ -1,0 +1,48 @@
+"""Which formats there are: those of the package, and those that other packages add by the entry point ``toolkit.formats``.
+
+An entry point names a class without arguments that implements ``formats.base.Format``.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import entry_points
+
+from toolkit.errors import ExportError
+from toolkit.formats.base import Format
+from toolkit.formats.onnx import OnnxFormat
+from toolkit.formats.torchscript import TorchScriptFormat
+
+ENTRY_POINT = "toolkit.formats"
+
+
+@cache
+def formats() -> dict[str, Format]:
+    """Return every format by name, the package's own first.
+
+    Raises:
+        ExportError: a format of another package cannot be loaded or takes a name that exists.
+    """
+    found: dict[str, Format] = {own.name: own for own in (TorchScriptFormat(), OnnxFormat())}
+    for entry in entry_points(group=ENTRY_POINT):
+        origin = entry.dist.name if entry.dist else entry.value
+        try:
+            other: Format = entry.load()()
+        except Exception as error:  # code of another package, which may raise anything
+            raise ExportError(f"the format {entry.name!r} of {origin} cannot be loaded ({error!r}): update or uninstall that package.") from error
+        if other.name in found:
+            raise ExportError(f"{origin} adds a format named {other.name!r}, which exists already: uninstall that package.")
+        found[other.name] = other
+    return found
+
+
+def get_format(name: str) -> Format:
+    """Return a format by name.
+
+    Raises:
+        ExportError: there is none; the message lists those there are.
+    """
+    known = formats()
+    if name not in known:
+        raise ExportError(f"there is no format {name!r}; formats here are {', '.join(known)}.")
+    return known[name]
