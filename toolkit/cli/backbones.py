@@ -1,0 +1,31 @@
+"""``toolkit backbones``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def command(
+    pattern: Annotated[
+        str | None, typer.Argument(metavar="[PATTERN]", help="Which, e.g. 'resnet*' or 'timm:vit_*' (default: all of torchvision).")
+    ] = None,
+) -> None:
+    """List backbones with their size and cost.
+
+    Parameters count the ImageNet head; GMACs are billions of multiply-adds for one image at the input size; the last column is what
+    '--stage2-unfreeze 1' trains.
+    """
+    from toolkit.backbones import list_backbones
+    from toolkit.errors import BackboneError
+
+    found = False
+    for summary in list_backbones(pattern):
+        if not found:
+            typer.echo(f"{'backbone':44} {'params (M)':>10} {'GMACs':>8} {'input':>6}  last block")
+            found = True
+        name = f"{summary.name:44} {summary.parameters / 1e6:10.2f} {summary.gmacs:8.2f} {summary.image_size:6d}"
+        typer.echo(f"{name}  {summary.default_cut}")
+    if not found:
+        raise BackboneError(f"no backbone matches {pattern!r}: give a pattern such as 'resnet*' or 'timm:vit_*'.")

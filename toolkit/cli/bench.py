@@ -1,0 +1,70 @@
+"""``toolkit bench``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from toolkit.cli.options import ArtifactsOption, QuietOption, RunOption, ThreadsOption
+from toolkit.errors import ToolkitError
+
+if TYPE_CHECKING:
+    from toolkit.progress import Reporter
+    from toolkit.runs import RunFolder
+
+
+def command(
+    run: RunOption = None,
+    artifacts: ArtifactsOption = Path("artifacts"),
+    device: Annotated[str, typer.Option("--device", metavar="[auto|cpu|cuda]", help="auto is the CPU, and CUDA where there is one.")] = "auto",
+    threads: ThreadsOption = None,
+    batch_sizes: Annotated[str, typer.Option("--batch-sizes", metavar="A,B", help="Batch sizes, separated by commas.")] = "1,32",
+    rounds: Annotated[int, typer.Option("--rounds", min=2, help="Interleaved rounds; more of them narrow the intervals.")] = 7,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure speed, latency and test accuracy of every artifact, beside PyTorch itself.
+
+    Artifacts that were not verified are verified first. Writes RUN/bench/bench.json, bench.csv and report.md; exit code 1 if an artifact
+    failed verification.
+    """
+    from toolkit.bench import bench_run
+    from toolkit.cli.console import output, reporter
+    from toolkit.report import print_bench, write_report
+    from toolkit.runs import find_run
+
+    folder = find_run(run, artifacts)
+    sizes = _sizes(batch_sizes)
+    progress = reporter(quiet)
+    verified = _verify_first(folder, progress)
+    report = bench_run(folder, device=device, threads=threads, batch_sizes=sizes, rounds=rounds, reporter=progress)
+    files = write_report(folder)
+    print_bench(report, output())
+    typer.echo("wrote " + ", ".join(str(path) for path in (folder.bench_file, *files)))
+    raise typer.Exit(0 if verified else 1)
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        sizes = tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        raise ToolkitError(f"--batch-sizes {text!r} is not a list of sizes: give whole numbers of 1 or more, separated by commas, e.g. 1,8,32.")
+    return sizes
+
+
+def _verify_first(folder: RunFolder, progress: Reporter) -> bool:
+    """Verify what has no verdict yet; return whether every artifact has passed."""
+    from toolkit.bundle import read_manifest
+    from toolkit.cli.console import output
+    from toolkit.report import print_parity
+    from toolkit.verify import verify_run
+
+    manifest = read_manifest(folder.bundle)
+    if any(artifact.parity is None for artifact in manifest.artifacts):
+        progress.line("the bundle is not verified yet: verifying it first")
+        print_parity(verify_run(folder, reporter=progress), output())
+        manifest = read_manifest(folder.bundle)
+    return all(artifact.parity is not None and artifact.parity.passed for artifact in manifest.artifacts)

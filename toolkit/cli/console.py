@@ -1,0 +1,76 @@
+"""What the terminal shows: progress on standard error, results on standard output."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from toolkit.progress import Bar, Reporter, Silent
+
+
+class _Rate(ProgressColumn):
+    """Units per second."""
+
+    def render(self, task: Task) -> Text:
+        """Return the speed with its unit."""
+        speed = task.finished_speed or task.speed
+        unit = task.fields["unit"]
+        if not speed:
+            return Text("")
+        return Text(f"{speed / 1e6:.1f} MB/s" if unit == "B" else f"{speed:.0f} {unit}/s" if speed >= 10 else f"{speed:.1f} {unit}/s")
+
+
+class _TerminalBar:
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress = progress
+        self._task = task
+
+    def advance(self, steps: int = 1, **fields: str) -> None:
+        """Move the bar on and show the fields beside it."""
+        extra = {"detail": "  ".join(f"{name} {value}" for name, value in fields.items())} if fields else {}
+        self._progress.update(self._task, advance=steps, **extra)  # type: ignore[arg-type]  # rich types its fields as Any by keyword
+
+
+class Terminal:
+    """Progress for a person: bars on a terminal, plain lines elsewhere (a log file, CI)."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def line(self, text: str) -> None:
+        """Print one line."""
+        self._console.print(text, markup=False)
+
+    @contextmanager
+    def bar(self, description: str, total: int, unit: str) -> Iterator[Bar]:
+        """Show a bar until the block ends; show nothing where the output is no terminal."""
+        if not self._console.is_terminal:
+            with Silent().bar(description, total, unit) as silent:
+                yield silent
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            _Rate(),
+            TextColumn("{task.fields[detail]}"),
+            TimeRemainingColumn(compact=True),
+        )
+        with Progress(*columns, console=self._console, transient=True) as progress:
+            task = progress.add_task(description, total=total, unit=unit, detail="")
+            yield _TerminalBar(progress, task)
+
+
+def reporter(quiet: bool) -> Reporter:
+    """Return where a command says what it does."""
+    return Silent() if quiet else Terminal()
+
+
+def output() -> Console:
+    """Return the console for results. Away from a terminal it is wide enough not to break tables."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)

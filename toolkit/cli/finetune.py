@@ -1,0 +1,41 @@
+"""``toolkit finetune``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from toolkit.cli.options import ArtifactsOption, QuietOption
+from toolkit.cli.recipe_flags import with_recipe_flags
+
+
+@with_recipe_flags
+def command(
+    recipe: Annotated[
+        str, typer.Option("--recipe", metavar="NAME|FILE", help="A shipped recipe, a TOML file, or auto ('toolkit recipes').")
+    ] = "auto",
+    run: Annotated[str | None, typer.Option("--run", metavar="NAME", help="Name of the run (default: data, backbone and time).")] = None,
+    artifacts: ArtifactsOption = Path("artifacts"),
+    quiet: QuietOption = False,
+    *,
+    overrides: dict[str, Any],
+) -> None:
+    """Fine-tune a pretrained backbone in two stages.
+
+    Stage 1 trains a new head on the frozen backbone; stage 2 unfreezes the last blocks at a smaller rate. The best weights on the
+    validation images are kept and looked at once on the test images. Every field of the recipe has a flag.
+    """
+    from toolkit.cli.console import output, reporter
+    from toolkit.finetune import choose_recipe, finetune_run
+    from toolkit.report import print_evaluation, write_pictures
+
+    progress = reporter(quiet)
+    chosen, reason = choose_recipe(recipe, overrides)
+    if reason:
+        typer.echo(f"toolkit: {reason}", err=True)
+    folder = finetune_run(chosen, name=run, root=artifacts, reporter=progress)
+    write_pictures(folder)
+    print_evaluation(folder.evaluation(), output())
+    typer.echo(f"run {folder.path}")

@@ -1,0 +1,80 @@
+"""``toolkit inspect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from toolkit.bundle import ArtifactRecord, Manifest
+
+
+def command(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder, or a run that has one (e.g. artifacts/latest).")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as it is.")] = False,
+) -> None:
+    """Print what is in a bundle, after checking every file against its manifest."""
+    from toolkit.bundle import Bundle
+
+    opened = Bundle.open(bundle)
+    if as_json:
+        typer.echo(opened.manifest.to_json(), nl=False)
+        return
+    for title, value in _describe(opened.manifest):
+        typer.echo(f"{title:14} {value}")
+    typer.echo(f"{'files':14} all {len(opened.manifest.artifacts) + len(opened.manifest.files)} match their SHA-256")
+
+
+def _describe(manifest: Manifest) -> list[tuple[str, str]]:
+    pre, origin = manifest.preprocessing, manifest.origin
+    where = "in the graph" if manifest.input.normalization_in_graph else "by the caller"
+    norm = manifest.input.normalization
+    crop = f", central {pre.crop_fraction:.1%}" if pre.resize == "crop" else ""
+    lines = [
+        ("bundle", manifest.name),
+        ("labels", f"{len(manifest.labels)}: {', '.join(manifest.labels)}"),
+        ("preprocessing", f"RGB, {pre.resize} to {pre.height} x {pre.width}, {pre.interpolation}{crop}"),
+        ("input", f"{manifest.input.name}: {manifest.input.dtype} {_shape(manifest.input.shape)}"),
+        ("normalisation", f"{where}: mean {_numbers(norm.mean)}, std {_numbers(norm.std)} of pixels in 0..1"),
+        *(("output", f"{output.name}: {output.dtype} {_shape(output.shape)}, {output.meaning}") for output in manifest.outputs),
+    ]
+    for artifact in manifest.artifacts:
+        lines += _describe_artifact(artifact)
+    if (evaluation := manifest.evaluation) is not None:
+        low, high = evaluation.top1_interval.low, evaluation.top1_interval.high
+        lines.append(("test accuracy", f"{evaluation.top1:.2%} [{low:.2%}, {high:.2%}] on {evaluation.images} images"))
+    lines += [
+        ("backbone", f"{origin.backbone}, starting weights: {origin.weights}"),
+        ("data", origin.data),
+        ("made", f"{origin.provenance.created} by toolkit {origin.provenance.toolkit}, run {origin.run}"),
+    ]
+    return lines
+
+
+def _describe_artifact(artifact: ArtifactRecord) -> list[tuple[str, str]]:
+    opset = f", opset {artifact.opset}, IR {artifact.ir_version}" if artifact.opset else ""
+    lines = [
+        ("artifact", f"{artifact.file}: {artifact.format}, {artifact.precision}, {artifact.size_bytes / 1e6:.1f} MB{opset}, {artifact.producer}")
+    ]
+    parity = artifact.parity
+    if parity is None:
+        lines.append(("", "not verified yet: toolkit verify"))
+    elif parity.passed:
+        error = f", largest logit error {parity.max_absolute_logits:.1e}" if parity.max_absolute_logits is not None else ""
+        lines.append(("", f"parity passed on {parity.test_images} test images ({parity.device}){error}"))
+    else:
+        lines += [("", f"parity FAILED: {reason}") for reason in parity.failures]
+    for bench in artifact.benchmarks:
+        latency = f"{bench.latency_p50_seconds * 1e3:.1f} ms at batch {bench.latency_batch_size}"
+        lines.append(("", f"{bench.images_per_second:.0f} img/s at batch {bench.batch_size}, {latency}, {bench.device}: {bench.processor}"))
+    return lines
+
+
+def _shape(shape: tuple[int | str, ...]) -> str:
+    return "[" + ", ".join(str(axis) for axis in shape) + "]"
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:g}" for value in values)

@@ -1,0 +1,90 @@
+"""The ``toolkit`` command. A subcommand's module is imported when that subcommand is used, so that help stays quick."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import toolkit
+from toolkit.errors import ToolkitError
+
+COMMANDS = {
+    "finetune": "Fine-tune a pretrained backbone in two stages.",
+    "export": "Export a run to TorchScript and ONNX in one checked bundle.",
+    "verify": "Prove that every artifact computes what PyTorch computes.",
+    "bench": "Measure speed, latency and test accuracy of every artifact.",
+    "report": "Write the Markdown and CSV reports of a run again.",
+    "predict": "Classify images with a bundle; needs no PyTorch.",
+    "inspect": "Print what is in a bundle.",
+    "backbones": "List backbones with their size and cost.",
+    "recipes": "List the shipped recipes, or print one as TOML.",
+    "doctor": "Say what this machine can run, and why not.",
+}
+"""Name to one-line help, in the order of the work; ``toolkit.cli.NAME`` holds ``command``."""
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it (128 + SIGINT)."""
+
+
+class LazyGroup(TyperGroup):
+    """A group that imports a command when it is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names in the order of the work."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Import the command; None if there is no such command."""
+        if cmd_name not in COMMANDS:
+            return None
+        app = typer.Typer(add_completion=False, rich_markup_mode=None)
+        app.command(name=cmd_name)(import_module(f"toolkit.cli.{cmd_name}").command)
+        return typer.main.get_command(app)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; turn bad input into one sentence and exit code 2."""
+        try:
+            return super().invoke(ctx)
+        except ToolkitError as error:
+            typer.echo(f"toolkit: {error}", err=True)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            typer.echo("\ntoolkit: stopped by Ctrl-C; nothing half-written was left behind.", err=True)
+            raise typer.Exit(INTERRUPTED) from error
+
+
+app = typer.Typer(cls=LazyGroup, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"toolkit {toolkit.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and leave.")] = False,
+) -> None:
+    """Fine-tune a pretrained image backbone, export it, prove the exports are the same model, measure them.
+
+    Exit codes: 0 done, 1 a gate failed, 2 bad input.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; ``arguments`` replace those of the process."""
+    app(args=list(arguments) if arguments is not None else None, prog_name="toolkit")
+
+
+if __name__ == "__main__":
+    main()

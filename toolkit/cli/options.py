@@ -1,0 +1,15 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RunOption = Annotated[
+    str | None, typer.Option("--run", metavar="NAME", help="The run: a name in the artifacts folder or a path (default: the newest).")
+]
+ArtifactsOption = Annotated[Path, typer.Option("--artifacts", metavar="FOLDER", help="Where runs are kept.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
+ThreadsOption = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads (default: all cores of this process).")]

@@ -1,0 +1,23 @@
+"""``toolkit recipes``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from toolkit.recipe import load_recipe, shipped_recipes
+
+
+def command(name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Print this recipe as TOML, to save and edit.")] = None) -> None:
+    """List the shipped recipes, or print one as TOML."""
+    shipped = shipped_recipes()
+    if name is not None and name in shipped:
+        typer.echo(shipped[name], nl=False)
+        return
+    if name is not None:
+        load_recipe(name)
+        raise typer.Exit
+    for shipped_name in shipped:
+        typer.echo(f"{shipped_name:10} {load_recipe(shipped_name).description}")
+    typer.echo(f"{'auto':10} cifar10 where its data and weights are at hand, otherwise digits (the default).")

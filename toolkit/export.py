@@ -1,0 +1,175 @@
+"""From a run to a bundle: build the ``Deployable``, write one artifact per format, add golden samples and the manifest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from toolkit import provenance
+from toolkit.backbones import build_architecture, load_weights
+from toolkit.backbones.deployable import Deployable, TorchSession, input_contract, output_contracts
+from toolkit.bundle.manifest import ArtifactRecord, FileRecord, InputContract, Manifest, Origin
+from toolkit.bundle.update import new_bundle, write_golden, write_manifest
+from toolkit.data import load_dataset
+from toolkit.errors import ExportError, RunError
+from toolkit.files import sha256_file
+from toolkit.formats.base import ExportRequest, Format
+from toolkit.formats.registry import get_format
+from toolkit.progress import Reporter, Silent
+from toolkit.recipe import Recipe
+from toolkit.runs import RunFolder, RunRecord
+
+GOLDEN_SAMPLES = 8
+TRACE_BATCH = 2
+"""Exporters treat a batch of 1 as a constant; 2 is the smallest that stays symbolic."""
+
+
+def load_deployable(run: RunFolder, record: RunRecord, takes_images: bool = True) -> Deployable:
+    """Rebuild the fine-tuned network of a run, on the CPU in inference mode.
+
+    Raises:
+        RunError: ``model.safetensors`` is missing or is not the file that ``run.json`` describes.
+    """
+    if not run.model_file.is_file():
+        raise RunError(f"{run.model_file} is missing: run 'toolkit finetune' again.")
+    if sha256_file(run.model_file) != record.model_sha256:
+        raise RunError(f"{run.model_file} is not the file that {run.record_file.name} describes: run 'toolkit finetune' again.")
+    model = build_architecture(record.backbone, len(record.labels), record.preprocessing.height)
+    load_weights(model, run.model_file)
+    return Deployable(model, record.normalization, takes_images)
+
+
+def export_run(
+    run: RunFolder,
+    *,
+    formats: tuple[str, ...] | None = None,
+    graph_input: str | None = None,
+    opset: int | None = None,
+    reporter: Reporter | None = None,
+) -> Manifest:
+    """Write ``bundle/`` of a run, replacing an older one as a whole.
+
+    Args:
+        run: a run that ``finetune`` has finished.
+        formats: format names; the recipe's by default.
+        graph_input: ``images`` or ``tensor``; the recipe's by default.
+        opset: ONNX opset; the recipe's by default.
+        reporter: where progress goes.
+
+    Raises:
+        RunError: the run is not finished, or its data have changed.
+        ExportError: a format does not exist or cannot be used here, or the file is not what was asked for.
+    """
+    reporter = reporter or Silent()
+    recipe, record = run.recipe(), run.record()
+    chosen = _usable(formats or recipe.export.formats)
+    takes_images = (graph_input or recipe.export.input) == "images"
+    deployable = load_deployable(run, record, takes_images)
+    height, width = record.preprocessing.height, record.preprocessing.width
+    contract = input_contract(record.normalization, height, width, takes_images)
+    request = ExportRequest(
+        input_name=contract.name,
+        output_names=("logits", "probabilities"),
+        metadata=_metadata(record, contract),
+        opset=opset or recipe.export.opset,
+    )
+    with new_bundle(run.bundle) as folder:
+        artifacts = []
+        with reporter.bar("export", len(chosen), "artifact") as bar:
+            for chosen_format in chosen:
+                artifacts.append(_export_one(chosen_format, deployable, contract, request, folder))
+                bar.advance(format=chosen_format.name)
+        return write_manifest(
+            folder,
+            Manifest(
+                name=run.name,
+                labels=record.labels,
+                preprocessing=record.preprocessing,
+                input=contract,
+                outputs=output_contracts(len(record.labels)),
+                artifacts=tuple(artifacts),
+                files=_write_golden(folder, deployable, contract, recipe, record, reporter),
+                evaluation=run.evaluation(),
+                origin=_origin(recipe, record),
+            ),
+        )
+
+
+def _usable(names: tuple[str, ...]) -> list[Format]:
+    chosen = [get_format(name) for name in dict.fromkeys(names)]
+    for wanted in chosen:
+        if reason := wanted.unavailable():
+            raise ExportError(f"the format {wanted.name!r} cannot be used here: {reason}.")
+    return chosen
+
+
+def _export_one(chosen: Format, deployable: Deployable, contract: InputContract, request: ExportRequest, folder: Path) -> ArtifactRecord:
+    path = folder / f"model{chosen.suffix}"
+    if path.exists():
+        raise ExportError(f"two formats want to write {path.name}: export them into two runs.")
+    pixels = np.random.default_rng(0).integers(0, 256, (TRACE_BATCH, *deployable_size(contract), 3), dtype=np.uint8)
+    sample = torch.from_numpy(contract.encode(pixels))
+    chosen.export(deployable, sample, path, request, None)
+    facts = chosen.facts(path)
+    return ArtifactRecord(
+        format=chosen.name,
+        precision=chosen.precision,
+        file=path.name,
+        sha256=sha256_file(path),
+        size_bytes=path.stat().st_size,
+        opset=facts.opset,
+        ir_version=facts.ir_version,
+        producer=facts.producer,
+    )
+
+
+def deployable_size(contract: InputContract) -> tuple[int, int]:
+    """Return height and width that a contract asks for."""
+    axes = contract.shape[1:3] if contract.normalization_in_graph else contract.shape[2:4]
+    return int(axes[0]), int(axes[1])
+
+
+def _metadata(record: RunRecord, contract: InputContract) -> Mapping[str, str]:
+    return {
+        "toolkit.labels": json.dumps(record.labels, ensure_ascii=False),
+        "toolkit.input": contract.model_dump_json(),
+        "toolkit.preprocessing": record.preprocessing.model_dump_json(),
+        "toolkit.run": record.name,
+        "toolkit.backbone": record.backbone,
+        "toolkit.model_sha256": record.model_sha256,
+    }
+
+
+def _write_golden(
+    folder: Path, deployable: Deployable, contract: InputContract, recipe: Recipe, record: RunRecord, reporter: Reporter
+) -> dict[str, FileRecord]:
+    test = load_dataset(recipe.data, recipe.seed, splits=("test",), reporter=reporter).split("test")
+    if test.fingerprint != record.data.splits["test"].fingerprint:
+        raise RunError(
+            f"the test images of {record.data.source} are not those of this run (their fingerprint differs): fine-tune again, or restore them."
+        )
+    # One image of each class in turn, so that swapped labels cannot agree by chance.
+    firsts = [int(np.flatnonzero(test.targets == label)[0]) for label in np.unique(test.targets)]
+    spread = np.unique(np.linspace(0, len(firsts) - 1, min(GOLDEN_SAMPLES, len(firsts))).round().astype(int))
+    indices = np.array([firsts[position] for position in spread], dtype=np.int64)
+    images = test.load(indices, record.preprocessing)
+    outputs = TorchSession(deployable, "cpu", record.threads).run(contract.encode(images))
+    labels = [record.labels[test.targets[index]] for index in indices]
+    return write_golden(folder, images, outputs, [test.names[index] for index in indices], labels, record.labels)
+
+
+def _origin(recipe: Recipe, record: RunRecord) -> Origin:
+    return Origin(
+        run=record.name,
+        recipe=recipe.to_toml(),
+        backbone=record.backbone,
+        weights=record.weights,
+        model_sha256=record.model_sha256,
+        data=record.data.source,
+        data_fingerprints={name: split.fingerprint for name, split in record.data.splits.items()},
+        provenance=provenance.collect(),
+    )

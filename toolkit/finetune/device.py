@@ -1,0 +1,45 @@
+"""Where training runs, and making it repeatable."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+from toolkit.errors import DeviceError
+
+
+def choose_device(wanted: str) -> torch.device:
+    """Return the device for ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        DeviceError: CUDA was asked for and PyTorch cannot use it.
+    """
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("--device cuda was asked for and PyTorch sees no CUDA device: use --device cpu, or see 'toolkit doctor'.")
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+@contextlib.contextmanager
+def repeatable(seed: int, threads: int) -> Iterator[None]:
+    """Seed PyTorch, fix the thread count and choose deterministic kernels inside the block; restore all of it after.
+
+    The thread count matters: sums over a batch are split between threads, so another count rounds differently.
+    """
+    threads_before = torch.get_num_threads()
+    deterministic_before = torch.are_deterministic_algorithms_enabled()
+    warn_only_before = torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark_before = torch.backends.cudnn.benchmark
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        torch.set_num_threads(threads)
+        # On CUDA some backward kernels have no deterministic version; they are allowed there, and the README says so.
+        torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
+        torch.backends.cudnn.benchmark = False
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads_before)
+            torch.use_deterministic_algorithms(deterministic_before, warn_only=warn_only_before)
+            torch.backends.cudnn.benchmark = benchmark_before
