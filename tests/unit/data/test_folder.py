@@ -1,0 +1,323 @@
+"""Folders of images: both layouts, every mistake with its own sentence, and a division that nothing but listing and seed moves."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from toolkit.data import Dataset, Split, load_dataset
+from toolkit.errors import DataError, ImageError, UnreadableImagesError
+from toolkit.preprocess import Preprocessing
+from toolkit.progress import Bar
+from toolkit.recipe import DataRecipe
+
+SMALL = Preprocessing(height=4, width=4, resize="squash", interpolation="bilinear")
+
+
+def fill(root: Path, classes: Mapping[str, int]) -> Path:
+    """Write so many images, all different, into each folder."""
+    for name, count in classes.items():
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            rng = np.random.default_rng(list(f"{name}/{number}".encode()))
+            Image.fromarray(rng.integers(0, 256, (6, 5, 3), dtype=np.uint8)).save(root / name / f"{number:03d}.png")
+    return root
+
+
+def load(root: Path, seed: int = 0, splits: tuple[str, ...] = ("train", "validation", "test"), reporter: object = None, **fields: object) -> Dataset:
+    recipe = DataRecipe.model_validate({"source": str(root), **fields})
+    return load_dataset(recipe, seed, splits=splits, reporter=reporter)  # type: ignore[arg-type]  # Heard is a Reporter
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.bars: list[tuple[str, int]] = []
+        self.done = 0
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+    @contextmanager
+    def bar(self, description: str, total: int, unit: str) -> Iterator[Bar]:
+        self.bars.append((description, total))
+        yield self
+
+    def advance(self, steps: int = 1, **fields: str) -> None:
+        self.done += steps
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    return fill(tmp_path / "plain", {"cat": 20, "ant": 12, "Bee": 8})
+
+
+@pytest.fixture
+def divided(tmp_path: Path) -> Path:
+    return fill(tmp_path / "divided", {"train/cat": 12, "train/ant": 8, "test/cat": 3, "test/ant": 2})
+
+
+def contents(split: Split) -> set[bytes]:
+    return {Path(str(source)).read_bytes() for source in split.sources}
+
+
+class TestPlainLayout:
+    def test_labels_are_sorted_by_code_point(self, plain: Path) -> None:
+        assert load(plain).labels == ("Bee", "ant", "cat")
+
+    def test_division(self, plain: Path) -> None:
+        data = load(plain, test_fraction=0.25, validation_fraction=0.2)
+        assert data.source == str(plain)
+        assert {name: split.images for name, split in data.summary().splits.items()} == {"train": 24, "validation": 6, "test": 10}
+        assert data.summary().splits["test"].per_class == (2, 3, 5)
+        for name, target in zip(data.split("test").names, data.split("test").targets, strict=True):
+            assert name.split("/")[0] == data.labels[target]
+
+    def test_no_test_image_is_in_train_or_validation(self, plain: Path) -> None:
+        data = load(plain)
+        for seen in ({name: set(split.names) for name, split in data.splits.items()}, {name: contents(split) for name, split in data.splits.items()}):
+            assert not seen["test"] & (seen["train"] | seen["validation"])
+            assert not seen["train"] & seen["validation"]
+            assert sum(len(part) for part in seen.values()) == 40
+
+    def test_asking_for_one_split_reads_only_it_and_gives_the_same(self, plain: Path) -> None:
+        whole, heard = load(plain), Heard()
+        alone = load(plain, splits=("test",), reporter=heard)
+        assert list(alone.splits) == ["test"]
+        assert heard.bars == [("reading the test images", len(alone.split("test")))]
+        assert heard.done == len(alone.split("test"))
+        assert alone.split("test").names == whole.split("test").names
+        assert alone.split("test").fingerprint == whole.split("test").fingerprint
+
+    def test_the_order_of_the_file_system_makes_no_difference(self, plain: Path, tmp_path: Path) -> None:
+        other = tmp_path / "other"
+        for path in sorted(plain.rglob("*.png"), reverse=True):
+            (other / path.parent.name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, other / path.parent.name)
+        first, second = load(plain), load(other)
+        for name in first.splits:
+            assert first.split(name).names == second.split(name).names
+            assert first.split(name).fingerprint == second.split(name).fingerprint
+
+    def test_seed_decides(self, plain: Path) -> None:
+        assert load(plain, seed=1).split("test").names != load(plain, seed=2).split("test").names
+
+    def test_fingerprint_changes_with_one_byte_and_with_a_label(self, plain: Path) -> None:
+        before = load(plain).split("test")
+        path = Path(str(before.sources[0]))
+        content = path.read_bytes()
+        path.write_bytes(content + b"\0")
+        assert load(plain).split("test").fingerprint != before.fingerprint
+        path.write_bytes(content)
+        assert load(plain).split("test").fingerprint == before.fingerprint
+        (plain / "cat").rename(plain / "cow")
+        assert load(plain).split("test").fingerprint != before.fingerprint
+
+    def test_says_what_it_cuts(self, plain: Path) -> None:
+        heard = Heard()
+        load(plain, reporter=heard)
+        assert [line for line in heard.lines if "no test split" in line and "20%" in line]
+        assert [line for line in heard.lines if "no validation split" in line and "10%" in line]
+
+    def test_limits(self, plain: Path) -> None:
+        data = load(plain, train_limit=12, test_limit=3)
+        assert len(data.split("train")) + len(data.split("validation")) == 12
+        assert len(data.split("test")) == 3
+
+    def test_hidden_folders_and_other_files_are_ignored(self, plain: Path) -> None:
+        before = load(plain)
+        fill(plain, {".cache": 3, "cat/.thumbnails": 2})
+        (plain / "cat" / "notes.txt").write_text("x")
+        (plain / "README.md").write_text("x")
+        assert load(plain).labels == before.labels
+        assert load(plain).split("train").names == before.split("train").names
+
+    def test_loose_images_are_said(self, plain: Path) -> None:
+        shutil.copy(plain / "cat" / "000.png", plain / "loose.png")
+        heard = Heard()
+        load(plain, reporter=heard)
+        assert any("1 images directly in" in line for line in heard.lines)
+
+    def test_nested_folders_and_links(self, plain: Path, tmp_path: Path) -> None:
+        fill(tmp_path / "elsewhere", {"more": 1})
+        (plain / "cat" / "link.png").symlink_to(tmp_path / "elsewhere" / "more" / "000.png")
+        fill(plain, {"cat/deep": 1})
+        names = {name for split in load(plain).splits.values() for name in split.names}
+        assert {"cat/link.png", "cat/deep/000.png"} <= names
+        assert len(names) == 42
+
+    def test_names_in_any_script(self, tmp_path: Path) -> None:
+        root = fill(tmp_path, {"猫": 4, "كلب": 4, "🦊": 4})
+        assert load(root).labels == ("كلب", "猫", "🦊")
+
+    def test_load_gives_pixels(self, plain: Path) -> None:
+        split = load(plain, splits=("test",)).split("test")
+        images = split.load(np.array([1, 0, 1]), SMALL)
+        assert images.shape == (3, 4, 4, 3)
+        np.testing.assert_array_equal(images[0], images[2])
+
+    def test_a_file_that_vanished_is_named(self, plain: Path) -> None:
+        split = load(plain, splits=("test",)).split("test")
+        Path(str(split.sources[2])).unlink()
+        with pytest.raises(ImageError, match=split.names[2]):
+            split.load([2], SMALL)
+
+
+class TestDividedLayout:
+    def test_test_is_kept_and_validation_is_cut_from_train(self, divided: Path) -> None:
+        data = load(divided, validation_fraction=0.25)
+        assert {name: split.images for name, split in data.summary().splits.items()} == {"train": 15, "validation": 5, "test": 5}
+        assert all(name.startswith("test/") for name in data.split("test").names)
+        assert all(name.startswith("train/") for name in data.split("validation").names)
+
+    @pytest.mark.parametrize("name", ["val", "valid", "validation"])
+    def test_a_validation_folder_is_used(self, divided: Path, name: str) -> None:
+        fill(divided, {f"{name}/cat": 2, f"{name}/ant": 1})
+        data = load(divided)
+        assert data.split("validation").names == (f"{name}/ant/000.png", f"{name}/cat/000.png", f"{name}/cat/001.png")
+        assert len(data.split("train")) == 20
+
+    def test_without_test_one_is_cut_from_train_and_said(self, divided: Path) -> None:
+        shutil.rmtree(divided / "test")
+        heard = Heard()
+        data = load(divided, reporter=heard, test_fraction=0.25)
+        assert len(data.split("test")) == 5
+        assert any("no test split" in line and "25%" in line for line in heard.lines)
+        assert not set(data.split("test").names) & (set(data.split("train").names) | set(data.split("validation").names))
+
+    def test_two_validation_folders(self, divided: Path) -> None:
+        fill(divided, {"val/cat": 1, "valid/cat": 1})
+        with pytest.raises(DataError, match="has val/ and valid/: keep one"):
+            load(divided)
+
+    @pytest.mark.parametrize("name", ["test", "val"])
+    def test_without_train(self, divided: Path, name: str) -> None:
+        (divided / "train").rename(divided / "elsewhere")
+        (divided / "test").rename(divided / name)
+        with pytest.raises(DataError, match=rf"has {name}/ and no train/"):
+            load(divided)
+
+    def test_classes_that_differ(self, divided: Path) -> None:
+        (divided / "test" / "ant").rename(divided / "test" / "cow")
+        with pytest.raises(DataError, match=r"test/ lacks class 'ant'; test/ has class 'cow', which train/ lacks"):
+            load(divided)
+
+    def test_an_empty_class_of_the_test_split(self, divided: Path) -> None:
+        shutil.rmtree(divided / "test" / "ant")
+        (divided / "test" / "ant").mkdir()
+        with pytest.raises(DataError, match=r"class 'ant' of .*test has no images"):
+            load(divided)
+
+    def test_a_split_without_images(self, divided: Path) -> None:
+        shutil.rmtree(divided / "test")
+        (divided / "test").mkdir()
+        with pytest.raises(DataError, match="test has no images"):
+            load(divided)
+
+
+class TestMistakes:
+    def test_missing(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match=r"no data source.*gone.*'cifar10', 'digits'"):
+            load(tmp_path / "gone")
+
+    def test_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(DataError, match="file is not a folder"):
+            load(tmp_path / "file")
+
+    @pytest.mark.parametrize("folders", [[], ["cat", "dog"]])
+    def test_no_images_at_all(self, tmp_path: Path, folders: list[str]) -> None:
+        for name in folders:
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "notes.txt").touch()
+        with pytest.raises(DataError, match=r"has no images \(files named .apng"):
+            load(tmp_path)
+
+    def test_no_class_folders(self, tmp_path: Path) -> None:
+        fill(tmp_path, {"": 3})
+        with pytest.raises(DataError, match="no class folders: its 3 images lie directly in it"):
+            load(tmp_path)
+
+    def test_one_class_only(self, tmp_path: Path) -> None:
+        fill(tmp_path, {"cat": 5})
+        with pytest.raises(DataError, match="one class only, 'cat'"):
+            load(tmp_path)
+
+    def test_an_empty_class(self, plain: Path) -> None:
+        (plain / "dog").mkdir()
+        with pytest.raises(DataError, match=r"class 'dog' of .*plain has no images"):
+            load(plain)
+
+    def test_too_few_images_of_a_class(self, tmp_path: Path) -> None:
+        fill(tmp_path, {"cat": 5, "dog": 2})
+        with pytest.raises(DataError, match="class 'dog' has 2, and each class needs at least 3"):
+            load(tmp_path)
+
+    def test_a_listing_that_fails(self, plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(_: Path) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(Path, "iterdir", refuse)
+        with pytest.raises(DataError, match=r"plain cannot be listed: .*Permission denied"):
+            load(plain)
+
+
+class TestUnreadable:
+    def test_all_are_listed_with_reasons_before_anything_else(self, plain: Path) -> None:
+        (plain / "cat" / "000.png").write_bytes(b"text")
+        (plain / "ant" / "000.png").write_bytes((plain / "ant" / "001.png").read_bytes()[:50])
+        (plain / "Bee" / "broken.png").symlink_to(plain / "gone.png")
+        with pytest.raises(UnreadableImagesError, match="3 image files cannot be read:") as caught:
+            load(plain)
+        assert {file for file, _ in caught.value.failures} == {"cat/000.png", "ant/000.png", "Bee/broken.png"}
+        assert "cat/000.png: it is in none of the formats" in str(caught.value)
+        assert "Bee/broken.png: No such file" in str(caught.value)
+        assert "--skip-unreadable" in str(caught.value)
+
+    def test_twenty_are_shown(self, tmp_path: Path) -> None:
+        root = fill(tmp_path, {"cat": 30, "dog": 30})
+        for path in sorted((root / "cat").iterdir())[:25]:
+            path.write_bytes(b"")
+        with pytest.raises(UnreadableImagesError) as caught:
+            load(root)
+        assert len(caught.value.failures) == 25
+        assert str(caught.value).count("the file is empty") + str(caught.value).count("it is empty") == 20
+        assert "and 5 more" in str(caught.value)
+
+    def test_left_out_if_asked_without_moving_the_division(self, plain: Path) -> None:
+        whole = load(plain)
+        bad = whole.split("train").names[0]
+        (plain / bad).write_bytes(b"text")
+        data = load(plain, skip_unreadable=True)
+        assert data.split("train").names == whole.split("train").names[1:]
+        assert len(data.split("train").targets) == len(data.split("train").sources) == len(whole.split("train")) - 1
+        for name in ("validation", "test"):
+            assert data.split(name).fingerprint == whole.split(name).fingerprint
+        assert data.split("train").fingerprint != whole.split("train").fingerprint
+        assert [skipped.file for skipped in data.summary().skipped] == [bad]
+        assert "none of the formats" in data.skipped[0].reason
+
+    def test_files_of_other_splits_are_not_looked_at(self, plain: Path) -> None:
+        (plain / load(plain).split("train").names[0]).write_bytes(b"text")
+        assert len(load(plain, splits=("test",)).split("test")) == 8
+
+    def test_a_class_without_images_left(self, plain: Path) -> None:
+        for name in load(plain).split("test").names:
+            if name.startswith("Bee/"):
+                (plain / name).write_bytes(b"text")
+        with pytest.raises(DataError, match="class 'Bee' has no image in the test split"):
+            load(plain, skip_unreadable=True)
+
+    def test_an_error_in_the_scan_is_not_hidden(self, plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def broken(_: bytes) -> str:
+            raise AssertionError
+
+        monkeypatch.setattr("toolkit.data.folder.fault", broken)
+        with pytest.raises(AssertionError):
+            load(plain)

@@ -1,0 +1,483 @@
+"""The image path: every kind of picture becomes the RGB pixels that the manifest promises, and nothing but ImageError comes out of bad input."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import threading
+import warnings
+import zlib
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from PIL import Image, features
+from pydantic import ValidationError
+
+from toolkit import preprocess
+from toolkit.errors import ImageError
+from toolkit.preprocess import IMAGE_SUFFIXES, Preprocessing, decode, fault, list_images, prepare, prepare_batch, printable
+
+WHITE = 255
+
+
+def encoded(image: Image.Image, format: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, format, **options)
+    return stream.getvalue()
+
+
+def noise(height: int = 5, width: int = 7, channels: int = 3, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, channels) if channels else (height, width), dtype=np.uint8)
+
+
+def png(width: int, height: int, depth: int, color: int, rows: bytes, extra: bytes = b"") -> bytes:
+    """Write a PNG by hand, for pixel types that Pillow cannot save."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0))
+    transparency = chunk(b"tRNS", extra) if extra else b""
+    return b"\x89PNG\r\n\x1a\n" + header + transparency + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def squash(size: int = 4, **changes: object) -> Preprocessing:
+    return Preprocessing.model_validate({"height": size, "width": size, "resize": "squash", "interpolation": "bilinear", **changes})
+
+
+def on_white(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    share = alpha[..., None] / 255
+    return rgb * share + WHITE * (1 - share)
+
+
+class TestColor:
+    def test_rgb_keeps_its_pixels(self) -> None:
+        pixels = noise()
+        decoded = decode(encoded(Image.fromarray(pixels), "PNG"))
+        assert decoded.dtype == np.uint8
+        assert decoded.flags.c_contiguous
+        np.testing.assert_array_equal(decoded, pixels)
+
+    @pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF", "GIF", "PPM"])
+    def test_grey_is_repeated(self, format: str) -> None:
+        grey = noise(channels=0)
+        np.testing.assert_array_equal(decode(encoded(Image.fromarray(grey), format)), np.repeat(grey[..., None], 3, axis=2))
+
+    def test_bilevel_is_black_and_white(self) -> None:
+        bits = noise(channels=0) > 127
+        np.testing.assert_array_equal(decode(encoded(Image.fromarray(bits), "PNG"))[..., 0], np.where(bits, 255, 0))
+
+    @pytest.mark.parametrize("mode", ["RGBA", "LA"])
+    def test_alpha_is_composited_on_white(self, mode: str) -> None:
+        image = Image.fromarray(noise(channels=4)).convert(mode)
+        rgba = np.asarray(image.convert("RGBA"))
+        np.testing.assert_allclose(decode(encoded(image, "PNG")), on_white(rgba[..., :3], rgba[..., 3]), atol=1)
+
+    def test_fully_transparent_is_white_whatever_lies_beneath(self) -> None:
+        assert decode(encoded(Image.new("RGBA", (3, 2), (10, 20, 30, 0)), "PNG")).min() == WHITE
+
+    def test_palette_is_looked_up(self) -> None:
+        image = Image.fromarray(noise()).quantize(8)
+        np.testing.assert_array_equal(decode(encoded(image, "PNG")), np.asarray(image.convert("RGB")))
+
+    @pytest.mark.parametrize("transparency", [1, bytes([255, 0, 128])])
+    def test_transparent_palette_entries_are_composited_on_white(self, transparency: int | bytes) -> None:
+        image = Image.new("P", (3, 1))
+        image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+        image.putdata([0, 1, 2])
+        decoded = decode(encoded(image, "PNG", transparency=transparency))[0]
+        assert decoded[0].tolist() == [255, 0, 0]
+        assert decoded[1].tolist() == [WHITE] * 3
+        np.testing.assert_allclose(decoded[2], [0, 0, 255] if transparency == 1 else [127, 127, 255], atol=1)
+
+    def test_transparent_color_of_an_rgb_png_is_white(self) -> None:
+        image = Image.new("RGB", (2, 1), (9, 8, 7))
+        image.putpixel((1, 0), (1, 2, 3))
+        assert decode(encoded(image, "PNG", transparency=(1, 2, 3)))[0].tolist() == [[9, 8, 7], [WHITE] * 3]
+
+    @pytest.mark.parametrize("format", ["JPEG", "TIFF"])
+    def test_cmyk(self, format: str) -> None:
+        # Pillow's JPEG carries Adobe's marker and inverted values, as Photoshop writes them.
+        image = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
+        np.testing.assert_allclose(decode(encoded(image, format)), np.broadcast_to([255, 0, 0], (16, 16, 3)), atol=3)
+
+    def test_ycbcr_of_pillow(self) -> None:
+        image = Image.new("RGB", (4, 4), (200, 30, 60))
+        np.testing.assert_allclose(decode(image.convert("YCbCr")), decode(image), atol=2)
+
+
+class TestSixteenBit:
+    VALUES = np.array([[0, 255, 256, 257], [32767, 32768, 65279, 65535]], np.uint16)
+
+    @pytest.mark.parametrize(("format", "order"), [("PNG", "<u2"), ("TIFF", "<u2"), ("TIFF", ">u2"), ("PPM", "<u2")])
+    def test_grey_takes_the_high_byte(self, format: str, order: str) -> None:
+        decoded = decode(encoded(Image.fromarray(self.VALUES.astype(order)), format))
+        np.testing.assert_array_equal(decoded, np.repeat((self.VALUES >> 8)[..., None], 3, axis=2))
+
+    def test_color_takes_the_high_byte(self) -> None:
+        values = np.random.default_rng(0).integers(0, 65536, (2, 3, 3)).astype(">u2")
+        rows = b"".join(b"\0" + row.tobytes() for row in values)
+        np.testing.assert_array_equal(decode(png(3, 2, 16, 2, rows)), values >> 8)
+
+    def test_transparent_grey_is_white(self) -> None:
+        rows = b"\0" + np.array([1000, 2000], ">u2").tobytes()
+        assert decode(png(2, 1, 16, 0, rows, extra=struct.pack(">H", 1000)))[0, :, 0].tolist() == [WHITE, 2000 >> 8]
+
+    def test_integers_in_range_are_sixteen_bit(self) -> None:
+        np.testing.assert_array_equal(decode(Image.fromarray(self.VALUES.astype(np.int32)))[..., 0], self.VALUES >> 8)
+
+    @pytest.mark.parametrize("value", [-1, 65536])
+    def test_integers_out_of_range_are_refused(self, value: int) -> None:
+        with pytest.raises(ImageError, match=r"outside 0\.\.65535"):
+            decode(encoded(Image.fromarray(np.full((2, 2), value, np.int32)), "TIFF"))
+
+    def test_floating_point_is_refused(self) -> None:
+        with pytest.raises(ImageError, match="pixel type F"):
+            decode(encoded(Image.fromarray(np.ones((2, 2), np.float32)), "TIFF"))
+
+
+class TestOrientation:
+    EXPECTED: ClassVar = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.swapaxes(0, 1),
+        6: lambda a: np.rot90(a, -1),
+        7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+        8: lambda a: np.rot90(a, 1),
+    }
+
+    @pytest.mark.parametrize("format", ["PNG", "TIFF", "WEBP"])
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    def test_is_applied_once(self, orientation: int, format: str) -> None:
+        pixels = noise()
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        decoded = decode(encoded(Image.fromarray(pixels), format, exif=exif, **({"lossless": True} if format == "WEBP" else {})))
+        np.testing.assert_array_equal(decoded, self.EXPECTED[orientation](pixels))
+
+    def test_jpeg_and_pillow_image(self) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        content = encoded(Image.fromarray(noise(8, 16)), "JPEG", exif=exif)
+        assert decode(content).shape == (16, 8, 3)
+        np.testing.assert_array_equal(decode(Image.open(io.BytesIO(content))), decode(content))
+
+    @pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01"])
+    def test_unreadable_exif_is_ignored(self, exif: bytes) -> None:
+        pixels = noise()
+        np.testing.assert_array_equal(decode(encoded(Image.fromarray(pixels), "PNG", exif=exif)), pixels)
+
+
+class TestContainers:
+    @pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP", "TIFF"])
+    def test_first_frame_of_several(self, format: str) -> None:
+        frames = [Image.new("RGB", (6, 4), color) for color in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
+        options = {"lossless": True} if format == "WEBP" else {}
+        decoded = decode(encoded(frames[0], format, save_all=True, append_images=frames[1:], **options))
+        np.testing.assert_array_equal(decoded, np.asarray(frames[0]))
+
+    def test_multi_picture_jpeg(self) -> None:
+        frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+        np.testing.assert_allclose(decode(encoded(frames[0], "MPO", save_all=True, append_images=frames[1:])), np.asarray(frames[0]), atol=3)
+
+    @pytest.mark.skipif(not features.check("jpg_2000"), reason="this Pillow is built without JPEG 2000")
+    def test_jpeg_2000(self) -> None:
+        pixels = noise(16, 16)
+        np.testing.assert_array_equal(decode(encoded(Image.fromarray(pixels), "JPEG2000", irreversible=False)), pixels)
+
+    @pytest.mark.parametrize("name", ["图像.png", "صورة.png", "🦊 fox.png", "ça va.PNG", "नमूना.png"])
+    def test_names_in_any_script(self, tmp_path: Path, name: str) -> None:
+        pixels = noise()
+        Image.fromarray(pixels).save(tmp_path / name)
+        np.testing.assert_array_equal(decode(tmp_path / name), pixels)
+        np.testing.assert_array_equal(decode(str(tmp_path / name)), pixels)
+
+    def test_the_content_decides_not_the_suffix(self, tmp_path: Path) -> None:
+        path = tmp_path / "really-a-png.jpg"
+        path.write_bytes(encoded(Image.fromarray(noise()), "PNG"))
+        np.testing.assert_array_equal(decode(path), noise())
+
+    def test_formats_that_start_other_programs_are_refused(self) -> None:
+        with pytest.raises(ImageError, match="none of the formats"):
+            decode(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 5 5\n%%EndComments\n")
+
+
+class TestArrays:
+    @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 1)])
+    def test_grey(self, shape: tuple[int, ...]) -> None:
+        grey = noise(channels=0)
+        np.testing.assert_array_equal(decode(grey.reshape(shape)), np.repeat(grey[..., None], 3, axis=2))
+
+    def test_rgb_is_not_copied(self) -> None:
+        pixels = noise()
+        assert decode(pixels) is pixels
+
+    def test_strided_rgb(self) -> None:
+        decoded = decode(noise()[:, ::-1])
+        assert decoded.flags.c_contiguous
+        np.testing.assert_array_equal(decoded, noise()[:, ::-1])
+
+    def test_alpha(self) -> None:
+        rgba = noise(channels=4)
+        np.testing.assert_allclose(decode(rgba), on_white(rgba[..., :3], rgba[..., 3]), atol=1)
+
+    @pytest.mark.parametrize(
+        ("array", "words"),
+        [
+            (np.zeros((4, 4, 3), np.float32), "float32.*uint8"),
+            (np.zeros((4, 4), bool), "bool.*uint8"),
+            (np.zeros((2, 4, 4, 3), np.uint8), r"\[2, 4, 4, 3\].*\[h, w, 3\]"),
+            (np.zeros((3, 4, 5), np.uint8), r"\[3, 4, 5\]"),
+            (np.zeros((0, 4, 3), np.uint8), "no pixels"),
+            (np.zeros((4, 0), np.uint8), "no pixels"),
+        ],
+    )
+    def test_others_are_refused(self, array: np.ndarray, words: str) -> None:
+        with pytest.raises(ImageError, match=words):
+            decode(array)
+
+
+class TestRefusals:
+    def test_missing_file(self, tmp_path: Path) -> None:
+        with pytest.raises(ImageError, match=r"gone\.png cannot be read as an image: there is no such file"):
+            decode(tmp_path / "gone.png")
+
+    def test_folder(self, tmp_path: Path) -> None:
+        with pytest.raises(ImageError, match="it is a folder"):
+            decode(tmp_path)
+
+    def test_empty_file(self, tmp_path: Path) -> None:
+        (tmp_path / "empty.jpg").touch()
+        with pytest.raises(ImageError, match=r"empty\.jpg.*is empty"):
+            decode(tmp_path / "empty.jpg")
+
+    def test_not_an_image(self, tmp_path: Path) -> None:
+        (tmp_path / "notes.png").write_text("not a picture")
+        with pytest.raises(ImageError, match=r"notes\.png.*none of the formats BMP"):
+            decode(tmp_path / "notes.png")
+
+    def test_truncated_file(self, tmp_path: Path) -> None:
+        (tmp_path / "half.jpg").write_bytes(encoded(Image.fromarray(noise(64, 64)), "JPEG")[:-600])
+        with pytest.raises(ImageError, match=r"half\.jpg.*damaged"):
+            decode(tmp_path / "half.jpg")
+
+    @pytest.mark.parametrize("source", [b"", ""])
+    def test_nothing(self, source: bytes | str) -> None:
+        with pytest.raises(ImageError, match="it is empty"):
+            decode(source)
+
+    def test_what_the_system_says(self) -> None:
+        with pytest.raises(ImageError, match="File name too long"):
+            decode("x" * 5000)
+
+    def test_null_byte_in_a_path(self) -> None:
+        with pytest.raises(ImageError, match="null byte"):
+            decode("a\0b.png")
+
+    @pytest.mark.parametrize("source", [None, 3, [[1, 2], [3, 4]]])
+    def test_other_types(self, source: object) -> None:
+        with pytest.raises(ImageError, match="give a path"):
+            decode(source)  # type: ignore[arg-type]  # the mistake under test
+
+    def test_closed_pillow_image(self, tmp_path: Path) -> None:
+        Image.fromarray(noise()).save(tmp_path / "a.png")
+        image = Image.open(tmp_path / "a.png")
+        image.close()
+        with pytest.raises(ImageError, match=r"a Pillow image \(.*a\.png\)"):
+            decode(image)
+
+    def test_pillow_image_without_pixels(self) -> None:
+        with pytest.raises(ImageError, match="0 x 5: it has no pixels"):
+            decode(Image.new("RGB", (0, 5)))
+
+    def test_memory_runs_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*_: object, **__: object) -> None:
+            raise MemoryError
+
+        monkeypatch.setattr(preprocess.Image, "open", refuse)
+        with pytest.raises(ImageError, match="more memory"):
+            decode(b"anything")
+
+    def test_bomb_is_refused_and_a_large_image_passes_without_warning(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+        with pytest.raises(ImageError, match="more than 200 pixels"):
+            decode(encoded(Image.new("L", (201, 1)), "PNG"))
+        assert decode(encoded(Image.new("L", (150, 1)), "PNG")).shape == (1, 150, 3)
+
+    def test_fault_tells_why_or_none(self) -> None:
+        assert fault(encoded(Image.fromarray(noise()), "PNG")) is None
+        assert "none of the formats" in (fault(b"text") or "")
+
+    def test_a_bug_is_not_taken_for_a_bad_image(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def broken(*_: object) -> None:
+            raise AssertionError
+
+        monkeypatch.setattr(preprocess, "_from_pillow", broken)
+        with pytest.raises(AssertionError):
+            decode(encoded(Image.fromarray(noise()), "PNG"))
+
+
+def _small_files() -> dict[str, bytes]:
+    image = Image.fromarray(noise(12, 10))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010E] = "a description"
+    return {
+        "png": encoded(image, "PNG", exif=exif),
+        "palette-png": encoded(image.quantize(16), "PNG", transparency=3),
+        "apng": encoded(image, "PNG", save_all=True, append_images=[Image.fromarray(noise(12, 10, seed=1))]),
+        "jpeg": encoded(image, "JPEG", exif=exif),
+        "progressive-jpeg": encoded(image, "JPEG", progressive=True),
+        "gif": encoded(image, "GIF", save_all=True, append_images=[Image.fromarray(noise(12, 10, seed=1))]),
+        "bmp": encoded(image, "BMP"),
+        "tiff": encoded(image, "TIFF", exif=exif),
+        "lzw-tiff": encoded(image, "TIFF", compression="tiff_lzw"),
+        "webp": encoded(image, "WEBP", exif=exif),
+        "ppm": encoded(image, "PPM"),
+        "mpo": encoded(image, "MPO", save_all=True, append_images=[image]),
+    }
+
+
+@pytest.mark.parametrize("kind", sorted(_small_files()))
+def test_damaged_files_give_an_array_or_an_image_error(kind: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    # A flipped byte in a header can promise a picture of gigabytes; a lower limit keeps this test small.
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500_000)
+    content = _small_files()[kind]
+    rng = np.random.default_rng(0)
+    variants = [content[:length] for length in range(1, len(content), max(1, len(content) // 60))]
+    for flips in (1, 4):
+        for _ in range(80):
+            damaged = np.frombuffer(content, np.uint8).copy()
+            where = rng.integers(0, min(len(damaged), 400), flips)
+            damaged[where] ^= rng.integers(1, 256, flips, dtype=np.uint8)
+            variants.append(damaged.tobytes())
+    messages: list[str] = []
+    for variant in variants:
+        try:
+            decoded = decode(variant)
+        except ImageError as error:
+            messages.append(str(error))
+        else:
+            assert decoded.dtype == np.uint8
+            assert decoded.ndim == 3
+            assert decoded.shape[2] == 3
+    assert len(messages) > len(variants) // 20
+    assert not [message for message in messages if "\n" in message]
+    capfd.readouterr()  # libtiff prints its own complaints; they are not part of what is tested
+
+
+class TestWarnings:
+    def test_filters_are_left_as_they_were(self) -> None:
+        before = list(warnings.filters)
+        decode(encoded(Image.fromarray(noise()), "PNG"))
+        fault(b"text")
+        assert list(warnings.filters) == before
+
+    def test_threads_that_overlap_leave_nothing_behind(self) -> None:
+        before = list(warnings.filters)
+        content = encoded(Image.fromarray(noise(64, 64)), "JPEG")
+        threads = [threading.Thread(target=lambda: [decode(content) for _ in range(20)]) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert list(warnings.filters) == before
+
+    def test_warnings_of_pillow_are_not_shown(self) -> None:
+        exif = Image.Exif()
+        exif[0x010E] = "x" * 100
+        content = encoded(Image.fromarray(noise()), "TIFF", exif=exif)[:-40]
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            fault(content)
+        assert caught == []
+
+
+class TestPrepare:
+    @pytest.mark.parametrize("name", ["bilinear", "bicubic", "lanczos", "box", "nearest"])
+    def test_squash_is_pillows_resize(self, name: str) -> None:
+        pixels = noise(40, 30)
+        expected = np.asarray(Image.fromarray(pixels).resize((12, 8), Image.Resampling[name.upper()]))
+        np.testing.assert_array_equal(prepare(pixels, squash(height=8, width=12, interpolation=name)), expected)
+
+    def test_the_right_size_is_untouched(self) -> None:
+        for resize in ("squash", "crop"):
+            np.testing.assert_array_equal(prepare(noise(8, 8), squash(8, resize=resize, interpolation="lanczos")), noise(8, 8))
+
+    @pytest.mark.parametrize(("height", "width"), [(40, 61), (61, 40), (8, 8), (1, 2)])
+    def test_crop_scales_the_short_side_and_takes_the_centre(self, height: int, width: int) -> None:
+        pixels = noise(height, width)
+        short = round(16 / 0.875)
+        scaled = (short, int(short * height / width + 0.5)) if width < height else (int(short * width / height + 0.5), short)
+        resized = np.asarray(Image.fromarray(pixels).resize(scaled, Image.Resampling.BILINEAR))
+        top, left = (scaled[1] - 16) // 2, (scaled[0] - 16) // 2
+        prepared = prepare(pixels, squash(16, resize="crop", crop_fraction=0.875))
+        np.testing.assert_array_equal(prepared, resized[top : top + 16, left : left + 16])
+
+    @pytest.mark.parametrize("size", [(10, 100), (100, 10), (33, 34)])
+    def test_crop_to_a_target_that_is_not_square(self, size: tuple[int, int]) -> None:
+        prepared = prepare(noise(*size), squash(height=20, width=30, resize="crop", crop_fraction=0.9))
+        assert prepared.shape == (20, 30, 3)
+
+    def test_crop_of_a_thread_is_refused(self) -> None:
+        with pytest.raises(ImageError, match=r"too thin.*squash"):
+            prepare(np.zeros((1, 60_000), np.uint8), squash(224, resize="crop"))
+
+    def test_batch_equals_single_images(self, tmp_path: Path) -> None:
+        Image.fromarray(noise(9, 9, seed=3)).save(tmp_path / "a.png")
+        sources = [noise(), tmp_path / "a.png", encoded(Image.fromarray(noise(seed=2)), "PNG"), Image.fromarray(noise(channels=0))]
+        batch = prepare_batch(sources, squash(6))
+        assert batch.shape == (4, 6, 6, 3)
+        assert batch.dtype == np.uint8
+        for row, source in zip(batch, sources, strict=True):
+            np.testing.assert_array_equal(row, prepare(source, squash(6)))
+
+    def test_empty_batch(self) -> None:
+        assert prepare_batch([], squash(6)).shape == (0, 6, 6, 3)
+
+    def test_batch_names_the_bad_image(self, tmp_path: Path) -> None:
+        with pytest.raises(ImageError, match=r"bad\.png"):
+            prepare_batch([noise(), tmp_path / "bad.png"], squash(6))
+
+
+class TestPreprocessing:
+    def test_round_trip(self) -> None:
+        assert Preprocessing.model_validate_json(squash().model_dump_json()) == squash()
+
+    @pytest.mark.parametrize("change", [{"height": 0}, {"crop_fraction": 0}, {"crop_fraction": 1.1}, {"alpha": "on black"}, {"unknown": 1}])
+    def test_other_rules_are_refused(self, change: dict[str, object]) -> None:
+        with pytest.raises(ValidationError):
+            squash(**change)
+
+
+class TestListImages:
+    def test_sorted_recursive_and_without_hidden_files(self, tmp_path: Path) -> None:
+        for name in ["b/2.PNG", "b/10.png", "a.jpg", "é.webp", "notes.txt", ".hidden.png", ".git/x.png", "b/.DS_Store"]:
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).touch()
+        assert [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path)] == ["a.jpg", "b/10.png", "b/2.PNG", "é.webp"]
+
+    def test_links_are_followed_once(self, tmp_path: Path) -> None:
+        (tmp_path / "real").mkdir()
+        (tmp_path / "real" / "a.png").touch()
+        (tmp_path / "pictures").mkdir()
+        (tmp_path / "pictures" / "linked").symlink_to(tmp_path / "real")
+        (tmp_path / "pictures" / "loop").symlink_to(tmp_path / "pictures")
+        (tmp_path / "pictures" / "b.png").symlink_to(tmp_path / "real" / "a.png")
+        assert [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path / "pictures")] == ["pictures/b.png", "pictures/linked/a.png"]
+
+    def test_missing_folder(self, tmp_path: Path) -> None:
+        with pytest.raises(ImageError, match="gone cannot be listed"):
+            list_images(tmp_path / "gone")
+
+    def test_suffixes_are_lower_case(self) -> None:
+        assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in IMAGE_SUFFIXES)
+
+    @pytest.mark.skipif(os.name == "nt", reason="Windows file names are Unicode")
+    def test_names_that_are_not_utf8_can_be_printed(self) -> None:
+        assert printable(os.fsdecode(b"caf\xe9.png")) == "caf\\xe9.png"

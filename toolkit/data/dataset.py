@@ -1,0 +1,114 @@
+"""Labelled images divided into splits, whatever they come from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from toolkit.preprocess import ImageSource, Preprocessing, prepare_batch
+from toolkit.runs import DataSummary, SkippedFile, SplitSummary
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One split, in a fixed order.
+
+    Attributes:
+        name: ``train``, ``validation`` or ``test``.
+        sources: one image each, decoded only when it is loaded.
+        targets: int64 ``[n]``, indices into the labels of the data set.
+        names: path relative to the root with forward slashes, or e.g. ``test/00012``.
+        fingerprint: SHA-256 over the ordered image contents and labels, 64 hexadecimal digits.
+    """
+
+    name: str
+    sources: Sequence[ImageSource]
+    targets: npt.NDArray[np.int64]
+    names: tuple[str, ...]
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def load(self, indices: Sequence[int] | npt.NDArray[np.int64], preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
+        """Decode some images and bring them to the model's size.
+
+        Returns:
+            uint8 ``[len(indices), H, W, 3]`` RGB.
+
+        Raises:
+            ImageError: a file has gone or changed since it was scanned.
+        """
+        return prepare_batch([self.sources[int(index)] for index in indices], preprocessing)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Labelled images.
+
+    Attributes:
+        source: ``cifar10``, ``digits`` or the absolute path of a folder.
+        labels: class names in the order of their indices.
+        splits: the splits that were asked for, by name.
+        skipped: files of these splits that were left out.
+    """
+
+    source: str
+    labels: tuple[str, ...]
+    splits: Mapping[str, Split]
+    skipped: tuple[SkippedFile, ...] = ()
+
+    def split(self, name: str) -> Split:
+        """Return a split that was asked for.
+
+        Raises:
+            KeyError: it was not.
+        """
+        return self.splits[name]
+
+    def summary(self) -> DataSummary:
+        """Describe the data for the run's record."""
+        return DataSummary(
+            source=self.source,
+            splits={
+                name: SplitSummary(
+                    images=len(split),
+                    per_class=tuple(int(count) for count in np.bincount(split.targets, minlength=len(self.labels))),
+                    fingerprint=split.fingerprint,
+                )
+                for name, split in self.splits.items()
+            },
+            skipped=self.skipped,
+        )
+
+
+def fingerprint(digests: Iterable[bytes], labels: Iterable[str]) -> str:
+    """Hash the digests of the images and their labels, in order, to 64 hexadecimal digits."""
+    whole = hashlib.sha256()
+    for digest, label in zip(digests, labels, strict=True):
+        whole.update(digest)
+        whole.update(hashlib.sha256(label.encode()).digest())
+    return whole.hexdigest()
+
+
+def split_of_arrays(
+    name: str, images: npt.NDArray[np.uint8], targets: npt.NDArray[np.int64], names: tuple[str, ...], labels: tuple[str, ...]
+) -> Split:
+    """Make a split of pictures in memory.
+
+    Args:
+        name: of the split.
+        images: uint8 ``[n, h, w]`` or ``[n, h, w, 3]``.
+        targets: int64 ``[n]``.
+        names: of the images.
+        labels: class names.
+    """
+    shape = repr(images.shape[1:]).encode()
+    digests = (hashlib.sha256(shape + image.tobytes()).digest() for image in images)
+    return Split(name, list(images), targets, names, fingerprint(digests, (labels[target] for target in targets)))
