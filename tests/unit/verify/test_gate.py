@@ -1,0 +1,275 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from toolkit.bundle.manifest import ArtifactRecord, InputContract, Normalization
+from toolkit.compare.metrics import softmax
+from toolkit.compare.tolerances import TOLERANCES
+from toolkit.errors import BundleError, DeviceError, MissingDependencyError
+from toolkit.results import ArtifactParity
+from toolkit.verify.gate import Expected, Judgement, golden_expected, run_reference, verify_artifact
+from toolkit.verify.inputs import batches, make_inputs
+
+SIZE, LABELS = 6, ("cat", "dog", "eel", "fox")
+NORMALIZATION = Normalization(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+CONTRACT = InputContract(name="images", dtype="uint8", shape=("N", SIZE, SIZE, 3), normalization=NORMALIZATION, normalization_in_graph=True)
+ARTIFACT = ArtifactRecord(
+    format="fake", precision="float32", file="model.fake", sha256="a" * 64, size_bytes=1, opset=None, ir_version=None, producer="test"
+)
+Change = Callable[[dict[str, Any], int], Any]
+
+
+class Linear:
+    """A linear classifier; ``change`` is what is wrong with it."""
+
+    def __init__(self, change: Change = lambda outputs, batch: outputs, device: str = "cpu") -> None:
+        self.device, self.engine, self.threads = device, "numpy", 1
+        self._weights = np.random.default_rng(0).normal(scale=0.05, size=(SIZE * SIZE * 3, len(LABELS))).astype(np.float32)
+        self._change = change
+        self.batches: list[int] = []
+
+    def run(self, inputs: np.ndarray) -> Any:
+        self.batches.append(len(inputs))
+        logits = (inputs.reshape(len(inputs), -1).astype(np.float32) / 255 - 0.5) @ self._weights
+        return self._change({"logits": logits, "probabilities": softmax(logits).astype(np.float32)}, len(inputs))
+
+
+def judgement() -> Judgement:
+    images = np.random.default_rng(1).integers(0, 256, (40, SIZE, SIZE, 3), dtype=np.uint8)
+    inputs = make_inputs(tuple(f"test/{index:05d}" for index in range(40)), images, seed=0)
+    outputs = Linear().run(images[:4])
+    golden = golden_expected(
+        {f"golden/{index:03d}.bin": f"test/{index:05d}" for index in range(4)},
+        images[:4],
+        [tuple(row) for row in outputs["logits"].tolist()],
+        [tuple(row) for row in outputs["probabilities"].tolist()],
+    )
+    return Judgement(CONTRACT, LABELS, inputs, run_reference(Linear(), inputs, CONTRACT), golden)
+
+
+JUDGEMENT = judgement()
+
+
+def verify(change: Change = lambda outputs, batch: outputs, device: str = "cpu", judged: Judgement = JUDGEMENT) -> ArtifactParity:
+    return verify_artifact(lambda: Linear(change, device), ARTIFACT, judged, TOLERANCES["float32"])
+
+
+def test_the_same_model_passes_on_every_input_at_every_batch_size() -> None:
+    candidate, seen = Linear(), 0
+
+    def count(steps: int) -> None:
+        nonlocal seen
+        seen += steps
+
+    found = verify_artifact(lambda: candidate, ARTIFACT, JUDGEMENT, TOLERANCES["float32"], on_batch=count)
+    assert found.passed
+    assert found.failures == ()
+    assert (found.artifact, found.file, found.sha256, found.device, found.engine) == ("fake", "model.fake", "a" * 64, "cpu", "numpy")
+    assert (found.test_images, found.edge_inputs, found.batch_sizes) == (40, 18, (1, 3, 32))
+    assert found.top1_agreement == 1.0
+    compared = (32 + 18) + (40 + 18) + (40 + 18)
+    assert seen == compared
+    assert all(output.statistics.elements == compared * len(LABELS) for output in found.outputs)
+    assert {1, 3, 32} <= set(candidate.batches)
+    assert found.seconds > 0
+
+
+def test_the_reference_runs_each_input_once_in_batches_of_32() -> None:
+    session, seen = Linear(), []
+    expected = run_reference(session, JUDGEMENT.inputs, CONTRACT, seen.append)
+    assert session.batches == seen == [32, 26]
+    assert expected.outputs["logits"].shape == (58, len(LABELS))
+
+
+def test_wrong_logits_fail_with_the_size_of_the_error() -> None:
+    def change(outputs: dict[str, Any], batch: int) -> dict[str, Any]:
+        return {**outputs, "logits": outputs["logits"] + np.float32(0.31)}
+
+    found = verify(change)
+    assert not found.passed
+    assert any(sentence.startswith("logits differ by 0.31 on ") and ", allowed 0.00" in sentence for sentence in found.failures)
+    assert found.top1_agreement == 1.0
+
+
+def test_swapped_classes_fail_as_counted_flips() -> None:
+    def change(outputs: dict[str, Any], batch: int) -> dict[str, Any]:
+        return {name: array[:, [1, 0, 2, 3]] for name, array in outputs.items()}
+
+    found = verify(change)
+    assert not found.passed
+    assert any(flip.counted for flip in found.flips)
+    assert any("the most probable class changes from" in sentence for sentence in found.failures)
+    assert found.top1_agreement is not None
+    assert found.top1_agreement < 0.9
+
+
+def test_nan_on_a_single_input_fails() -> None:
+    def change(outputs: dict[str, Any], batch: int) -> dict[str, Any]:
+        if batch == 32:
+            outputs["logits"][5, 2] = math.nan
+        return outputs
+
+    assert any(sentence.startswith("logits hold NaN on test/00005 (batch size 32)") for sentence in verify(change).failures)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda outputs, batch: {"logits": outputs["logits"]}, "the output probabilities is missing at batch size 1; it returns logits"),
+        (lambda outputs, batch: {name: array.astype(np.float64) for name, array in outputs.items()}, "logits are float64 instead of float32"),
+        (lambda outputs, batch: {**outputs, "logits": outputs["logits"][:, :3]}, "logits have the shape [1, 3] instead of [1, 4] at batch size 1"),
+        (lambda outputs, batch: None, "it returns a NoneType instead of named outputs"),
+    ],
+)
+def test_malformed_outputs_fail(change: Change, sentence: str) -> None:
+    found = verify(change)
+    assert not found.passed
+    assert sentence in found.failures
+
+
+def test_an_artifact_that_is_right_only_at_batch_1_fails() -> None:
+    def change(outputs: dict[str, Any], batch: int) -> dict[str, Any]:
+        return {name: np.repeat(array[:1], batch, axis=0) for name, array in outputs.items()}
+
+    found = verify(change)
+    assert not found.passed
+    assert not any(flip.batch_size == 1 for flip in found.flips)
+    assert {flip.batch_size for flip in found.flips} >= {3, 32}
+
+
+def test_an_artifact_that_runs_only_batches_of_1_fails_and_is_compared_there() -> None:
+    def change(outputs: dict[str, Any], batch: int) -> dict[str, Any]:
+        if batch > 1:
+            raise RuntimeError("Got invalid dimensions\nindex: 0")
+        return outputs
+
+    found = verify(change)
+    assert found.failures[:2] == (
+        "it cannot run a batch of 3: RuntimeError: Got invalid dimensions",
+        "it cannot run a batch of 32: RuntimeError: Got invalid dimensions",
+    )
+    assert found.top1_agreement == 1.0
+    assert all(output.statistics.elements == 50 * len(LABELS) for output in found.outputs)
+
+
+class EngineError(Exception):
+    """Stands for the private exception of an engine."""
+
+
+@pytest.mark.parametrize("error", [EngineError("bad node"), ValueError(), MemoryError("no room"), KeyError("images")])
+def test_an_artifact_that_always_raises_is_a_failed_verdict(error: Exception) -> None:
+    def change(outputs: dict[str, Any], batch: int) -> dict[str, Any]:
+        raise error
+
+    found = verify(change)
+    assert not found.passed
+    assert len(found.failures) == 3
+    assert all(type(error).__name__ in sentence for sentence in found.failures)
+    assert (found.outputs, found.top1_agreement, found.flips) == ((), None, ())
+
+
+@pytest.mark.parametrize("error", [EngineError("bad header"), BundleError("onnxruntime refuses it")])
+def test_an_artifact_that_cannot_be_opened_is_a_failed_verdict(error: Exception) -> None:
+    def refuse() -> Any:
+        raise error
+
+    found = verify_artifact(refuse, ARTIFACT, JUDGEMENT, TOLERANCES["float32"], device="cpu", threads=2)
+    assert found.failures == (f"it cannot be opened: {type(error).__name__}: {error}",)
+    assert (found.passed, found.test_images, found.batch_sizes, found.threads) == (False, 0, (), 2)
+
+
+@pytest.mark.parametrize("error", [DeviceError("no CUDA here"), MissingDependencyError("no onnxruntime here")])
+def test_what_this_machine_lacks_is_not_held_against_the_artifact(error: Exception) -> None:
+    def refuse() -> Any:
+        raise error
+
+    with pytest.raises(type(error), match="here"):
+        verify_artifact(refuse, ARTIFACT, JUDGEMENT, TOLERANCES["float32"])
+
+
+def test_running_on_another_device_than_asked_fails() -> None:
+    found = verify_artifact(lambda: Linear(device="cpu"), ARTIFACT, JUDGEMENT, TOLERANCES["float32"], device="cuda")
+    assert found.failures == ("it was asked to run on cuda and runs on cpu",)
+    assert found.device == "cpu"
+    assert found.top1_agreement == 1.0
+
+
+def with_reference(logits: np.ndarray) -> Judgement:
+    """The same inputs, for which the reference says ``logits``."""
+    outputs = {"logits": logits, "probabilities": JUDGEMENT.reference.outputs["probabilities"]}
+    reference = Expected(JUDGEMENT.inputs.names, JUDGEMENT.inputs.images, outputs)
+    return Judgement(CONTRACT, LABELS, JUDGEMENT.inputs, reference, JUDGEMENT.golden)
+
+
+def test_a_flip_within_the_tolerance_is_listed_but_not_counted() -> None:
+    logits = JUDGEMENT.reference.outputs["logits"].copy()
+    best, second = np.argsort(-logits[0])[:2]
+    allowed = 1e-4 + 1e-3 * np.abs(logits[0]).max()
+    # The candidate keeps its logits; the reference puts the second class ahead by less than two errors.
+    middle = (logits[0, best] + logits[0, second]) / 2
+    logits[0, best], logits[0, second] = middle - allowed / 4, middle + allowed / 4
+    near = JUDGEMENT.reference.outputs["logits"].copy()
+    near[0, best], near[0, second] = middle + allowed / 4, middle - allowed / 4
+
+    def change(outputs: dict[str, Any], batch: int) -> dict[str, Any]:
+        rows = np.abs(outputs["logits"] - JUDGEMENT.reference.outputs["logits"][0]).max(axis=1) < 1e-5
+        outputs["logits"][rows] = near[0]
+        return outputs
+
+    loose = TOLERANCES["float32"]
+    found = verify_artifact(lambda: Linear(change), ARTIFACT, with_reference(logits), loose)
+    flips = [flip for flip in found.flips if flip.input == "test/00000"]
+    assert len(flips) == 3
+    assert not any(flip.counted for flip in found.flips)
+    # Golden samples still hold the first logits, which is what fails here; the inputs themselves do not.
+    assert all("golden sample" in sentence for sentence in found.failures)
+    assert found.top1_agreement is not None
+    assert found.top1_agreement < 1.0
+
+
+def test_golden_samples_that_say_something_else_fail() -> None:
+    outputs = {name: values.copy() for name, values in JUDGEMENT.golden.outputs.items()}
+    outputs["probabilities"][2, 0] += 0.5
+    stale = Judgement(CONTRACT, LABELS, JUDGEMENT.inputs, JUDGEMENT.reference, Expected(JUDGEMENT.golden.names, JUDGEMENT.golden.images, outputs))
+    (failure,) = verify(judged=stale).failures
+    assert failure == "probabilities differ by 0.5 on golden sample golden/002.bin (test/00002) (batch size 4), allowed 0.001"
+
+
+def test_an_engine_that_writes_into_its_input_harms_no_other_batch() -> None:
+    before = JUDGEMENT.inputs.images.copy()
+
+    class Writer(Linear):
+        def run(self, inputs: np.ndarray) -> Any:
+            outputs = super().run(inputs)
+            inputs[...] = 0
+            return outputs
+
+    assert verify_artifact(Writer, ARTIFACT, JUDGEMENT, TOLERANCES["float32"]).passed
+    assert np.array_equal(JUDGEMENT.inputs.images, before)
+
+
+def test_a_tensor_contract_is_fed_normalised_floats() -> None:
+    contract = InputContract(name="tensor", dtype="float32", shape=("N", 3, SIZE, SIZE), normalization=NORMALIZATION, normalization_in_graph=False)
+    seen: list[tuple[Any, ...]] = []
+
+    class Recorder(Linear):
+        def run(self, inputs: np.ndarray) -> Any:
+            seen.append((inputs.dtype, inputs.shape[1:]))
+            return super().run(inputs)
+
+    run_reference(Recorder(), JUDGEMENT.inputs, contract)
+    assert set(seen) == {(np.dtype(np.float32), (3, SIZE, SIZE))}
+
+
+def test_the_progress_total_is_the_number_of_compared_inputs() -> None:
+    def change(outputs: dict[str, Any], batch: int) -> dict[str, Any]:
+        raise EngineError("always")
+
+    steps: list[int] = []
+    verify_artifact(lambda: Linear(change), ARTIFACT, JUDGEMENT, TOLERANCES["float32"], on_batch=steps.append)
+    assert sum(steps) == sum(len(batch.rows) for batch in batches(40, 18))

@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from toolkit import provenance
+from toolkit.backbones import restore
+from toolkit.backbones.deployable import Deployable, TorchSession, input_contract, output_contracts
+from toolkit.bundle import ArtifactRecord, Bundle, Manifest, read_manifest
+from toolkit.bundle.manifest import Normalization, Origin
+from toolkit.bundle.update import new_bundle, write_golden, write_manifest
+from toolkit.data import of_run
+from toolkit.errors import BundleError, RecipeError, RunError
+from toolkit.files import sha256_file
+from toolkit.preprocess import Preprocessing
+from toolkit.recipe import Recipe
+from toolkit.results import ParityReport
+from toolkit.runs import DataSummary, RunFolder, RunRecord, SplitSummary
+from toolkit.verify import stage
+
+SIZE, LABELS = 16, ("cat", "dog", "eel")
+NORMALIZATION = Normalization(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+PREPROCESSING = Preprocessing(height=SIZE, width=SIZE, resize="squash", interpolation="bilinear")
+IMAGES = np.random.default_rng(0).integers(0, 256, (12, SIZE, SIZE, 3), dtype=np.uint8)
+FINGERPRINT = "f" * 64
+
+
+def network() -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 7 * 7, len(LABELS)))
+
+
+class FakeFormat:
+    """Opens PyTorch itself; ``offset`` is added to its logits."""
+
+    def __init__(self, offset: float = 0.0) -> None:
+        self._offset = offset
+        self.opened: list[tuple[Path, str, int]] = []
+
+    def open(self, path: Path, device: str, threads: int) -> Any:
+        self.opened.append((path, device, threads))
+        session = TorchSession(Deployable(network(), NORMALIZATION), device, threads)
+
+        def run(inputs: np.ndarray) -> Any:
+            outputs = session.run(inputs)
+            return {**outputs, "logits": outputs["logits"] + np.float32(self._offset)}
+
+        return SimpleNamespace(device="cpu", engine="fake", threads=threads, run=run)
+
+
+class FakeSplit:
+    targets = np.arange(12) % 3
+    names = tuple(f"test/{index:05d}" for index in range(12))
+    fingerprint = FINGERPRINT
+
+    def load(self, indices: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+        assert preprocessing == PREPROCESSING
+        return IMAGES[indices]
+
+
+def write_run(path: Path) -> RunFolder:
+    run = RunFolder(path)
+    path.mkdir()
+    Recipe(name="tiny").save(run.recipe_file)
+    run.model_file.write_bytes(b"weights")
+    made = provenance.collect()
+    digest = sha256_file(run.model_file)
+    RunRecord(
+        name="tiny",
+        recipe="tiny",
+        labels=LABELS,
+        backbone="torchvision:tiny",
+        weights="random",
+        parameters=1,
+        normalization=NORMALIZATION,
+        preprocessing=PREPROCESSING,
+        data=DataSummary(source="digits", splits={"test": SplitSummary(images=12, per_class=(4, 4, 4), fingerprint=FINGERPRINT)}, skipped=()),
+        stages=(),
+        best_stage=1,
+        best_epoch=1,
+        best_validation_accuracy=1.0,
+        model_sha256=digest,
+        device="cpu",
+        threads=1,
+        seconds=1.0,
+        provenance=made,
+    ).save(run.record_file)
+    contract = input_contract(NORMALIZATION, SIZE, SIZE)
+    outputs = TorchSession(Deployable(network(), NORMALIZATION)).run(IMAGES[:3])
+    with new_bundle(run.bundle) as folder:
+        (folder / "model.fake").write_bytes(b"artifact")
+        artifact = ArtifactRecord(
+            format="fake",
+            precision="float32",
+            file="model.fake",
+            sha256=sha256_file(folder / "model.fake"),
+            size_bytes=8,
+            opset=None,
+            ir_version=None,
+            producer="test",
+        )
+        origin = Origin(
+            run="tiny", recipe="", backbone="tiny", weights="random", model_sha256=digest, data="digits", data_fingerprints={}, provenance=made
+        )
+        manifest = Manifest(
+            name="tiny",
+            labels=LABELS,
+            preprocessing=PREPROCESSING,
+            input=contract,
+            outputs=output_contracts(len(LABELS)),
+            artifacts=(artifact,),
+            files=write_golden(folder, IMAGES[:3], outputs, FakeSplit.names[:3], LABELS, LABELS),
+            evaluation=None,
+            origin=origin,
+        )
+        write_manifest(folder, manifest)
+    return run
+
+
+def rewrite_manifest(run: RunFolder, **changes: object) -> None:
+    write_manifest(run.bundle, read_manifest(run.bundle).model_copy(update=changes))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return write_run(tmp_path / "tiny")
+
+
+@pytest.fixture
+def fake_format(monkeypatch: pytest.MonkeyPatch) -> FakeFormat:
+    made = FakeFormat()
+    monkeypatch.setattr(restore, "build_architecture", lambda name, classes, image_size: network())
+    monkeypatch.setattr(restore, "load_weights", lambda model, path: None)
+    monkeypatch.setattr(of_run, "load_dataset", lambda *args, **kwargs: SimpleNamespace(split=lambda name: FakeSplit()))
+    monkeypatch.setattr(stage, "get_format", lambda name: made)
+    return made
+
+
+def test_a_good_bundle_passes_and_everything_is_written(run: RunFolder, fake_format: FakeFormat) -> None:
+    report = stage.verify_run(run, threads=1)
+    assert report.passed
+    assert ParityReport.load(run.parity_file, "toolkit verify") == report
+    assert ET.parse(run.junit_file).getroot().get("failures") == "0"
+    assert fake_format.opened == [(run.bundle / "model.fake", "cpu", 1)]
+    (artifact,) = Bundle.open(run.bundle).manifest.artifacts
+    assert artifact.parity is not None
+    assert artifact.parity.passed
+    assert artifact.parity.test_images == 12
+    assert report.reference == f"torch {torch.__version__} on the CPU"
+
+
+def test_threads_are_all_cores_unless_given(run: RunFolder, fake_format: FakeFormat, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "available_cores", lambda: 2)
+    assert stage.verify_run(run, images=3).artifacts[0].threads == 2
+
+
+def test_a_wrong_artifact_is_a_report_and_not_an_exception(run: RunFolder, fake_format: FakeFormat) -> None:
+    fake_format._offset = 0.5
+    report = stage.verify_run(run, threads=1, images=5)
+    assert not report.passed
+    assert report.artifacts[0].test_images == 5
+    assert any(sentence.startswith("logits differ by 0.5 on") for sentence in report.artifacts[0].failures)
+    assert ET.parse(run.junit_file).getroot().get("failures") == "1"
+    (artifact,) = Bundle.open(run.bundle).manifest.artifacts
+    assert artifact.parity is not None
+    assert not artifact.parity.passed
+
+
+def test_tolerances_can_be_replaced_and_are_recorded(run: RunFolder, fake_format: FakeFormat) -> None:
+    fake_format._offset = 0.5
+    report = stage.verify_run(run, threads=1, tolerances={"logits_absolute": 1.0})
+    assert report.passed
+    assert report.artifacts[0].tolerance.logits_absolute == 1.0
+
+
+@pytest.mark.usefixtures("fake_format")
+def test_new_weights_beside_an_old_bundle_are_refused(run: RunFolder) -> None:
+    run.model_file.write_bytes(b"trained again")
+    run.record().model_copy(update={"model_sha256": sha256_file(run.model_file)}).save(run.record_file)
+    with pytest.raises(RunError, match=r"exported from other weights than .*: run 'toolkit export' again"):
+        stage.verify_run(run, threads=1)
+    assert not run.parity_file.exists()
+
+
+@pytest.mark.usefixtures("fake_format")
+def test_weights_that_are_not_those_of_the_run_are_refused(run: RunFolder) -> None:
+    run.model_file.write_bytes(b"something else")
+    with pytest.raises(RunError, match=r"is not the file that run\.json describes"):
+        stage.verify_run(run, threads=1)
+    run.model_file.unlink()
+    with pytest.raises(RunError, match="is missing"):
+        stage.verify_run(run, threads=1)
+
+
+@pytest.mark.usefixtures("fake_format")
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"labels": ("dog", "cat", "eel")}, "labels"),
+        ({"preprocessing": PREPROCESSING.model_copy(update={"interpolation": "box"})}, "preprocessing"),
+        ({"input": input_contract(Normalization(mean=(0, 0, 0), std=(1, 1, 1)), SIZE, SIZE)}, "normalisation"),
+    ],
+)
+def test_a_bundle_with_another_meaning_is_refused(run: RunFolder, changes: dict[str, object], named: str) -> None:
+    rewrite_manifest(run, **changes)
+    with pytest.raises(RunError, match=f"has other {named} than"):
+        stage.verify_run(run, threads=1)
+
+
+@pytest.mark.usefixtures("fake_format")
+def test_other_test_images_are_refused(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeSplit, "fingerprint", "0" * 64)
+    with pytest.raises(RunError, match="their fingerprint differs"):
+        stage.verify_run(run, threads=1)
+
+
+@pytest.mark.usefixtures("fake_format")
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [({"threads": 0}, "0 threads"), ({"threads": 1, "images": 0}, "0 test images"), ({"threads": 1, "tolerances": {"atol": 1.0}}, "has no atol")],
+)
+def test_arguments_that_make_no_sense_are_refused(run: RunFolder, arguments: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(RecipeError, match=sentence):
+        stage.verify_run(run, **arguments)
+
+
+@pytest.mark.usefixtures("fake_format")
+def test_a_run_without_a_bundle_is_refused(run: RunFolder) -> None:
+    run.bundle.rename(run.path / "elsewhere")
+    with pytest.raises(BundleError, match="toolkit export"):
+        stage.verify_run(run, threads=1)

@@ -1,0 +1,1 @@
+"""The arithmetic of comparing and scoring outputs, on numpy arrays alone."""
