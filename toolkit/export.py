@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from toolkit import provenance
-from toolkit.backbones import build_architecture, load_weights
 from toolkit.backbones.deployable import Deployable, TorchSession, input_contract, output_contracts
+from toolkit.backbones.restore import load_deployable
 from toolkit.bundle.manifest import ArtifactRecord, FileRecord, InputContract, Manifest, Origin
 from toolkit.bundle.update import new_bundle, write_golden, write_manifest
-from toolkit.data import load_dataset
-from toolkit.errors import ExportError, RunError
+from toolkit.data.of_run import load_test_split
+from toolkit.errors import ExportError
 from toolkit.files import sha256_file
 from toolkit.formats.base import ExportRequest, Format
 from toolkit.formats.registry import get_format
@@ -26,21 +26,6 @@ from toolkit.runs import RunFolder, RunRecord
 GOLDEN_SAMPLES = 8
 TRACE_BATCH = 2
 """Exporters treat a batch of 1 as a constant; 2 is the smallest that stays symbolic."""
-
-
-def load_deployable(run: RunFolder, record: RunRecord, takes_images: bool = True) -> Deployable:
-    """Rebuild the fine-tuned network of a run, on the CPU in inference mode.
-
-    Raises:
-        RunError: ``model.safetensors`` is missing or is not the file that ``run.json`` describes.
-    """
-    if not run.model_file.is_file():
-        raise RunError(f"{run.model_file} is missing: run 'toolkit finetune' again.")
-    if sha256_file(run.model_file) != record.model_sha256:
-        raise RunError(f"{run.model_file} is not the file that {run.record_file.name} describes: run 'toolkit finetune' again.")
-    model = build_architecture(record.backbone, len(record.labels), record.preprocessing.height)
-    load_weights(model, run.model_file)
-    return Deployable(model, record.normalization, takes_images)
 
 
 def export_run(
@@ -92,7 +77,7 @@ def export_run(
                 input=contract,
                 outputs=output_contracts(len(record.labels)),
                 artifacts=tuple(artifacts),
-                files=_write_golden(folder, deployable, contract, recipe, record, reporter),
+                files=_write_golden(folder, deployable, contract, run, record, reporter),
                 evaluation=run.evaluation(),
                 origin=_origin(recipe, record),
             ),
@@ -145,13 +130,9 @@ def _metadata(record: RunRecord, contract: InputContract) -> Mapping[str, str]:
 
 
 def _write_golden(
-    folder: Path, deployable: Deployable, contract: InputContract, recipe: Recipe, record: RunRecord, reporter: Reporter
+    folder: Path, deployable: Deployable, contract: InputContract, run: RunFolder, record: RunRecord, reporter: Reporter
 ) -> dict[str, FileRecord]:
-    test = load_dataset(recipe.data, recipe.seed, splits=("test",), reporter=reporter).split("test")
-    if test.fingerprint != record.data.splits["test"].fingerprint:
-        raise RunError(
-            f"the test images of {record.data.source} are not those of this run (their fingerprint differs): fine-tune again, or restore them."
-        )
+    test = load_test_split(run, record, reporter)
     # One image of each class in turn, so that swapped labels cannot agree by chance.
     firsts = [int(np.flatnonzero(test.targets == label)[0]) for label in np.unique(test.targets)]
     spread = np.unique(np.linspace(0, len(firsts) - 1, min(GOLDEN_SAMPLES, len(firsts))).round().astype(int))

@@ -32,7 +32,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
             raise
         raise FileWriteError(f"cannot write {target}: {error.strerror or error}. Free some space or choose a folder you may write to.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def write_bytes(target: Path, content: bytes) -> None:

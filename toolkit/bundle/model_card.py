@@ -54,10 +54,8 @@ def _shape(shape: tuple[int | str, ...]) -> str:
 def _artifacts(manifest: Manifest) -> str:
     rows = ["| file | format | precision | size | parity with PyTorch | test accuracy | speed |", "|---|---|---|---|---|---|---|"]
     for artifact in manifest.artifacts:
-        size = f"{artifact.size_bytes / 1e6:.1f} MB"
-        rows.append(
-            f"| `{artifact.file}` | {artifact.format} | {artifact.precision} | {size} | {_parity(artifact)} | {_accuracy(artifact)} | {_speed(artifact)} |"
-        )
+        kind = f"`{artifact.file}` | {artifact.format} | {artifact.precision} | {artifact.size_bytes / 1e6:.1f} MB"
+        rows.append(f"| {kind} | {_parity(artifact)} | {_accuracy(artifact)} | {_speed(artifact)} |")
     return "\n".join(rows)
 
 

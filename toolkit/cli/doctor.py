@@ -131,7 +131,10 @@ def _training() -> Iterator[Finding]:
 def _importable(name: str) -> bool:
     from importlib.util import find_spec
 
-    return find_spec(name) is not None
+    try:
+        return find_spec(name) is not None
+    except ImportError:
+        return False
 
 
 def _version(distribution: str) -> str | None:

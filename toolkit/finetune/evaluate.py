@@ -7,7 +7,8 @@ import numpy.typing as npt
 import torch
 
 from toolkit.backbones.deployable import Deployable
-from toolkit.data import Split, iterate_batches
+from toolkit.data import Split
+from toolkit.data.batches import iterate_batches
 from toolkit.preprocess import Preprocessing
 from toolkit.progress import Bar
 

@@ -13,7 +13,9 @@ import torch
 
 from toolkit.backbones import Backbone, TrainableParts, apply_modes, set_trainable
 from toolkit.backbones.deployable import Deployable
-from toolkit.data import Dataset, iterate_batches, make_augment
+from toolkit.data import Dataset
+from toolkit.data.augment import make_augment
+from toolkit.data.batches import iterate_batches
 from toolkit.errors import RecipeError, TrainingError
 from toolkit.finetune.evaluate import loss_and_accuracy, predict_logits
 from toolkit.finetune.history import Epoch
@@ -180,6 +182,6 @@ class Trainer:
         logits, _ = self._network(torch.from_numpy(images).to(self._device))
         loss = self._loss(logits, truth)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         optimizer.step()
         return loss.item(), int((logits.detach().argmax(dim=1) == truth).sum().item())

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,8 @@ class Predictor:
             ImageError: an image cannot be decoded; the message names it.
         """
         results = []
-        for _, outcome in self.stream([sources] if _is_one(sources) else sources, batch_size):
+        several: Iterable[Any] = [sources] if _is_one(sources) else sources  # type: ignore[assignment]  # _is_one told them apart
+        for _, outcome in self.stream(several, batch_size):
             if isinstance(outcome, ImageError):
                 raise outcome
             results.append(outcome)
@@ -158,4 +160,4 @@ def load(path: str | Path, artifact: str | None = None, device: str = "cpu", thr
 
 
 def _is_one(sources: object) -> bool:
-    return isinstance(sources, str | bytes | Path | np.ndarray) or hasattr(sources, "getexif")
+    return isinstance(sources, str | bytes | PathLike | np.ndarray) or hasattr(sources, "getexif")

@@ -227,7 +227,7 @@ def test_a_folder_that_cannot_be_written(site: Site, root: Path, monkeypatch: py
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(tarfile.TarFile, "extractall", full)
+    monkeypatch.setattr(tarfile.TarFile, "extractfile", full)
     with pytest.raises(FileWriteError, match="No space left"):
         load(root)
 

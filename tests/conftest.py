@@ -1,0 +1,120 @@
+"""Fixtures that several test packages share: a bundle small enough to make in milliseconds, with a real ONNX artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from toolkit import provenance
+from toolkit.bundle.manifest import ArtifactRecord, InputContract, Manifest, Normalization, Origin, OutputContract
+from toolkit.bundle.update import new_bundle, write_golden, write_manifest
+from toolkit.files import sha256_file
+from toolkit.preprocess import Preprocessing
+
+LABELS = ("blue", "green", "red")
+SIZE = 8
+WEIGHTS = np.eye(3, dtype=np.float32)[::-1].copy() / 32
+
+
+def colour_model(path: Path) -> None:
+    """Write a classifier whose logits are the mean blue, green and red of an image, divided by 32."""
+    nodes = [
+        helper.make_node("Cast", ["images"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["pixels", "axes"], ["means"], keepdims=0),
+        helper.make_node("MatMul", ["means", "weights"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "colour",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", SIZE, SIZE, 3])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3]) for name in ("logits", "probabilities")],
+        [numpy_helper.from_array(np.array([1, 2], np.int64), "axes"), numpy_helper.from_array(WEIGHTS, "weights")],
+    )
+    onnx.save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+
+
+def colour_outputs(images: np.ndarray) -> dict[str, np.ndarray]:
+    """Compute in numpy what ``colour_model`` computes."""
+    logits = images.astype(np.float32).mean(axis=(1, 2)) @ WEIGHTS
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return {"logits": logits.astype(np.float32), "probabilities": (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(np.float32)}
+
+
+@pytest.fixture
+def colour_image() -> Callable[[str], np.ndarray]:
+    """Return a maker of uint8 images ``[8, 8, 3]`` in the colour of a label."""
+
+    def make(label: str) -> np.ndarray:
+        image = np.zeros((SIZE, SIZE, 3), np.uint8)
+        image[..., {"red": 0, "green": 1, "blue": 2}[label]] = 200
+        return image
+
+    return make
+
+
+@pytest.fixture
+def colour_manifest() -> Callable[[Path], Manifest]:
+    """Return a maker of the manifest for a folder that holds ``model.onnx``."""
+
+    def make(folder: Path) -> Manifest:
+        model = folder / "model.onnx"
+        return Manifest(
+            name="colours",
+            labels=LABELS,
+            preprocessing=Preprocessing(height=SIZE, width=SIZE, resize="squash", interpolation="bilinear"),
+            input=InputContract(
+                name="images",
+                dtype="uint8",
+                shape=("N", SIZE, SIZE, 3),
+                normalization=Normalization(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+                normalization_in_graph=True,
+            ),
+            outputs=(
+                OutputContract(name="logits", shape=("N", 3), meaning="scores before softmax"),
+                OutputContract(name="probabilities", shape=("N", 3), meaning="softmax of the logits"),
+            ),
+            artifacts=(
+                ArtifactRecord(
+                    format="onnx",
+                    precision="float32",
+                    file=model.name,
+                    sha256=sha256_file(model),
+                    size_bytes=model.stat().st_size,
+                    opset=18,
+                    ir_version=9,
+                    producer="test",
+                ),
+            ),
+            files={},
+            evaluation=None,
+            origin=Origin(
+                run="colours",
+                recipe='name = "colours"\n',
+                backbone="test:colour",
+                weights="none",
+                model_sha256="0" * 64,
+                data="made",
+                data_fingerprints={"test": "0" * 64},
+                provenance=provenance.collect(),
+            ),
+        )
+
+    return make
+
+
+@pytest.fixture
+def colour_bundle(tmp_path: Path, colour_image: Callable[[str], np.ndarray], colour_manifest: Callable[[Path], Manifest]) -> Path:
+    """Return a complete bundle that tells red, green and blue images apart."""
+    target = tmp_path / "colours" / "bundle"
+    with new_bundle(target) as folder:
+        colour_model(folder / "model.onnx")
+        images = np.stack([colour_image(label) for label in LABELS])
+        files = write_golden(folder, images, colour_outputs(images), [f"{label}.png" for label in LABELS], list(LABELS), LABELS)
+        write_manifest(folder, colour_manifest(folder).model_copy(update={"files": files}))
+    return target

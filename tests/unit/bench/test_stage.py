@@ -1,0 +1,278 @@
+"""The whole stage on a hand-built run with fake engines: gates, rows, files."""
+
+import pytest
+
+from toolkit.bench import rows, stage
+from toolkit.bench.sweep import Outcome
+from toolkit.bundle import read_manifest
+from toolkit.bundle.manifest import ArtifactRecord, Manifest, Origin, OutputContract, ParityVerdict
+from toolkit.bundle.update import write_manifest
+from toolkit.compare.metrics import wilson_interval
+from toolkit.errors import DeviceError, IntegrityError, RunError, ToolkitError
+from toolkit.files import sha256_file, write_bytes
+from toolkit.provenance import available_cores, collect
+from toolkit.recipe import Recipe
+from toolkit.results import BenchReport, Tolerance
+from toolkit.runs import DataSummary, RunFolder, RunRecord, SplitSummary
+
+PASSED = ParityVerdict(
+    passed=True,
+    failures=(),
+    device="cpu",
+    test_images=20,
+    max_absolute_logits=1e-6,
+    top1_agreement=1.0,
+    tolerance=Tolerance(precision="float32", logits_absolute=1e-3, logits_relative=1e-3, probabilities_absolute=1e-4),
+    verified="2030-01-01T00:00:00+00:00",
+)
+FAILED = PASSED.model_copy(update={"passed": False, "failures": ("logits differ by 3.0 where 0.001 is allowed", "17 labels flipped")})
+LABELS = tuple(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"])
+
+
+@pytest.fixture
+def make_run(tmp_path, contract, split, preprocessing):
+    """Build a run folder whose artifacts are a few bytes each."""
+
+    def make(**verdicts):
+        run = RunFolder(tmp_path / "digits-1")
+        run.bundle.mkdir(parents=True)
+        Recipe.model_validate({}).save(run.recipe_file)
+        write_bytes(run.model_file, b"weights")
+        record = RunRecord(
+            name=run.name,
+            recipe="digits",
+            labels=LABELS,
+            backbone="torchvision:resnet18",
+            weights="random",
+            parameters=1,
+            normalization=contract.normalization,
+            preprocessing=preprocessing,
+            data=DataSummary(
+                source="digits",
+                splits={"test": SplitSummary(images=len(split), per_class=(2,) * 10, fingerprint=split.fingerprint)},
+                skipped=(),
+            ),
+            stages=(),
+            best_stage=1,
+            best_epoch=1,
+            best_validation_accuracy=1.0,
+            model_sha256=sha256_file(run.model_file),
+            device="cpu",
+            threads=1,
+            seconds=1.0,
+            provenance=collect(),
+        )
+        record.save(run.record_file)
+        artifacts = []
+        for name, verdict in verdicts.items():
+            write_bytes(run.bundle / f"model.{name}", name.encode())
+            artifacts.append(
+                ArtifactRecord(
+                    format=name,
+                    precision="float32",
+                    file=f"model.{name}",
+                    sha256=sha256_file(run.bundle / f"model.{name}"),
+                    size_bytes=len(name),
+                    opset=None,
+                    ir_version=None,
+                    producer="fake",
+                    parity=verdict,
+                )
+            )
+        origin = Origin(
+            run=run.name,
+            recipe="",
+            backbone=record.backbone,
+            weights="random",
+            model_sha256=record.model_sha256,
+            data="digits",
+            data_fingerprints={},
+            provenance=record.provenance,
+        )
+        outputs = tuple(OutputContract(name=name, shape=("N", len(LABELS)), meaning="fake") for name in ("logits", "probabilities"))
+        manifest = Manifest(
+            name=run.name,
+            labels=LABELS,
+            preprocessing=preprocessing,
+            input=contract,
+            outputs=outputs,
+            artifacts=tuple(artifacts),
+            files={},
+            evaluation=None,
+            origin=origin,
+        )
+        write_manifest(run.bundle, manifest)
+        return run
+
+    return make
+
+
+@pytest.fixture
+def quick(monkeypatch, fakes, split):
+    """Replace engines and data by fakes; the stage is otherwise the real one."""
+    monkeypatch.setattr(rows, "PYTORCH_FACTORY", fakes)
+    monkeypatch.setattr(rows, "ARTIFACT_FACTORY", fakes)
+    monkeypatch.setattr(rows, "_cuda_usable", lambda: False)
+    monkeypatch.setattr(stage, "load_test_split", lambda run, record, reporter: split)
+    return {"rounds": 2, "min_seconds": 0.0, "batch_sizes": (2, 1, 2), "threads": 1}
+
+
+def test_the_report_and_the_manifest(make_run, quick):
+    run = make_run(onnx=PASSED, torchscript=FAILED)
+    report = stage.bench_run(run, **quick)
+    assert BenchReport.load(run.bench_file, "toolkit bench") == report
+    assert (report.run, report.model, report.data) == ("digits-1", "torchvision:resnet18, 4 x 4, 11 classes", "digits")
+    assert [(row.name, row.file, row.device, row.threads) for row in report.rows] == [
+        ("eager", "model.safetensors", "cpu", 1),
+        ("channels_last", "model.safetensors", "cpu", 1),
+        ("onnx", "model.onnx", "cpu", 1),
+        ("torchscript", "model.torchscript", "cpu", 1),
+    ]
+    good, failed = report.rows[2], report.rows[3]
+    assert [timing.batch_size for timing in good.timings] == [1, 2]
+    assert [timing.throughput.rounds for timing in good.timings] == [2, 2]
+    assert all(timing.latency.calls >= 6 for timing in good.timings)
+    assert (good.test_accuracy, good.test_images, good.test_accuracy_interval) == (0.75, 20, wilson_interval(15, 20))
+    assert (good.engine, good.size_bytes, good.missing) == ("fake 1.0", 4, None)
+    assert failed.missing == "failed verification: logits differ by 3.0 where 0.001 is allowed"
+    assert (failed.timings, failed.test_accuracy, failed.engine, failed.load_seconds) == ((), None, None, None)
+    recorded = {artifact.format: artifact.benchmarks for artifact in read_manifest(run.bundle).artifacts}
+    assert [summary.device for summary in recorded["onnx"]] == ["cpu"]
+    assert recorded["torchscript"] == ()
+
+
+def test_an_engine_that_falls_back_to_the_cpu_is_never_a_gpu_row(make_run, quick, monkeypatch):
+
+    monkeypatch.setattr(rows, "ARTIFACT_FACTORY", "bench_fake_sessions:falls_back")
+    run = make_run(onnx=PASSED)
+    report = stage.bench_run(run, **{**quick, "device": "cuda"})
+    assert {(row.name, row.device): row.missing for row in report.rows} == {
+        ("eager", "cuda"): None,
+        ("channels_last", "cuda"): None,
+        ("onnx", "cuda"): "asked for cuda, fake 1.0 runs it on cpu",
+    }
+    assert report.rows[2].timings == ()
+    assert read_manifest(run.bundle).artifacts[0].benchmarks == ()
+
+
+def test_artifacts_that_were_not_verified_are_refused(make_run, quick):
+    with pytest.raises(RunError, match=r"model\.onnx of .* was not verified: run 'toolkit verify' first"):
+        stage.bench_run(make_run(onnx=None, torchscript=PASSED), **quick)
+
+
+def test_an_artifact_that_was_changed_after_verification_is_refused(make_run, quick):
+    run = make_run(onnx=PASSED)
+    (run.bundle / "model.onnx").write_bytes(b"onnX")
+    with pytest.raises(IntegrityError, match=r"model\.onnx"):
+        stage.bench_run(run, **quick)
+
+
+def test_a_bundle_of_other_weights_is_refused(make_run, quick):
+    run = make_run(onnx=PASSED)
+    manifest = read_manifest(run.bundle)
+    origin = manifest.origin.model_copy(update={"model_sha256": "0" * 64})
+    write_manifest(run.bundle, manifest.model_copy(update={"origin": origin}))
+    with pytest.raises(RunError, match=r"made from other weights.*run 'toolkit export' again"):
+        stage.bench_run(run, **quick)
+
+
+def test_weights_that_were_changed_or_are_missing_are_refused(make_run, quick):
+    run = make_run(onnx=PASSED)
+    run.model_file.write_bytes(b"others")
+    with pytest.raises(RunError, match=r"is not the file that run\.json describes"):
+        stage.bench_run(run, **quick)
+    run.model_file.unlink()
+    with pytest.raises(RunError, match="is missing: run 'toolkit finetune' again"):
+        stage.bench_run(run, **quick)
+
+
+def test_a_run_that_has_not_finished(make_run, quick):
+    run = make_run(onnx=PASSED)
+    run.record_file.unlink()
+    with pytest.raises(RunError, match="run 'toolkit finetune' first"):
+        stage.bench_run(run, **quick)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_sizes": ()}, "batch sizes"),
+        ({"batch_sizes": (1, 0)}, "batch sizes"),
+        ({"rounds": 0}, "rounds is 0"),
+        ({"threads": 0}, "threads is 0"),
+        ({"accuracy_images": 0}, "accuracy_images is 0"),
+        ({"min_seconds": -1.0}, "min_seconds"),
+    ],
+)
+def test_counts_out_of_range(make_run, quick, changes, message):
+    with pytest.raises(ToolkitError, match=message):
+        stage.bench_run(make_run(onnx=PASSED), **{**quick, **changes})
+
+
+def test_an_unknown_device_is_refused(make_run, quick):
+    with pytest.raises(DeviceError, match="tpu"):
+        stage.bench_run(make_run(onnx=PASSED), **{**quick, "device": "tpu"})
+
+
+def test_all_rows_get_the_same_thread_budget(make_run):
+    run = make_run(onnx=PASSED)
+    plans = rows.plan_rows(run, run.record(), read_manifest(run.bundle), ("cpu", "cuda"), 3)
+    assert [(plan.name, plan.device) for plan in plans] == [
+        (name, device) for device in ("cpu", "cuda") for name in ("eager", "channels_last", "onnx")
+    ]
+    assert {plan.arguments["threads"] for plan in plans} == {3}
+    assert [plan.arguments["channels_last"] for plan in plans[:2]] == [False, True]
+
+
+def test_the_default_budget_is_every_core_of_the_process(make_run, quick):
+    report = stage.bench_run(make_run(onnx=PASSED), **{**quick, "threads": None, "rounds": 1, "batch_sizes": (1,)})
+    assert {row.threads for row in report.rows} == {available_cores()}
+
+
+class Dataset:
+    def __init__(self, split):
+        self._split = split
+
+    def split(self, name):
+        assert name == "test"
+        return self._split
+
+
+def test_other_test_images_than_those_of_the_run_are_refused(make_run, split, monkeypatch, lines):
+    from toolkit.data import of_run
+
+    run = make_run(onnx=PASSED)
+    asked = []
+
+    def load_dataset(recipe, seed, splits, reporter):
+        asked.append((recipe, seed, splits))
+        return Dataset(split)
+
+    monkeypatch.setattr(of_run, "load_dataset", load_dataset)
+    assert stage.load_test_split(run, run.record(), lines) is split
+    assert asked == [(run.recipe().data, run.recipe().seed, ("test",))]
+    split.fingerprint = "0" * 64
+    with pytest.raises(RunError, match="fingerprint differs"):
+        stage.load_test_split(run, run.record(), lines)
+
+
+def test_batch_timing_pools_calls_and_takes_the_median_of_rounds():
+    timing = stage.batch_timing(4, [[0.5, 0.5], [1.0], [0.25, 0.25, 0.25, 0.25]])
+    assert timing.throughput.median == 8.0
+    assert (timing.throughput.interval.low, timing.throughput.interval.high) == (4.0, 16.0)
+    assert (timing.latency.calls, timing.latency.p50_seconds) == (7, 0.25)
+
+
+def test_a_row_that_dropped_out_half_way_shows_no_figures(plan):
+    outcome = Outcome(plan("half"), missing="it died", engine="fake", load_seconds=1.0, peak_memory_bytes=1, correct=3, rounds={1: [[0.1]]})
+    row = stage.bench_row(outcome, threads=1, images=20)
+    figures = (row.engine, row.timings, row.load_seconds, row.peak_memory_bytes, row.test_accuracy, row.test_accuracy_interval, row.test_images)
+    assert figures == (None, (), None, None, None, None, 0)
+
+
+def test_nothing_is_left_in_the_temporary_folder(make_run, quick, tmp_path, monkeypatch):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    stage.bench_run(make_run(onnx=PASSED), **{**quick, "rounds": 1, "batch_sizes": (1,)})
+    assert list(scratch.iterdir()) == []

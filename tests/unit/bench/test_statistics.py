@@ -1,0 +1,45 @@
+"""Figures from times, against values worked out by hand."""
+
+import numpy as np
+import pytest
+
+from toolkit.bench.statistics import estimate, latency, throughput
+
+
+def test_throughput_is_all_images_over_all_time():
+    assert throughput(32, [0.5, 1.0, 0.5]) == 48.0
+
+
+def test_throughput_is_not_the_mean_of_rates():
+    assert throughput(1, [0.1, 0.9]) == pytest.approx(2.0)  # the mean of 10/s and 1.11/s would be 5.6
+
+
+def test_latency_interpolates_linearly():
+    result = latency([0.4, 0.1, 0.3, 0.2, 0.5])
+    assert (result.p50_seconds, result.calls) == (0.3, 5)
+    assert result.p95_seconds == pytest.approx(0.48)
+    assert result.p99_seconds == pytest.approx(0.496)
+
+
+def test_estimate_of_one_round_has_no_width():
+    result = estimate([7.0])
+    assert (result.median, result.interval.low, result.interval.high, result.rounds) == (7.0, 7.0, 7.0, 1)
+
+
+def test_estimate_is_the_median_inside_its_interval():
+    result = estimate([10.0, 50.0, 11.0, 9.0, 12.0])
+    assert result.median == 11.0
+    assert result.interval.level == 0.95
+    assert 9.0 <= result.interval.low < 11.0 < result.interval.high <= 50.0
+
+
+def test_estimate_of_three_rounds_has_the_exact_bootstrap_percentiles():
+    # A resample of three has the smallest value as its median with probability 7/27, far above 2.5%, and so has the largest.
+    result = estimate([1.0, 2.0, 3.0])
+    assert (result.interval.low, result.interval.high) == (1.0, 3.0)
+
+
+def test_estimate_depends_on_its_seed_alone():
+    values = list(np.random.default_rng(3).normal(100, 10, 30))
+    assert estimate(values, seed=5) == estimate(values, seed=5)
+    assert estimate(values, seed=5).interval != estimate(values, seed=6).interval

@@ -1,0 +1,131 @@
+"""The worker's side of the protocol, in this process."""
+
+import io
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from toolkit.bench.job import Job
+from toolkit.bench.worker import Worker, peak_memory_bytes, serve
+
+
+@pytest.fixture
+def job(inputs, contract, fakes):
+    def make(**arguments):
+        return Job(
+            factory=fakes,
+            arguments={"device": "cpu", "threads": 2, **arguments},
+            images=str(inputs.images),
+            targets=str(inputs.targets),
+            contract=contract,
+            min_seconds=0.0,
+        )
+
+    return make
+
+
+def talk(job, clock, *commands):
+    text = "\n".join([json.dumps(job.model_dump(mode="json")), *(json.dumps(command) for command in commands)]) + "\n"
+    replies = io.StringIO()
+    serve(io.StringIO(text), replies, clock)
+    return [json.loads(line) for line in replies.getvalue().splitlines()]
+
+
+def test_the_whole_conversation(job, clock):
+    replies = talk(
+        job(),
+        clock,
+        {"do": "open"},
+        {"do": "warm_up", "batch_size": 2},
+        {"do": "measure", "batch_size": 2},
+        {"do": "accuracy", "start": 0, "stop": 20},
+        {"do": "accuracy", "start": 3, "stop": 7},
+    )
+    assert replies == [
+        {},
+        {"device": "cpu", "engine": "fake 1.0", "threads": 2, "load_seconds": 0.0},
+        {},
+        {"seconds": [0.0, 0.0, 0.0]},
+        {"correct": 15},  # the first five targets of the fake split are wrong
+        {"correct": 2},
+    ]
+
+
+def test_load_time_is_the_opener_alone(job, clock, monkeypatch):
+    import bench_fake_sessions
+
+    def slow_import(arguments):
+        clock.time += 10
+
+        def opener():
+            clock.time += 0.5
+            return bench_fake_sessions.FakeSession(arguments)
+
+        return opener
+
+    monkeypatch.setattr(bench_fake_sessions, "open_fake", slow_import)
+    assert talk(job(), clock, {"do": "open"})[1]["load_seconds"] == 0.5
+
+
+def test_one_call_before_each_round_is_not_measured(job, clock, monkeypatch):
+    import bench_fake_sessions
+
+    batches = []
+    monkeypatch.setattr(bench_fake_sessions.FakeSession, "run", lambda self, inputs: batches.append(inputs))
+    reply = talk(job(), clock, {"do": "open"}, {"do": "measure", "batch_size": 24})[2]
+    assert len(reply["seconds"]) == 3
+    assert len(batches) == 4
+    # Real test images, and the first ones again where the batch is larger than the split.
+    assert batches[0][:, 0, 0, 0].tolist() == [*range(20), 0, 1, 2, 3]
+
+
+def test_accuracy_runs_in_batches_of_32(inputs, job, clock, preprocessing):
+    np.save(inputs.images, np.zeros((70, 4, 4, 3), np.uint8))
+    np.save(inputs.targets, np.zeros(70, np.int64))
+    worker = Worker(job(), clock)
+    worker.answer({"do": "open"})
+    seen = []
+    run = worker._session.run
+    worker._session.run = lambda inputs: (seen.append(len(inputs)), run(inputs))[1]
+    assert worker.answer({"do": "accuracy", "start": 0, "stop": 70}) == {"correct": 70}
+    assert seen == [32, 32, 6]
+
+
+def test_an_error_is_the_last_reply(job, clock):
+    replies = talk(job(fails={"2": "raise"}), clock, {"do": "open"}, {"do": "measure", "batch_size": 2}, {"do": "memory"})
+    assert replies[2:] == [{"error": "RuntimeError: no memory for this batch"}]
+
+
+def test_an_engine_that_cannot_be_imported(job, clock):
+    assert talk(job(import_fails=True), clock) == [{"error": "ImportError: libfake.so: cannot open shared object file"}]
+
+
+def test_a_toolkit_error_keeps_its_sentence(job, clock, monkeypatch):
+    import bench_fake_sessions
+
+    from toolkit.errors import DeviceError
+
+    def refuse(arguments):
+        raise DeviceError("there is no CUDA device here.")
+
+    monkeypatch.setattr(bench_fake_sessions, "open_fake", refuse)
+    assert talk(job(), clock) == [{"error": "there is no CUDA device here."}]
+
+
+@pytest.mark.parametrize("commands", [[{"do": "dance"}], [{"do": "measure", "batch_size": 1}]])
+def test_a_command_that_makes_no_sense(job, clock, commands):
+    assert "error" in talk(job(), clock, *commands)[-1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell")
+def test_peak_memory_grows_with_what_was_used():
+    before = peak_memory_bytes()
+    assert before is not None
+    assert before > 2**20
+    block = np.ones(before + 50 * 2**20, np.uint8)
+    after = peak_memory_bytes()
+    assert after is not None
+    assert after >= before + 50 * 2**20
+    del block

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import types
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from toolkit.backbones.deployable import Deployable
+from toolkit.bundle.manifest import Normalization
+from toolkit.errors import ExportError
+from toolkit.formats import onnx as onnx_module
+from toolkit.formats.base import ExportRequest
+from toolkit.formats.onnx import OnnxFormat
+
+REQUEST = ExportRequest("images", ("logits", "probabilities"), {"toolkit.run": "test"}, opset=18)
+SAMPLE = torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
+
+
+def deployable() -> Deployable:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    return Deployable(model, Normalization(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)))
+
+
+@pytest.mark.parametrize("opset", [18, 20, 21])
+def test_the_file_has_the_opset_that_was_asked_for(tmp_path: Path, opset: int) -> None:
+    request = ExportRequest("images", ("logits", "probabilities"), {}, opset)
+    OnnxFormat().export(deployable(), SAMPLE, tmp_path / "model.onnx", request, None)
+    assert OnnxFormat().facts(tmp_path / "model.onnx").opset == opset
+
+
+def test_no_path_of_the_exporting_machine_stays_in_the_file(tmp_path: Path) -> None:
+    OnnxFormat().export(deployable(), SAMPLE, tmp_path / "model.onnx", REQUEST, None)
+    content = (tmp_path / "model.onnx").read_bytes()
+    assert b"site-packages" not in content
+    assert str(Path(__file__).parent).encode() not in content
+    assert b"name_scopes" in content
+
+
+def altered(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
+    """Make the exporter do something else than it was asked, without saying so."""
+    real = torch.onnx.export
+
+    def export(*arguments: Any, **options: Any) -> Any:
+        program = real(*arguments, **options)
+        model = program.model_proto
+        change(model)
+        return types.SimpleNamespace(model_proto=model)
+
+    monkeypatch.setattr(torch.onnx, "export", export)
+
+
+def fixed_batch(model: onnx.ModelProto) -> None:
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 2
+
+
+def other_opset(model: onnx.ModelProto) -> None:
+    model.opset_import[0].version = 20
+
+
+def other_output(model: onnx.ModelProto) -> None:
+    for node in model.graph.node:
+        node.output[:] = ["scores" if name == "logits" else name for name in node.output]
+        node.input[:] = ["scores" if name == "logits" else name for name in node.input]
+    model.graph.output[0].name = "scores"
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (fixed_batch, r"input images is uint8 \[2, 8, 8, 3\] instead of uint8 \['N', 8, 8, 3\]"),
+        (other_opset, "opset 20 instead of 18"),
+        (other_output, "outputs scores, probabilities instead of logits, probabilities"),
+    ],
+)
+def test_a_request_that_the_exporter_ignored_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Any, sentence: str) -> None:
+    altered(monkeypatch, change)
+    with pytest.raises(ExportError, match=sentence):
+        OnnxFormat().export(deployable(), SAMPLE, tmp_path / "model.onnx", REQUEST, None)
+
+
+def test_a_network_beyond_the_limit_of_one_file_says_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_module, "PROTOBUF_LIMIT", 100)
+    with pytest.raises(ExportError, match=r"one ONNX file holds at most 2.1 GB"):
+        OnnxFormat().export(deployable(), SAMPLE, tmp_path / "model.onnx", REQUEST, None)

@@ -1,0 +1,158 @@
+"""Hand-built records."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from toolkit.compare.metrics import evaluate
+from toolkit.results import (
+    ArtifactParity,
+    BatchTiming,
+    BenchReport,
+    BenchRow,
+    ErrorStatistics,
+    Estimate,
+    Evaluation,
+    Flip,
+    Hardware,
+    Interval,
+    Latency,
+    OutputParity,
+    ParityReport,
+    Provenance,
+    Tolerance,
+)
+
+PROVENANCE = Provenance(
+    created="2030-01-02T03:04:05+00:00",
+    toolkit="0.1.0",
+    python="3.12.1",
+    packages={"torch": "2.9.0", "onnxruntime": "1.20.0"},
+    hardware=Hardware(processor="Example CPU", cores=8, memory_bytes=16_000_000_000, gpu=None, operating_system="Linux 6.1"),
+    commit="abc123-dirty",
+)
+
+
+def timing(batch_size: int, throughput: float) -> BatchTiming:
+    call = batch_size / throughput
+    return BatchTiming(
+        batch_size=batch_size,
+        throughput=Estimate(median=throughput, interval=Interval(low=throughput * 0.95, high=throughput * 1.03), rounds=7),
+        latency=Latency(p50_seconds=call, p95_seconds=call * 1.1, p99_seconds=call * 1.5, calls=70),
+    )
+
+
+def measured(name: str, device: str, one: float, many: float) -> BenchRow:
+    return BenchRow(
+        name=name,
+        file=f"model.{name}",
+        sha256="a" * 64,
+        device=device,
+        missing=None,
+        engine=f"engine of {name} 1.0",
+        threads=2,
+        timings=(timing(1, one), timing(32, many)),
+        load_seconds=0.0456,
+        peak_memory_bytes=512_000_000,
+        size_bytes=13_456_789,
+        test_accuracy=0.98056,
+        test_accuracy_interval=Interval(low=0.9605, high=0.9905),
+        test_images=360,
+    )
+
+
+def missing(name: str, device: str, reason: str) -> BenchRow:
+    return BenchRow(
+        name=name,
+        file=None,
+        sha256=None,
+        device=device,
+        missing=reason,
+        engine=None,
+        threads=2,
+        timings=(),
+        load_seconds=None,
+        peak_memory_bytes=None,
+        size_bytes=None,
+        test_accuracy=None,
+        test_accuracy_interval=None,
+        test_images=0,
+    )
+
+
+REASON = "asked for cuda, onnxruntime 1.20.0 runs it on cpu"
+
+
+@pytest.fixture
+def bench() -> BenchReport:
+    return BenchReport(
+        run="digits-1",
+        model="timm:tf_efficientnet_lite0, 64 x 64, 10 classes",
+        data="digits",
+        rows=(
+            measured("eager", "cpu", 100.0, 400.0),
+            measured("channels_last", "cpu", 80.0, 420.0),
+            measured("onnx", "cpu", 131.25, 1234.5),
+            missing("onnx", "cuda", REASON),
+        ),
+        seconds=31.2,
+        provenance=PROVENANCE,
+    )
+
+
+@pytest.fixture
+def parity() -> ParityReport:
+    def artifact(name: str, passed: bool) -> ArtifactParity:
+        statistics = ErrorStatistics(
+            elements=2560, max_absolute=1.2e-6, mean_absolute=1e-7, p99_absolute=1e-6, max_relative=3e-7, min_cosine=0.9999999
+        )
+        flips = (
+            Flip(input="7.png", batch_size=3, reference_label="seven", artifact_label="one", reference_margin=0.5, counted=True),
+            Flip(input="8.png", batch_size=3, reference_label="eight", artifact_label="one", reference_margin=0.0, counted=False),
+        )
+        return ArtifactParity(
+            artifact=name,
+            file=f"model.{name}",
+            sha256="a" * 64,
+            passed=passed,
+            failures=() if passed else ("1 label flipped although the margin was 0.5",),
+            device="cpu",
+            engine="engine 1.0",
+            threads=2,
+            test_images=256,
+            edge_inputs=8,
+            batch_sizes=(1, 3, 32),
+            outputs=(OutputParity(output="logits", statistics=statistics),) if name != "broken" else (),
+            top1_agreement=(1.0 if passed else 0.99621) if name != "broken" else None,
+            flips=() if passed else flips,
+            tolerance=Tolerance(precision="float32", logits_absolute=1e-3, logits_relative=1e-3, probabilities_absolute=1e-4),
+            seconds=1.0,
+        )
+
+    return ParityReport(
+        run="digits-1",
+        reference="PyTorch 2.9.0",
+        passed=False,
+        artifacts=(artifact("onnx", True), artifact("torchscript", False), artifact("broken", False)),
+        provenance=PROVENANCE,
+    )
+
+
+@pytest.fixture
+def make_evaluation():
+    """Evaluate random logits; every 20th image is taken for the class after its own."""
+
+    def make(labels: list[str], images: int = 400) -> Evaluation:
+        targets = np.arange(images) % len(labels)
+        said = np.where(np.arange(images) % 20 == 0, (targets + 1) % len(labels), targets)
+        logits = np.zeros((images, len(labels)), np.float32)
+        logits[np.arange(images), said] = 5.0
+        return evaluate(logits, targets, labels, "test")
+
+    return make
+
+
+@pytest.fixture
+def evaluation(make_evaluation) -> Evaluation:
+    return make_evaluation([f"digit {index}" for index in range(10)])

@@ -1,0 +1,31 @@
+"""The comparison as CSV, read back."""
+
+import csv
+import io
+
+from toolkit.report.csv_table import HEADER, bench_csv
+
+
+def test_raw_numbers_of_every_row_and_batch_size(bench):
+    rows = list(csv.DictReader(io.StringIO(bench_csv(bench))))
+    assert [(row["name"], row["device"], row["batch_size"]) for row in rows] == [
+        ("eager", "cpu", "1"),
+        ("eager", "cpu", "32"),
+        ("channels_last", "cpu", "1"),
+        ("channels_last", "cpu", "32"),
+        ("onnx", "cpu", "1"),
+        ("onnx", "cpu", "32"),
+        ("onnx", "cuda", ""),
+    ]
+    onnx = rows[4]
+    assert float(onnx["throughput_images_per_second"]) == 131.25
+    assert float(onnx["throughput_relative_to_eager"]) == 1.3125
+    assert float(onnx["latency_p95_seconds"]) == bench.rows[2].timings[0].latency.p95_seconds
+    assert (onnx["peak_memory_bytes"], onnx["size_bytes"], onnx["load_seconds"]) == ("512000000", "13456789", "0.0456")
+    assert (onnx["test_accuracy"], onnx["test_accuracy_low"], onnx["test_images"], onnx["missing"]) == ("0.98056", "0.9605", "360", "")
+
+
+def test_a_missing_row_has_its_reason_and_empty_fields(bench):
+    row = list(csv.DictReader(io.StringIO(bench_csv(bench))))[-1]
+    assert row["missing"] == "asked for cuda, onnxruntime 1.20.0 runs it on cpu"
+    assert {row[name] for name in HEADER if name.startswith(("throughput", "latency", "test_accuracy"))} == {""}

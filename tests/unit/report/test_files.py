@@ -1,0 +1,57 @@
+"""Writing the report of a run."""
+
+import pytest
+
+from toolkit.errors import RunError
+from toolkit.report import write_pictures, write_report
+from toolkit.runs import RunFolder
+
+
+def test_from_all_records(tmp_path, bench, parity, evaluation):
+    run = RunFolder(tmp_path / "digits-1")
+    bench.save(run.bench_file)
+    parity.save(run.parity_file)
+    evaluation.save(run.evaluation_file)
+    assert write_report(run) == [run.bench / "bench.csv", run.bench / "report.md"]
+    assert (run.bench / "bench.csv").read_text(encoding="utf-8").startswith("run,name,device")
+    text = (run.bench / "report.md").read_text(encoding="utf-8")
+    assert "## Parity" in text
+    assert "## Accuracy" in text
+    assert sorted(path.name for path in run.bench.iterdir()) == ["bench.csv", "bench.json", "report.md"]
+
+
+def test_from_the_benchmark_alone(tmp_path, bench):
+    run = RunFolder(tmp_path / "digits-1")
+    bench.save(run.bench_file)
+    write_report(run)
+    assert "## Parity" not in (run.bench / "report.md").read_text(encoding="utf-8")
+
+
+def test_without_a_benchmark(tmp_path):
+    with pytest.raises(RunError, match=r"bench\.json cannot be read .*run 'toolkit bench' first"):
+        write_report(RunFolder(tmp_path / "digits-1"))
+
+
+def test_a_malformed_record_is_not_left_out_silently(tmp_path, bench):
+    run = RunFolder(tmp_path / "digits-1")
+    bench.save(run.bench_file)
+    run.verify.mkdir()
+    run.parity_file.write_text("{}", encoding="utf-8")
+    with pytest.raises(RunError, match=r"parity\.json"):
+        write_report(run)
+    assert not (run.bench / "report.md").exists()
+
+
+def test_pictures_of_a_fine_tuned_run(tmp_path, evaluation):
+    run = RunFolder(tmp_path / "digits-1")
+    evaluation.save(run.evaluation_file)
+    header = "stage,epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,head_lr,backbone_lr,seconds\n"
+    run.history_file.write_text(header + "1,1,2.0,0.3,1.9,0.4,0.001,0,1\n", encoding="utf-8")
+    files = write_pictures(run)
+    assert [file.name for file in files] == ["learning_curves.png", "confusion.png"]
+    assert all(file.read_bytes().startswith(b"\x89PNG") for file in files)
+
+
+def test_pictures_of_a_run_that_was_not_evaluated(tmp_path):
+    with pytest.raises(RunError):
+        write_pictures(RunFolder(tmp_path / "digits-1"))

@@ -1,0 +1,57 @@
+"""``report.md``."""
+
+import pytest
+
+from toolkit.report.markdown import bench_markdown
+
+
+def test_the_whole_report(bench, parity, evaluation):
+    text = bench_markdown(bench, parity, evaluation)
+    assert text.startswith(
+        "# digits-1: benchmark\n\ntimm:tf_efficientnet_lite0, 64 x 64, 10 classes, fine-tuned on digits. Made by `toolkit bench --run digits-1`"
+    )
+    assert "| onnx | cpu | 32 | 1234 [1173, 1272] | 3.09x | 25.9 | 28.5 | 38.9 |" in text
+    assert "- `onnx` on cuda: asked for cuda, onnxruntime 1.20.0 runs it on cpu" in text
+    assert "Example CPU, 8 cores, 16.0 GB memory, Linux 6.1; GPU: none." in text
+    assert "2 CPU threads for every row" in text
+    assert "torch 2.9.0, onnxruntime 1.20.0" in text
+    assert "7 rounds are interleaved" in text
+    assert "| torchscript | cpu | FAILED |" in text
+    assert "- `torchscript`: 1 label flipped although the margin was 0.5" in text
+    assert "| digit 0 | 40 | 100.0% | 50.0% |" in text
+    assert "Most frequent mistakes: digit 0 taken for digit 1 (20)." in text
+
+
+def test_every_table_line_has_as_many_cells_as_its_head(bench, parity, evaluation):
+    blocks = [block.splitlines() for block in bench_markdown(bench, parity, evaluation).split("\n\n") if block.startswith("|")]
+    assert len(blocks) == 3
+    for block in blocks:
+        assert len({line.replace("\\|", "").count("|") for line in block}) == 1
+
+
+def test_parts_without_a_record_are_left_out(bench):
+    text = bench_markdown(bench, None, None)
+    assert "## Parity" not in text
+    assert "## Accuracy" not in text
+
+
+@pytest.mark.parametrize(
+    ("gpu", "devices", "said"),
+    [
+        (None, {"cpu"}, "GPU speed: there is no CUDA device on this machine."),
+        ("Example GPU", {"cpu"}, "GPU speed: CUDA was not asked for, or no engine here can use Example GPU."),
+        ("Example GPU", {"cuda"}, "CPU speed: only CUDA was asked for."),
+    ],
+)
+def test_what_was_not_measured_is_said(bench, gpu, devices, said):
+    hardware = bench.provenance.hardware.model_copy(update={"gpu": gpu})
+    provenance = bench.provenance.model_copy(update={"hardware": hardware})
+    rows = tuple(row for row in bench.rows if row.device in devices)
+    assert said in bench_markdown(bench.model_copy(update={"provenance": provenance, "rows": rows}), None, None)
+
+
+def test_labels_are_not_read_as_markdown(bench, make_evaluation):
+    evaluation = make_evaluation(["a|b", "*c*", "<script>", "`d`", "[e](f)", "_g_", "h_i", "new\nline"])
+    text = bench_markdown(bench, None, evaluation)
+    for label in ("a\\|b", "\\*c\\*", "\\<script>", "\\`d\\`", "[e]\\(f)", "\\_g\\_", "h_i", "new line"):
+        assert f"| {label} | 50 |" in text

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from toolkit.errors import RecipeError
+from toolkit.recipe import Recipe, load_recipe, parse_recipe, shipped_recipes
+
+
+@pytest.mark.parametrize("name", ["cifar10", "digits", "folder", "textbook"])
+def test_shipped_recipes_are_valid_and_round_trip(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.description
+    recipe.save(tmp_path / "recipe.toml")
+    assert load_recipe(str(tmp_path / "recipe.toml")) == recipe
+
+
+def test_every_shipped_recipe_is_tested() -> None:
+    assert set(shipped_recipes()) == {"cifar10", "digits", "folder", "textbook"}
+
+
+def test_textbook_is_the_protocol_of_the_book() -> None:
+    recipe = load_recipe("textbook")
+    assert (recipe.data.source, recipe.backbone.name, recipe.backbone.weights, recipe.backbone.image_size) == (
+        "cifar10",
+        "torchvision:resnet18",
+        "default",
+        224,
+    )
+    assert (recipe.train.loss, recipe.train.label_smoothing, recipe.train.batch_size, recipe.augment.flip, recipe.augment.shift) == (
+        "cross_entropy",
+        0.0,
+        100,
+        False,
+        0.0,
+    )
+    for stage in (recipe.stage1, recipe.stage2):
+        assert (stage.epochs, stage.optimizer, stage.momentum, stage.head_lr, stage.schedule, stage.weight_decay) == (
+            10,
+            "sgd",
+            0.9,
+            0.001,
+            "constant",
+            0.0,
+        )
+    assert recipe.stage1.unfreeze == 0
+    assert recipe.stage2.unfreeze == ("layer4",)
+    assert recipe.stage2.backbone_lr == 0.0001
+
+
+def test_all_bad_fields_are_named_at_once() -> None:
+    text = """
+    [stage1]
+    epochs = -1
+    head_lr = "fast"
+    [data]
+    resize = "stretch"
+    colour = true
+    [train]
+    loss = "mse"
+    label_smoothing = 0.1
+    """
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(text, "my.toml")
+    message = str(caught.value)
+    assert "my.toml" in message
+    for field in ("stage1.epochs", "stage1.head_lr", "data.resize", "data.colour: no such field", "train: label_smoothing applies"):
+        assert field in message
+
+
+def test_an_unknown_field_names_the_ones_there_are() -> None:
+    with pytest.raises(RecipeError, match=r"backbone.weight: no such field; fields here are image_size, name, weights"):
+        Recipe().override({"backbone.weight": "none"})
+
+
+def test_a_flag_gives_text_and_the_recipe_makes_it_a_value() -> None:
+    recipe = Recipe().override({"stage1.epochs": "3", "stage2.head_lr": "0.5", "export.formats": "onnx, torchscript", "backbone.image_size": "96"})
+    assert recipe.stage1.epochs == 3
+    assert recipe.stage2.head_lr == 0.5
+    assert recipe.export.formats == ("onnx", "torchscript")
+    assert recipe.backbone.image_size == 96
+
+
+@pytest.mark.parametrize(("text", "value"), [("2", 2), ("layer4", ("layer4",)), ("layer3, layer4.1", ("layer3", "layer4.1"))])
+def test_unfreeze_is_a_count_or_names(text: str, value: object) -> None:
+    assert Recipe().override({"stage2.unfreeze": text}).stage2.unfreeze == value
+
+
+def test_a_negative_count_of_blocks_is_refused() -> None:
+    with pytest.raises(RecipeError, match="stage2: unfreeze must be 0 or more"):
+        Recipe().override({"stage2.unfreeze": "-1"})
+
+
+def test_nothing_to_train_is_refused() -> None:
+    with pytest.raises(RecipeError, match="nothing would be trained"):
+        Recipe().override({"stage1.epochs": 0, "stage2.epochs": 0})
+
+
+def test_an_unknown_recipe_names_the_ones_there_are() -> None:
+    with pytest.raises(RecipeError, match="no recipe 'digit': give one of auto, cifar10, digits, folder, textbook, or the path"):
+        load_recipe("digit")
+
+
+def test_a_file_that_is_not_toml_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "broken.toml").write_text("[data\n")
+    with pytest.raises(RecipeError, match=r"broken.toml is not valid TOML"):
+        load_recipe(str(tmp_path / "broken.toml"))
+
+
+def test_a_file_that_is_not_text_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "picture.toml").write_bytes(b"\xff\xd8\xff\xe0")
+    with pytest.raises(RecipeError, match=r"cannot read the recipe .*picture.toml"):
+        load_recipe(str(tmp_path / "picture.toml"))

@@ -1,0 +1,55 @@
+"""From a name to the source that knows it."""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+from typing import cast
+
+from toolkit.backbones.backbone import Source
+from toolkit.errors import BackboneError
+
+SOURCES = ("torchvision", "timm")
+"""Prefixes in the order in which a bare name is looked up; ``toolkit.backbones.source_PREFIX`` implements ``Source``."""
+
+_SUGGESTIONS = 4
+
+
+def source(prefix: str) -> Source:
+    """Return a source of models. Importing timm takes seconds, so each is imported when it is first needed."""
+    return cast(Source, import_module(f"toolkit.backbones.source_{prefix}"))
+
+
+def canonical_name(name: str) -> str:
+    """Return ``source:name``; a bare name is looked up in torchvision first, then in timm.
+
+    Raises:
+        BackboneError: no source has such a model; close names are given.
+    """
+    prefix, colon, bare = name.partition(":")
+    if not colon:
+        prefix, bare = "", name
+    elif prefix not in SOURCES:
+        raise BackboneError(f"no backbone {name!r}: the name starts with one of {', '.join(f'{known}:' for known in SOURCES)} or with no prefix.")
+    candidates = (prefix,) if prefix else SOURCES
+    for candidate in candidates:
+        if source(candidate).has(bare):
+            return f"{candidate}:{bare}"
+    raise BackboneError(f"no backbone {name!r}. {_suggest(bare)}")
+
+
+def split_name(name: str) -> tuple[str, Source, str]:
+    """Return the canonical name, the source and the name inside the source.
+
+    Raises:
+        BackboneError: no source has such a model.
+    """
+    canonical = canonical_name(name)
+    prefix, _, bare = canonical.partition(":")
+    return canonical, source(prefix), bare
+
+
+def _suggest(bare: str) -> str:
+    close = [f"{prefix}:{match}" for prefix in SOURCES for match in difflib.get_close_matches(bare.lower(), source(prefix).names(), _SUGGESTIONS)]
+    listing = "'toolkit backbones' lists torchvision's models, 'toolkit backbones timm:*' those of timm."
+    return f"Close names: {', '.join(close)}; {listing}" if close else f"Nothing is spelled like it: {listing}"

@@ -1,0 +1,195 @@
+"""Surgery on any classifier: a new head, the division into blocks, freezing and unfreezing.
+
+How a network is divided into blocks stands in ``toolkit.backbones.division``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from toolkit.backbones.backbone import Backbone, Block
+from toolkit.backbones.division import divide, divide_by_matcher
+from toolkit.errors import BackboneError
+
+
+@dataclass(frozen=True)
+class TrainableParts:
+    """What ``set_trainable`` left to train.
+
+    Attributes:
+        head: the head's parameters.
+        backbone: the parameters of the unfrozen blocks, without the head's.
+        names: names of the trained blocks from input to output, then those of the head's layers.
+        modules: dotted names of the modules that are in training mode while training.
+        train_bn: whether normalisation layers with running statistics inside them are too.
+    """
+
+    head: list[nn.Parameter]
+    backbone: list[nn.Parameter]
+    names: tuple[str, ...]
+    modules: tuple[str, ...]
+    train_bn: bool = False
+
+
+def find_head(model: nn.Module) -> tuple[str, ...]:
+    """Return the dotted names of the layers that give the class scores: what timm declares, else the last linear or convolutional layer.
+
+    Raises:
+        BackboneError: there is none.
+    """
+    declared = (getattr(model, "pretrained_cfg", None) or {}).get("classifier")
+    if declared:
+        names = (declared,) if isinstance(declared, str) else tuple(declared)
+        present = tuple(name for name in names if name in dict(model.named_modules()))
+    else:
+        layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+        present = tuple(layers[-1:])
+    if not present or not all(isinstance(model.get_submodule(name), nn.Linear | nn.Conv2d) for name in present):
+        raise BackboneError(
+            f"{type(model).__name__} has no linear or convolutional layer at its end that a new head could replace: choose another backbone."
+        )
+    return present
+
+
+def replace_head(model: nn.Module, head: Sequence[str], classes: int, seed: int) -> None:
+    """Put a layer with ``classes`` outputs in place of each of the head's layers.
+
+    The new layer is of the same kind, with a bias where the old one had one, and starts as PyTorch starts such a layer (weights and bias
+    uniform within one over the root of the number of inputs), drawn from ``seed`` alone.
+    """
+    with seeded(seed):
+        for name in head:
+            old = model.get_submodule(name)
+            model.set_submodule(name, _like(old, classes))
+
+
+def find_blocks(model: nn.Module, head: Sequence[str]) -> tuple[Block, ...]:
+    """Divide a network, except for its head, into blocks from input to output; each parameter and buffer belongs to exactly one."""
+    if callable(getattr(model, "group_matcher", None)):
+        return divide_by_matcher(model, head)
+    return divide(model, head)
+
+
+def select_blocks(backbone: Backbone, unfreeze: int | Sequence[str]) -> tuple[Block, ...]:
+    """Return what is to be trained beside the head.
+
+    Args:
+        backbone: the network.
+        unfreeze: how many of the last blocks, or names of blocks or of any modules (``layer4``, ``layer4.1``, ``features.6``). A name that
+            is both means the block, which may hold more than the module (its final normalisation, for example).
+
+    Raises:
+        BackboneError: there are fewer blocks, or there is no such name, or nothing to train under it.
+    """
+    if isinstance(unfreeze, int):
+        count = len(backbone.blocks)
+        if not 0 <= unfreeze <= count:
+            raise BackboneError(
+                f"cannot unfreeze {unfreeze} blocks: {backbone.name} has {count} ({_listing(backbone)}). Give 0 to {count}, or names."
+            )
+        return backbone.blocks[count - unfreeze :]
+    by_name = {block.name: block for block in backbone.blocks}
+    return tuple(by_name.get(name) or _module_block(backbone, name) for name in dict.fromkeys(unfreeze))
+
+
+def set_trainable(backbone: Backbone, unfreeze: int | Sequence[str], *, train_bn: bool = False) -> TrainableParts:
+    """Freeze everything but the head and the chosen blocks, and set the modes for training.
+
+    Args:
+        backbone: changed in place; what an earlier call left has no effect.
+        unfreeze: see ``select_blocks``.
+        train_bn: let normalisation layers of the chosen blocks use and update batch statistics. Their weights are trained either way.
+
+    Raises:
+        BackboneError: see ``select_blocks``.
+    """
+    chosen = select_blocks(backbone, unfreeze)
+    model = backbone.model
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+        parameter.grad = None
+    head = _unique(model.get_submodule(name).parameters() for name in backbone.head)
+    in_head = {id(parameter) for parameter in head}
+    own = dict(model.named_parameters())
+    inside = _unique(_block_parameters(model, own, block) for block in chosen)
+    rest = [parameter for parameter in inside if id(parameter) not in in_head]
+    for parameter in [*head, *rest]:
+        parameter.requires_grad_(True)
+    parts = TrainableParts(
+        head=head,
+        backbone=rest,
+        names=(*(block.name for block in chosen), *backbone.head),
+        modules=(*(name for block in chosen for name in block.modules), *backbone.head),
+        train_bn=train_bn,
+    )
+    apply_modes(backbone, parts)
+    return parts
+
+
+def apply_modes(backbone: Backbone, parts: TrainableParts) -> None:
+    """Put the trained modules, and only those, into training mode (dropout acts); call it again after an evaluation.
+
+    Layers with running statistics outside of the chosen blocks are always in inference mode, those inside only with ``train_bn``.
+    """
+    backbone.model.eval()
+    for name in parts.modules:
+        backbone.model.get_submodule(name).train()
+    if not parts.train_bn:
+        for module in backbone.model.modules():
+            if has_running_statistics(module):
+                module.eval()
+
+
+def has_running_statistics(module: nn.Module) -> bool:
+    """Tell whether a layer normalises with statistics that it updates in training mode: all BatchNorm layers, and timm's variants."""
+    return isinstance(module, _NormBase) or "running_mean" in module._buffers or "running_var" in module._buffers
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from ``seed`` inside the block; PyTorch's generators are then as they were before."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield
+
+
+def _like(old: nn.Module, classes: int) -> nn.Module:
+    if isinstance(old, nn.Conv2d) and tuple(old.kernel_size) == (1, 1):
+        return nn.Conv2d(old.in_channels, classes, kernel_size=1, bias=old.bias is not None)
+    if isinstance(old, nn.Linear):
+        return nn.Linear(old.in_features, classes, bias=old.bias is not None)
+    raise BackboneError(f"a head made of {type(old).__name__} cannot be replaced: choose another backbone.")
+
+
+def _module_block(backbone: Backbone, name: str) -> Block:
+    modules = dict(backbone.model.named_modules())
+    if not name or name not in modules:
+        close = difflib.get_close_matches(name, [*modules], 3)
+        hint = f" Close names: {', '.join(close)}." if close else ""
+        raise BackboneError(
+            f"{backbone.name} has no block or module {name!r}.{hint} Its blocks are {_listing(backbone)}; any module inside them will do."
+        )
+    if next(modules[name].parameters(), None) is None:
+        raise BackboneError(f"the module {name!r} of {backbone.name} has no parameters to train. Its blocks are {_listing(backbone)}.")
+    return Block(name, (name,))
+
+
+def _listing(backbone: Backbone) -> str:
+    return ", ".join(block.name for block in backbone.blocks)
+
+
+def _block_parameters(model: nn.Module, own: dict[str, nn.Parameter], block: Block) -> Iterator[nn.Parameter]:
+    for name in block.modules:
+        yield from model.get_submodule(name).parameters()
+    yield from (own[name] for name in block.parameters if name in own)  # a block's loose tensors may be buffers
+
+
+def _unique(groups: Iterable[Iterable[nn.Parameter]]) -> list[nn.Parameter]:
+    return list({id(parameter): parameter for group in groups for parameter in group}.values())

@@ -1,0 +1,114 @@
+"""Which rows the table has: PyTorch itself in two memory layouts and every artifact, on every device that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from toolkit import provenance
+from toolkit.bundle.manifest import ArtifactRecord, Manifest
+from toolkit.errors import DeviceError
+from toolkit.runs import RunFolder, RunRecord
+
+DEVICES = ("auto", "cpu", "cuda")
+PYTORCH_ROWS = (("eager", False), ("channels_last", True))
+"""Name and whether the network is in channels-last memory layout."""
+PYTORCH_FACTORY = "toolkit.bench.sessions:pytorch"
+ARTIFACT_FACTORY = "toolkit.bench.sessions:artifact"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A row before it is measured."""
+
+    name: str
+    file: str
+    sha256: str
+    size_bytes: int
+    device: str
+    """``cpu`` or ``cuda``."""
+    factory: str
+    """See ``toolkit.bench.job.Job``."""
+    arguments: dict[str, Any]
+    refused: str | None = None
+    """Why it must not be measured; None if it may."""
+
+
+def devices(asked: str) -> tuple[str, ...]:
+    """Return the devices to measure on: those asked for, or with ``auto`` the CPU, and CUDA where there is a GPU that an engine can use.
+
+    Raises:
+        DeviceError: there is no such device.
+    """
+    if asked not in DEVICES:
+        raise DeviceError(f"there is no device {asked!r}: give one of {', '.join(DEVICES)}.")
+    if asked != "auto":
+        return (asked,)
+    return ("cpu", "cuda") if _cuda_usable() else ("cpu",)
+
+
+def plan_rows(run: RunFolder, record: RunRecord, manifest: Manifest, on: Sequence[str], threads: int) -> list[Plan]:
+    """Return the rows in the order of the table: device by device, PyTorch first."""
+    plans = []
+    for device in on:
+        plans += [_pytorch(run, record, manifest, name, device, threads, channels_last) for name, channels_last in PYTORCH_ROWS]
+        plans += [_artifact(run.bundle, artifact, device, threads) for artifact in manifest.artifacts]
+    return plans
+
+
+def _pytorch(run: RunFolder, record: RunRecord, manifest: Manifest, name: str, device: str, threads: int, channels_last: bool) -> Plan:
+    return Plan(
+        name=name,
+        file=run.model_file.name,
+        sha256=record.model_sha256,
+        size_bytes=run.model_file.stat().st_size,
+        device=device,
+        factory=PYTORCH_FACTORY,
+        arguments={
+            "backbone": record.backbone,
+            "classes": len(record.labels),
+            "image_size": record.preprocessing.height,
+            "weights": str(run.model_file.resolve()),
+            "normalization": record.normalization.model_dump(mode="json"),
+            "takes_images": manifest.input.normalization_in_graph,
+            "device": device,
+            "threads": threads,
+            "channels_last": channels_last,
+        },
+    )
+
+
+def _artifact(bundle: Path, artifact: ArtifactRecord, device: str, threads: int) -> Plan:
+    verdict = artifact.parity
+    refused = None
+    if verdict is not None and not verdict.passed:
+        refused = f"failed verification: {verdict.failures[0] if verdict.failures else 'no reason was recorded'}"
+    return Plan(
+        name=artifact.format,
+        file=artifact.file,
+        sha256=artifact.sha256,
+        size_bytes=artifact.size_bytes,
+        device=device,
+        factory=ARTIFACT_FACTORY,
+        arguments={"format": artifact.format, "path": str((bundle / artifact.file).resolve()), "device": device, "threads": threads},
+        refused=refused,
+    )
+
+
+def _cuda_usable() -> bool:
+    """Say whether PyTorch or onnxruntime can use a GPU here."""
+    try:
+        import torch
+    except ImportError:
+        pass
+    else:
+        if torch.cuda.is_available():
+            return True
+    try:
+        import onnxruntime
+    except ImportError:
+        return False
+    # The provider is listed in every CUDA build, with or without a GPU; whether it loads shows when a row is opened.
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers() and provenance.hardware().gpu is not None

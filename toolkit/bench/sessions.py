@@ -1,0 +1,58 @@
+"""How a worker opens each kind of row. Runs inside the worker; nothing heavy is imported before a function is called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from toolkit.bundle.manifest import Normalization
+from toolkit.errors import MissingDependencyError
+from toolkit.formats.base import Session
+
+Opener = Callable[[], Session]
+
+
+def artifact(arguments: Mapping[str, Any]) -> Opener:
+    """Import the engine of an artifact's format.
+
+    Args:
+        arguments: ``format``, ``path``, ``device``, ``threads``.
+
+    Returns:
+        A function that opens the file.
+
+    Raises:
+        MissingDependencyError: the engine cannot be used here.
+    """
+    from toolkit.formats.registry import get_format
+
+    chosen = get_format(arguments["format"])
+    if reason := chosen.unavailable():
+        raise MissingDependencyError(reason)
+    return lambda: chosen.open(Path(arguments["path"]), arguments["device"], arguments["threads"])
+
+
+def pytorch(arguments: Mapping[str, Any]) -> Opener:
+    """Import PyTorch and the backbones.
+
+    Args:
+        arguments: ``backbone``, ``classes``, ``image_size``, ``weights`` (path), ``normalization``, ``takes_images``, ``device``,
+            ``threads``, ``channels_last``.
+
+    Returns:
+        A function that builds the network and loads its weights.
+    """
+    from toolkit.backbones import build_architecture, canonical_name, load_weights
+    from toolkit.backbones.deployable import Deployable, TorchSession
+
+    # Looking the name up imports torchvision or timm, which takes seconds and is not part of loading the model.
+    canonical_name(arguments["backbone"])
+
+    def opener() -> Session:
+        model = build_architecture(arguments["backbone"], arguments["classes"], arguments["image_size"])
+        load_weights(model, Path(arguments["weights"]))
+        deployable = Deployable(model, Normalization.model_validate(arguments["normalization"]), arguments["takes_images"])
+        return TorchSession(deployable, arguments["device"], arguments["threads"], arguments["channels_last"])
+
+    return opener

@@ -1,0 +1,137 @@
+"""The process behind one row: ``python -m toolkit.bench.worker``.
+
+One process per row, because memory, load time and thread pools cannot be told apart inside one. Messages are lines of JSON: a ``Job`` first,
+then commands on standard input; one reply each on standard output. The end of standard input is the end of the process, so no worker
+outlives the process that started it, however that one ended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import numpy.typing as npt
+
+from toolkit.bench.clock import Clock, MonotonicClock
+from toolkit.bench.job import Job
+from toolkit.bench.measure import measure_round, warm_up
+from toolkit.errors import ToolkitError, first_line
+from toolkit.formats.base import Session
+
+ACCURACY_BATCH = 32
+
+
+class Worker:
+    """Answers commands about one model. Creating it imports the engine; ``open`` opens the model."""
+
+    def __init__(self, job: Job, clock: Clock) -> None:
+        module, _, function = job.factory.partition(":")
+        self._opener = getattr(import_module(module), function)(job.arguments)
+        self._job = job
+        self._clock = clock
+        self._images = np.load(job.images, mmap_mode="r")
+        self._targets = np.load(job.targets)
+        self._session: Session | None = None
+        self._inputs: dict[int, npt.NDArray[np.generic]] = {}
+
+    def answer(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        """Do one command: ``open``, ``warm_up``, ``measure``, ``memory`` or ``accuracy``."""
+        match command["do"]:
+            case "open":
+                return self._open()
+            case "warm_up":
+                warm_up(self._opened(), self._batch(command["batch_size"]), self._clock, self._job.min_seconds)
+                return {}
+            case "measure":
+                return {"seconds": self._measure(command["batch_size"])}
+            case "memory":
+                return {"peak_memory_bytes": peak_memory_bytes()}
+            case "accuracy":
+                return {"correct": self._correct(command["start"], command["stop"])}
+            case unknown:
+                raise ValueError(f"no command {unknown!r}")
+
+    def _open(self) -> dict[str, Any]:
+        start = self._clock.now()
+        self._session = self._opener()
+        load_seconds = self._clock.now() - start
+        return {"device": self._session.device, "engine": self._session.engine, "threads": self._session.threads, "load_seconds": load_seconds}
+
+    def _opened(self) -> Session:
+        if self._session is None:
+            raise ValueError("the session was not opened")
+        return self._session
+
+    def _batch(self, size: int) -> npt.NDArray[np.generic]:
+        """Return real test images as the graph takes them, starting again at the first where there are too few."""
+        if size not in self._inputs:
+            self._inputs[size] = self._job.contract.encode(self._images[np.arange(size) % len(self._images)])
+        return self._inputs[size]
+
+    def _measure(self, batch_size: int) -> list[float]:
+        session, inputs = self._opened(), self._batch(batch_size)
+        # Another process has computed since the last round: caches are cold and threads asleep. One call that nobody counts wakes them.
+        session.run(inputs)
+        return measure_round(session, inputs, self._clock, self._job.min_seconds)
+
+    def _correct(self, start: int, stop: int) -> int:
+        correct = 0
+        for first in range(start, stop, ACCURACY_BATCH):
+            last = min(first + ACCURACY_BATCH, stop)
+            logits = self._opened().run(self._job.contract.encode(np.array(self._images[first:last])))["logits"]
+            correct += int((logits.argmax(axis=1) == self._targets[first:last]).sum())
+        return correct
+
+
+def peak_memory_bytes() -> int | None:
+    """Return the peak resident memory of this process; None where the system does not tell (Windows)."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        # getrusage is wrong here on Linux: ru_maxrss survives exec, so a worker would start with the peak of the process that started it.
+        for line in status.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def serve(commands: TextIO, replies: TextIO, clock: Clock) -> None:
+    """Answer until the commands end or one fails; a failure is the last reply, ``{"error": sentence}``."""
+    worker: Worker | None = None
+    for line in commands:
+        try:
+            if worker is None:
+                worker = Worker(Job.from_json(line), clock)
+                reply: dict[str, Any] = {}
+            else:
+                reply = worker.answer(json.loads(line))
+        except ToolkitError as error:
+            reply = {"error": str(error).partition("\n")[0]}
+        except Exception as error:  # an engine may raise anything; the row says what
+            reply = {"error": first_line(error)}
+        replies.write(json.dumps(reply) + "\n")
+        replies.flush()
+        if "error" in reply:
+            return
+
+
+def main() -> None:
+    """Serve on the standard streams."""
+    # Engines print to standard output; what they print goes to standard error, so that it cannot be taken for a reply.
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    serve(sys.stdin, replies, MonotonicClock())
+
+
+if __name__ == "__main__":
+    main()

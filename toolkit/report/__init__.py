@@ -1,0 +1,21 @@
+"""Records as text and pictures, for people and for spreadsheets. Never imports torch or a stage."""
+
+from toolkit.report.csv_table import bench_csv
+from toolkit.report.files import write_pictures, write_report
+from toolkit.report.markdown import bench_markdown
+from toolkit.report.pictures import confusion_picture, learning_curves
+from toolkit.report.tables import bench_table
+from toolkit.report.terminal import print_bench, print_evaluation, print_parity
+
+__all__ = [
+    "bench_csv",
+    "bench_markdown",
+    "bench_table",
+    "confusion_picture",
+    "learning_curves",
+    "print_bench",
+    "print_evaluation",
+    "print_parity",
+    "write_pictures",
+    "write_report",
+]

@@ -1,0 +1,89 @@
+"""The comparison as CSV: raw numbers in SI units, one line per row and batch size."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from toolkit.report.tables import relative_throughput
+from toolkit.results import BatchTiming, BenchReport, BenchRow
+
+HEADER = (
+    "run",
+    "name",
+    "device",
+    "engine",
+    "threads",
+    "batch_size",
+    "throughput_images_per_second",
+    "throughput_low_images_per_second",
+    "throughput_high_images_per_second",
+    "throughput_relative_to_eager",
+    "rounds",
+    "calls",
+    "latency_p50_seconds",
+    "latency_p95_seconds",
+    "latency_p99_seconds",
+    "load_seconds",
+    "peak_memory_bytes",
+    "size_bytes",
+    "test_accuracy",
+    "test_accuracy_low",
+    "test_accuracy_high",
+    "test_images",
+    "file",
+    "sha256",
+    "missing",
+)
+
+
+def bench_csv(report: BenchReport) -> str:
+    """Return the report as CSV (RFC 4180 but for line feeds alone at the ends of lines); an empty field is a figure that does not exist.
+
+    A row that was not measured is one line with its reason under ``missing``.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, HEADER, lineterminator="\n")
+    writer.writeheader()
+    for row in report.rows:
+        for timing in row.timings or (None,):
+            writer.writerow({**_of_row(report, row), **_of_timing(report, row, timing)})
+    return text.getvalue()
+
+
+def _of_row(report: BenchReport, row: BenchRow) -> dict[str, object]:
+    interval = row.test_accuracy_interval
+    return {
+        "run": report.run,
+        "name": row.name,
+        "device": row.device,
+        "engine": row.engine,
+        "threads": row.threads,
+        "load_seconds": row.load_seconds,
+        "peak_memory_bytes": row.peak_memory_bytes,
+        "size_bytes": row.size_bytes,
+        "test_accuracy": row.test_accuracy,
+        "test_accuracy_low": None if interval is None else interval.low,
+        "test_accuracy_high": None if interval is None else interval.high,
+        "test_images": row.test_images,
+        "file": row.file,
+        "sha256": row.sha256,
+        "missing": row.missing,
+    }
+
+
+def _of_timing(report: BenchReport, row: BenchRow, timing: BatchTiming | None) -> dict[str, object]:
+    if timing is None:
+        return {}
+    return {
+        "batch_size": timing.batch_size,
+        "throughput_images_per_second": timing.throughput.median,
+        "throughput_low_images_per_second": timing.throughput.interval.low,
+        "throughput_high_images_per_second": timing.throughput.interval.high,
+        "throughput_relative_to_eager": relative_throughput(report, row, timing.batch_size),
+        "rounds": timing.throughput.rounds,
+        "calls": timing.latency.calls,
+        "latency_p50_seconds": timing.latency.p50_seconds,
+        "latency_p95_seconds": timing.latency.p95_seconds,
+        "latency_p99_seconds": timing.latency.p99_seconds,
+    }

@@ -1,0 +1,63 @@
+"""Numbers as a person reads them: three significant digits, the unit said once."""
+
+from __future__ import annotations
+
+import math
+
+from toolkit.results import Estimate, Interval
+
+NONE = "-"
+"""Stands where there is no figure."""
+
+
+def decimals(value: float) -> int:
+    """Return how many decimals show about three significant digits of ``value``, at most 3."""
+    size = abs(value)
+    if not math.isfinite(size) or size >= 99.95:
+        return 0
+    if size >= 9.995:
+        return 1
+    return 2 if size >= 0.9995 else 3
+
+
+def number(value: float) -> str:
+    """Return a plain number with about three significant digits."""
+    return f"{value:.{decimals(value)}f}"
+
+
+def estimate(value: Estimate) -> str:
+    """Return ``median [low, high]``, all with the decimals of the median."""
+    places = decimals(value.median)
+    return f"{value.median:.{places}f} [{value.interval.low:.{places}f}, {value.interval.high:.{places}f}]"
+
+
+def milliseconds(seconds: float | None) -> str:
+    """Return milliseconds without the unit."""
+    return NONE if seconds is None else number(seconds * 1000)
+
+
+def megabytes(size: int | None) -> str:
+    """Return decimal megabytes without the unit."""
+    return NONE if size is None else number(size / 1e6)
+
+
+def percent(share: float | None) -> str:
+    """Return a share as a percentage with one decimal."""
+    return NONE if share is None else f"{share:.1%}"
+
+
+def percent_interval(share: float | None, interval: Interval | None) -> str:
+    """Return ``98.1% [96.1, 99.1]``."""
+    if share is None or interval is None:
+        return percent(share)
+    return f"{share:.1%} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def ratio(value: float | None) -> str:
+    """Return ``1.31x``."""
+    return NONE if value is None else f"{value:.2f}x"
+
+
+def scientific(value: float) -> str:
+    """Return an error as ``1.2e-06``, and an exact 0 as ``0``."""
+    return "0" if value == 0 else f"{value:.1e}"

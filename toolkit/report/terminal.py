@@ -1,0 +1,81 @@
+"""Results on a terminal: tables that stay whole at 100 columns, in a pipe and without colours."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.measure import Measurement
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from toolkit.report.tables import Column, Line, Table, bench_table, class_table, headline, most_confused, parity_table
+from toolkit.results import BenchReport, Evaluation, ParityReport
+
+MANY_CLASSES = 20
+"""Above this many classes only the worst are listed."""
+WORST = 10
+NOT_MEASURED = "not measured"
+
+
+def print_bench(report: BenchReport, console: Console) -> None:
+    """Print the comparison as one table, or as two with the same first columns where one is too wide."""
+    machine = report.provenance.hardware
+    threads = sorted({row.threads for row in report.rows})
+    console.print(Text(f"{report.run}: {report.model}", style="bold"))
+    console.print(Text(f"{machine.processor}, {'/'.join(map(str, threads))} of {machine.cores} cores; data: {report.data}"))
+    table = bench_table(report)
+    whole = _rich(table, ("key", "speed", "model"))
+    if Measurement.get(console, console.options.update(width=10_000), whole).maximum <= console.width:
+        console.print(whole)
+    else:
+        console.print(_rich(table, ("key", "speed")))
+        console.print(_rich(table, ("key", "model")))
+    for line in table.lines:
+        if line.missing is not None:
+            console.print(Text(f"{' on '.join(line.cells)} is not measured: {line.missing}", style="yellow"))
+
+
+def print_parity(report: ParityReport, console: Console) -> None:
+    """Print the verdicts; what failed is listed under the table."""
+    verdict = Text(f"{report.run}: parity with {report.reference} ", style="bold")
+    verdict.append("passed" if report.passed else "FAILED", style="bold green" if report.passed else "bold red")
+    console.print(verdict)
+    console.print(_rich(parity_table(report), ("key",)))
+    for artifact in report.artifacts:
+        for failure in artifact.failures:
+            console.print(Text(f"{artifact.artifact}: {failure}", style="red"))
+
+
+def print_evaluation(evaluation: Evaluation, console: Console) -> None:
+    """Print the accuracy, the classes (the worst of them where there are many), and the most frequent mistakes."""
+    console.print(Text(headline(evaluation), style="bold"))
+    many = len(evaluation.classes) > MANY_CLASSES
+    if many:
+        console.print(Text(f"the {WORST} classes with the lowest recall, of {len(evaluation.classes)}:"))
+    console.print(_rich(class_table(evaluation, worst=WORST if many else None), ("key",)))
+    if mistakes := most_confused(evaluation):
+        console.print(
+            Text("most frequent mistakes: " + "; ".join(f"{true} taken for {predicted} ({images})" for true, predicted, images in mistakes))
+        )
+
+
+def _rich(table: Table, groups: tuple[str, ...]) -> RichTable:
+    """Build a table of some column groups. Cells wrap where a terminal is too narrow: a cut figure would be a wrong figure."""
+    rich = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, header_style="bold")
+    shown = [index for index, column in enumerate(table.columns) if column.group in groups]
+    for index in shown:
+        rich.add_column(table.columns[index].header, justify=table.columns[index].align, overflow="fold")
+    for line in table.lines:
+        if line.continues and "speed" not in groups:
+            continue
+        rich.add_row(*_cells(line, table.columns, shown))
+    return rich
+
+
+def _cells(line: Line, columns: tuple[Column, ...], shown: list[int]) -> list[RenderableType]:
+    keys = sum(column.group == "key" for column in columns)
+    if line.missing is not None:
+        noticed = next(index for index in shown if columns[index].notice)
+        cells = [line.cells[index] if index < keys else NOT_MEASURED if index == noticed else "" for index in shown]
+        return [Text(cell, style="yellow") for cell in cells]
+    return [Text("" if line.continues and index < keys else line.cells[index]) for index in shown]
