@@ -322,8 +322,8 @@ def make_photos(folder: Path) -> None:
 
 def test_a_folder_of_ones_own_images(tmp_path: Path) -> None:
     make_photos(tmp_path / "photos")
-    flags = ("--data", "photos", "--image-size", "32", "--stage1-epochs", "2", "--stage2-epochs", "1", "--threads", "1", "--batch-size", "8")
-    done = run(tmp_path, "finetune", *flags)
+    flags = ("--data", "photos", "--image-size", "32", "--stage1-epochs", "15", "--stage2-epochs", "1", "--threads", "1", "--batch-size", "8")
+    done = run(tmp_path, "finetune", *flags, "--stage1-head-lr", "0.02")
     assert done.returncode == 0, done.stderr
     assert "using the 'folder' recipe for photos" in done.stderr
     folder = find_run(None, tmp_path / "artifacts")

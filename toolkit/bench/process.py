@@ -15,6 +15,7 @@ from toolkit.bench.job import Job
 
 OUT_OF_MEMORY_HINT = " (the system does that when memory runs out)"
 STOP_SECONDS = 5.0
+"""How long each way to end a worker is given before the next, harder one."""
 
 
 class WorkerFailedError(Exception):
@@ -68,17 +69,17 @@ class WorkerProcess:
         return self._receive()
 
     def close(self) -> None:
-        """End the process; kill it if it does not end by itself."""
+        """End the process: it ends by itself when its input does; one that does not is terminated, then killed."""
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 with suppress(OSError):  # a dead worker's pipe cannot be flushed
                     stream.close()
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        for harder in (self._process.terminate, self._process.kill):
+            try:
+                self._process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                harder()
+        self._process.wait()
 
     def _send(self, message: dict[str, Any]) -> None:
         if self._process.stdin is None:  # it was opened as a pipe
