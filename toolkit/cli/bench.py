@@ -27,7 +27,7 @@ def command(
     """Measure speed, latency and test accuracy of every artifact, beside PyTorch itself.
 
     Artifacts that were not verified are verified first. Writes RUN/bench/bench.json, bench.csv and report.md; exit code 1 if an artifact
-    failed verification.
+    failed verification, or if nothing could be measured.
     """
     from toolkit.bench import bench_run
     from toolkit.cli.console import output, reporter
@@ -42,7 +42,8 @@ def command(
     files = write_report(folder)
     print_bench(report, output())
     typer.echo("wrote " + ", ".join(str(path) for path in (folder.bench_file, *files)))
-    raise typer.Exit(0 if verified else 1)
+    measured = any(row.missing is None for row in report.rows)
+    raise typer.Exit(0 if verified and measured else 1)
 
 
 def _sizes(text: str) -> tuple[int, ...]:
