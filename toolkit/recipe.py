@@ -56,6 +56,17 @@ class AugmentRecipe(_Section):
 
     flip: bool = Field(False, description="mirror left and right with probability one half")
     shift: float = Field(0.0, ge=0.0, le=0.5, description="shift by up to this fraction of the side, repeating the edge pixels")
+    mixup: float = Field(0.0, ge=0.0, le=10.0, description="mixup: alpha of the Beta distribution of the shares; 0 leaves it out")
+
+
+class CacheRecipe(_Section):
+    """Activations of the frozen part of the network, computed once and kept."""
+
+    use: bool = Field(True, description="compute the frozen part of the network once per image and keep the result on disk")
+    views: int | None = Field(
+        None, ge=1, le=64, description="views of each training image that are kept, each epoch draws one (default: 4 with augmentation, 1 without)"
+    )
+    dtype: Literal["float16", "float32"] = Field("float16", description="precision in which activations are kept")
 
 
 class TrainRecipe(_Section):
@@ -64,6 +75,10 @@ class TrainRecipe(_Section):
     loss: Literal["cross_entropy", "mse"] = Field("cross_entropy", description="cross-entropy, or mean squared error on one-hot targets")
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0, description="label smoothing of the cross-entropy")
     batch_size: int = Field(64, ge=1, description="images per step")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="arithmetic of forward and backward passes; auto is float32 on a CPU, bfloat16 or float16 on CUDA"
+    )
+    checkpoint_minutes: float = Field(5.0, gt=0.0, description="save a checkpoint after every epoch, and at least this often")
     train_bn: bool = Field(False, description="let BatchNorm layers of unfrozen blocks use and update batch statistics")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train; auto takes CUDA if there is one")
     threads: int | None = Field(None, ge=1, description="CPU threads (default: all cores)")
@@ -115,6 +130,7 @@ class Recipe(_Section):
     data: DataRecipe = DataRecipe.model_validate({})
     backbone: BackboneRecipe = BackboneRecipe.model_validate({})
     augment: AugmentRecipe = AugmentRecipe.model_validate({})
+    cache: CacheRecipe = CacheRecipe.model_validate({})
     train: TrainRecipe = TrainRecipe.model_validate({})
     stage1: StageRecipe = StageRecipe.model_validate({})
     stage2: StageRecipe = StageRecipe.model_validate({"unfreeze": 1})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 from toolkit.bundle.manifest import Normalization
@@ -97,6 +98,11 @@ class RunFolder:
         self.junit_file = self.verify / "junit.xml"
         self.bench_file = self.bench / "bench.json"
 
+    def last_written(self) -> float:
+        """Return when the recipe, the history or a checkpoint was last written, in seconds since the epoch."""
+        files = (self.recipe_file, self.history_file, self.checkpoints)
+        return max(file.stat().st_mtime for file in files if file.exists())
+
     def recipe(self) -> Recipe:
         """Read the resolved recipe.
 
@@ -125,6 +131,10 @@ class RunFolder:
         """
         return Evaluation.load(self.evaluation_file, "toolkit finetune")
 
+    def remove_checkpoints(self) -> None:
+        """Remove what only an unfinished run needs."""
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
     def make_latest(self) -> None:
         """Point ``latest`` in the same folder at this run."""
         point_link(self.path.parent / LATEST, self.path)
@@ -151,6 +161,27 @@ def check_run_name(name: str) -> None:
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) or name == LATEST:
         raise RunError(f"{name!r} cannot name a run: use letters, digits, '-', '_' and '.', and not '{LATEST}'.")
+
+
+def find_unfinished(run: str | None = None, root: Path = ARTIFACTS) -> RunFolder:
+    """Find a run that fine-tuning has not finished, by name; None is the one that was last written to.
+
+    Raises:
+        RunError: there is none, or the run is finished.
+    """
+    folders = [RunFolder(path.parent) for path in root.glob("*/recipe.toml") if path.parent.name != LATEST] if root.is_dir() else []
+    unfinished = [folder for folder in folders if not folder.record_file.exists()]
+    if run is None:
+        if not unfinished:
+            raise RunError(f"there is no unfinished run in {root}: start one with 'toolkit finetune'.")
+        return max(unfinished, key=lambda folder: folder.last_written())
+    found = next((folder for folder in folders if folder.name == run), None)
+    if found is None:
+        names = ", ".join(sorted(folder.name for folder in unfinished)) or "none"
+        raise RunError(f"there is no run {run!r} in {root}; unfinished runs there: {names}.")
+    if found not in unfinished:
+        raise RunError(f"the run {run!r} is finished: there is nothing to go on with.")
+    return found
 
 
 def find_run(run: str | None = None, root: Path = ARTIFACTS) -> RunFolder:

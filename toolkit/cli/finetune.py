@@ -9,6 +9,7 @@ import typer
 
 from toolkit.cli.options import ArtifactsOption, QuietOption
 from toolkit.cli.recipe_flags import with_recipe_flags
+from toolkit.errors import RecipeError
 
 
 @with_recipe_flags
@@ -18,6 +19,9 @@ def command(
     ] = "auto",
     run: Annotated[str | None, typer.Option("--run", metavar="NAME", help="Name of the run (default: data, backbone and time).")] = None,
     artifacts: ArtifactsOption = Path("artifacts"),
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run that was stopped or killed (--run names it, default: the last).")
+    ] = False,
     quiet: QuietOption = False,
     *,
     overrides: dict[str, Any],
@@ -28,14 +32,22 @@ def command(
     validation images are kept and looked at once on the test images. Every field of the recipe has a flag.
     """
     from toolkit.cli.console import output, reporter
-    from toolkit.finetune import choose_recipe, finetune_run
+    from toolkit.finetune.auto import choose_recipe
+    from toolkit.finetune.stage import finetune_run
     from toolkit.report import print_evaluation, write_pictures
+    from toolkit.runs import find_unfinished
 
     progress = reporter(quiet)
-    chosen, reason = choose_recipe(recipe, overrides)
-    if reason:
-        typer.echo(f"toolkit: {reason}", err=True)
-    folder = finetune_run(chosen, name=run, root=artifacts, reporter=progress)
+    if resume:
+        if overrides or recipe != "auto":
+            raise RecipeError("--resume goes on with a run's own recipe: give no other recipe and no flag that changes it, or start a new run.")
+        unfinished = find_unfinished(run, artifacts)
+        folder = finetune_run(unfinished.recipe(), name=unfinished.name, root=artifacts, resume=True, reporter=progress)
+    else:
+        chosen, reason = choose_recipe(recipe, overrides)
+        if reason:
+            typer.echo(f"toolkit: {reason}", err=True)
+        folder = finetune_run(chosen, name=run, root=artifacts, reporter=progress)
     write_pictures(folder)
     print_evaluation(folder.evaluation(), output())
     typer.echo(f"run {folder.path}")

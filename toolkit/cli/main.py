@@ -22,6 +22,7 @@ COMMANDS = {
     "inspect": "Print what is in a bundle.",
     "backbones": "List backbones with their size and cost.",
     "recipes": "List the shipped recipes, or print one as TOML.",
+    "cache": "List or clear what was computed once and kept: activations of frozen prefixes.",
     "doctor": "Say what this machine can run, and why not.",
 }
 """Name to one-line help, in the order of the work; ``toolkit.cli.NAME`` holds ``command``."""
@@ -58,7 +59,8 @@ class LazyGroup(TyperGroup):
             typer.echo(f"toolkit: {error}", err=True)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
-            typer.echo("\ntoolkit: stopped by Ctrl-C; nothing half-written was left behind.", err=True)
+            said = str(error) or "stopped by Ctrl-C; nothing half-written was left behind."
+            typer.echo(f"\ntoolkit: {said}", err=True)
             raise typer.Exit(INTERRUPTED) from error
 
 

@@ -14,7 +14,14 @@ from toolkit.recipe import Recipe
 
 PREFIXED = ("augment", "stage1", "stage2")
 """Sections whose name starts their flags; the fields of the others have names that speak for themselves."""
-TITLES = {("data", "source"): "data", ("data", "root"): "data-root", ("backbone", "name"): "backbone", ("export", "input"): "input"}
+TITLES = {
+    ("data", "source"): "data",
+    ("data", "root"): "data-root",
+    ("backbone", "name"): "backbone",
+    ("cache", "use"): "cache",
+    ("cache", "dtype"): "cache-dtype",
+    ("export", "input"): "input",
+}
 HIDDEN = ("name", "description")
 
 

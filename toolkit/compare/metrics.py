@@ -59,6 +59,12 @@ def top_k_accuracy(logits: Array, targets: npt.NDArray[np.integer], k: int) -> f
     return float((best == targets[:, None]).any(axis=1).mean())
 
 
+def loss_and_accuracy(logits: Array, targets: npt.NDArray[np.integer]) -> tuple[float, float]:
+    """Return the mean negative log likelihood in nats and the top-1 accuracy."""
+    log_probabilities = _log_softmax(logits)
+    return float(-log_probabilities[np.arange(len(targets)), targets].mean()), float((logits.argmax(axis=1) == targets).mean())
+
+
 def confusion_matrix(predictions: npt.NDArray[np.integer], targets: npt.NDArray[np.integer], classes: int) -> npt.NDArray[np.int64]:
     """Return int64 ``[C, C]``: row is the true class, column the predicted one."""
     pairs = targets.astype(np.int64) * classes + predictions.astype(np.int64)

@@ -31,6 +31,29 @@ def make_augment(recipe: AugmentRecipe, seed: int, epoch: int) -> Augment | None
     return augment
 
 
+def make_view(recipe: AugmentRecipe, seed: int, view: int) -> Augment | None:
+    """Return what makes one of the kept views of an image, or None where it is the image as it is.
+
+    View 0 is the image itself. With flip every other view is mirrored, so that both sides are kept whatever the number of views; shift is
+    drawn as in ``make_augment``.
+    """
+    mirrored = recipe.flip and view % 2 == 1
+    if view == 0 or not (mirrored or recipe.shift):
+        return None
+    shifted = make_augment(recipe.model_copy(update={"flip": False}), seed, view)
+
+    def augment(images: Images, indices: Indices) -> Images:
+        changed = images if shifted is None else shifted(images, indices)
+        return np.ascontiguousarray(changed[:, :, ::-1]) if mirrored else changed
+
+    return augment
+
+
+def default_views(recipe: AugmentRecipe) -> int:
+    """Return how many views are kept unless a recipe says otherwise."""
+    return 4 if recipe.flip or recipe.shift > 0 else 1
+
+
 def _shift(image: Images, by: int) -> Images:
     """Move an image (uint8 ``[h, w, 3]``) along its first axis, repeating the edge."""
     if by > 0:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeAlias
+from itertools import islice
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,8 @@ import numpy.typing as npt
 from toolkit.data.dataset import Split
 from toolkit.preprocess import Preprocessing
 
+Piece = TypeVar("Piece")
+Loaded = TypeVar("Loaded")
 Images: TypeAlias = npt.NDArray[np.uint8]
 Indices: TypeAlias = npt.NDArray[np.int64]
 Augment: TypeAlias = Callable[[Images, Indices], Images]
@@ -54,12 +57,22 @@ def iterate_batches(
         images = split.load(indices, preprocessing)
         return (images if augment is None else augment(images, indices)), split.targets[indices], indices
 
-    pieces = iter([order[start : start + batch_size] for start in range(0, len(order), batch_size)])
-    waiting: deque[Future[tuple[Images, Indices, Indices]]] = deque()
-    executor = ThreadPoolExecutor(workers, thread_name_prefix="toolkit-decode")
+    pieces = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    return load_ahead(load, pieces, workers=workers, prefetch=prefetch)
+
+
+def load_ahead(load: Callable[[Piece], Loaded], pieces: Iterable[Piece], *, workers: int, prefetch: int) -> Iterator[Loaded]:
+    """Yield ``load(piece)`` for each piece in order, computed by threads ahead of the consumer.
+
+    At most ``prefetch`` results wait in memory. The threads stop when the consumer stops, also by an error or early; an error in ``load`` is
+    raised where its result would have been yielded.
+    """
+    remaining = iter(pieces)
+    waiting: deque[Future[Loaded]] = deque()
+    executor = ThreadPoolExecutor(workers, thread_name_prefix="toolkit-load")
     try:
         while True:
-            while len(waiting) < prefetch and (piece := next(pieces, None)) is not None:
+            for piece in islice(remaining, prefetch - len(waiting)):
                 waiting.append(executor.submit(load, piece))
             if not waiting:
                 return

@@ -1,6 +1,1 @@
-"""The two-stage fine-tuning of a pretrained backbone."""
-
-from toolkit.finetune.auto import choose_recipe
-from toolkit.finetune.stage import finetune_run
-
-__all__ = ["choose_recipe", "finetune_run"]
+"""The two-stage fine-tuning of a pretrained backbone: ``auto.choose_recipe``, then ``stage.finetune_run``."""

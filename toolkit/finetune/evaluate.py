@@ -26,12 +26,3 @@ def predict_logits(
             parts.append(logits.cpu().numpy())
             bar.advance(len(images))
     return np.concatenate(parts)
-
-
-def loss_and_accuracy(logits: npt.NDArray[np.float32], targets: npt.NDArray[np.int64]) -> tuple[float, float]:
-    """Return the mean negative log likelihood in nats and the top-1 accuracy."""
-    wide = logits.astype(np.float64)
-    wide -= wide.max(axis=1, keepdims=True)
-    log_probabilities = wide - np.log(np.exp(wide).sum(axis=1, keepdims=True))
-    rows = np.arange(len(targets))
-    return float(-log_probabilities[rows, targets].mean()), float((logits.argmax(axis=1) == targets).mean())

@@ -1,187 +1,366 @@
-"""The training loop: epochs of one stage, validation after each, the best weights kept."""
+"""The training loop: epochs of one stage, validation after each, the best weights kept, a checkpoint often enough."""
 
 from __future__ import annotations
 
+import contextlib
 import math
+import signal
+import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import FrameType
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from toolkit.backbones import Backbone, TrainableParts, apply_modes, set_trainable
-from toolkit.backbones.deployable import Deployable
-from toolkit.data import Dataset
-from toolkit.data.augment import make_augment
-from toolkit.data.batches import iterate_batches
+from toolkit.compare.metrics import loss_and_accuracy
 from toolkit.errors import RecipeError, TrainingError
-from toolkit.finetune.evaluate import loss_and_accuracy, predict_logits
+from toolkit.finetune.checkpoint import State
+from toolkit.finetune.feed import Draw, Feed, Tensors
+from toolkit.finetune.group import Group, epoch_order
 from toolkit.finetune.history import Epoch
-from toolkit.finetune.optim import make_loss, make_optimizer, make_scheduler
-from toolkit.preprocess import Preprocessing
+from toolkit.finetune.optim import Loss, make_loss, make_optimizer, make_scheduler
+from toolkit.finetune.precision import Precision
 from toolkit.progress import Bar, Reporter
 from toolkit.recipe import Recipe, StageRecipe
 from toolkit.runs import StageSummary
 
+FLUSH_STEPS = 50
+"""How many steps CUDA may run ahead before their losses are looked at: each look waits for the device."""
+
+
+class StoppedError(KeyboardInterrupt):
+    """The run was asked to stop and has been saved; the message says how to go on."""
+
+
+class Stopper:
+    """Turns Ctrl-C and a polite kill into a request that the loop answers between two steps. A second one acts at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listen for the length of the block; does nothing outside the main thread, where Python hears no signals."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
 
 @dataclass
-class Best:
-    """The weights with the highest validation accuracy so far (the lower validation loss decides a tie)."""
+class _Meter:
+    """Losses and hits of an epoch, kept on the device until they are looked at."""
 
-    stage: int = 0
-    epoch: int = 0
-    accuracy: float = -1.0
-    loss: float = math.inf
-    weights: dict[str, torch.Tensor] | None = None
+    steps: list[tuple[int, int, list[float]]] = field(default_factory=list)
+    losses: list[torch.Tensor] = field(default_factory=list)
+    hits: list[torch.Tensor] = field(default_factory=list)
 
-    def offer(self, done: Epoch, model: torch.nn.Module) -> None:
-        """Keep these weights if they are better."""
-        if (done.validation_accuracy, -done.validation_loss) > (self.accuracy, -self.loss):
-            self.stage, self.epoch, self.accuracy, self.loss = done.stage, done.epoch, done.validation_accuracy, done.validation_loss
-            self.weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+
+@dataclass
+class _Stage:
+    """What one stage trains with."""
+
+    number: int
+    epochs: int
+    parts: TrainableParts
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+    feed: Feed
+    trainee: nn.Module
 
 
 class Trainer:
-    """Both stages over one backbone and one data set.
+    """Both stages over one backbone.
 
     Attributes:
-        history: every epoch so far.
-        best: the best weights so far.
+        state: where the run is.
     """
 
     def __init__(
         self,
         recipe: Recipe,
         backbone: Backbone,
-        dataset: Dataset,
-        preprocessing: Preprocessing,
-        device: torch.device,
-        workers: int,
+        images: int,
+        validation: npt.NDArray[np.int64],
+        precision: Precision,
+        group: Group,
         reporter: Reporter,
-        after_epoch: Callable[[list[Epoch]], None],
+        state: State,
+        save: Callable[[], None],
+        stopper: Stopper,
     ) -> None:
+        """Prepare.
+
+        Args:
+            recipe: what to do.
+            backbone: the network, on its device; the state's weights are loaded into it if there are any.
+            images: training images over all processes.
+            validation: targets of this process's validation images, int64 ``[n]``.
+            precision: arithmetic of the passes.
+            group: the processes that train together.
+            reporter: where progress goes.
+            state: where to start.
+            save: writes ``state`` as a checkpoint and the history.
+            stopper: asked between steps.
+        """
+        self.state = state
         self._recipe = recipe
         self._backbone = backbone
-        self._train = dataset.split("train")
-        self._validation = dataset.split("validation")
-        self._preprocessing = preprocessing
-        self._device = device
-        self._workers = workers
+        self._images = images
+        self._validation = validation
+        self._precision = precision
+        self._group = group
         self._reporter = reporter
-        self._after_epoch = after_epoch
+        self._save = save
+        self._stopper = stopper
         self._loss = make_loss(recipe.train)
-        # Depthwise convolutions and most others run faster on a CPU in this layout, and uint8 [N,H,W,3] images already have it.
-        backbone.model.to(device).to(memory_format=torch.channels_last)
-        self._network = Deployable(backbone.model, backbone.normalization).to(device)
-        self.history: list[Epoch] = []
-        self.best = Best()
+        self._variable = variable_tensors(recipe, backbone)
+        self._saved_at = time.monotonic()
+        if state.model:
+            self.load(state.model)
 
-    def run_stage(self, number: int, stage: StageRecipe) -> StageSummary:
-        """Train one stage.
+    def load(self, weights: dict[str, torch.Tensor]) -> None:
+        """Put back what training may change."""
+        self._backbone.model.load_state_dict(weights, strict=False)
+
+    def run_stage(self, number: int, stage: StageRecipe, feed: Callable[[int], Feed]) -> StageSummary:
+        """Train one stage, from where the state says.
 
         Args:
             number: 1 or 2.
             stage: what to do.
+            feed: returns batches and what is trained on them, given the stage's number; asked only if there is something left to do.
 
         Raises:
             TrainingError: the loss is not finite.
             BackboneError: a block to unfreeze does not exist.
+            StoppedError: the run was asked to stop; the state is saved.
         """
-        started = time.perf_counter()
+        if self.state.stage == number:
+            fed = feed(number)  # before the modes are set: dividing the network changes them
+            self._train(number, stage, fed, set_trainable(self._backbone, stage.unfreeze, train_bn=self._recipe.train.train_bn))
         parts = set_trainable(self._backbone, stage.unfreeze, train_bn=self._recipe.train.train_bn)
-        optimizer = make_optimizer(stage, parts.head, parts.backbone)
-        steps = math.ceil(len(self._train) / self._recipe.train.batch_size) * stage.epochs
-        scheduler = make_scheduler(optimizer, stage.schedule, steps)
-        for epoch in range(1, stage.epochs + 1):
-            self._run_epoch(number, epoch, stage.epochs, parts, optimizer, scheduler)
         return StageSummary(
             stage=number,
             epochs=stage.epochs,
             trained=parts.names,
             trainable_parameters=sum(parameter.numel() for parameter in [*parts.head, *parts.backbone]),
-            seconds=time.perf_counter() - started,
+            seconds=self.state.stage_seconds.get(number, 0.0),
         )
 
-    def _run_epoch(
-        self,
-        number: int,
-        epoch: int,
-        epochs: int,
-        parts: TrainableParts,
-        optimizer: torch.optim.Optimizer,
-        scheduler: torch.optim.lr_scheduler.LRScheduler,
-    ) -> None:
-        started = time.perf_counter()
-        total = len(self._train) + len(self._validation)
-        with self._reporter.bar(f"stage {number} epoch {epoch}/{epochs}", total, "img") as bar:
-            apply_modes(self._backbone, parts)
-            train_loss, train_accuracy, rates = self._train_epoch(number, epoch, optimizer, scheduler, bar)
-            self._network.eval()
-            logits = predict_logits(self._network, self._validation, self._preprocessing, self._device, self._workers, bar)
-        validation_loss, validation_accuracy = loss_and_accuracy(logits, self._validation.targets)
+    def _train(self, number: int, stage: StageRecipe, feed: Feed, parts: TrainableParts) -> None:
+        optimizer = make_optimizer(stage, parts.head, parts.backbone)
+        steps = self._draw(number, 1).steps * stage.epochs
+        scheduler = make_scheduler(optimizer, stage.schedule, steps)
+        if self.state.optimizer:
+            optimizer.load_state_dict(self.state.optimizer)
+            scheduler.load_state_dict(self.state.scheduler)
+            self._precision.load(self.state.scaler)
+        running = _Stage(number, stage.epochs, parts, optimizer, scheduler, feed, self._group.share(feed.trainee))
+        with self._stopper.listening():
+            while self.state.epoch <= stage.epochs:
+                self._run_epoch(running)
+            self.state.stage, self.state.epoch = number + 1, 1
+            self.state.optimizer, self.state.scheduler = {}, {}
+            self._checkpoint(None)
+
+    def _run_epoch(self, running: _Stage) -> None:
+        state, started = self.state, time.perf_counter()
+        before = state.epoch_seconds
+        draw = self._draw(running.number, state.epoch)
+        local = _share_of(draw, self._group)
+        title = f"stage {running.number} epoch {state.epoch}/{running.epochs}"
+        with self._reporter.bar(title, len(local.order) + len(self._validation), "img") as bar:
+            bar.advance(state.seen)
+            apply_modes(self._backbone, running.parts)
+            rates = self._train_epoch(running, local, bar, started, before)
+            self._backbone.model.eval()
+            validation_loss, validation_accuracy = self._validate(running.feed, bar)
+        loss_sum, right, seen = self._group.sum([state.loss_sum, state.right, state.seen])
+        seconds = before + time.perf_counter() - started
         done = Epoch(
-            stage=number,
-            epoch=epoch,
-            train_loss=train_loss,
-            train_accuracy=train_accuracy,
+            stage=running.number,
+            epoch=state.epoch,
+            train_loss=loss_sum / seen,
+            train_accuracy=right / seen,
             validation_loss=validation_loss,
             validation_accuracy=validation_accuracy,
             head_lr=rates[0],
             backbone_lr=rates[1] if len(rates) > 1 else 0.0,
-            seconds=time.perf_counter() - started,
+            seconds=seconds,
         )
-        self.history.append(done)
-        self.best.offer(done, self._backbone.model)
-        self._after_epoch(self.history)
+        state.history.append(done)
+        state.best.offer(done, self.variable())
+        state.stage_seconds[running.number] = state.stage_seconds.get(running.number, 0.0) + seconds
+        state.epoch, state.step, state.loss_sum, state.right, state.seen, state.epoch_seconds = state.epoch + 1, 0, 0.0, 0, 0, 0.0
+        self._checkpoint(running)
         self._reporter.line(
-            f"stage {number} epoch {epoch}/{epochs}: train loss {train_loss:.4f}, accuracy {train_accuracy:.2%}; "
-            f"validation loss {validation_loss:.4f}, accuracy {validation_accuracy:.2%}; {done.seconds:.1f} s, {total / done.seconds:.0f} img/s"
+            f"{title}: train loss {done.train_loss:.4f}, accuracy {done.train_accuracy:.2%}; "
+            f"validation loss {validation_loss:.4f}, accuracy {validation_accuracy:.2%}; {seconds:.1f} s, {seen / seconds:.0f} img/s"
         )
+        self._stop_if_asked()
 
-    def _train_epoch(
-        self, number: int, epoch: int, optimizer: torch.optim.Optimizer, scheduler: torch.optim.lr_scheduler.LRScheduler, bar: Bar
-    ) -> tuple[float, float, list[float]]:
-        seed = self._recipe.seed
-        torch.manual_seed(int(np.random.SeedSequence([seed, number, epoch]).generate_state(1)[0]))
-        order = np.random.default_rng([seed, number, epoch]).permutation(len(self._train))
-        augment = make_augment(self._recipe.augment, seed, number * 100_000 + epoch)
-        loss_sum, right, seen = 0.0, 0, 0
-        rates: list[float] = []
-        batches = iterate_batches(
-            self._train, self._usable(order), self._recipe.train.batch_size, self._preprocessing, augment=augment, workers=self._workers
-        )
-        for step, (images, targets, _) in enumerate(batches, start=1):
-            rates = [group["lr"] for group in optimizer.param_groups]
-            loss, correct = self._step(images, targets, optimizer)
+    def _train_epoch(self, running: _Stage, draw: Draw, bar: Bar, started: float, before: float) -> list[float]:
+        state, meter = self.state, _Meter()
+        rates = [group["lr"] for group in running.optimizer.param_groups]
+        flush = FLUSH_STEPS if self._precision.device == "cuda" else 1
+        batches = running.feed.training(draw, state.step)
+        with contextlib.closing(batches):  # type: ignore[type-var]  # feeds are generators
+            for tensors, targets in batches:
+                rates = [group["lr"] for group in running.optimizer.param_groups]
+                self._step(running, state.step, tensors, targets, meter, rates)
+                running.scheduler.step()
+                state.step += 1
+                if len(meter.losses) >= flush or state.step == draw.steps:
+                    self._flush(running, meter, bar, rates)
+                if self._stopper.requested or self._checkpoint_is_due():
+                    self._flush(running, meter, bar, rates)
+                    state.epoch_seconds = before + time.perf_counter() - started
+                    self._checkpoint(running)
+                    self._stop_if_asked()
+        return rates
+
+    def _step(self, running: _Stage, step: int, tensors: Tensors, targets: torch.Tensor, meter: _Meter, rates: list[float]) -> None:
+        seed = np.random.SeedSequence([self._recipe.seed, running.number, self.state.epoch, step, self._group.rank])
+        # Seeded anew at every step, dropout needs no history: a run that goes on from a checkpoint draws what it would have drawn.
+        self._reseed(int(seed.generate_state(1)[0]))
+        tensors, loss_of = mixup(tensors, targets, self._recipe.augment.mixup, seed, self._loss)
+        running.optimizer.zero_grad(set_to_none=True)
+        with self._precision.autocast():
+            logits = running.trainee(*tensors)
+        loss = loss_of(logits.float())
+        self._precision.backward_and_step(loss, running.optimizer)
+        meter.steps.append((step + 1, len(targets), rates))
+        meter.losses.append(loss.detach())
+        meter.hits.append((logits.detach().argmax(dim=1) == targets).sum())
+
+    def _reseed(self, seed: int) -> None:
+        # torch.manual_seed would also note the call, with its stack, for every kind of device that is not in use.
+        torch.default_generator.manual_seed(seed)
+        if self._precision.device == "cuda":
+            torch.cuda.manual_seed(seed)
+
+    def _flush(self, running: _Stage, meter: _Meter, bar: Bar, rates: list[float]) -> None:
+        """Look at what the device has computed since the last time."""
+        if not meter.losses:
+            return
+        state = self.state
+        losses, hits = torch.stack(meter.losses).tolist(), torch.stack(meter.hits).tolist()
+        for (step, images, used), loss, right in zip(meter.steps, losses, hits, strict=True):
             if not math.isfinite(loss):
-                named = ", ".join(f"{rate:g}" for rate in rates)
+                named = ", ".join(f"{rate:g}" for rate in used)
                 raise TrainingError(
-                    f"the loss is {loss} at stage {number}, epoch {epoch}, step {step} (learning rates {named}): "
+                    f"the loss is {loss} at stage {running.number}, epoch {state.epoch}, step {step} (learning rates {named}): "
                     "training has diverged. Lower the rates, e.g. with --stage1-head-lr or --stage2-backbone-lr."
                 )
-            scheduler.step()
-            loss_sum += loss * len(images)
-            right += correct
-            seen += len(images)
-            bar.advance(len(images), loss=f"{loss_sum / seen:.4f}", accuracy=f"{right / seen:.1%}", rate=f"{rates[-1]:.2g}")
-        return loss_sum / seen, right / seen, rates
+            state.loss_sum += loss * images
+            state.right += right
+            state.seen += images
+            bar.advance(images, loss=f"{state.loss_sum / state.seen:.4f}", accuracy=f"{state.right / state.seen:.1%}", rate=f"{rates[-1]:.2g}")
+        meter.steps.clear()
+        meter.losses.clear()
+        meter.hits.clear()
 
-    def _usable(self, order: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Leave out a last batch of one image where BatchNorm trains: a single image has no batch statistics."""
-        size = self._recipe.train.batch_size
-        if not self._recipe.train.train_bn or len(order) % size != 1:
-            return order
-        if size == 1 or len(order) == 1:
-            raise RecipeError("--train-bn needs at least two images per step: raise --batch-size, or leave BatchNorm frozen.")
-        return order[:-1]
+    def _validate(self, feed: Feed, bar: Bar) -> tuple[float, float]:
+        parts = []
+        with torch.inference_mode(), self._precision.autocast():
+            for tensors in feed.validation():
+                parts.append(feed.infer(tensors).float().cpu().numpy())
+                bar.advance(len(parts[-1]))
+        count = len(self._validation)
+        loss, accuracy = loss_and_accuracy(np.concatenate(parts), self._validation) if parts else (0.0, 0.0)
+        loss_sum, right, seen = self._group.sum([loss * count, accuracy * count, count])
+        return loss_sum / seen, right / seen
 
-    def _step(self, images: npt.NDArray[np.uint8], targets: npt.NDArray[np.int64], optimizer: torch.optim.Optimizer) -> tuple[float, int]:
-        truth = torch.from_numpy(targets).to(self._device)
-        logits, _ = self._network(torch.from_numpy(images).to(self._device))
-        loss = self._loss(logits, truth)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        optimizer.step()
-        return loss.item(), int((logits.detach().argmax(dim=1) == truth).sum().item())
+    def _draw(self, number: int, epoch: int) -> Draw:
+        """Return an epoch's order over the images of all processes."""
+        seed, size = (self._recipe.seed, number, epoch), self._recipe.train.batch_size
+        order = epoch_order(seed, self._images, size, self._group.world)
+        if self._recipe.train.train_bn and len(order) % size == 1:
+            # A last batch of one image has no batch statistics.
+            if size == 1 or len(order) == 1:
+                raise RecipeError("--train-bn needs at least two images per step: raise --batch-size, or leave BatchNorm frozen.")
+            order = order[:-1]
+        return Draw(order, size, seed)
+
+    def variable(self) -> dict[str, torch.Tensor]:
+        """Return what training may change, by name."""
+        everything = self._backbone.model.state_dict()
+        return {name: everything[name] for name in self._variable}
+
+    def _checkpoint_is_due(self) -> bool:
+        return time.monotonic() - self._saved_at > self._recipe.train.checkpoint_minutes * 60
+
+    def _checkpoint(self, running: _Stage | None) -> None:
+        if running is not None:
+            self.state.optimizer, self.state.scheduler = running.optimizer.state_dict(), running.scheduler.state_dict()
+        self.state.scaler = self._precision.state()
+        self.state.model = self.variable()
+        self._save()
+        self._saved_at = time.monotonic()
+
+    def _stop_if_asked(self) -> None:
+        if self._stopper.requested:
+            raise StoppedError(f"stopped at stage {self.state.stage}, epoch {self.state.epoch}, step {self.state.step}, and saved.")
+
+
+def variable_tensors(recipe: Recipe, backbone: Backbone) -> list[str]:
+    """Return the names of the parameters and buffers that any stage may change."""
+    changing: set[int] = set()
+    for stage in (recipe.stage1, recipe.stage2):
+        if stage.epochs > 0:
+            parts = set_trainable(backbone, stage.unfreeze, train_bn=recipe.train.train_bn)
+            changing |= {id(parameter) for parameter in (*parts.head, *parts.backbone)}
+            for module in backbone.model.modules():
+                if module.training and recipe.train.train_bn:
+                    changing |= {id(buffer) for buffer in module.buffers(recurse=False)}
+    tensors = (*backbone.model.named_parameters(remove_duplicate=False), *backbone.model.named_buffers(remove_duplicate=False))
+    kept = backbone.model.state_dict().keys()
+    return [name for name, tensor in tensors if id(tensor) in changing and name in kept]
+
+
+def mixup(
+    tensors: Tensors, targets: torch.Tensor, alpha: float, seed: np.random.SeedSequence, loss: Loss
+) -> tuple[Tensors, Callable[[torch.Tensor], torch.Tensor]]:
+    """Blend each input with another of its batch (Zhang et al. 2018), on images or on activations.
+
+    Args:
+        tensors: of the batch.
+        targets: int64 ``[b]``.
+        alpha: of the Beta distribution that the share is drawn from, one share per batch; 0 changes nothing.
+        seed: of the draw.
+        loss: of logits and targets.
+
+    Returns:
+        The blended tensors, and the loss as a function of logits: the same blend of the losses to both targets.
+    """
+    if alpha == 0:
+        return tensors, lambda logits: loss(logits, targets)
+    draw = np.random.default_rng(seed)
+    share = float(draw.beta(alpha, alpha))
+    other = torch.from_numpy(draw.permutation(len(targets))).to(targets.device)
+    blended = [tensor.float() * share + tensor[other].float() * (1 - share) for tensor in tensors]
+    return blended, lambda logits: share * loss(logits, targets) + (1 - share) * loss(logits, targets[other])
+
+
+def _share_of(draw: Draw, group: Group) -> Draw:
+    """Return this process's part of an epoch, with the images numbered as it holds them."""
+    if group.world == 1:
+        return draw
+    mine = draw.order[draw.order % group.world == group.rank] // group.world
+    return Draw(mine, draw.batch_size // group.world, (*draw.seed, group.rank))

@@ -35,17 +35,20 @@ def _squared_error(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def make_optimizer(stage: StageRecipe, head: list[nn.Parameter], backbone: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """Return the optimiser with one group for the head and, if blocks are unfrozen, one for them, each at its own rate."""
+    """Return the optimiser with one group for the head and, if blocks are unfrozen, one for them, each at its own rate.
+
+    Fused: one pass over the weights instead of one per arithmetic operation, on the CPU and on CUDA.
+    """
     groups: list[dict[str, object]] = [{"params": head, "lr": stage.head_lr}]
     if backbone:
         groups.append({"params": backbone, "lr": stage.backbone_lr})
     match stage.optimizer:
         case "sgd":
-            return torch.optim.SGD(groups, momentum=stage.momentum, weight_decay=stage.weight_decay)
+            return torch.optim.SGD(groups, momentum=stage.momentum, weight_decay=stage.weight_decay, fused=True)
         case "adam":
-            return torch.optim.Adam(groups, weight_decay=stage.weight_decay)
+            return torch.optim.Adam(groups, weight_decay=stage.weight_decay, fused=True)
         case "adamw":
-            return torch.optim.AdamW(groups, weight_decay=stage.weight_decay)
+            return torch.optim.AdamW(groups, weight_decay=stage.weight_decay, fused=True)
 
 
 def schedule_factor(schedule: str, step: int, steps: int) -> float:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import re
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -11,45 +15,93 @@ import torch
 
 from toolkit import provenance
 from toolkit.backbones import Backbone, create_backbone, save_weights
-from toolkit.backbones.deployable import Deployable
 from toolkit.compare.metrics import evaluate
 from toolkit.data import Dataset, load_dataset
-from toolkit.errors import TrainingError
+from toolkit.errors import RunError, TrainingError
 from toolkit.files import sha256_file
+from toolkit.finetune.checkpoint import State, load_checkpoint, save_checkpoint
 from toolkit.finetune.device import choose_device, repeatable
-from toolkit.finetune.evaluate import predict_logits
+from toolkit.finetune.feeding import Feeding
+from toolkit.finetune.group import Group, joined
 from toolkit.finetune.history import write_history
-from toolkit.finetune.loop import Trainer
+from toolkit.finetune.loop import StoppedError, Stopper, Trainer
+from toolkit.finetune.precision import Precision
 from toolkit.preprocess import Preprocessing
 from toolkit.progress import Reporter, Silent
 from toolkit.recipe import Recipe
-from toolkit.results import Evaluation
 from toolkit.runs import ARTIFACTS, RunFolder, RunRecord, StageSummary, new_run
 
 
-def finetune_run(recipe: Recipe, *, name: str | None = None, root: Path = ARTIFACTS, reporter: Reporter | None = None) -> RunFolder:
+@dataclass(frozen=True)
+class Job:
+    """What a process has at hand once data and backbone are loaded and the network is divided."""
+
+    recipe: Recipe
+    dataset: Dataset
+    backbone: Backbone
+    preprocessing: Preprocessing
+    device: torch.device
+    threads: int
+    group: Group
+    precision: Precision
+    feeding: Feeding
+    reporter: Reporter
+    identity: dict[str, str]
+    """What must not change when a run goes on: the thing to its digest."""
+
+
+def finetune_run(
+    recipe: Recipe, *, name: str | None = None, root: Path = ARTIFACTS, resume: bool = False, reporter: Reporter | None = None
+) -> RunFolder:
     """Fine-tune a backbone as a recipe says and write a run folder.
 
-    Writes ``recipe.toml`` first, ``history.csv`` after every epoch, then ``model.safetensors`` and ``evaluation.json``, and ``run.json`` last:
-    a run that has ``run.json`` is complete. ``latest`` then points at it.
+    Writes ``recipe.toml`` first, ``history.csv`` and a checkpoint after every epoch, then ``model.safetensors`` and ``evaluation.json``, and
+    ``run.json`` last: a run that has ``run.json`` is complete. ``latest`` then points at it.
+
+    Started by ``torchrun``, each process trains on its part of every batch; the first one writes.
 
     Args:
-        recipe: what to do.
+        recipe: what to do; to go on with an unfinished run, the recipe it was started with.
         name: name of the run; made of the data, the backbone and the time by default.
         root: folder of runs.
+        resume: go on with the unfinished run ``name`` from its newest checkpoint, or from the start if it had reached none.
         reporter: where progress goes.
 
     Raises:
         ToolkitError: the data, the backbone, the device or the recipe cannot be used, or training diverges.
+        StoppedError: Ctrl-C; the run was saved.
     """
-    reporter = reporter or Silent()
+    started = time.perf_counter()
     if name is not None:
         new_run(name, root)
-    started = time.perf_counter()
+    with prepared_job(recipe, reporter or Silent()) as job:
+        run = new_run(name or _name(recipe, job.backbone), root)
+        if job.group.leads and not resume:
+            recipe.save(run.recipe_file)
+        state = _first_state(job, run, resume)
+        try:
+            trainer, stages = _train(job, run, state, started)
+        except StoppedError as stopped:
+            raise StoppedError(f"{stopped} Go on with 'toolkit finetune --resume --run {run.name}'.") from stopped
+        if job.group.leads:
+            _finish(job, run, trainer, stages, started)
+        return run
+
+
+@contextlib.contextmanager
+def prepared_job(recipe: Recipe, reporter: Reporter) -> Iterator[Job]:
+    """Load data and backbone and divide the network; inside the block PyTorch is seeded and repeatable, and the process is in its group."""
     device = choose_device(recipe.train.device)
+    precision = Precision(recipe.train.precision, device)
     threads = recipe.train.threads or provenance.available_cores()
-    dataset = load_dataset(recipe.data, recipe.seed, reporter=reporter)
-    with repeatable(recipe.seed, threads):
+    with joined(device.type) as group, repeatable(recipe.seed, threads):
+        if not group.leads:
+            reporter = Silent()
+        if recipe.train.batch_size % group.world:
+            raise RunError(f"a batch of {recipe.train.batch_size} images cannot be shared by {group.world} processes: give a multiple of them.")
+        if device.type == "cuda":
+            device = torch.device("cuda", group.local_rank)
+        dataset = load_dataset(recipe.data, recipe.seed, reporter=reporter)
         backbone = create_backbone(
             recipe.backbone.name,
             weights=recipe.backbone.weights,
@@ -59,27 +111,82 @@ def finetune_run(recipe: Recipe, *, name: str | None = None, root: Path = ARTIFA
             reporter=reporter,
         )
         preprocessing = _preprocessing(recipe, backbone)
+        identity = _identity(recipe, dataset, backbone)
         _announce(reporter, recipe, dataset, backbone, device, threads)
-        run = new_run(name or _name(recipe, backbone), root)
-        recipe.save(run.recipe_file)
-        trainer = Trainer(
-            recipe,
-            backbone,
-            dataset,
-            preprocessing,
-            device,
-            threads,
-            reporter,
-            after_epoch=lambda history: write_history(run.history_file, history),
-        )
-        stages = tuple(trainer.run_stage(number, stage) for number, stage in ((1, recipe.stage1), (2, recipe.stage2)) if stage.epochs > 0)
-        _keep_best(trainer, backbone)
-        save_weights(backbone.model, run.model_file)
-        _evaluate(backbone, dataset, preprocessing, device, threads, reporter).save(run.evaluation_file)
-    record = _record(run, recipe, dataset, backbone, preprocessing, stages, trainer, device, threads, time.perf_counter() - started)
-    record.save(run.record_file)
+        feeding = Feeding(recipe, backbone, dataset, preprocessing, device, threads, precision, group, reporter)
+        with contextlib.closing(feeding):
+            yield Job(recipe, dataset, backbone, preprocessing, device, threads, group, precision, feeding, reporter, identity)
+
+
+def _first_state(job: Job, run: RunFolder, resume: bool) -> State:
+    """Return where to start: the newest checkpoint of a run that goes on, shared by all processes."""
+    state = (load_checkpoint(run.checkpoints) if resume and job.group.leads else None) or State(identity=job.identity)
+    changed = [what for what, digest in job.identity.items() if state.identity.get(what) != digest]
+    if changed:
+        raise RunError(f"the run {run.name!r} cannot go on: its {' and '.join(changed)} changed since it was started. Start a new run.")
+    if resume:
+        job.reporter.line(f"going on with {run.name} at stage {state.stage}, epoch {state.epoch}, step {state.step}")
+    return job.group.broadcast(state)
+
+
+def _train(job: Job, run: RunFolder, state: State, started: float) -> tuple[Trainer, tuple[StageSummary, ...]]:
+    before = state.seconds
+
+    def save() -> None:
+        if job.group.leads:
+            state.seconds = before + time.perf_counter() - started
+            save_checkpoint(run.checkpoints, state)
+            write_history(run.history_file, state.history)
+
+    trainer = Trainer(
+        recipe=job.recipe,
+        backbone=job.backbone,
+        images=len(job.dataset.split("train")),
+        validation=job.feeding.validation.targets,
+        precision=job.precision,
+        group=job.group,
+        reporter=job.reporter,
+        state=state,
+        save=save,
+        stopper=Stopper(),
+    )
+    state.seconds = before
+    stages = []
+    for number, stage in ((1, job.recipe.stage1), (2, job.recipe.stage2)):
+        if stage.epochs > 0:
+            stages.append(trainer.run_stage(number, stage, job.feeding.feed))
+        state.stage = max(state.stage, number + 1)
+    return trainer, tuple(stages)
+
+
+def _finish(job: Job, run: RunFolder, trainer: Trainer, stages: tuple[StageSummary, ...], started: float) -> None:
+    """Put the best weights back, write them, look once at the test images, and write the record."""
+    state = trainer.state
+    if state.best.weights is None:
+        raise TrainingError("no epoch ended with a usable validation accuracy: lower the learning rates.")
+    trainer.load(state.best.weights)
+    job.backbone.model.eval()
+    save_weights(job.backbone.model, run.model_file)
+    test = job.dataset.split("test")
+    with job.reporter.bar("test", len(test), "img") as bar:
+        logits = job.feeding.predict(test, bar)
+    evaluate(logits, test.targets, job.dataset.labels, "test").save(run.evaluation_file)
+    _record(job, run, stages, state, state.seconds + time.perf_counter() - started).save(run.record_file)
     run.make_latest()
-    return run
+    run.remove_checkpoints()
+
+
+def _identity(recipe: Recipe, dataset: Dataset, backbone: Backbone) -> dict[str, str]:
+    weights = hashlib.sha256()
+    for name, tensor in backbone.model.state_dict().items():
+        weights.update(name.encode())
+        weights.update(tensor.detach().contiguous().numpy().tobytes())
+    return {
+        "recipe": hashlib.sha256(recipe.to_toml().encode()).hexdigest(),
+        "classes": hashlib.sha256(repr(dataset.labels).encode()).hexdigest(),
+        **{f"{name} images": split.fingerprint for name, split in dataset.splits.items()},
+        "starting weights": weights.hexdigest(),
+    }
 
 
 def _preprocessing(recipe: Recipe, backbone: Backbone) -> Preprocessing:
@@ -109,52 +216,24 @@ def _announce(reporter: Reporter, recipe: Recipe, dataset: Dataset, backbone: Ba
     reporter.line(f"recipe: {recipe.name}, seed {recipe.seed}, on {device} with {threads} threads")
 
 
-def _keep_best(trainer: Trainer, backbone: Backbone) -> None:
-    if trainer.best.weights is None:
-        raise TrainingError("no epoch ended with a usable validation accuracy: lower the learning rates.")
-    backbone.model.load_state_dict(trainer.best.weights)
-    backbone.model.eval()
-
-
-def _evaluate(
-    backbone: Backbone, dataset: Dataset, preprocessing: Preprocessing, device: torch.device, threads: int, reporter: Reporter
-) -> Evaluation:
-    test = dataset.split("test")
-    network = Deployable(backbone.model, backbone.normalization).to(device)
-    with reporter.bar("test", len(test), "img") as bar:
-        logits = predict_logits(network, test, preprocessing, device, threads, bar)
-    return evaluate(logits, test.targets, dataset.labels, "test")
-
-
-def _record(
-    run: RunFolder,
-    recipe: Recipe,
-    dataset: Dataset,
-    backbone: Backbone,
-    preprocessing: Preprocessing,
-    stages: tuple[StageSummary, ...],
-    trainer: Trainer,
-    device: torch.device,
-    threads: int,
-    seconds: float,
-) -> RunRecord:
+def _record(job: Job, run: RunFolder, stages: tuple[StageSummary, ...], state: State, seconds: float) -> RunRecord:
     return RunRecord(
         name=run.name,
-        recipe=recipe.name,
-        labels=dataset.labels,
-        backbone=backbone.name,
-        weights=backbone.weights,
-        parameters=sum(parameter.numel() for parameter in backbone.model.parameters()),
-        normalization=backbone.normalization,
-        preprocessing=preprocessing,
-        data=dataset.summary(),
+        recipe=job.recipe.name,
+        labels=job.dataset.labels,
+        backbone=job.backbone.name,
+        weights=job.backbone.weights,
+        parameters=sum(parameter.numel() for parameter in job.backbone.model.parameters()),
+        normalization=job.backbone.normalization,
+        preprocessing=job.preprocessing,
+        data=job.dataset.summary(),
         stages=stages,
-        best_stage=trainer.best.stage,
-        best_epoch=trainer.best.epoch,
-        best_validation_accuracy=trainer.best.accuracy,
+        best_stage=state.best.stage,
+        best_epoch=state.best.epoch,
+        best_validation_accuracy=state.best.accuracy,
         model_sha256=sha256_file(run.model_file),
-        device=str(device),
-        threads=threads,
+        device=str(job.device),
+        threads=job.threads,
         seconds=seconds,
         provenance=provenance.collect(),
     )

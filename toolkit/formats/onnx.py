@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,32 +44,11 @@ class OnnxFormat:
         """Export with a dynamic batch and all weights inside one file, then check the file."""
         del calibration
         import onnx
-        import torch
 
-        with warnings.catch_warnings():
-            # The exporter warns about its own internals on every call; what matters is checked on the file below.
-            warnings.simplefilter("ignore")
-            try:
-                program = torch.onnx.export(
-                    deployable,
-                    (sample,),
-                    dynamo=True,
-                    input_names=[request.input_name],
-                    output_names=list(request.output_names),
-                    dynamic_shapes=({0: torch.export.Dim("N")},),
-                    opset_version=request.opset,
-                    verbose=False,
-                )
-            except Exception as error:  # the exporter raises many types, some of them private
-                raise ExportError(f"torch.onnx.export cannot export this network: {first_line(error)}") from error
-        if program is None:
-            raise ExportError("torch.onnx.export returned no program.")
-        model: onnx.ModelProto = program.model_proto
+        model = to_onnx(deployable, sample, request.input_name, request.output_names, request.opset)
         _strip(model)
         for key, value in request.metadata.items():
             model.metadata_props.add(key=key, value=value)
-        if model.ByteSize() > PROTOBUF_LIMIT:
-            raise ExportError(f"the network takes {model.ByteSize() / 1e9:.1f} GB; one ONNX file holds at most 2.1 GB. Choose a smaller backbone.")
         onnx.save_model(model, path)
         onnx.checker.check_model(path, full_check=True)
         _require(path, self.facts(path), request, sample)
@@ -98,31 +77,103 @@ class OnnxSession:
     """An onnxruntime session (see ``formats.base.Session``)."""
 
     def __init__(self, path: Path, device: str, threads: int) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise MissingDependencyError("onnxruntime is not installed: pip install 'toolkit[cpu]' (or 'toolkit[gpu]').") from error
-        if device not in PROVIDERS:
-            raise DeviceError(f"onnxruntime cannot run on {device!r}; give one of {', '.join(PROVIDERS)}.")
-        if PROVIDERS[device] not in onnxruntime.get_available_providers():
-            raise DeviceError(f"the installed onnxruntime has no {PROVIDERS[device]}: pip install 'toolkit[gpu]', or use the CPU.")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        self._session = _create(onnxruntime, path, options, device)
-        actual = self._session.get_providers()[0]
-        if actual != PROVIDERS[device]:
-            raise DeviceError(f"onnxruntime was asked for {PROVIDERS[device]} and fell back to {actual}: its CUDA libraries cannot be loaded here.")
+        self._session = open_session(path, device, threads)
         self.device = device
         self.threads = threads
-        self.engine = f"onnxruntime {onnxruntime.__version__}"
+        self.engine = engine_name()
         self._input = self._session.get_inputs()[0].name
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, inputs: npt.NDArray[np.generic]) -> dict[str, npt.NDArray[np.float32]]:
         """Run one batch."""
         return dict(zip(self._outputs, self._session.run(self._outputs, {self._input: inputs}), strict=True))
+
+
+def to_onnx(
+    network: torch.nn.Module, sample: torch.Tensor, input_name: str, output_names: Sequence[str], opset: int | None = None
+) -> onnx.ModelProto:
+    """Export a network of one input with a dynamic batch axis.
+
+    Args:
+        network: in inference mode, on the CPU.
+        sample: an input of batch size 2 or more.
+        input_name: name of the input.
+        output_names: names of the outputs.
+        opset: ONNX opset; the exporter's recommended one by default.
+
+    Raises:
+        ExportError: the exporter failed, or the model is too large for one file.
+    """
+    import torch
+
+    with warnings.catch_warnings():
+        # The exporter warns about its own internals on every call; what matters is checked on the file.
+        warnings.simplefilter("ignore")
+        try:
+            program = torch.onnx.export(
+                network,
+                (sample,),
+                dynamo=True,
+                input_names=[input_name],
+                output_names=list(output_names),
+                dynamic_shapes=({0: torch.export.Dim("N")},),
+                opset_version=opset,
+                verbose=False,
+            )
+        except Exception as error:  # the exporter raises many types, some of them private
+            raise ExportError(f"torch.onnx.export cannot export this network: {first_line(error)}") from error
+    if program is None:
+        raise ExportError("torch.onnx.export returned no program.")
+    model: onnx.ModelProto = program.model_proto
+    if model.ByteSize() > PROTOBUF_LIMIT:
+        raise ExportError(f"the network takes {model.ByteSize() / 1e9:.1f} GB; one ONNX file holds at most 2.1 GB. Choose a smaller backbone.")
+    return model
+
+
+def engine_name() -> str:
+    """Return ``onnxruntime`` with its version.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    return f"onnxruntime {_onnxruntime().__version__}"
+
+
+def open_session(path: Path, device: str, threads: int) -> Any:  # onnxruntime ships no type information
+    """Open a model file as an ``onnxruntime.InferenceSession`` with all graph optimisations.
+
+    Args:
+        path: the model.
+        device: ``cpu`` or ``cuda``.
+        threads: CPU threads for one call.
+
+    Raises:
+        DeviceError: the device cannot be used here.
+        MissingDependencyError: onnxruntime is not installed.
+        BundleError: onnxruntime refuses the file.
+    """
+    onnxruntime = _onnxruntime()
+    if device not in PROVIDERS:
+        raise DeviceError(f"onnxruntime cannot run on {device!r}; give one of {', '.join(PROVIDERS)}.")
+    if PROVIDERS[device] not in onnxruntime.get_available_providers():
+        raise DeviceError(f"the installed onnxruntime has no {PROVIDERS[device]}: pip install 'toolkit[gpu]', or use the CPU.")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    session = _create(onnxruntime, path, options, device)
+    actual = session.get_providers()[0]
+    if actual != PROVIDERS[device]:
+        raise DeviceError(f"onnxruntime was asked for {PROVIDERS[device]} and fell back to {actual}: its CUDA libraries cannot be loaded here.")
+    return session
+
+
+def _onnxruntime() -> Any:  # onnxruntime ships no type information
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingDependencyError("onnxruntime is not installed: pip install 'toolkit[cpu]' (or 'toolkit[gpu]').") from error
+    return onnxruntime
 
 
 def _create(onnxruntime: Any, path: Path, options: Any, device: str) -> Any:

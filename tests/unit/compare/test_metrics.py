@@ -7,7 +7,15 @@ import pytest
 from scipy.stats import binomtest
 from sklearn import metrics as sk
 
-from toolkit.compare.metrics import confusion_matrix, evaluate, expected_calibration_error, softmax, top_k_accuracy, wilson_interval
+from toolkit.compare.metrics import (
+    confusion_matrix,
+    evaluate,
+    expected_calibration_error,
+    loss_and_accuracy,
+    softmax,
+    top_k_accuracy,
+    wilson_interval,
+)
 from toolkit.errors import TrainingError
 from toolkit.results import Evaluation
 
@@ -114,3 +122,19 @@ def test_softmax_of_large_logits_is_finite_and_sums_to_one() -> None:
 
 def test_confusion_matrix_rows_are_true_classes() -> None:
     assert confusion_matrix(np.array([1, 1]), np.array([0, 1]), 2).tolist() == [[0, 1], [0, 1]]
+
+
+def test_loss_is_the_mean_negative_log_likelihood_and_survives_large_logits() -> None:
+    logits = np.array([[1000.0, 0.0], [0.0, 0.0]], np.float32)
+    loss, accuracy = loss_and_accuracy(logits, np.array([0, 1]))
+    assert loss == pytest.approx(np.log(2) / 2)
+    assert accuracy == 0.5
+
+
+def test_loss_and_accuracy_are_those_of_scikit_learn() -> None:
+    generator = np.random.default_rng(0)
+    logits = generator.normal(0, 5, (50, 7)).astype(np.float32)
+    targets = generator.integers(0, 7, 50)
+    loss, accuracy = loss_and_accuracy(logits, targets)
+    assert loss == pytest.approx(sk.log_loss(targets, softmax(logits), labels=list(range(7))), rel=1e-5)
+    assert accuracy == sk.accuracy_score(targets, logits.argmax(1))

@@ -26,7 +26,7 @@ def split() -> Split:
 
 
 def decoding_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("toolkit-decode")]
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("toolkit-load")]
 
 
 @pytest.mark.parametrize(("batch_size", "workers", "prefetch"), [(1, 1, 1), (5, 2, 4), (23, 2, 4), (100, 3, 2)])

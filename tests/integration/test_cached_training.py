@@ -1,0 +1,167 @@
+"""Training on kept activations is the same arithmetic as training on images: every step's loss and the final weights are compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+
+from toolkit.finetune.cache_folder import cache_root, entries
+from toolkit.finetune.loop import Trainer
+from toolkit.finetune.stage import finetune_run
+from toolkit.recipe import Recipe, load_recipe
+from toolkit.runs import RunFolder
+
+pytestmark = pytest.mark.slow
+
+MODELS = {
+    "resnet18": (32, 1),
+    "densenet121": (32, 1),
+    "inception_v3": (80, 2),
+    "mobilenet_v2": (32, 3),
+    "timm:vit_tiny_patch16_224": (32, 2),
+    "timm:tf_efficientnet_lite0": (32, 2),
+}
+"""Side in pixels, and blocks to unfreeze in stage 2."""
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def losses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Every step's loss, in order, over all runs of the test."""
+    seen: list[float] = []
+    step = Trainer._step
+
+    def recording(self: Trainer, running: Any, number: int, tensors: Any, targets: Any, meter: Any, rates: Any) -> None:
+        step(self, running, number, tensors, targets, meter, rates)
+        seen.append(meter.losses[-1].item())
+
+    monkeypatch.setattr(Trainer, "_step", recording)
+    return seen
+
+
+def recipe(model: str, **changes: Any) -> Recipe:
+    size, unfreeze = MODELS[model]
+    return load_recipe("digits").override(
+        {
+            "backbone.name": model,
+            "backbone.weights": "none",
+            "backbone.image_size": size,
+            "data.train_limit": 72,
+            "data.test_limit": 20,
+            "train.batch_size": 16,
+            "train.threads": 1,
+            "stage1.epochs": 2,
+            "stage2.epochs": 2,
+            "stage1.optimizer": "sgd",
+            "stage2.optimizer": "sgd",
+            "stage1.head_lr": 0.01,
+            "stage2.head_lr": 0.01,
+            "stage2.backbone_lr": 0.001,
+            "stage2.unfreeze": unfreeze,
+            "cache.dtype": "float32",
+            **{key.replace("__", "."): value for key, value in changes.items()},
+        }
+    )
+
+
+def weights(run: RunFolder) -> dict[str, Any]:
+    return safetensors.torch.load_file(run.model_file)
+
+
+GENTLE = {"stage1__head_lr": 1e-5, "stage2__head_lr": 1e-5, "stage2__backbone_lr": 1e-7}
+"""Rates for a network whose random weights let activations grow from layer to layer, so that larger ones diverge."""
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_loss_and_the_final_weights_are_those_of_training_on_images(model: str, tmp_path: Path, losses: list[float]) -> None:
+    rates = GENTLE if model == "inception_v3" else {}
+    cached = finetune_run(recipe(model, **rates), name="cached", root=tmp_path)
+    assert len(entries(cache_root())) == 2
+    with_cache = list(losses)
+    losses.clear()
+    plain = finetune_run(recipe(model, **rates, cache__use=False), name="plain", root=tmp_path)
+    assert len(with_cache) == len(losses) == 16
+    assert with_cache == pytest.approx(losses, rel=1e-5)
+    ours, theirs = weights(cached), weights(plain)
+    assert ours.keys() == theirs.keys()
+    for name, tensor in theirs.items():
+        assert (ours[name].float() - tensor.float()).abs().max() <= 1e-5 + 1e-4 * tensor.float().abs().max(), name
+    assert cached.evaluation().top1 == pytest.approx(plain.evaluation().top1)
+
+
+def test_a_second_run_takes_what_the_first_one_computed(tmp_path: Path, losses: list[float]) -> None:
+    first = finetune_run(recipe("resnet18", cache__dtype="float16"), name="first", root=tmp_path)
+    kept = {entry.digest for entry in entries(cache_root())}
+    second = finetune_run(recipe("resnet18", cache__dtype="float16"), name="second", root=tmp_path)
+    assert {entry.digest for entry in entries(cache_root())} == kept
+    assert second.record().model_sha256 == first.record().model_sha256
+    other = finetune_run(recipe("resnet18", cache__dtype="float16", seed=1), name="other", root=tmp_path)
+    assert other.record().model_sha256 != first.record().model_sha256
+    assert len(entries(cache_root())) == 4
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip"])
+def test_a_damaged_cache_is_computed_again_and_never_used(damage: str, tmp_path: Path) -> None:
+    first = finetune_run(recipe("resnet18"), name="first", root=tmp_path)
+    for path in cache_root().glob("*/*.bin"):
+        content = bytearray(path.read_bytes())
+        if damage == "cut":
+            del content[-10:]
+        else:
+            content[len(content) // 3] ^= 4
+        path.write_bytes(content)
+    lines: list[str] = []
+
+    class Listening:
+        """Keeps what is said."""
+
+        def __init__(self) -> None:
+            from toolkit.progress import Silent
+
+            self.bar = Silent().bar
+
+        def line(self, text: str) -> None:
+            lines.append(text)
+
+    second = finetune_run(recipe("resnet18"), name="second", root=tmp_path, reporter=Listening())
+    assert len([line for line in lines if "computed again" in line]) == 2
+    assert second.record().model_sha256 == first.record().model_sha256
+
+
+def test_a_cache_that_does_not_fit_is_said_and_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = finetune_run(recipe("resnet18", cache__use=False), name="plain", root=tmp_path)
+    monkeypatch.setattr("toolkit.finetune.features.free_bytes", lambda folder: 1000)
+    without = finetune_run(recipe("resnet18"), name="without", root=tmp_path)
+    assert without.record().model_sha256 == plain.record().model_sha256
+    assert entries(cache_root()) == []
+
+
+def test_a_network_that_cannot_be_cut_is_trained_on_images(tmp_path: Path) -> None:
+    run = finetune_run(recipe("resnet18", stage1__epochs=0, stage2__unfreeze=5, stage2__epochs=1), name="whole", root=tmp_path)
+    assert run.record().stages[0].trained[0] == "stem"
+    assert entries(cache_root()) == []
+
+
+def test_views_are_drawn_anew_in_each_epoch(tmp_path: Path, losses: list[float]) -> None:
+    run = finetune_run(recipe("resnet18", augment__flip=True, augment__shift=0.1, augment__mixup=0.2, cache__views=3), name="views", root=tmp_path)
+    rows = sorted(entry.rows or 0 for entry in entries(cache_root()))
+    validation = run.record().data.splits["validation"].images
+    assert rows == [validation, 3 * run.record().data.splits["train"].images]
+
+
+def test_a_stage_that_freezes_again_what_an_earlier_one_trained_has_a_cache_of_its_own(tmp_path: Path, losses: list[float]) -> None:
+    changes = {"stage1__unfreeze": 2, "stage2__unfreeze": 1}
+    cached = finetune_run(recipe("resnet18", **changes), name="cached", root=tmp_path)
+    with_cache = list(losses)
+    losses.clear()
+    finetune_run(recipe("resnet18", **changes, cache__use=False), name="plain", root=tmp_path)
+    assert with_cache == pytest.approx(losses, rel=1e-4)
+    assert len(entries(cache_root())) == 4
+    assert cached.record().best_epoch > 0

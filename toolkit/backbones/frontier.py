@@ -1,0 +1,354 @@
+"""The frozen frontier: the tensors that cross from the frozen part of a network into the part that is trained.
+
+The *prefix* is the largest part of the graph on which no trainable parameter and no training-mode behaviour acts: a constant function of the
+image, which need not be computed once per epoch. The rest is the *suffix*. Both are found on the graph that ``torch.fx`` traces. Modules that
+are frozen as a whole stay closed, so that code inside them which cannot be traced does no harm.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torchvision.ops
+from torch import fx, nn
+
+from toolkit.backbones.backbone import Backbone
+from toolkit.backbones.surgery import TrainableParts, apply_modes, has_running_statistics
+from toolkit.errors import first_line
+
+CHECK_RELATIVE = 1e-4
+"""How far the parts, run one after the other, may be from the whole: they compute the same operations, so rounding is all there is."""
+
+
+class NoFrontierError(Exception):
+    """The network cannot be cut; the message says why. Never leaves fine-tuning: training goes on without a cache."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor at the frontier.
+
+    Attributes:
+        name: of the node in the traced graph that computes it.
+        shape: of one image's part, without the batch axis.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+
+    @property
+    def elements(self) -> int:
+        """Numbers per image."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where one stage of training cuts the network.
+
+    Attributes:
+        tensors: the frontier.
+        train: suffix with training-mode behaviour: the frontier's tensors, batch axis first, in; logits ``[N, C]`` out.
+        infer: the same in inference mode. Both share their parameters with the network.
+    """
+
+    tensors: tuple[Tensor, ...]
+    train: fx.GraphModule
+    infer: fx.GraphModule
+
+
+@dataclass(frozen=True)
+class Division:
+    """A network divided for one or more stages of training.
+
+    Attributes:
+        cuts: one per stage, in order.
+        prefix: normalised float32 ``[N, 3, H, W]`` in; the tensors of all cuts out, each once, in the order of ``tensors``. Inference mode.
+        tensors: what the prefix returns.
+    """
+
+    cuts: tuple[Cut, ...]
+    prefix: fx.GraphModule
+    tensors: tuple[Tensor, ...]
+
+
+def divide_at_frontier(backbone: Backbone, stages: Sequence[TrainableParts]) -> Division:
+    """Find the frontier of each stage and cut there.
+
+    Args:
+        backbone: the network, on the CPU; left with the modes of the last stage. Parameters of earlier stages must be frozen or not such
+            that each stage's frontier lies before everything that an earlier stage trains (see ``independent_stages``).
+        stages: what each stage trains, from ``set_trainable``.
+
+    Raises:
+        NoFrontierError: the graph cannot be traced or cut, there is nothing frozen before the trained part, or the parts do not compute
+            what the whole computes.
+    """
+    model = backbone.model
+    trained = {id(parameter) for parts in stages for parameter in (*parts.head, *parts.backbone)}
+    opened = _opened(backbone, stages, trained)
+    examples = [torch.rand(batch, 3, backbone.image_size, backbone.image_size, generator=torch.Generator().manual_seed(batch)) for batch in (2, 3)]
+    model.eval()
+    inference = _trace(model, opened)
+    values = [_Recorder(fx.GraphModule(model, inference)).record(example) for example in examples]
+    cuts = []
+    for parts in stages:
+        apply_modes(backbone, parts)
+        training = _trace(model, opened)
+        names = _frontier(training, model, {id(parameter) for parameter in (*parts.head, *parts.backbone)}, values)
+        tensors = tuple(Tensor(name, tuple(values[0][name].shape[1:])) for name in names)
+        cuts.append(Cut(tensors, _suffix(model, training, names), _suffix(model, inference, names)))
+    every = tuple({tensor.name: tensor for cut in cuts for tensor in cut.tensors}.values())
+    division = Division(tuple(cuts), _prefix(model, inference, [tensor.name for tensor in every]), every)
+    _check(backbone, stages, division, examples[0])
+    return division
+
+
+def independent_stages(stages: Sequence[TrainableParts]) -> bool:
+    """Tell whether no stage trains what a later stage takes as frozen, so that one pass over the images serves all stages."""
+    for earlier, later in pairwise(stages):
+        allowed = {id(parameter) for parameter in (*later.head, *later.backbone)}
+        if not {id(parameter) for parameter in (*earlier.head, *earlier.backbone)} <= allowed or (earlier.train_bn and not later.train_bn):
+            return False
+    return True
+
+
+def _opened(backbone: Backbone, stages: Sequence[TrainableParts], trained: Collection[int]) -> set[str]:
+    """Return the modules that the tracer looks into: those with a part that any stage trains or that acts in training mode."""
+    opened: set[str] = set()
+    for parts in stages:
+        apply_modes(backbone, parts)
+        for name, module in backbone.model.named_modules():
+            if any(id(parameter) in trained for parameter in module.parameters()) or any(_acts_in_training(part) for part in module.modules()):
+                opened.add(name)
+    return opened
+
+
+def _acts_in_training(module: nn.Module) -> bool:
+    """Tell whether a module computes something else now than in inference mode."""
+    if not module.training:
+        return False
+    random = isinstance(module, nn.modules.dropout._DropoutNd) or type(module).__name__ in ("StochasticDepth", "DropPath", "PatchDropout")
+    return (
+        (random and _probability(module) > 0) or has_running_statistics(module) or (isinstance(module, nn.MultiheadAttention) and module.dropout > 0)
+    )
+
+
+def _probability(module: nn.Module) -> float:
+    for name in ("p", "drop_prob", "prob"):
+        value = getattr(module, name, None)
+        if isinstance(value, int | float):
+            return float(value)
+    return 1.0
+
+
+class _Tracer(fx.Tracer):
+    def __init__(self, opened: Collection[str]) -> None:
+        functions, self._closed_types = _untraceable()
+        super().__init__(autowrap_modules=(math, torchvision.ops), autowrap_functions=functions)  # type: ignore[arg-type]  # it takes any number
+        self._opened = opened
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if module_qualified_name not in self._opened or isinstance(m, self._closed_types):
+            return True
+        return super().is_leaf_module(m, module_qualified_name)
+
+
+def _untraceable() -> tuple[tuple[Callable[..., Any], ...], tuple[type[nn.Module], ...]]:
+    """Return functions and kinds of modules that tracing must not enter: torchvision's operators, and what timm registers as such."""
+    operators = [member for _, member in inspect.getmembers(torchvision.ops, inspect.isclass) if issubclass(member, nn.Module)]
+    closed = [kind for kind in operators if not issubclass(kind, nn.Sequential)]
+    functions: list[Callable[..., Any]] = []
+    if "timm" in sys.modules:  # a torchvision model does not wait for timm
+        from timm.models._features_fx import get_notrace_functions, get_notrace_modules
+
+        functions += get_notrace_functions()  # type: ignore[no-untyped-call]  # timm leaves it untyped
+        closed += get_notrace_modules()  # type: ignore[no-untyped-call]  # timm leaves it untyped
+    return tuple(functions), tuple(closed)
+
+
+def _trace(model: nn.Module, opened: Collection[str]) -> fx.Graph:
+    _, *options = inspect.signature(model.forward).parameters.values()
+    defaults = {option.name: option.default for option in options if option.default is not option.empty}
+    try:
+        graph = _Tracer(opened).trace(model, concrete_args=defaults or None)
+    except Exception as error:  # tracing runs the network's own code on proxies, which may raise anything
+        raise NoFrontierError(f"its graph cannot be traced ({first_line(error)})") from error
+    # Options (timm's attn_mask=None) became inputs that nothing but checks of their value uses.
+    for option in [node for node in graph.nodes if node.op == "placeholder"][1:]:
+        _erase(graph, option)
+    graph.eliminate_dead_code(is_impure_node=_is_kept)
+    return graph
+
+
+def _erase(graph: fx.Graph, node: fx.Node) -> None:
+    for user in list(node.users):
+        _erase(graph, user)
+    graph.erase_node(node)
+
+
+def _is_kept(node: fx.Node) -> bool:
+    """Keep what has no user but an effect: operations in place, and whole modules, which may contain some."""
+    return node.op in ("placeholder", "output", "call_module") or (node.op == "call_method" and str(node.target).endswith("_"))
+
+
+class _Recorder(fx.Interpreter):
+    """Runs a graph once and keeps each node's value."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self.values: dict[str, Any] = {}
+
+    def record(self, example: torch.Tensor) -> Mapping[str, Any]:
+        try:
+            with torch.no_grad():
+                self.run(example)
+        except Exception as error:  # a traced graph calls modules in ways that their code may not expect
+            raise NoFrontierError(f"its traced graph cannot be run ({first_line(error)})") from error
+        return self.values
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        # Only the shape is needed: keeping every activation would take as much memory as training.
+        self.values[n.name] = torch.empty(value.shape, device="meta") if isinstance(value, torch.Tensor) else value
+        return value
+
+
+def _frontier(graph: fx.Graph, model: nn.Module, trained: Collection[int], values: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names of the nodes whose values cross into the trained part, in the order of the graph."""
+    modules = dict(model.named_modules())
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    trained_nodes: set[fx.Node] = set()
+    of_image: set[fx.Node] = set()
+    for node in graph.nodes:
+        if node.op == "placeholder" or any(argument in of_image for argument in node.all_input_nodes):
+            of_image.add(node)
+        if _is_trained(node, modules, parameters, trained) or any(argument in trained_nodes for argument in node.all_input_nodes):
+            trained_nodes.add(node)
+    crossing: set[fx.Node] = set()
+    pending = [argument for node in graph.nodes if node in trained_nodes for argument in node.all_input_nodes]
+    while pending:
+        node = pending.pop()
+        if node in trained_nodes or node in crossing or node not in of_image:
+            continue
+        if _is_batch(node.name, values):
+            crossing.add(node)
+        else:  # a size, or a tensor without the batch as its first axis: the suffix computes it again from what it is made of
+            pending += node.all_input_nodes
+    if not trained_nodes:
+        raise NoFrontierError("nothing in its graph is trained")
+    if any(node.op == "placeholder" for node in crossing):
+        raise NoFrontierError("nothing before the trained part is frozen")
+    return [node.name for node in graph.nodes if node in crossing and not _is_cheap(node, crossing, of_image, modules)]
+
+
+def _is_cheap(node: fx.Node, crossing: Collection[fx.Node], of_image: Collection[fx.Node], modules: Mapping[str, nn.Module]) -> bool:
+    """Tell whether the suffix had better compute a node again: it has no parameters and all it needs crosses anyway (a pooling, a ``cat``)."""
+    if node.op == "call_module" and next(modules[str(node.target)].parameters(), None) is not None:
+        return False
+    needs = [argument for argument in node.all_input_nodes if argument in of_image]
+    return bool(needs) and len(needs) == len(node.all_input_nodes) and all(argument in crossing for argument in needs)
+
+
+def _is_trained(node: fx.Node, modules: Mapping[str, nn.Module], parameters: Mapping[str, nn.Parameter], trained: Collection[int]) -> bool:
+    if node.op == "call_module":
+        module = modules[str(node.target)]
+        return any(id(parameter) in trained for parameter in module.parameters()) or any(_acts_in_training(part) for part in module.modules())
+    if node.op == "get_attr":
+        return id(parameters.get(str(node.target))) in trained
+    return node.kwargs.get("training") is True
+
+
+def _is_batch(name: str, values: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether a node's value is a tensor with the batch, 2 and 3 images, as its first axis and nowhere else."""
+    shapes = [tuple(value.shape) for each in values if isinstance(value := each.get(name), torch.Tensor)]
+    if len(shapes) != len(values):
+        return False
+    first, second = shapes
+    return len(first) > 1 and first[0] == 2 and second[0] == 3 and first[1:] == second[1:]
+
+
+def _suffix(model: nn.Module, graph: fx.Graph, names: Sequence[str]) -> fx.GraphModule:
+    """Copy what leads from the named nodes to the output."""
+    made = fx.Graph()
+    known = {name: made.placeholder(f"frontier_{index}") for index, name in enumerate(names)}
+    needed = _needed(graph, [node for node in graph.nodes if node.op == "output"], set(names))
+    _require_names(graph, names)
+    copies: dict[fx.Node, fx.Node] = {node: known[node.name] for node in graph.nodes if node.name in known}
+    for node in graph.nodes:
+        if node in needed and node not in copies:
+            if node.op == "placeholder":
+                raise NoFrontierError("the image itself reaches the trained part")
+            copies[node] = made.node_copy(node, lambda argument: copies[argument])
+    return fx.GraphModule(model, made)
+
+
+def _prefix(model: nn.Module, graph: fx.Graph, names: Sequence[str]) -> fx.GraphModule:
+    """Copy what leads from the image to the named nodes."""
+    made = fx.Graph()
+    _require_names(graph, names)
+    outputs = {node.name: node for node in graph.nodes if node.name in names}
+    needed = _needed(graph, list(outputs.values()), set())
+    copies: dict[fx.Node, fx.Node] = {}
+    for node in graph.nodes:
+        if node in needed:
+            copies[node] = made.node_copy(node, lambda argument: copies[argument])
+    made.output(tuple(copies[outputs[name]] for name in names))
+    return fx.GraphModule(model, made)
+
+
+def _require_names(graph: fx.Graph, names: Sequence[str]) -> None:
+    missing = set(names) - {node.name for node in graph.nodes}
+    if missing:
+        raise NoFrontierError(f"its graph differs between training and inference at {', '.join(sorted(missing))}")
+
+
+def _needed(graph: fx.Graph, ends: Sequence[fx.Node], stops: Collection[str]) -> set[fx.Node]:
+    needed: set[fx.Node] = set()
+    pending = list(ends)
+    while pending:
+        node = pending.pop()
+        if node not in needed:
+            needed.add(node)
+            if node.name not in stops:
+                pending += node.all_input_nodes
+    return needed
+
+
+def _check(backbone: Backbone, stages: Sequence[TrainableParts], division: Division, example: torch.Tensor) -> None:
+    """Run the parts one after the other, in both modes and with the same random numbers, and compare with the whole."""
+    model = backbone.model
+    for parts, cut in zip(stages, division.cuts, strict=True):
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            model.eval()
+            tensors = dict(zip((tensor.name for tensor in division.tensors), division.prefix(example), strict=True))
+            frontier = [tensors[tensor.name] for tensor in cut.tensors]
+            _require_close(cut.infer(*(tensor.clone() for tensor in frontier)), model(example), "inference")
+            apply_modes(backbone, parts)
+            statistics = {name: buffer.clone() for name, buffer in model.named_buffers()}
+            torch.manual_seed(0)
+            whole = model(example)
+            _restore(model, statistics)
+            torch.manual_seed(0)
+            split = cut.train(*(tensor.clone() for tensor in frontier))
+            _restore(model, statistics)
+            _require_close(split, whole, "training")
+
+
+def _restore(model: nn.Module, statistics: Mapping[str, torch.Tensor]) -> None:
+    for name, buffer in model.named_buffers():
+        buffer.copy_(statistics[name])
+
+
+def _require_close(actual: torch.Tensor, expected: torch.Tensor, mode: str) -> None:
+    scale = float(expected.abs().max().clamp(min=1e-3))
+    error = float((actual - expected).abs().max())
+    if not error <= CHECK_RELATIVE * scale:
+        raise NoFrontierError(f"its parts do not compute in {mode} what the whole computes (they differ by {error:.2g} of {scale:.2g})")

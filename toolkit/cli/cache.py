@@ -1,0 +1,79 @@
+"""``toolkit cache``."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from toolkit.finetune.cache_folder import Entry
+
+
+def command(
+    digests: Annotated[list[str] | None, typer.Argument(metavar="DIGEST", help="First digits of the ones meant (default: all).")] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Remove them. They are computed again when they are needed.")] = False,
+) -> None:
+    """List or clear what was computed once and kept: activations of frozen prefixes.
+
+    With a DIGEST, everything that decides the content of that cache is printed.
+    """
+    from toolkit.finetune import cache_folder
+
+    root = cache_folder.cache_root()
+    chosen = list({(entry := cache_folder.find(root, digest)).digest: entry for digest in digests or ()}.values())
+    if clear:
+        _clear(root, chosen)
+    elif chosen:
+        for entry in chosen:
+            _describe(entry)
+    else:
+        _list(root, cache_folder.entries(root), cache_folder.unfinished_bytes(root))
+
+
+def _clear(root: Path, chosen: Sequence[Entry]) -> None:
+    from toolkit.finetune import cache_folder
+
+    freed = sum(cache_folder.clear(root, entry.digest) for entry in chosen) if chosen else cache_folder.clear(root, None)
+    typer.echo(f"{_size(freed)} freed in {root}")
+
+
+def _list(root: Path, entries: Sequence[Entry], unfinished: int) -> None:
+    if entries:
+        typer.echo(f"{'digest':12}  {'size':>9}  {'rows':>9}  {'created':16}  {'last used':16}  tensors")
+    for entry in entries:
+        rows = "?" if entry.rows is None else str(entry.rows)
+        dates = f"{_date(entry.created):16}  {_date(entry.last_used):16}"
+        typer.echo(f"{entry.digest[:12]}  {_size(entry.bytes):>9}  {rows:>9}  {dates}  {_tensors(entry)}")
+    total = sum(entry.bytes for entry in entries)
+    typer.echo(f"{_size(total)} in {len(entries)} {'cache' if len(entries) == 1 else 'caches'} in {root}")
+    if unfinished:
+        typer.echo(f"{_size(unfinished)} more are being written, or were when their process was killed (--clear removes those)")
+
+
+def _describe(entry: Entry) -> None:
+    values = {"digest": entry.digest, "size": _size(entry.bytes), "created": _date(entry.created), "last used": _date(entry.last_used)}
+    if entry.key is None:
+        values["tensors"] = _tensors(entry)
+    else:
+        values |= {name: str(value) for name, value in entry.key.model_dump().items()} | {"tensors": _tensors(entry)}
+    for name, value in values.items():
+        typer.echo(f"{name:14} {value}")
+
+
+def _tensors(entry: Entry) -> str:
+    if entry.key is None:
+        return "unknown: its index cannot be read, or is of another version"
+    return ", ".join(f"{spec.name} {list(spec.shape)}" for spec in entry.tensors) + f" {entry.key.dtype}"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _date(moment: datetime | None) -> str:
+    return "?" if moment is None else f"{moment.astimezone():%Y-%m-%d %H:%M}"
