@@ -131,6 +131,11 @@ class RunFolder:
         """
         return Evaluation.load(self.evaluation_file, "toolkit finetune")
 
+    def remove_leftovers(self) -> None:
+        """Remove half-written files that a killed process left beside their targets."""
+        for leftover in self.path.glob(".*.part*"):
+            leftover.unlink(missing_ok=True)
+
     def remove_checkpoints(self) -> None:
         """Remove what only an unfinished run needs."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)

@@ -111,6 +111,8 @@ class TorchPrefix:
 
     def run(self, images: npt.NDArray[np.uint8]) -> Arrays:
         """See ``Prefix``; the copy back to the host waits for the device."""
+        # It shares its modules with the network, which training puts into training mode.
+        self._network.eval()
         batch = torch.from_numpy(images)
         if self._device.type == "cuda":
             batch = batch.pin_memory().to(self._device, non_blocking=True)

@@ -76,8 +76,11 @@ def finetune_run(
         new_run(name, root)
     with prepared_job(recipe, reporter or Silent()) as job:
         run = new_run(name or _name(recipe, job.backbone), root)
-        if job.group.leads and not resume:
-            recipe.save(run.recipe_file)
+        if job.group.leads:
+            run.remove_leftovers()
+            if not resume:
+                run.remove_checkpoints()
+                recipe.save(run.recipe_file)
         state = _first_state(job, run, resume)
         try:
             trainer, stages = _train(job, run, state, started)
