@@ -33,6 +33,7 @@ def command(
     """
     from toolkit.cli.console import output, reporter
     from toolkit.finetune.auto import choose_recipe
+    from toolkit.finetune.group import leads_here
     from toolkit.finetune.stage import finetune_run
     from toolkit.report import print_evaluation, write_pictures
     from toolkit.runs import find_unfinished
@@ -45,9 +46,11 @@ def command(
         folder = finetune_run(unfinished.recipe(), name=unfinished.name, root=artifacts, resume=True, reporter=progress)
     else:
         chosen, reason = choose_recipe(recipe, overrides)
-        if reason:
+        if reason and leads_here():
             typer.echo(f"toolkit: {reason}", err=True)
         folder = finetune_run(chosen, name=run, root=artifacts, reporter=progress)
+    if not leads_here():
+        return
     write_pictures(folder)
     print_evaluation(folder.evaluation(), output())
     typer.echo(f"run {folder.path}")

@@ -15,6 +15,8 @@ from torch import nn
 from torch.distributed import all_reduce, broadcast_object_list, destroy_process_group, get_backend, init_process_group
 from torch.nn.parallel import DistributedDataParallel
 
+from toolkit.errors import TrainingError, first_line
+
 Value = TypeVar("Value")
 
 
@@ -82,8 +84,25 @@ def joined(device: str) -> Iterator[Group]:
     init_process_group("nccl" if device == "cuda" else "gloo")
     try:
         yield group
+    except RuntimeError as error:
+        if not _says_that_a_peer_is_gone(error):
+            raise
+        raise TrainingError(
+            f"process {group.rank} of {world} lost another one (torchrun names it below): {first_line(error)}. "
+            "Start the job again with --resume to go on from the last checkpoint."
+        ) from error
     finally:
         destroy_process_group()
+
+
+def _says_that_a_peer_is_gone(error: RuntimeError) -> bool:
+    # Neither gloo nor NCCL has a class of its own for it on every path.
+    return isinstance(error, torch.distributed.DistError) or any(word in str(error) for word in ("gloo", "Connection closed", "NCCL"))
+
+
+def leads_here() -> bool:
+    """Tell whether this process is the one that writes and reports, before or after the group is joined."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def epoch_order(seed: Sequence[int], count: int, batch_size: int, shards: int = 1) -> npt.NDArray[np.int64]:

@@ -58,7 +58,7 @@ def finetune_run(
     Writes ``recipe.toml`` first, ``history.csv`` and a checkpoint after every epoch, then ``model.safetensors`` and ``evaluation.json``, and
     ``run.json`` last: a run that has ``run.json`` is complete. ``latest`` then points at it.
 
-    Started by ``torchrun``, each process trains on its part of every batch; the first one writes.
+    Started by ``torchrun``, each process trains on its part of every batch; the first one (``group.leads_here``) writes.
 
     Args:
         recipe: what to do; to go on with an unfinished run, the recipe it was started with.
@@ -75,7 +75,7 @@ def finetune_run(
     if name is not None:
         new_run(name, root)
     with prepared_job(recipe, reporter or Silent()) as job:
-        run = new_run(name or _name(recipe, job.backbone), root)
+        run = new_run(job.group.broadcast(name or _name(recipe, job.backbone)), root)
         if job.group.leads:
             run.remove_leftovers()
             if not resume:
