@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -59,3 +60,15 @@ def test_a_driver_that_does_not_answer_is_no_gpu(tmp_path: Path, monkeypatch: py
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     assert provenance.hardware().gpu is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell")
+def test_peak_memory_grows_with_what_was_used() -> None:
+    before = provenance.peak_memory_bytes()
+    assert before is not None
+    assert before > 2**20
+    block = np.ones(before + 50 * 2**20, np.uint8)
+    after = provenance.peak_memory_bytes()
+    assert after is not None
+    assert after >= before + 50 * 2**20
+    del block

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from toolkit.backbones.backbone import Backbone, Block
-from toolkit.backbones.create import build_architecture, create_backbone, weights_available
+from toolkit.backbones.create import build_architecture, create_backbone, takes_image_size, weights_available
 from toolkit.backbones.registry import canonical_name
 from toolkit.backbones.summary import BackboneSummary, list_backbones
 from toolkit.backbones.surgery import TrainableParts, apply_modes, select_blocks, set_trainable
@@ -23,5 +23,6 @@ __all__ = [
     "save_weights",
     "select_blocks",
     "set_trainable",
+    "takes_image_size",
     "weights_available",
 ]

@@ -57,6 +57,21 @@ def create_backbone(name: str, *, weights: str, classes: int, image_size: int | 
     )
 
 
+def takes_image_size(name: str, image_size: int) -> bool:
+    """Tell whether a network takes square images of this side.
+
+    Raises:
+        BackboneError: no such model.
+    """
+    canonical, source, bare = split_name(name)
+    try:
+        if image_size != source.defaults(bare).image_size:
+            check_image_size(source, bare, image_size, canonical)
+    except BackboneError:
+        return False
+    return True
+
+
 def build_architecture(name: str, classes: int, image_size: int) -> nn.Module:
     """Build the network of ``create_backbone`` without its weights, on the CPU in inference mode, to load a run's weights into.
 

@@ -12,7 +12,6 @@ import os
 import sys
 from collections.abc import Mapping
 from importlib import import_module
-from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
@@ -23,6 +22,7 @@ from toolkit.bench.job import Job
 from toolkit.bench.measure import measure_round, warm_up
 from toolkit.errors import ToolkitError, first_line
 from toolkit.formats.base import Session
+from toolkit.provenance import peak_memory_bytes
 
 ACCURACY_BATCH = 32
 
@@ -87,22 +87,6 @@ class Worker:
             logits = self._opened().run(self._job.contract.encode(np.array(self._images[first:last])))["logits"]
             correct += int((logits.argmax(axis=1) == self._targets[first:last]).sum())
         return correct
-
-
-def peak_memory_bytes() -> int | None:
-    """Return the peak resident memory of this process; None where the system does not tell (Windows)."""
-    status = Path("/proc/self/status")
-    if status.is_file():
-        # getrusage is wrong here on Linux: ru_maxrss survives exec, so a worker would start with the peak of the process that started it.
-        for line in status.read_text(encoding="ascii", errors="replace").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def serve(commands: TextIO, replies: TextIO, clock: Clock) -> None:

@@ -22,6 +22,11 @@ def command(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a run that was stopped or killed (--run names it, default: the last).")
     ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure and say what the run would cost, and stop there.")] = False,
+    time_budget: Annotated[
+        str | None,
+        typer.Option("--time-budget", metavar="TIME", help="Choose resolution, views and epochs to fit, e.g. 20m; the choice is in the recipe."),
+    ] = None,
     quiet: QuietOption = False,
     *,
     overrides: dict[str, Any],
@@ -34,13 +39,14 @@ def command(
     from toolkit.cli.console import output, reporter
     from toolkit.finetune.auto import choose_recipe
     from toolkit.finetune.group import leads_here
-    from toolkit.finetune.stage import finetune_run
+    from toolkit.finetune.plan import parse_duration
+    from toolkit.finetune.stage import finetune_run, plan_run, recipe_for_budget
     from toolkit.report import print_evaluation, write_pictures
     from toolkit.runs import find_unfinished
 
     progress = reporter(quiet)
     if resume:
-        if overrides or recipe != "auto":
+        if overrides or recipe != "auto" or dry_run or time_budget:
             raise RecipeError("--resume goes on with a run's own recipe: give no other recipe and no flag that changes it, or start a new run.")
         unfinished = find_unfinished(run, artifacts)
         folder = finetune_run(unfinished.recipe(), name=unfinished.name, root=artifacts, resume=True, reporter=progress)
@@ -48,6 +54,11 @@ def command(
         chosen, reason = choose_recipe(recipe, overrides)
         if reason and leads_here():
             typer.echo(f"toolkit: {reason}", err=True)
+        if time_budget is not None:
+            chosen = recipe_for_budget(chosen, parse_duration(time_budget), reporter=progress)
+        if dry_run:
+            plan_run(chosen, reporter=reporter(quiet=False))
+            return
         folder = finetune_run(chosen, name=run, root=artifacts, reporter=progress)
     if not leads_here():
         return

@@ -9,17 +9,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from toolkit.backbones import Backbone, TrainableParts, set_trainable
 from toolkit.backbones.deployable import Deployable
-from toolkit.backbones.frontier import Division, NoFrontierError, divide_at_frontier, independent_stages
+from toolkit.backbones.frontier import Cut, Division, NoFrontierError, divide_at_frontier, independent_stages
 from toolkit.data import Dataset, Split
 from toolkit.data.augment import default_views
 from toolkit.data.batches import iterate_batches
 from toolkit.finetune.cache_folder import CacheKey, cache_root, discard_abandoned
 from toolkit.finetune.evaluate import predict_logits
 from toolkit.finetune.features import Features, NoCacheError, Pass
-from toolkit.finetune.feed import FeatureFeed, Feed, ImageFeed
+from toolkit.finetune.feed import FeatureFeed, Feed, ImageFeed, Tensors
 from toolkit.finetune.group import Group
 from toolkit.finetune.precision import Precision
 from toolkit.finetune.prefix import PrefixNetwork, from_stored, make_prefix
@@ -47,6 +48,24 @@ class Cached:
     work: Pass
     views: int
     whole: bool
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What is trained and what is asked in one stage, without its data.
+
+    Attributes:
+        trainee: as in ``Feed``.
+        module: the same in inference mode.
+    """
+
+    trainee: nn.Module
+    module: nn.Module
+
+    def infer(self, tensors: Tensors) -> torch.Tensor:
+        """Return logits ``[b, C]``."""
+        logits: torch.Tensor = self.module(*tensors)
+        return logits
 
 
 class Feeding:
@@ -99,9 +118,7 @@ class Feeding:
             self.cached = self._divide(number)
         if self.cached is not None and self._fill(self.cached):
             cut = self.cached.division.cuts[self.cached.numbers.index(number)]
-            names = [tensor.name for tensor in self.cached.division.tensors]
-            tensors = [names.index(tensor.name) for tensor in cut.tensors]
-            return FeatureFeed(cut, tensors, self._features["train"], self._features["validation"], self._device)
+            return FeatureFeed(cut, self._places(self.cached.division, cut), self._features["train"], self._features["validation"], self._device)
         return self.image_feed()
 
     def image_feed(self) -> ImageFeed:
@@ -113,8 +130,8 @@ class Feeding:
         self._backbone.model.eval()
         if self.cached is None or not self.cached.whole:
             return predict_logits(self._network, split, self._preprocessing, self._device, self._threads, bar)
-        cut, names = self.cached.division.cuts[-1], [tensor.name for tensor in self.cached.division.tensors]
-        wanted = [names.index(tensor.name) for tensor in cut.tensors]
+        cut = self.cached.division.cuts[-1]
+        wanted = self._places(self.cached.division, cut)
         parts = []
         order = np.arange(len(split), dtype=np.int64)
         with torch.inference_mode():
@@ -125,9 +142,37 @@ class Feeding:
                 bar.advance(len(images))
         return np.concatenate(parts)
 
+    @property
+    def views(self) -> int:
+        """Views of each training image that are kept."""
+        return self.cached.views if self.cached else 1
+
+    def run_prefix(self, images: npt.NDArray[np.uint8]) -> None:
+        """Run the frozen part on prepared images, to measure it."""
+        if self.cached is not None:
+            self.cached.work.prefix.run(images)
+
+    def sample(self, number: int, images: npt.NDArray[np.uint8]) -> tuple[Probe, Tensors]:
+        """Return what a stage trains and one batch for it, without keeping anything.
+
+        A stage that cannot be divided before an earlier one has ended is given the whole network.
+        """
+        if self.cached is None or number not in self.cached.numbers:
+            feed = self.image_feed()
+            return Probe(feed.trainee, feed.trainee), [torch.from_numpy(images).to(self._device)]
+        cut = self.cached.division.cuts[self.cached.numbers.index(number)]
+        outputs = self.cached.work.prefix.run(images)
+        return Probe(cut.train, cut.infer), [from_stored(outputs[tensor], self._device) for tensor in self._places(self.cached.division, cut)]
+
     def keys(self) -> list[CacheKey]:
         """Return what decides the content of each cache that the present division needs; empty without one."""
         return [self.cached.work.key(*arguments) for arguments in self._wanted(self.cached)] if self.cached else []
+
+    @staticmethod
+    def _places(division: Division, cut: Cut) -> list[int]:
+        """Return where a cut's tensors stand among all that the prefix returns."""
+        names = [tensor.name for tensor in division.tensors]
+        return [names.index(tensor.name) for tensor in cut.tensors]
 
     def _divide(self, number: int | None) -> Cached | None:
         """Divide for one stage, or for as many as one pass over the images can serve."""

@@ -2,52 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import re
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-import torch
-
 from toolkit import provenance
-from toolkit.backbones import Backbone, create_backbone, save_weights
+from toolkit.backbones import Backbone, save_weights
 from toolkit.compare.metrics import evaluate
-from toolkit.data import Dataset, load_dataset
 from toolkit.errors import RunError, TrainingError
 from toolkit.files import sha256_file
 from toolkit.finetune.checkpoint import State, load_checkpoint, save_checkpoint
-from toolkit.finetune.device import choose_device, repeatable
-from toolkit.finetune.feeding import Feeding
-from toolkit.finetune.group import Group, joined
 from toolkit.finetune.history import write_history
+from toolkit.finetune.job import Job, prepared_job
 from toolkit.finetune.loop import StoppedError, Stopper, Trainer
-from toolkit.finetune.precision import Precision
-from toolkit.preprocess import Preprocessing
+from toolkit.finetune.measure import counts_of, make_plan, measure
+from toolkit.finetune.plan import Plan, duration, fit, lines
 from toolkit.progress import Reporter, Silent
 from toolkit.recipe import Recipe
 from toolkit.runs import ARTIFACTS, RunFolder, RunRecord, StageSummary, new_run
 
-
-@dataclass(frozen=True)
-class Job:
-    """What a process has at hand once data and backbone are loaded and the network is divided."""
-
-    recipe: Recipe
-    dataset: Dataset
-    backbone: Backbone
-    preprocessing: Preprocessing
-    device: torch.device
-    threads: int
-    group: Group
-    precision: Precision
-    feeding: Feeding
-    reporter: Reporter
-    identity: dict[str, str]
-    """What must not change when a run goes on: the thing to its digest."""
+BUDGET_ROUNDS = 3
+"""How often a choice is measured again before it is taken."""
 
 
 def finetune_run(
@@ -81,6 +57,8 @@ def finetune_run(
             if not resume:
                 run.remove_checkpoints()
                 recipe.save(run.recipe_file)
+        if not resume and not isinstance(job.reporter, Silent):
+            announce_plan(job)
         state = _first_state(job, run, resume)
         try:
             trainer, stages = _train(job, run, state, started)
@@ -91,34 +69,48 @@ def finetune_run(
         return run
 
 
-@contextlib.contextmanager
-def prepared_job(recipe: Recipe, reporter: Reporter) -> Iterator[Job]:
-    """Load data and backbone and divide the network; inside the block PyTorch is seeded and repeatable, and the process is in its group."""
-    device = choose_device(recipe.train.device)
-    precision = Precision(recipe.train.precision, device)
-    threads = recipe.train.threads or provenance.available_cores()
-    with joined(device.type) as group, repeatable(recipe.seed, threads):
-        if not group.leads:
-            reporter = Silent()
-        if recipe.train.batch_size % group.world:
-            raise RunError(f"a batch of {recipe.train.batch_size} images cannot be shared by {group.world} processes: give a multiple of them.")
-        if device.type == "cuda":
-            device = torch.device("cuda", group.local_rank)
-        dataset = load_dataset(recipe.data, recipe.seed, reporter=reporter)
-        backbone = create_backbone(
-            recipe.backbone.name,
-            weights=recipe.backbone.weights,
-            classes=len(dataset.labels),
-            image_size=recipe.backbone.image_size,
-            seed=recipe.seed,
-            reporter=reporter,
-        )
-        preprocessing = _preprocessing(recipe, backbone)
-        identity = _identity(recipe, dataset, backbone)
-        _announce(reporter, recipe, dataset, backbone, device, threads)
-        feeding = Feeding(recipe, backbone, dataset, preprocessing, device, threads, precision, group, reporter)
-        with contextlib.closing(feeding):
-            yield Job(recipe, dataset, backbone, preprocessing, device, threads, group, precision, feeding, reporter, identity)
+def plan_run(recipe: Recipe, *, reporter: Reporter | None = None) -> Plan:
+    """Measure what a run would cost and say it, without training or keeping anything.
+
+    Raises:
+        ToolkitError: see ``finetune_run``.
+    """
+    with prepared_job(recipe, reporter or Silent()) as job:
+        return announce_plan(job)
+
+
+def announce_plan(job: Job) -> Plan:
+    """Measure a job, say what it will cost and what would make it shorter."""
+    rates = measure(job)
+    plan = make_plan(job, rates)
+    for line in lines(plan, rates, job.feeding.views):
+        job.reporter.line(line)
+    return plan
+
+
+def recipe_for_budget(recipe: Recipe, seconds: float, *, reporter: Reporter | None = None) -> Recipe:
+    """Choose resolution, views and epochs so that a run takes at most so long, by what is measured here.
+
+    Where a smaller resolution was chosen it is measured too, and taken down further if the estimate was too good.
+
+    Raises:
+        RecipeError: nothing fits.
+        ToolkitError: see ``finetune_run``.
+    """
+    reporter = reporter or Silent()
+    chosen = recipe
+    for _ in range(BUDGET_ROUNDS):
+        with prepared_job(chosen, Silent()) as job:
+            fitted = fit(chosen, counts_of(job), measure(job), job.feeding.views, seconds, job.takes_size)
+        if fitted == chosen:
+            break
+        chosen = fitted
+    for field in ("backbone.image_size", "cache.views", "stage1.epochs", "stage2.epochs"):
+        section, name = field.split(".")
+        before, after = (getattr(getattr(each, section), name) for each in (recipe, chosen))
+        if before != after:
+            reporter.line(f"to fit {duration(seconds)}: {field} is {after}" + (f" instead of {before}" if before is not None else ""))
+    return chosen
 
 
 def _first_state(job: Job, run: RunFolder, resume: bool) -> State:
@@ -129,7 +121,8 @@ def _first_state(job: Job, run: RunFolder, resume: bool) -> State:
         raise RunError(f"the run {run.name!r} cannot go on: its {' and '.join(changed)} changed since it was started. Start a new run.")
     if resume:
         job.reporter.line(f"going on with {run.name} at stage {state.stage}, epoch {state.epoch}, step {state.step}")
-    return job.group.broadcast(state)
+    shared: State = job.group.broadcast(state)
+    return shared
 
 
 def _train(job: Job, run: RunFolder, state: State, started: float) -> tuple[Trainer, tuple[StageSummary, ...]]:
@@ -179,29 +172,6 @@ def _finish(job: Job, run: RunFolder, trainer: Trainer, stages: tuple[StageSumma
     run.remove_checkpoints()
 
 
-def _identity(recipe: Recipe, dataset: Dataset, backbone: Backbone) -> dict[str, str]:
-    weights = hashlib.sha256()
-    for name, tensor in backbone.model.state_dict().items():
-        weights.update(name.encode())
-        weights.update(tensor.detach().contiguous().numpy().tobytes())
-    return {
-        "recipe": hashlib.sha256(recipe.to_toml().encode()).hexdigest(),
-        "classes": hashlib.sha256(repr(dataset.labels).encode()).hexdigest(),
-        **{f"{name} images": split.fingerprint for name, split in dataset.splits.items()},
-        "starting weights": weights.hexdigest(),
-    }
-
-
-def _preprocessing(recipe: Recipe, backbone: Backbone) -> Preprocessing:
-    return Preprocessing(
-        height=backbone.image_size,
-        width=backbone.image_size,
-        resize=recipe.data.resize,
-        interpolation=recipe.data.interpolation,
-        crop_fraction=backbone.crop_fraction if recipe.data.resize == "crop" else 1.0,
-    )
-
-
 def _name(recipe: Recipe, backbone: Backbone) -> str:
     """Name a run after what it really uses: data, backbone and time, and the recipe where that says more."""
     source = recipe.data.source if recipe.data.source in ("cifar10", "digits") else Path(recipe.data.source).name
@@ -210,13 +180,6 @@ def _name(recipe: Recipe, backbone: Backbone) -> str:
     parts = [*recipe_part, source, backbone.name.partition(":")[2], *random_part, datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")]
     plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", "-".join(parts)).strip("-._")
     return plain or "run"
-
-
-def _announce(reporter: Reporter, recipe: Recipe, dataset: Dataset, backbone: Backbone, device: torch.device, threads: int) -> None:
-    counts = ", ".join(f"{len(split)} {name}" for name, split in dataset.splits.items())
-    reporter.line(f"data: {dataset.source}, {len(dataset.labels)} classes, images: {counts}")
-    reporter.line(f"backbone: {backbone.name} at {backbone.image_size} px, weights: {backbone.weights}")
-    reporter.line(f"recipe: {recipe.name}, seed {recipe.seed}, on {device} with {threads} threads")
 
 
 def _record(job: Job, run: RunFolder, stages: tuple[StageSummary, ...], state: State, seconds: float) -> RunRecord:

@@ -2,13 +2,12 @@
 
 import io
 import json
-import sys
 
 import numpy as np
 import pytest
 
 from toolkit.bench.job import Job
-from toolkit.bench.worker import Worker, peak_memory_bytes, serve
+from toolkit.bench.worker import Worker, serve
 
 
 @pytest.fixture
@@ -117,15 +116,3 @@ def test_a_toolkit_error_keeps_its_sentence(job, clock, monkeypatch):
 @pytest.mark.parametrize("commands", [[{"do": "dance"}], [{"do": "measure", "batch_size": 1}]])
 def test_a_command_that_makes_no_sense(job, clock, commands):
     assert "error" in talk(job(), clock, *commands)[-1]
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell")
-def test_peak_memory_grows_with_what_was_used():
-    before = peak_memory_bytes()
-    assert before is not None
-    assert before > 2**20
-    block = np.ones(before + 50 * 2**20, np.uint8)
-    after = peak_memory_bytes()
-    assert after is not None
-    assert after >= before + 50 * 2**20
-    del block

@@ -1,0 +1,461 @@
+"""What the benchmarks share: a subset of an image folder, measured child processes, the arithmetic, claims and reports."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import math
+import os
+import random
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from toolkit import provenance
+from toolkit.compare.metrics import wilson_interval
+from toolkit.errors import ToolkitError
+from toolkit.files import sha256_file, write_text
+from toolkit.results import Interval
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+SUFFIXES = (".jpg", ".jpeg", ".png")
+POLL_SECONDS = 0.2
+GIGABYTE = 10**9
+_SHOWN_LINES = 20
+
+
+class BenchmarkError(ToolkitError):
+    """A benchmark that cannot be run as asked, or whose child process failed. The message is one clear sentence."""
+
+
+# --- The subset
+
+
+@dataclass(frozen=True)
+class Subset:
+    """A folder of links to some of the images of another folder."""
+
+    folder: Path
+    train: int
+    test: int
+    classes: int
+    fingerprint: str
+    """SHA-256 over the names of the chosen files: equal where the same images were chosen."""
+
+
+def shares(available: Mapping[str, int], total: int) -> dict[str, int]:
+    """Divide ``total`` images over classes in proportion to what each has (largest remainders, at least one per class).
+
+    Raises:
+        BenchmarkError: there are fewer images than ``total``, or fewer asked for than there are classes.
+    """
+    images = sum(available.values())
+    if not len(available) <= total <= images:
+        raise BenchmarkError(f"{total} images cannot be drawn from {images} images of {len(available)} classes: give {len(available)} to {images}.")
+    exact = {name: total * count / images for name, count in available.items()}
+    chosen = {name: max(1, math.floor(value)) for name, value in exact.items()}
+    for name in sorted(exact, key=lambda name: chosen[name] - exact[name]):
+        if sum(chosen.values()) >= total:
+            break
+        chosen[name] += chosen[name] < available[name]
+    while sum(chosen.values()) > total:
+        chosen[max(chosen, key=lambda name: chosen[name])] -= 1
+    return chosen
+
+
+def make_subset(data: Path, folder: Path, train: int, test: int, seed: int) -> Subset:
+    """Link a seeded draw, stratified by class, of ``data/train/<class>`` and ``data/test/<class>`` into ``folder``.
+
+    Smaller subsets of one seed are contained in larger ones, up to the rounding of the classes.
+
+    Raises:
+        BenchmarkError: a split is missing, the splits have different classes, or there are too few images.
+    """
+    digest = hashlib.sha256()
+    classes: dict[str, set[str]] = {}
+    for split, total in (("train", train), ("test", test)):
+        found = _listing(data, split)
+        classes[split] = set(found)
+        for name, count in shares({name: len(files) for name, files in found.items()}, total).items():
+            files = list(found[name])
+            random.Random(f"{seed}/{split}/{name}").shuffle(files)
+            target = folder / split / name
+            target.mkdir(parents=True)
+            for file in sorted(files[:count]):
+                (target / file.name).symlink_to(file.resolve())
+                digest.update(f"{split}/{name}/{file.name}\n".encode())
+    if classes["train"] != classes["test"]:
+        raise BenchmarkError(f"train/ and test/ of {data} have different classes: give both the same class folders.")
+    return Subset(folder, train, test, len(classes["train"]), digest.hexdigest())
+
+
+def _listing(data: Path, split: str) -> dict[str, list[Path]]:
+    root = data / split
+    if not root.is_dir():
+        raise BenchmarkError(f"{data} has no folder {split}/: give a folder with train/<class>/*.jpg and test/<class>/*.jpg.")
+    found = {
+        entry.name: sorted(file for file in entry.iterdir() if file.suffix.lower() in SUFFIXES) for entry in sorted(root.iterdir()) if entry.is_dir()
+    }
+    filled = {name: files for name, files in found.items() if files}
+    if not filled:
+        raise BenchmarkError(f"{root} has no images ({', '.join(SUFFIXES)}) in class folders: give a folder with {split}/<class>/*.jpg.")
+    return filled
+
+
+# --- Child processes
+
+
+@dataclass(frozen=True)
+class Run:
+    """One child process that ended well."""
+
+    seconds: float
+    """Wall time of the whole process, start of the interpreter included."""
+    peak_bytes: int | None
+    """Peak resident memory of the process itself (``VmHWM``, read every 0.2 s); None where the system does not tell."""
+    tree_bytes: int | None
+    """Largest sum of anonymous memory over the process and its descendants; pages shared after a fork count more than once."""
+    stdout: str
+
+
+@dataclass
+class _Peak:
+    own: int | None = None
+    tree: int | None = None
+
+    def sample(self, pid: int) -> None:
+        own = _status(pid, "VmHWM")
+        if own is not None:
+            self.own = max(own, self.own or 0)
+        anonymous = [_status(member, "RssAnon") for member in _tree(pid)]
+        total = sum(value for value in anonymous if value is not None)
+        if total:
+            self.tree = max(total, self.tree or 0)
+
+    def watch(self, pid: int, ended: threading.Event) -> None:
+        while not ended.is_set():
+            self.sample(pid)
+            ended.wait(POLL_SECONDS)
+
+
+def run_child(command: Sequence[str], environment: Mapping[str, str] | None = None, folder: Path | None = None) -> Run:
+    """Run a command to its end and measure it. Its messages are shown only where it fails.
+
+    Raises:
+        BenchmarkError: it could not be started, or ended with another exit code than 0.
+    """
+    # The peak of a process survives neither exec nor the sharing of memory before it: Popen returns after exec, and only then is it read.
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as messages:
+        began = time.perf_counter()
+        try:
+            process = subprocess.Popen(
+                command, stdout=out, stderr=messages, stdin=subprocess.DEVNULL, env={**os.environ, **(environment or {})}, cwd=folder
+            )
+        except OSError as error:
+            raise BenchmarkError(f"{shown(command[0])} cannot be started: {error.strerror or error}.") from error
+        peak, ended = _Peak(), threading.Event()
+        watcher = threading.Thread(target=peak.watch, args=(process.pid, ended), daemon=True)
+        watcher.start()
+        try:
+            code = process.wait()
+            seconds = time.perf_counter() - began
+        finally:
+            ended.set()
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+            watcher.join()
+        stdout, stderr = (_content(file) for file in (out, messages))
+    if code != 0:
+        last = "\n".join((stdout + stderr).splitlines()[-_SHOWN_LINES:])
+        raise BenchmarkError(f"{shown(command[0])} ended with exit code {code}; it said:\n{last}")
+    return Run(seconds, peak.own, peak.tree, stdout)
+
+
+def _content(file: Any) -> str:
+    file.seek(0)
+    return str(file.read().decode("utf-8", "replace"))
+
+
+def _status(pid: int, name: str) -> int | None:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
+
+
+def _tree(pid: int) -> list[int]:
+    members = [pid]
+    for member in members:
+        with contextlib.suppress(OSError):
+            for task in Path(f"/proc/{member}/task").iterdir():
+                with contextlib.suppress(OSError):
+                    members += [int(child) for child in (task / "children").read_text(encoding="ascii").split()]
+    return members
+
+
+def toolkit_command() -> str:
+    """Return the console script that belongs to this interpreter.
+
+    Raises:
+        BenchmarkError: toolkit is not installed beside it.
+    """
+    script = Path(sys.executable).with_name("toolkit.exe" if os.name == "nt" else "toolkit")
+    if not script.is_file():
+        raise BenchmarkError(
+            "there is no toolkit command beside this Python: run the benchmark with the Python of the environment toolkit is installed in."
+        )
+    return str(script)
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """One measured ``toolkit finetune``."""
+
+    run: Run
+    accuracy: float
+    images: int
+    """How many test images the accuracy is over."""
+    backbone: str
+    weights: str
+
+
+def finetune(arguments: Sequence[str], work: Path) -> Finetuned:
+    """Run ``toolkit finetune`` with an empty cache and read its evaluation; what it wrote is removed afterwards.
+
+    Raises:
+        BenchmarkError: it failed.
+    """
+    with tempfile.TemporaryDirectory(dir=work, prefix="toolkit-") as place:
+        artifacts = Path(place) / "artifacts"
+        command = [toolkit_command(), "finetune", *arguments, "--run", "r", "--artifacts", str(artifacts)]
+        run = run_child(command, {"TOOLKIT_CACHE": str(Path(place) / "cache")})
+        evaluation = json.loads((artifacts / "r" / "evaluation.json").read_text(encoding="utf-8"))
+        backbone = _backbone(artifacts / "r" / "run.json")
+    return Finetuned(run, evaluation["top1"], evaluation["images"], *backbone)
+
+
+def _backbone(path: Path) -> tuple[str, str]:
+    record = json.loads(path.read_text(encoding="utf-8")).get("backbone", {})
+    return str(record.get("name", "unknown")), str(record.get("weights", "unknown"))
+
+
+# --- Arithmetic
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median of some measurements, and the smallest and the largest."""
+
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.1f}" if self.low == self.high else f"{self.median:.1f} ({self.low:.1f} to {self.high:.1f})"
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Return median and range of at least one value."""
+    return Spread(statistics.median(values), min(values), max(values))
+
+
+def accuracy_interval(accuracy: float, images: int) -> Interval:
+    """Return the 95% Wilson interval of an accuracy over ``images`` images; a mean over several runs is rounded to whole images."""
+    return wilson_interval(round(accuracy * images), images)
+
+
+def difference_interval(accuracy: float, baseline: float, images: int) -> Interval:
+    """Return the 95% interval of ``accuracy - baseline``, both over ``images`` images (Newcombe 1998, method 10).
+
+    It takes the two as independent, which for the same test images is wider than a paired interval would be.
+    """
+    first, second = accuracy_interval(accuracy, images), accuracy_interval(baseline, images)
+    difference = accuracy - baseline
+    return Interval(
+        low=difference - math.hypot(accuracy - first.low, second.high - baseline),
+        high=difference + math.hypot(first.high - accuracy, baseline - second.low),
+    )
+
+
+def slopes(sizes: Sequence[int], seconds: Sequence[float]) -> list[float]:
+    """Return the seconds per additional 1,000 images between neighbouring sizes, which rise."""
+    pairs = zip(zip(sizes, seconds, strict=True), list(zip(sizes, seconds, strict=True))[1:], strict=False)
+    return [1000 * (after - before) / (larger - smaller) for (smaller, before), (larger, after) in pairs]
+
+
+def percent(accuracy: float, images: int) -> str:
+    """Write an accuracy with its interval."""
+    interval = accuracy_interval(accuracy, images)
+    return f"{accuracy:.1%} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def megabytes(size: int | None) -> str:
+    """Write a number of bytes in MB, or that it was not measured."""
+    return "not measured" if size is None else f"{size / 1e6:,.0f}"
+
+
+# --- Claims and reports
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a benchmark is to show, what was measured, and whether that shows it."""
+
+    text: str
+    measured: str
+    met: bool
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a report, all cells written out."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A result: what ``finish`` writes for people and for programs."""
+
+    name: str
+    title: str
+    settings: Mapping[str, Any]
+    claims: Sequence[Claim]
+    tables: Sequence[Table]
+    notes: Sequence[str]
+    measurements: Mapping[str, Any] = field(default_factory=dict)
+
+
+def finish(report: Report, folder: Path, arguments: Sequence[str]) -> int:
+    """Write ``<name>.md`` and ``<name>.json`` into ``folder``, print the claims, and return the exit code: 1 if a claim is not met."""
+    origin = provenance.collect().model_dump(mode="json")
+    command = shlex.join(["python", f"benchmarks/{report.name}.py", *map(shown, arguments)])
+    content = {
+        "benchmark": report.name,
+        "command": command,
+        "settings": dict(report.settings),
+        "claims": [asdict(claim) for claim in report.claims],
+        "measurements": dict(report.measurements),
+        "provenance": origin,
+    }
+    write_text(folder / f"{report.name}.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / f"{report.name}.md", markdown(report, command, origin))
+    for claim in report.claims:
+        print(_verdict(claim))
+    return 0 if all(claim.met for claim in report.claims) else 1
+
+
+def markdown(report: Report, command: str, origin: Mapping[str, Any]) -> str:
+    """Return the report for people."""
+    parts = [f"# {report.title}", "\n".join(f"- {_verdict(claim)}" for claim in report.claims)]
+    parts += [_table(table) for table in report.tables]
+    parts += ["\n".join(f"- {note}" for note in report.notes)] if report.notes else []
+    parts += [f"```\n{command}\n```", _table(Table(("setting", "value"), [(name, str(value)) for name, value in report.settings.items()]))]
+    machine = origin["hardware"]
+    packages = ", ".join(f"{name} {version}" for name, version in origin["packages"].items())
+    parts.append(
+        f"Measured {origin['created']} on {machine['cores']} cores of {machine['processor']}, {machine['memory_bytes'] / 2**30:.0f} GiB, "
+        f"{machine['gpu'] or 'no GPU'}, {machine['operating_system']}; Python {origin['python']}, toolkit {origin['toolkit']} "
+        f"(commit {origin['commit'] or 'unknown'}), {packages}."
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def _verdict(claim: Claim) -> str:
+    return f"**{'met' if claim.met else 'NOT MET'}**: {claim.text}; measured: {claim.measured}"
+
+
+def _table(table: Table) -> str:
+    lines = [table.header, ["---"] * len(table.header), *table.rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def shown(argument: str) -> str:
+    """Return an argument as a report may show it: of an absolute path the last name only."""
+    path = Path(argument)
+    return f".../{path.name}" if path.is_absolute() else argument
+
+
+def weights_description(path: Path) -> str:
+    """Name a file of weights so that it can be recognised elsewhere."""
+    return f"{path.name}, SHA-256 {sha256_file(path)[:16]}"
+
+
+# --- Command lines
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Divide a command line at the first ``--``: what is for the benchmark, and what is passed on."""
+    if "--" not in arguments:
+        return list(arguments), []
+    at = list(arguments).index("--")
+    return list(arguments[:at]), list(arguments[at + 1 :])
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser with the options that all benchmarks have."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    made.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="images as train/<class>/*.jpg and test/<class>/*.jpg")
+    made.add_argument("--output", type=Path, default=RESULTS, metavar="FOLDER", help="where the report is written")
+    made.add_argument("--work", type=Path, default=None, metavar="FOLDER", help="where temporary files go (default: the system's)")
+    return made
+
+
+def positive(text: str) -> int:
+    """Read a whole number of at least 1 from a command line."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def existing_file(path: Path) -> Path:
+    """Return the absolute path of a file that must be there.
+
+    Raises:
+        BenchmarkError: it is not.
+    """
+    if not path.is_file():
+        raise BenchmarkError(f"{path} is not a file: give a file that exists.")
+    return path.resolve()
+
+
+@contextlib.contextmanager
+def workspace(folder: Path | None) -> Iterator[Path]:
+    """Yield a temporary folder, and remove it with all it holds.
+
+    Raises:
+        BenchmarkError: the folder that it is to be made in cannot be written.
+    """
+    try:
+        place = Path(tempfile.mkdtemp(dir=folder, prefix="benchmark-")).resolve()
+    except OSError as error:
+        raise BenchmarkError(f"no temporary folder can be made: {error.strerror or error}; give a folder that exists with --work.") from error
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def main(benchmark: Callable[[Sequence[str]], int]) -> None:
+    """Run a benchmark as a command: exit code 0 if all claims are met, 1 if one is not, 2 for bad input."""
+    try:
+        code = benchmark(sys.argv[1:])
+    except ToolkitError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
+    sys.exit(code)

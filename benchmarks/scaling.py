@@ -1,0 +1,116 @@
+"""Time and peak memory of ``toolkit finetune`` as the number of training images grows; arguments after ``--`` are passed on."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Sequence
+
+import common
+from common import Claim, Finetuned, Report, Table
+
+NAME = "scaling"
+MEMORY_BYTES = common.GIGABYTE
+LINEAR = 1.3
+MIN_SIZES = 3
+
+
+def sizes(text: str) -> list[int]:
+    """Read rising sizes, separated by commas."""
+    values = [common.positive(part.strip()) for part in text.split(",")]
+    if len(values) < MIN_SIZES or values != sorted(set(values)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of at least {MIN_SIZES} rising sizes, such as 1000,5000,20000")
+    return values
+
+
+def claims(counts: Sequence[int], seconds: Sequence[float], peaks: Sequence[int | None]) -> list[Claim]:
+    """Judge memory and time."""
+    known = [peak for peak in peaks if peak is not None]
+    if len(known) == len(peaks):
+        growth = max(peak - known[0] for peak in known)
+        memory, flat = f"{growth / 1e9:+.2f} GB", growth <= MEMORY_BYTES
+    else:
+        memory, flat = "not measured on this system", False
+    rates = common.slopes(counts, seconds)
+    linear = min(rates) > 0 and max(rates) <= LINEAR * min(rates)
+    return [
+        Claim("peak memory at every size within 1 GB of that at the smallest", memory, flat),
+        Claim(
+            "time is linear: the seconds per additional 1,000 images between neighbouring sizes are within 30% of each other",
+            ", ".join(f"{rate:.2f}" for rate in rates),
+            linear,
+        ),
+    ]
+
+
+def benchmark(arguments: Sequence[str]) -> int:
+    """Run once per size and write the report."""
+    own, extra = common.split_arguments(arguments)
+    parser = common.parser(__doc__)
+    parser.add_argument("--sizes", type=sizes, default="1000,5000,20000,50000", help="numbers of training images")
+    parser.add_argument("--test", type=common.positive, default=1000, metavar="M", help="test images, the same number at every size")
+    parser.add_argument("--seed", type=int, default=0, help="of the subsets")
+    options = parser.parse_args(own)
+    results: list[Finetuned] = []
+    with common.workspace(options.work) as work:
+        subsets = [common.make_subset(options.data, work / str(size), size, options.test, options.seed) for size in options.sizes]
+        for subset in subsets:
+            print(f"{subset.train} images ...", flush=True)
+            results.append(common.finetune(["--data", str(subset.folder), *extra], work))
+            print(f"  {results[-1].run.seconds:.1f} s, {common.megabytes(results[-1].run.peak_bytes)} MB", flush=True)
+    seconds = [result.run.seconds for result in results]
+    rates = ["", *(f"{rate:.2f}" for rate in common.slopes(options.sizes, seconds))]
+    rows = [
+        (
+            f"{size:,}",
+            f"{result.run.seconds:.1f}",
+            f"{1000 * result.run.seconds / size:.2f}",
+            rate,
+            common.megabytes(result.run.peak_bytes),
+            common.megabytes(result.run.tree_bytes),
+            common.percent(result.accuracy, result.images),
+        )
+        for size, result, rate in zip(options.sizes, results, rates, strict=True)
+    ]
+    header = (
+        "training images",
+        "wall time, s",
+        "s per 1,000 images",
+        "s per additional 1,000",
+        "peak memory, MB",
+        "with descendants, anonymous, MB",
+        "test accuracy [95%]",
+    )
+    report = Report(
+        name=NAME,
+        title="toolkit finetune as the number of images grows",
+        settings={
+            "data": options.data.resolve().name,
+            "sizes": options.sizes,
+            "test images": options.test,
+            "seed": options.seed,
+            "passed on": shlex.join(map(common.shown, extra)) or "nothing",
+            "backbone": results[0].backbone,
+            "weights": results[0].weights,
+        },
+        claims=claims(options.sizes, seconds, [result.run.peak_bytes for result in results]),
+        tables=[Table(header, rows)],
+        notes=[
+            "Wall time and peak memory are of the whole process, one run per size, each with an empty cache.",
+            "A tenth of the training images is set aside for validation and looked at after every epoch.",
+        ],
+        measurements={
+            str(size): {
+                "seconds": result.run.seconds,
+                "peak_bytes": result.run.peak_bytes,
+                "tree_bytes": result.run.tree_bytes,
+                "accuracy": result.accuracy,
+            }
+            for size, result in zip(options.sizes, results, strict=True)
+        },
+    )
+    return common.finish(report, options.output, arguments)
+
+
+if __name__ == "__main__":
+    common.main(benchmark)

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from toolkit.backbones import Backbone, TrainableParts, create_backbone, set_trainable
+from toolkit.backbones.backbone import IMAGENET_NORMALIZATION
+from toolkit.backbones.frontier import Cut, Division, NoFrontierError, divide_at_frontier, independent_stages
+from toolkit.backbones.surgery import find_blocks, find_head
+
+
+def wrap(model: nn.Module) -> Backbone:
+    head = find_head(model)
+    return Backbone("test:network", model.eval(), head, find_blocks(model, head), "none", IMAGENET_NORMALIZATION, 8, "bilinear", 1.0)
+
+
+def real(name: str, size: int = 32) -> Backbone:
+    return create_backbone(name, weights="none", classes=3, image_size=size, seed=0)
+
+
+def names(cut: Cut) -> list[str]:
+    return [tensor.name for tensor in cut.tensors]
+
+
+def divide(backbone: Backbone, *unfreeze: int | list[str], train_bn: bool = False) -> tuple[Division, list[TrainableParts]]:
+    parts = [set_trainable(backbone, each, train_bn=train_bn) for each in unfreeze]
+    return divide_at_frontier(backbone, parts), parts
+
+
+class Plain(nn.Module):
+    """Two convolutions with BatchNorm and a head behind dropout; subclasses change one thing."""
+
+    def __init__(self, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True))
+        self.pool = nn.MaxPool2d(1)  # ends the first block
+        self.second = nn.Sequential(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6), nn.ReLU(inplace=True))
+        self.drop = nn.Dropout(dropout)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.drop(self.second(self.pool(self.first(x))).mean(dim=(2, 3))))
+
+
+class TestWhereItCuts:
+    def test_resnet_is_cut_before_layer4_and_before_its_head(self) -> None:
+        division, _ = divide(real("resnet18"), 0, ["layer4"])
+        assert [names(cut) for cut in division.cuts] == [["flatten"], ["layer3"]]
+        assert [cut.tensors[0].shape for cut in division.cuts] == [(512,), (256, 2, 2)]
+        assert division.cuts[1].tensors[0].elements == 1024
+        assert {tensor.name for tensor in division.tensors} == {"flatten", "layer3"}
+
+    def test_a_network_that_branches_has_several_tensors(self) -> None:
+        class Branching(Plain):
+            def __init__(self) -> None:
+                super().__init__()
+                self.head = nn.Linear(10, 3)
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                early = self.first(x)
+                return self.head(torch.cat([self.second(early).mean(dim=(2, 3)), early.mean(dim=(2, 3))], dim=1))
+
+        division, _ = divide(wrap(Branching()), ["second"])
+        assert [tensor.shape for tensor in division.cuts[0].tensors] == [(4, 6, 6)]  # the mean of what crosses anyway is computed again
+        division, _ = divide(wrap(Branching()), ["second.1"])
+        assert sorted(tensor.shape for tensor in division.cuts[0].tensors) == [(4,), (6, 4, 4)]
+
+    def test_a_copy_of_what_crosses_anyway_is_not_kept(self) -> None:
+        division, _ = divide(real("densenet121"), 1)
+        assert names(division.cuts[0]) == ["features_transition3"]
+
+    def test_active_dropout_is_trained_with_what_follows_it(self) -> None:
+        active, _ = divide(wrap(Plain()), 1)
+        assert active.cuts[0].tensors[0].shape == (4, 6, 6)
+        frozen, _ = divide(wrap(Plain()), 0)
+        assert names(frozen.cuts[0]) == ["drop"]
+
+    def test_batch_statistics_in_training_belong_to_the_trained_part(self) -> None:
+        backbone = wrap(Plain())
+        still, _ = divide(backbone, ["second.0"])
+        assert names(still.cuts[0]) == ["pool"]
+        moving, _ = divide(backbone, ["first.1"], train_bn=True)
+        assert names(moving.cuts[0]) == ["first_0"]
+
+    def test_sizes_and_parameters_do_not_cross(self) -> None:
+        class Token(Plain):
+            def __init__(self) -> None:
+                super().__init__()
+                self.token = nn.Parameter(torch.randn(1, 6))
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                features = self.second(self.pool(self.first(x))).mean(dim=(2, 3))
+                return self.head(features.view(x.shape[0], -1) + self.token.expand(features.shape[0], -1))
+
+        division, _ = divide(wrap(Token()), 0)
+        (cut,) = division.cuts
+        assert [tensor.shape for tensor in cut.tensors] == [(6,)]
+
+    def test_optional_arguments_of_forward_do_no_harm(self) -> None:
+        division, _ = divide(create_backbone("timm:vit_tiny_patch16_224", weights="none", classes=3, image_size=32, seed=0), 0, 1)
+        assert [cut.tensors[0].shape for cut in division.cuts] == [(192,), (5, 192)]
+
+    def test_code_that_cannot_be_traced_may_stand_in_the_frozen_part(self) -> None:
+        class Deciding(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.conv = nn.Conv2d(3, 4, 3)
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return self.conv(x) if x.sum() > -1e9 else x
+
+        class Network(Plain):
+            def __init__(self) -> None:
+                super().__init__()
+                self.first = Deciding()
+
+        division, _ = divide(wrap(Network()), 1)
+        assert names(division.cuts[0]) == ["pool"]
+        with pytest.raises(NoFrontierError, match="its graph cannot be traced"):
+            divide(wrap(Network()), ["first.conv"])
+
+
+class TestWhatItComputes:
+    @pytest.mark.parametrize(
+        "make", [Plain, lambda: real("mobilenet_v2").model, lambda: real("shufflenet_v2_x0_5").model], ids=["plain", "mobile", "shuffle"]
+    )
+    def test_the_parts_compute_what_the_whole_computes(self, make: Callable[[], nn.Module]) -> None:
+        backbone = wrap(make())
+        division, _ = divide(backbone, 0, 1)
+        images = torch.randn(5, 3, 32, 32)
+        for cut in division.cuts:
+            backbone.model.eval()
+            with torch.no_grad():
+                tensors = dict(zip((tensor.name for tensor in division.tensors), division.prefix(images), strict=True))
+                logits = cut.infer(*(tensors[name] for name in names(cut)))
+                assert torch.allclose(logits, backbone.model(images), atol=1e-5)
+
+    def test_dropout_draws_what_it_draws_in_the_whole(self) -> None:
+        backbone = wrap(Plain())
+        division, _ = divide(backbone, 1)
+        images = torch.randn(4, 3, 8, 8)
+        with torch.no_grad():
+            torch.manual_seed(5)
+            whole = backbone.model(images)
+            torch.manual_seed(5)
+            assert torch.allclose(division.cuts[0].train(*division.prefix(images)), whole, atol=1e-6)
+
+    def test_it_trains_the_network_itself_and_nothing_that_is_frozen(self) -> None:
+        backbone = wrap(Plain())
+        division, (parts,) = divide(backbone, 1)
+        frozen = backbone.model.first[0].weight.detach().clone()
+        trained = backbone.model.second[0].weight.detach().clone()
+        optimizer = torch.optim.SGD([*parts.head, *parts.backbone], lr=0.1)
+        division.cuts[0].train(torch.randn(4, 4, 6, 6)).sum().backward()
+        optimizer.step()
+        assert torch.equal(backbone.model.first[0].weight, frozen)
+        assert backbone.model.first[0].weight.grad is None
+        assert not torch.equal(backbone.model.second[0].weight, trained)
+
+    def test_batch_statistics_are_left_as_they_were(self) -> None:
+        backbone = wrap(Plain())
+        before = {name: buffer.clone() for name, buffer in backbone.model.named_buffers()}
+        divide(backbone, 1, train_bn=True)
+        assert all(torch.equal(buffer, before[name]) for name, buffer in backbone.model.named_buffers())
+
+
+class TestWhatCannotBeCut:
+    def test_nothing_is_frozen(self) -> None:
+        backbone = wrap(Plain())
+        with pytest.raises(NoFrontierError, match="nothing before the trained part is frozen"):
+            divide(backbone, len(backbone.blocks))
+
+    def test_the_image_itself_reaches_the_trained_part(self) -> None:
+        class Shortcut(Plain):
+            def __init__(self) -> None:
+                super().__init__()
+                self.side = nn.Conv2d(3, 6, 1)
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return self.head(self.second(self.first(x)).mean(dim=(2, 3)) + self.side(x).mean(dim=(2, 3)))
+
+        with pytest.raises(NoFrontierError, match=r"nothing before the trained part is frozen|the image itself"):
+            divide(wrap(Shortcut()), ["second", "side"])
+
+
+@pytest.mark.parametrize(("stages", "independent"), [((0, 1), True), ((1, 1), True), ((2, 1), False), ((1, 0), False)])
+def test_one_pass_serves_stages_that_only_unfreeze(stages: tuple[int, int], independent: bool) -> None:
+    backbone = wrap(Plain())
+    assert independent_stages([set_trainable(backbone, count) for count in stages]) is independent

@@ -1,0 +1,229 @@
+"""What a run will cost, from measured rates, and how to make it fit a time budget."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from toolkit.errors import RecipeError
+from toolkit.recipe import Recipe, StageRecipe
+
+SMALLEST_SIDE = 64
+SIDE_STEP = 32
+FEWEST_EPOCHS = 3
+"""A budget takes resolution and views away before it takes the second stage below this many epochs."""
+WORTH_SAYING = 0.8
+"""A shorter way is suggested if it takes less than this share of the time."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Images of each split."""
+
+    train: int
+    validation: int
+    test: int
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What was measured at one image size.
+
+    Attributes:
+        image_size: side in pixels.
+        prefix: images per second of decoding and the frozen part; None where training goes on without a cache.
+        train: images per second of a training step, by stage number.
+        infer: images per second behind the frozen part in inference mode, or of the whole network without a cache.
+        row_bytes: kept per view of an image.
+        memory_bytes: peak resident memory of this process after the measurement; None where the system does not tell.
+    """
+
+    image_size: int
+    prefix: float | None
+    train: dict[int, float]
+    infer: float
+    row_bytes: int
+    memory_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Estimated seconds of each part, and what is needed.
+
+    Attributes:
+        prefix: the pass over training and validation images; 0 if the activations are there already.
+        stages: seconds by stage number.
+        test: the look at the test images.
+        disk_bytes: of the activations that are kept.
+        memory_bytes: peak resident memory; None where the system does not tell.
+        shorter: changes that would make it shorter, as flags, with their seconds.
+    """
+
+    prefix: float
+    stages: dict[int, float]
+    test: float
+    disk_bytes: int
+    memory_bytes: int | None
+    shorter: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """All of it."""
+        return self.prefix + sum(self.stages.values()) + self.test
+
+
+def estimate(recipe: Recipe, counts: Counts, rates: Rates, views: int, *, kept: bool = False) -> Plan:
+    """Estimate a run at the measured image size.
+
+    Args:
+        recipe: epochs and batch size.
+        counts: images.
+        rates: what was measured.
+        views: of each training image.
+        kept: the activations are there already.
+    """
+    stages = {number: stage for number, stage in _stages(recipe) if stage.epochs > 0}
+    seconds = {number: stage.epochs * (counts.train / rates.train[number] + counts.validation / rates.infer) for number, stage in stages.items()}
+    if rates.prefix is None:
+        return Plan(0.0, seconds, counts.test / rates.infer, 0, rates.memory_bytes)
+    rows = counts.train * views + counts.validation
+    return Plan(
+        prefix=0.0 if kept else rows / rates.prefix,
+        stages=seconds,
+        test=counts.test / rates.prefix + counts.test / rates.infer,
+        disk_bytes=rows * rates.row_bytes,
+        memory_bytes=rates.memory_bytes,
+    )
+
+
+def scaled(rates: Rates, image_size: int) -> Rates:
+    """Return the rates to expect at another image size: the work of convolutions goes with the number of pixels.
+
+    The head alone does not, so that a first stage is estimated too fast or too slow by what is next to nothing.
+    """
+    factor = (rates.image_size / image_size) ** 2
+    return Rates(
+        image_size=image_size,
+        prefix=None if rates.prefix is None else rates.prefix * factor,
+        train={number: rate if number == 1 and rates.prefix is not None else rate * factor for number, rate in rates.train.items()},
+        infer=rates.infer * factor,
+        row_bytes=round(rates.row_bytes / factor),
+        memory_bytes=rates.memory_bytes,
+    )
+
+
+def with_suggestions(plan: Plan, recipe: Recipe, counts: Counts, rates: Rates, views: int) -> Plan:
+    """Add what would make a plan shorter: one change at a time."""
+    found: list[tuple[str, float]] = []
+    for size in _smaller_sides(rates.image_size):
+        found.append((f"--image-size {size}", estimate(recipe, counts, scaled(rates, size), views).seconds))
+    if views > 1 and plan.prefix > 0:
+        found.append(("--views 1", estimate(recipe, counts, rates, 1).seconds))
+    if recipe.stage2.epochs > FEWEST_EPOCHS:
+        fewer = recipe.override({"stage2.epochs": FEWEST_EPOCHS})
+        found.append((f"--stage2-epochs {FEWEST_EPOCHS}", estimate(fewer, counts, rates, views, kept=plan.prefix == 0).seconds))
+    useful = [(flag, seconds) for flag, seconds in found if seconds < WORTH_SAYING * plan.seconds]
+    return Plan(plan.prefix, plan.stages, plan.test, plan.disk_bytes, plan.memory_bytes, tuple(useful[:3]))
+
+
+def fit(recipe: Recipe, counts: Counts, rates: Rates, views: int, budget: float, allowed: Callable[[int], bool]) -> Recipe:
+    """Return the recipe changed to fit a time budget: the largest resolution, then the most views, then the most epochs that fit.
+
+    Args:
+        recipe: as it was asked for; returned as it is if it fits.
+        counts: images.
+        rates: measured at the recipe's resolution.
+        views: of each training image.
+        budget: seconds.
+        allowed: tells whether the backbone takes an image size.
+
+    Raises:
+        RecipeError: nothing fits; names the shortest way.
+    """
+    shortest = float("inf")
+    for size, kept_views, epochs in _candidates(recipe, rates.image_size, views):
+        if not allowed(size):
+            continue
+        changed = recipe.override({"backbone.image_size": size, "cache.views": kept_views, "stage1.epochs": epochs[0], "stage2.epochs": epochs[1]})
+        seconds = estimate(changed, counts, scaled(rates, size), kept_views).seconds
+        if seconds <= budget:
+            return changed
+        shortest = min(shortest, seconds)
+    raise RecipeError(
+        f"{duration(budget)} are too short: even at the smallest size and with the fewest epochs it would take about {duration(shortest)}. "
+        "Give more time, or fewer images with --train-limit."
+    )
+
+
+def _candidates(recipe: Recipe, size: int, views: int) -> Iterator[tuple[int, int, tuple[int, int]]]:
+    first, second = recipe.stage1.epochs, recipe.stage2.epochs
+    sizes = [size, *_smaller_sides(size)]
+    fewer_views = sorted({views, *(count for count in (8, 4, 2, 1) if count < views)}, reverse=True)
+    for side in sizes:
+        for count in fewer_views:
+            for epochs in range(second, min(FEWEST_EPOCHS, second) - 1, -1):
+                yield side, count, (first, epochs)
+    for epochs in range(min(FEWEST_EPOCHS, second) - 1, 0, -1):
+        yield sizes[-1], 1, (first, epochs)
+    if first > 0 and second > 0:
+        yield sizes[-1], 1, (1, 1)
+
+
+def _smaller_sides(size: int) -> list[int]:
+    """Return smaller sides, in multiples of what most backbones divide by, largest first."""
+    return list(range((size - 1) // SIDE_STEP * SIDE_STEP, SMALLEST_SIDE - 1, -SIDE_STEP))
+
+
+def _stages(recipe: Recipe) -> tuple[tuple[int, StageRecipe], tuple[int, StageRecipe]]:
+    return (1, recipe.stage1), (2, recipe.stage2)
+
+
+def lines(plan: Plan, rates: Rates, views: int) -> list[str]:
+    """Return a plan for a person, a line per thought."""
+    work = [f"stage {number} at {rates.train[number]:.0f} img/s takes about {duration(seconds)}" for number, seconds in plan.stages.items()]
+    if rates.prefix is not None:
+        several = f", {views} views of each training image" if views > 1 else ""
+        before = (
+            f"the frozen part at {rates.prefix:.0f} img/s{several} takes about {duration(plan.prefix)}" if plan.prefix else "the frozen part is done"
+        )
+        work.insert(0, before)
+    memory = f", {plan.memory_bytes / 1e9:.1f} GB of memory" if plan.memory_bytes else ""
+    said = [
+        f"plan: about {duration(plan.seconds)} in all; {plan.disk_bytes / 1e9:.2f} GB of disk{memory}",
+        f"  {'; '.join(work)}; the test takes about {duration(plan.test)}",
+    ]
+    if plan.shorter:
+        said.append("  shorter: " + "; ".join(f"{flag}: about {duration(seconds)}" for flag, seconds in plan.shorter))
+    return said
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time for a person: ``40 s``, ``11 min``, ``2 h 5 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def parse_duration(text: str) -> float:
+    """Return seconds from ``90s``, ``20m``, ``1.5h``, ``1h30m`` or a plain number of seconds.
+
+    Raises:
+        RecipeError: it is none of these, or not positive.
+    """
+    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip().lower())
+    seconds = sum(float(part) * unit for part, unit in zip(found.groups(), (3600, 60, 1), strict=True) if part) if found else 0.0
+    if seconds <= 0:
+        raise RecipeError(f"{text!r} is no length of time: give e.g. 90s, 20m, 1.5h or 1h30m.")
+    return seconds
+
+
+def rate(run: Callable[[], int], clock: Callable[[], float] = time.perf_counter, least: float = 0.4) -> float:
+    """Return images per second of a function that returns how many it handled; its first call is not counted."""
+    run()
+    handled, started = 0, clock()
+    while (elapsed := clock() - started) < least:
+        handled += run()
+    return handled / elapsed
