@@ -230,7 +230,11 @@ class Finetuned:
     images: int
     """How many test images the accuracy is over."""
     backbone: str
+    """Name and input size."""
     weights: str
+    """Where the starting weights came from."""
+    recipe: str
+    threads: int
 
 
 def finetune(arguments: Sequence[str], work: Path) -> Finetuned:
@@ -242,15 +246,19 @@ def finetune(arguments: Sequence[str], work: Path) -> Finetuned:
     with tempfile.TemporaryDirectory(dir=work, prefix="toolkit-") as place:
         artifacts = Path(place) / "artifacts"
         command = [toolkit_command(), "finetune", *arguments, "--run", "r", "--artifacts", str(artifacts)]
+        print(f"toolkit finetune {shlex.join(map(shown, arguments))}", flush=True)
         run = run_child(command, {"TOOLKIT_CACHE": str(Path(place) / "cache")})
         evaluation = json.loads((artifacts / "r" / "evaluation.json").read_text(encoding="utf-8"))
-        backbone = _backbone(artifacts / "r" / "run.json")
-    return Finetuned(run, evaluation["top1"], evaluation["images"], *backbone)
-
-
-def _backbone(path: Path) -> tuple[str, str]:
-    record = json.loads(path.read_text(encoding="utf-8")).get("backbone", {})
-    return str(record.get("name", "unknown")), str(record.get("weights", "unknown"))
+        record = json.loads((artifacts / "r" / "run.json").read_text(encoding="utf-8"))
+    return Finetuned(
+        run=run,
+        accuracy=evaluation["top1"],
+        images=evaluation["images"],
+        backbone=f"{record['backbone']} at {record['preprocessing']['width']} px on {record['device']}",
+        weights=" ".join(map(shown, record["weights"].split())),
+        recipe=record["recipe"],
+        threads=record["threads"],
+    )
 
 
 # --- Arithmetic
@@ -387,8 +395,9 @@ def _table(table: Table) -> str:
 
 def shown(argument: str) -> str:
     """Return an argument as a report may show it: of an absolute path the last name only."""
-    path = Path(argument)
-    return f".../{path.name}" if path.is_absolute() else argument
+    option, equals, value = argument.rpartition("=")
+    path = Path(value)
+    return f"{option}{equals}.../{path.name}" if path.is_absolute() else argument
 
 
 def weights_description(path: Path) -> str:

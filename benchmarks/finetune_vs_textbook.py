@@ -166,7 +166,8 @@ def benchmark(arguments: Sequence[str]) -> int:
             "Every toolkit run began with an empty cache; the files of the images were in the same place for both sides.",
             "toolkit sets a tenth of the training images aside for validation, trains on the other nine tenths, looks at the validation images "
             "after every epoch, and tests the best weights; the textbook script trains on all images and tests the last weights.",
-            "The textbook script leaves BatchNorm of the frozen blocks in training mode, as such scripts do; toolkit does not.",
+            "The textbook script leaves all BatchNorm layers in training mode, as such scripts do, so that their statistics follow the new images; "
+            "toolkit keeps those of the initial weights. With random weights these are no statistics of anything, and accuracy says little.",
             "Accuracy is the mean over the pairs; its intervals take the test images once, whatever the number of pairs.",
         ],
         measurements={"textbook": {**textbook.record(), "runs": stages}, "toolkit": ours.record()},

@@ -44,6 +44,8 @@ def benchmark(arguments: Sequence[str]) -> int:
             "passed on": shlex.join(map(common.shown, extra)) or "nothing",
             "backbone": result.backbone,
             "weights": result.weights,
+            "recipe": result.recipe,
+            "threads": result.threads,
             "test images": result.images,
         },
         claims=claims(result.accuracy, result.images, result.run.seconds, options.accuracy, options.minutes),

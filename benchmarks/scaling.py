@@ -92,6 +92,8 @@ def benchmark(arguments: Sequence[str]) -> int:
             "passed on": shlex.join(map(common.shown, extra)) or "nothing",
             "backbone": results[0].backbone,
             "weights": results[0].weights,
+            "recipe": results[0].recipe,
+            "threads": results[0].threads,
         },
         claims=claims(options.sizes, seconds, [result.run.peak_bytes for result in results]),
         tables=[Table(header, rows)],

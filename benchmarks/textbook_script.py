@@ -6,6 +6,7 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -32,7 +33,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def loaders(options: argparse.Namespace) -> tuple[DataLoader, DataLoader, int]:
+def loaders(options: argparse.Namespace) -> tuple[DataLoader[Any], DataLoader[Any], int]:
     """Return the loaders of the training and the test images, and the number of classes."""
     size = options.image_size
     transform = transforms.Compose([transforms.Resize((size, size)), transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
@@ -45,7 +46,7 @@ def loaders(options: argparse.Namespace) -> tuple[DataLoader, DataLoader, int]:
     )
 
 
-def train_stage(model: nn.Module, loader: DataLoader, optimizer: torch.optim.Optimizer, epochs: int, device: torch.device) -> float:
+def train_stage(model: nn.Module, loader: DataLoader[Any], optimizer: torch.optim.Optimizer, epochs: int, device: torch.device) -> float:
     """Train for some epochs and return the seconds that took."""
     began = time.perf_counter()
     criterion = nn.CrossEntropyLoss()
@@ -65,7 +66,7 @@ def train_stage(model: nn.Module, loader: DataLoader, optimizer: torch.optim.Opt
     return time.perf_counter() - began
 
 
-def test_accuracy(model: nn.Module, loader: DataLoader, device: torch.device) -> tuple[float, int]:
+def test_accuracy(model: nn.Module, loader: DataLoader[Any], device: torch.device) -> tuple[float, int]:
     """Return the accuracy on the test images, and how many there are."""
     right = 0
     images = 0

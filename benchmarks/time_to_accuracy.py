@@ -99,6 +99,8 @@ def benchmark(arguments: Sequence[str]) -> int:
             "textbook: initial weights": textbook.weights,
             "toolkit: backbone": results[0].backbone,
             "toolkit: initial weights": results[0].weights,
+            "toolkit: recipe": results[0].recipe,
+            "toolkit: threads": results[0].threads,
         },
         claims=claims(textbook, results, options.speedup),
         tables=[Table(("side", "wall time, s", "test accuracy [95%]"), rows)],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,14 @@ def colour_outputs(images: np.ndarray) -> dict[str, np.ndarray]:
     logits = images.astype(np.float32).mean(axis=(1, 2)) @ WEIGHTS
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     return {"logits": logits.astype(np.float32), "probabilities": (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(np.float32)}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what tests compute out of the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOOLKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture

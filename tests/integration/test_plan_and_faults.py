@@ -1,0 +1,166 @@
+"""What a run says before it starts, and what it does when the world changes under it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from toolkit.cli.main import main
+from toolkit.errors import FileWriteError, ImageError, RunError
+from toolkit.finetune.cache_folder import cache_root, entries
+from toolkit.finetune.job import prepared_job
+from toolkit.finetune.measure import measure
+from toolkit.finetune.stage import finetune_run
+from toolkit.progress import Bar, Silent
+from toolkit.recipe import Recipe, load_recipe
+from toolkit.runs import find_unfinished
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    return int(stop.value.code or 0)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    generator = np.random.default_rng(0)
+    for label in ("cat", "dog"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for index in range(40):
+            Image.fromarray(generator.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(tmp_path / "photos" / label / f"{index:02d}.png")
+    return tmp_path / "photos"
+
+
+def small(folder: Path, **changes: object) -> Recipe:
+    wanted = {"data.source": str(folder), "backbone.image_size": 32, "train.threads": 1, "stage1.epochs": 1, "stage2.epochs": 1}
+    return load_recipe("folder").override({**wanted, "cache.views": 2, **changes})
+
+
+def test_a_dry_run_says_what_it_would_cost_and_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("finetune", "--recipe", "digits", "--dry-run") == 0
+    said = capsys.readouterr().err
+    assert re.search(r"plan: about .* in all; 0\.\d\d GB of disk, \d+\.\d GB of memory", said)
+    assert re.search(r"the frozen part at \d+ img/s .*; stage 1 at \d+ img/s .*; stage 2 at \d+ img/s .*; the test takes", said)
+    assert not (tmp_path / "artifacts").exists()
+    assert entries(cache_root()) == []
+
+
+def test_a_time_budget_is_kept_by_a_choice_that_the_recipe_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ("--recipe", "digits", "--stage2-epochs", "200", "--time-budget", "10s", "--run", "quick")
+    assert run("finetune", *flags) == 0
+    said = capsys.readouterr().err
+    recipe = find_run_recipe(tmp_path)
+    assert recipe.stage2.epochs < 200
+    assert f"to fit 10 s: stage2.epochs is {recipe.stage2.epochs} instead of 200" in said
+
+
+def find_run_recipe(folder: Path) -> Recipe:
+    from toolkit.runs import find_run
+
+    return find_run("quick", folder / "artifacts").recipe()
+
+
+def test_a_budget_that_is_no_time_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("finetune", "--recipe", "digits", "--time-budget", "soon") == 2
+    assert "'soon' is no length of time" in capsys.readouterr().err
+
+
+def test_measuring_leaves_every_weight_and_statistic_as_it_was(photos: Path) -> None:
+    with prepared_job(small(photos, **{"train.train_bn": True}), Silent()) as job:
+        before = {name: tensor.clone() for name, tensor in job.backbone.model.state_dict().items()}
+        rates = measure(job)
+        assert rates.prefix is not None
+        assert rates.prefix > 0
+        assert set(rates.train) == {1, 2}
+        assert rates.row_bytes > 0
+        assert all(torch.equal(tensor, before[name]) for name, tensor in job.backbone.model.state_dict().items())
+
+
+class Meddling(Silent):
+    """Does something when the pass over the images begins."""
+
+    def __init__(self, act: object) -> None:
+        self.act = act
+
+    @contextmanager
+    def bar(self, description: str, total: int, unit: str) -> Iterator[Bar]:
+        if description == "frozen part, train":
+            assert callable(self.act)
+            self.act()
+        with Silent().bar(description, total, unit) as silent:
+            yield silent
+
+
+def test_an_image_that_disappears_is_named_and_nothing_half_written_stays(photos: Path, tmp_path: Path) -> None:
+    def remove() -> None:
+        for index in range(40):
+            (photos / "dog" / f"{index:02d}.png").unlink()
+
+    with pytest.raises(ImageError, match=r"dog/\d\d\.png cannot be read as an image: there is no such file"):
+        finetune_run(small(photos), name="gone", root=tmp_path / "artifacts", reporter=Meddling(remove))
+    assert entries(cache_root()) == []
+    assert [path for path in cache_root().iterdir() if path.name.endswith(".part")] == []
+
+
+def test_a_disk_that_fills_up_is_said_and_nothing_half_written_stays(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    def fill() -> None:
+        monkeypatch.setattr(os, "fsync", full)
+
+    with pytest.raises(FileWriteError, match="No space left on device"):
+        finetune_run(small(photos), name="full", root=tmp_path / "artifacts", reporter=Meddling(fill))
+    monkeypatch.undo()
+    assert list((tmp_path / "cache" / "features").iterdir()) == []
+
+
+def test_a_run_does_not_go_on_with_other_images(photos: Path, tmp_path: Path) -> None:
+    recipe = small(photos)
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune_run(recipe, name="stopped", root=tmp_path / "artifacts", reporter=Meddling(stop))
+    assert find_unfinished(None, tmp_path / "artifacts").name == "stopped"
+    finished = finetune_run(recipe, name="stopped", root=tmp_path / "artifacts", resume=True)
+    assert finished.record_file.exists()
+    with pytest.raises(RunError, match="is finished: there is nothing to go on with"):
+        find_unfinished("stopped", tmp_path / "artifacts")
+
+
+def test_a_checkpoint_is_refused_after_the_images_changed(photos: Path, tmp_path: Path) -> None:
+    from toolkit.finetune import stage
+
+    recipe = small(photos)
+    with pytest.MonkeyPatch.context() as patch:
+
+        def crash(*arguments: object) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(stage, "_finish", crash)
+        with pytest.raises(KeyboardInterrupt):
+            finetune_run(recipe, name="changed", root=tmp_path / "artifacts")
+    for path in sorted((photos / "cat").iterdir())[:20]:
+        Image.new("RGB", (20, 20), "red").save(path)
+    with pytest.raises(RunError, match=r"the run 'changed' cannot go on: its .*train images.* changed since it was started"):
+        finetune_run(recipe, name="changed", root=tmp_path / "artifacts", resume=True)
