@@ -17,7 +17,7 @@ from toolkit.errors import FileWriteError, ImageError, RunError
 from toolkit.finetune.cache_folder import cache_root, entries
 from toolkit.finetune.job import prepared_job
 from toolkit.finetune.measure import measure
-from toolkit.finetune.stage import finetune_run
+from toolkit.finetune.stage import finetune_run, recipe_for_budget
 from toolkit.progress import Bar, Silent
 from toolkit.recipe import Recipe, load_recipe
 from toolkit.runs import find_unfinished
@@ -61,19 +61,20 @@ def test_a_dry_run_says_what_it_would_cost_and_leaves_nothing(tmp_path: Path, ca
     assert entries(cache_root()) == []
 
 
-def test_a_time_budget_is_kept_by_a_choice_that_the_recipe_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ("--recipe", "digits", "--stage2-epochs", "200", "--time-budget", "10s", "--run", "quick")
-    assert run("finetune", *flags) == 0
-    said = capsys.readouterr().err
-    recipe = find_run_recipe(tmp_path)
-    assert recipe.stage2.epochs < 200
-    assert f"to fit 10 s: stage2.epochs is {recipe.stage2.epochs} instead of 200" in said
+def test_a_time_budget_changes_the_recipe_and_says_how() -> None:
+    asked = load_recipe("digits").override({"data.train_limit": 200, "data.test_limit": 50, "stage2.epochs": 100_000})
+    said: list[str] = []
 
+    class Listening(Silent):
+        """Keeps what is said."""
 
-def find_run_recipe(folder: Path) -> Recipe:
-    from toolkit.runs import find_run
+        def line(self, text: str) -> None:
+            said.append(text)
 
-    return find_run("quick", folder / "artifacts").recipe()
+    chosen = recipe_for_budget(asked, 60.0, reporter=Listening())
+    assert 3 <= chosen.stage2.epochs < 100_000
+    assert chosen.backbone.image_size == asked.backbone.image_size
+    assert said == ["to fit 60 s: cache.views is 1", f"to fit 60 s: stage2.epochs is {chosen.stage2.epochs} instead of 100000"]
 
 
 def test_a_budget_that_is_no_time_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:

@@ -156,7 +156,8 @@ class _Tracer(fx.Tracer):
         self._opened = opened
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        if module_qualified_name not in self._opened or isinstance(m, self._closed_types):
+        # Tracing into a layer that updates its statistics would update them now, and leave the update out of the graph.
+        if module_qualified_name not in self._opened or isinstance(m, self._closed_types) or has_running_statistics(m):
             return True
         return super().is_leaf_module(m, module_qualified_name)
 
@@ -177,10 +178,13 @@ def _untraceable() -> tuple[tuple[Callable[..., Any], ...], tuple[type[nn.Module
 def _trace(model: nn.Module, opened: Collection[str]) -> fx.Graph:
     _, *options = inspect.signature(model.forward).parameters.values()
     defaults = {option.name: option.default for option in options if option.default is not option.empty}
+    statistics = _statistics(model)
     try:
         graph = _Tracer(opened).trace(model, concrete_args=defaults or None)
     except Exception as error:  # tracing runs the network's own code on proxies, which may raise anything
         raise NoFrontierError(f"its graph cannot be traced ({first_line(error)})") from error
+    finally:
+        _restore(model, statistics)
     # Options (timm's attn_mask=None) became inputs that nothing but checks of their value uses.
     for option in [node for node in graph.nodes if node.op == "placeholder"][1:]:
         _erase(graph, option)
@@ -328,26 +332,51 @@ def _check(backbone: Backbone, stages: Sequence[TrainableParts], division: Divis
     for parts, cut in zip(stages, division.cuts, strict=True):
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             model.eval()
-            tensors = dict(zip((tensor.name for tensor in division.tensors), division.prefix(example), strict=True))
+            tensors = dict(zip((tensor.name for tensor in division.tensors), _run(division.prefix, example), strict=True))
             frontier = [tensors[tensor.name] for tensor in cut.tensors]
-            _require_close(cut.infer(*(tensor.clone() for tensor in frontier)), model(example), "inference")
+            _require_close(_run(cut.infer, *(tensor.clone() for tensor in frontier)), model(example), "inference")
             apply_modes(backbone, parts)
-            statistics = {name: buffer.clone() for name, buffer in model.named_buffers()}
-            torch.manual_seed(0)
-            whole = model(example)
-            _restore(model, statistics)
-            torch.manual_seed(0)
-            split = cut.train(*(tensor.clone() for tensor in frontier))
-            _restore(model, statistics)
+            whole, expected = _train_once(model, model, example)
+            split, actual = _train_once(model, cut.train, *(tensor.clone() for tensor in frontier))
             _require_close(split, whole, "training")
+            if different := [name for name, buffer in expected.items() if not _same(actual[name], buffer)]:
+                raise NoFrontierError(f"its parts do not update in training what the whole updates ({', '.join(different)})")
+
+
+def _run(part: nn.Module, *inputs: torch.Tensor) -> Any:
+    try:
+        return part(*inputs)
+    except Exception as error:  # a graph may hold anything that tracing made of the network's code
+        raise NoFrontierError(f"its parts cannot be run ({first_line(error)})") from error
+
+
+def _train_once(model: nn.Module, part: nn.Module, *inputs: torch.Tensor) -> tuple[Any, dict[str, torch.Tensor]]:
+    """Return the output and the network's statistics after it, and put back those from before."""
+    before = _statistics(model)
+    torch.manual_seed(0)
+    try:
+        return _run(part, *inputs), _statistics(model)
+    finally:
+        _restore(model, before)
+
+
+def _same(actual: torch.Tensor, expected: torch.Tensor) -> bool:
+    return torch.allclose(actual, expected, rtol=CHECK_RELATIVE) if expected.is_floating_point() else torch.equal(actual, expected)
+
+
+def _statistics(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: buffer.clone() for name, buffer in model.named_buffers()}
 
 
 def _restore(model: nn.Module, statistics: Mapping[str, torch.Tensor]) -> None:
-    for name, buffer in model.named_buffers():
-        buffer.copy_(statistics[name])
+    with torch.no_grad():
+        for name, buffer in model.named_buffers():
+            buffer.copy_(statistics[name])
 
 
-def _require_close(actual: torch.Tensor, expected: torch.Tensor, mode: str) -> None:
+def _require_close(actual: Any, expected: torch.Tensor, mode: str) -> None:
+    if not isinstance(actual, torch.Tensor) or actual.shape != expected.shape:
+        raise NoFrontierError(f"its parts do not give in {mode} the one tensor that the whole gives")
     scale = float(expected.abs().max().clamp(min=1e-3))
     error = float((actual - expected).abs().max())
     if not error <= CHECK_RELATIVE * scale:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -45,6 +46,32 @@ class Plain(nn.Module):
         return self.head(self.drop(self.second(self.pool(self.first(x))).mean(dim=(2, 3))))
 
 
+class Centring(nn.Module):
+    """A normalisation written by hand, whose statistics stand under names that are known or not."""
+
+    def __init__(self, statistic: str = "running_mean") -> None:
+        super().__init__()
+        self.statistic = statistic
+        self.weight = nn.Parameter(torch.ones(6, 1, 1))
+        self.register_buffer(statistic, torch.zeros(6, 1, 1))
+        self.register_buffer("seen", torch.tensor(0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        statistic = getattr(self, self.statistic)
+        if not self.training:
+            return (x - statistic) * self.weight
+        mean = x.mean(dim=(0, 2, 3)).view(6, 1, 1)
+        self.seen.add_(1)
+        statistic.copy_(0.9 * statistic + 0.1 * mean.detach())
+        return (x - mean) * self.weight
+
+
+def with_norm(norm: nn.Module) -> nn.Module:
+    model = Plain()
+    model.second[1] = norm
+    return model
+
+
 class TestWhereItCuts:
     def test_resnet_is_cut_before_layer4_and_before_its_head(self) -> None:
         division, _ = divide(real("resnet18"), 0, ["layer4"])
@@ -78,6 +105,34 @@ class TestWhereItCuts:
         frozen, _ = divide(wrap(Plain()), 0)
         assert names(frozen.cuts[0]) == ["drop"]
 
+    def test_dropout_that_does_nothing_is_frozen(self) -> None:
+        class BeforeThePool(Plain):
+            def __init__(self, dropout: float) -> None:
+                super().__init__(dropout)
+                self.second.append(nn.Conv2d(6, 6, 1))
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return self.head(self.second(self.drop(self.first(x))).mean(dim=(2, 3)))
+
+        def cut(dropout: float, *, active: bool) -> list[str]:
+            backbone = wrap(BeforeThePool(dropout))
+            parts = set_trainable(backbone, ["second.3"])
+            modules = (*parts.modules, "drop") if active else parts.modules
+            return names(divide_at_frontier(backbone, [replace(parts, modules=modules)]).cuts[0])
+
+        assert cut(0.5, active=True) == ["first"]
+        assert cut(0.0, active=True) == ["second_2"]
+        assert cut(0.5, active=False) == ["second_2"]
+
+    def test_functional_dropout_in_training_belongs_to_the_trained_part(self) -> None:
+        class Functional(Plain):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                pooled = self.second(self.pool(self.first(x))).mean(dim=(2, 3))
+                return self.head(nn.functional.dropout(pooled, 0.5, self.head.training))
+
+        division, _ = divide(wrap(Functional()), 0)
+        assert names(division.cuts[0]) == ["mean"]
+
     def test_batch_statistics_in_training_belong_to_the_trained_part(self) -> None:
         backbone = wrap(Plain())
         still, _ = divide(backbone, ["second.0"])
@@ -98,6 +153,37 @@ class TestWhereItCuts:
         division, _ = divide(wrap(Token()), 0)
         (cut,) = division.cuts
         assert [tensor.shape for tensor in cut.tensors] == [(6,)]
+
+    @pytest.mark.parametrize("train_token", [False, True])
+    def test_a_class_token_is_frozen_or_trained(self, train_token: bool) -> None:
+        class Sequence(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.patches = nn.Conv2d(3, 4, 4, stride=4)
+                self.token = nn.Parameter(torch.randn(1, 1, 4))
+                self.position = nn.Parameter(torch.randn(1, 5, 4))
+                self.norm = nn.LayerNorm(4)
+                self.head = nn.Linear(4, 3)
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                patches = self.patches(x).flatten(2).transpose(1, 2)
+                tokens = torch.cat([self.token.expand(patches.shape[0], -1, -1), patches], dim=1) + self.position
+                return self.head(self.norm(tokens)[:, 0])
+
+        backbone = wrap(Sequence())
+        parts = set_trainable(backbone, ["norm"])
+        if train_token:
+            backbone.model.token.requires_grad_(True)
+            parts = replace(parts, backbone=[*parts.backbone, backbone.model.token])
+        division = divide_at_frontier(backbone, [parts])
+        assert names(division.cuts[0]) == (["transpose"] if train_token else ["add"])
+        images = torch.randn(4, 3, 8, 8)
+        logits = division.cuts[0].train(*division.prefix(images))
+        assert torch.allclose(logits, backbone.model(images), atol=1e-6)
+        logits.square().sum().backward()
+        assert (backbone.model.token.grad is not None) is train_token
+        assert backbone.model.position.grad is None
+        assert backbone.model.patches.weight.grad is None
 
     def test_optional_arguments_of_forward_do_no_harm(self) -> None:
         division, _ = divide(create_backbone("timm:vit_tiny_patch16_224", weights="none", classes=3, image_size=32, seed=0), 0, 1)
@@ -138,6 +224,13 @@ class TestWhatItComputes:
                 logits = cut.infer(*(tensors[name] for name in names(cut)))
                 assert torch.allclose(logits, backbone.model(images), atol=1e-5)
 
+    def test_one_prefix_serves_two_stages(self) -> None:
+        division, _ = divide(wrap(Plain()), 0, 1, 1)
+        assert [names(cut) for cut in division.cuts] == [["drop"], ["pool"], ["pool"]]
+        assert {tensor.name for tensor in division.tensors} == {"drop", "pool"}
+        outputs = division.prefix(torch.randn(4, 3, 8, 8))
+        assert [tuple(output.shape[1:]) for output in outputs] == [tensor.shape for tensor in division.tensors]
+
     def test_dropout_draws_what_it_draws_in_the_whole(self) -> None:
         backbone = wrap(Plain())
         division, _ = divide(backbone, 1)
@@ -166,6 +259,22 @@ class TestWhatItComputes:
         divide(backbone, 1, train_bn=True)
         assert all(torch.equal(buffer, before[name]) for name, buffer in backbone.model.named_buffers())
 
+    def test_a_hand_written_layer_updates_its_statistics_in_the_parts_as_in_the_whole(self) -> None:
+        backbone = wrap(with_norm(Centring()))
+        before = {name: buffer.clone() for name, buffer in backbone.model.named_buffers()}
+        division, _ = divide(backbone, 1, train_bn=True)
+        assert all(torch.equal(buffer, before[name]) for name, buffer in backbone.model.named_buffers())
+        images = torch.randn(4, 3, 8, 8)
+        norm = backbone.model.second[1]
+        with torch.no_grad():
+            division.cuts[0].train(*division.prefix(images))
+            split = norm.running_mean.clone()
+            norm.running_mean.zero_()
+            backbone.model(images)
+        assert split.abs().max() > 0
+        assert torch.allclose(split, norm.running_mean)
+        assert norm.seen == 2
+
 
 class TestWhatCannotBeCut:
     def test_nothing_is_frozen(self) -> None:
@@ -173,7 +282,7 @@ class TestWhatCannotBeCut:
         with pytest.raises(NoFrontierError, match="nothing before the trained part is frozen"):
             divide(backbone, len(backbone.blocks))
 
-    def test_the_image_itself_reaches_the_trained_part(self) -> None:
+    def test_the_trained_part_takes_the_image_beside_what_is_frozen(self) -> None:
         class Shortcut(Plain):
             def __init__(self) -> None:
                 super().__init__()
@@ -182,8 +291,41 @@ class TestWhatCannotBeCut:
             def forward(self, x: torch.Tensor) -> torch.Tensor:
                 return self.head(self.second(self.first(x)).mean(dim=(2, 3)) + self.side(x).mean(dim=(2, 3)))
 
-        with pytest.raises(NoFrontierError, match=r"nothing before the trained part is frozen|the image itself"):
+        with pytest.raises(NoFrontierError, match="nothing before the trained part is frozen"):
             divide(wrap(Shortcut()), ["second", "side"])
+
+    def test_the_trained_part_asks_the_image_for_its_size(self) -> None:
+        class Sized(Plain):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return self.head(self.second(self.pool(self.first(x))).mean(dim=(2, 3))) + x.shape[0] * 0.0
+
+        with pytest.raises(NoFrontierError, match="nothing before the trained part is frozen"):
+            divide(wrap(Sized()), 1)
+
+    def test_a_change_in_place_that_the_graph_loses_is_noticed(self) -> None:
+        class InPlace(Plain):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                early = self.first(x)
+                early.add_(1)
+                return self.head(self.second(early).mean(dim=(2, 3)))
+
+        with pytest.raises(NoFrontierError, match="do not compute in inference what the whole computes"):
+            divide(wrap(InPlace()), 1)
+
+    def test_statistics_that_the_parts_would_not_update_are_noticed(self) -> None:
+        backbone = wrap(with_norm(Centring("average")))
+        with pytest.raises(NoFrontierError, match=r"do not update in training what the whole updates \(second.1.average, second.1.seen\)"):
+            divide(backbone, 1)
+        assert backbone.model.second[1].seen == 0
+        assert not backbone.model.second[1].average.any()
+
+    def test_an_option_that_makes_tracing_return_a_list(self) -> None:
+        class Optional(Plain):
+            def forward(self, x: torch.Tensor, scales: tuple[float, float] = (1.0, 2.0)) -> torch.Tensor:
+                return super().forward(x * scales[0]) * scales[1]
+
+        with pytest.raises(NoFrontierError, match="do not give in inference the one tensor"):
+            divide(wrap(Optional()), 1)
 
 
 @pytest.mark.parametrize(("stages", "independent"), [((0, 1), True), ((1, 1), True), ((2, 1), False), ((1, 0), False)])

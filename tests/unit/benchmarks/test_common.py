@@ -9,9 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torchvision.models import resnet18
 
 from toolkit.compare.metrics import wilson_interval
+from toolkit.recipe import load_recipe
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 
@@ -19,7 +22,7 @@ BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 def load(name):
     spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up, and the scripts import common
+    sys.modules[name] = module  # dataclasses look their module up, and the scripts import _common
     spec.loader.exec_module(module)
     return module
 
@@ -28,15 +31,16 @@ def load(name):
 def benchmarks():
     """Return a loader of the scripts, and forget them afterwards."""
     before = set(sys.modules)
-    load("common")
+    load("_common")
+    load("_textbook")
     yield load
-    for name in {"common", "scaling", "full_cifar10", "finetune_vs_textbook", "time_to_accuracy"} - before:
+    for name in {"_common", "_textbook", "scaling", "full_cifar10", "finetune_vs_textbook", "time_to_accuracy", "textbook_script"} - before:
         sys.modules.pop(name, None)
 
 
 @pytest.fixture(scope="module")
 def common(benchmarks):
-    return sys.modules["common"]
+    return sys.modules["_common"]
 
 
 @pytest.fixture
@@ -133,7 +137,47 @@ def test_slopes_are_between_neighbours(common):
     assert common.slopes([1000, 2000, 4000], [10.0, 13.0, 23.0]) == pytest.approx([3.0, 5.0])
 
 
+def test_line_goes_through_points_on_a_line(common):
+    line = common.fit_line([1000, 5000, 20_000], [12.0, 20.0, 50.0])
+    assert (line.fixed, line.per_1000, line.deviation) == pytest.approx((10.0, 2.0, 0.0))
+    assert str(line) == "10.0 s + 2.00 s per 1,000 images"
+
+
+def test_line_tells_how_far_the_farthest_point_is(common):
+    line = common.fit_line([1000, 2000, 3000], [1.0, 4.0, 1.0])
+    assert (line.fixed, line.per_1000, line.deviation) == pytest.approx((2.0, 0.0, 1.0))
+
+
+def test_megabytes(common):
+    assert common.megabytes(2_000_000_000) == "2,000"
+    assert common.megabytes(1_000_000, None, 3_000_000) == "2 (1 to 3)"
+    assert common.megabytes(None) == common.megabytes() == "not measured"
+
+
 # --- Child processes
+
+
+@pytest.mark.parametrize(
+    ("reported", "sampled", "floor", "expected"),
+    [(900, 850, 100, 900), (102, 30, 100, 30), (102, None, 100, None), (900, None, None, 900), (None, 850, 100, 850), (None, None, None, None)],
+)
+def test_peak_is_the_exact_one_unless_it_may_be_inherited(common, reported, sampled, floor, expected):
+    assert common.peak_of(reported, sampled, floor) == expected
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="wait4 counts descendants on Linux")
+def test_peak_is_that_of_the_largest_process(common):
+    grandchild = "import time; block = b'x' * 300_000_000; time.sleep(0.6)"
+    run = common.run_child([sys.executable, "-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {grandchild!r}], check=True)"])
+    assert 300e6 < run.peak_bytes < 400e6
+
+
+def test_module_stands_in_for_a_missing_command(common, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    assert common.toolkit_command() == [str(tmp_path / "python"), "-m", "toolkit.cli.main"]
+    script = tmp_path / ("toolkit.exe" if sys.platform == "win32" else "toolkit")
+    script.touch()
+    assert common.toolkit_command() == [str(script)]
 
 
 def test_child_is_measured(common):
@@ -218,10 +262,90 @@ def test_scaling_verdicts(benchmarks, seconds, peaks, expected):
     ("seconds", "accuracy", "expected"), [(2.0, 0.90, [True, True]), (2.1, 0.89, [False, True]), (1.0, 0.86, [True, False]), (1.0, 1.0, [True, True])]
 )
 def test_comparison_verdicts(benchmarks, common, seconds, accuracy, expected):
-    module = benchmarks("finetune_vs_textbook")
+    module = benchmarks("finetune_vs_textbook")  # the baseline took 10 s at 90%
     textbook = module.Side([common.Run(10.0, None, None, "")], [0.9])
     ours = module.Side([common.Run(seconds, None, None, "")], [accuracy])
     assert [claim.met for claim in module.claims(textbook, ours, 1000, 5.0)] == expected
+
+
+def test_speed_is_the_median_over_pairs(benchmarks, common):
+    module = benchmarks("finetune_vs_textbook")
+    runs = [[common.Run(seconds, None, None, "") for seconds in side] for side in ((10.0, 12.0, 20.0), (2.0, 2.0, 2.0))]
+    baseline, ours = (module.Side(side, [0.9] * 3) for side in runs)
+    assert module.ratios(baseline, ours) == [5.0, 6.0, 10.0]
+    assert module.claims(baseline, ours, 1000, 6.0)[0] == common.Claim("at least 6x less wall time", "6.00x (pairs: 5.00x to 10.00x)", True)
+
+
+def test_sides_alternate_on_the_same_images_and_weights(benchmarks, common, images, tmp_path, monkeypatch):
+    module = benchmarks("finetune_vs_textbook")
+    order = []
+
+    def run_child(command, *_):
+        if "--epochs1" in command:
+            order.append(("textbook", command[command.index("--data") + 1], command[command.index("--weights") + 1]))
+        return common.Run(10.0, 2 * 10**9, None, json.dumps({"accuracy": 0.5}))
+
+    def finetune(arguments, _work):
+        order.append(("toolkit", arguments[arguments.index("--data") + 1], arguments[arguments.index("--weights") + 1]))
+        return common.Finetuned(common.Run(1.0, 10**9, None, ""), 0.5, 4, "resnet18", "file", "textbook", 2)
+
+    monkeypatch.setattr(common, "run_child", run_child)
+    monkeypatch.setattr(common, "finetune", finetune)
+    code = module.benchmark(["--data", str(images), "--train", "6", "--test", "4", "--repeat", "2", "--output", str(tmp_path / "out")])
+    assert code == 0
+    assert [side for side, _, _ in order] == ["textbook", "toolkit", "textbook", "toolkit"]
+    assert len({(data, weights) for _, data, weights in order}) == 1
+    text = (tmp_path / "out" / "finetune_vs_textbook.md").read_text(encoding="utf-8")
+    assert "10.00x" in text
+    assert "validation" in text
+    assert str(tmp_path) not in text
+    result = tmp_path / "out" / "finetune_vs_textbook.json"
+    target = benchmarks("time_to_accuracy").read_textbook(result)
+    assert (target.accuracy, target.seconds, target.train, target.test) == (0.5, 10.0, 6, 4)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "seconds", "expected"),
+    [([0.8, 0.9], [2.0, 2.0], [True, True]), ([0.79, 0.9], [2.0, 2.0], [False, True]), ([0.8, 0.8], [2.0, 2.1], [True, False])],
+)
+def test_time_to_accuracy_verdicts(benchmarks, common, accuracies, seconds, expected):
+    module = benchmarks("time_to_accuracy")
+    target = module.Textbook(0.8, 30.0, 100, 100, 0, "", "", 224, "")
+    results = [
+        common.Finetuned(common.Run(time, None, None, ""), accuracy, 100, "", "", "", 2) for accuracy, time in zip(accuracies, seconds, strict=True)
+    ]
+    assert [claim.met for claim in module.claims(target, results, 15.0)] == expected
+
+
+def test_time_to_accuracy_warns_of_an_unequal_start(benchmarks):
+    unequal_start = benchmarks("time_to_accuracy").unequal_start
+    assert "Unequal start" in unequal_start("random (torchvision's initialisation)", "ImageNet-1k (pip package)")[0]
+    assert unequal_start("random (...)", "random") == unequal_start("resnet18.pth, SHA-256 0", "ImageNet-1k") == []
+
+
+def test_time_to_accuracy_passes_on_what_it_is_given(benchmarks):
+    module = benchmarks("time_to_accuracy")
+    options = module.parse(["--data", "x", "--backbone", "timm:b", "--weights", "w.pth"])
+    assert module.toolkit_arguments(Path("s"), options, ["--image-size", "64"]) == (
+        ["--recipe", "cifar10", "--data", "s", "--backbone", "timm:b", "--weights", "w.pth", "--image-size", "64"]
+    )
+    assert (options.train, options.test, options.epochs) == (2000, 1000, 10)
+
+
+def test_time_to_accuracy_refuses_options_beside_a_result(benchmarks, common):
+    with pytest.raises(common.BenchmarkError, match=r"^--epochs, --image-size cannot be given with --textbook-result"):
+        benchmarks("time_to_accuracy").parse(["--data", "x", "--textbook-result", "r.json", "--epochs", "10", "--image-size", "64"])
+
+
+def test_time_to_accuracy_refuses_a_result_from_another_machine(benchmarks, common, tmp_path):
+    settings = {"train images": 6, "test images": 4, "seed": 0, "subset": "0", "initial ResNet-18 of both sides": "random", "image size": 32}
+    origin = {"created": "2026-01-01", "hardware": {"processor": "Abacus", "cores": 3}}
+    path = tmp_path / "finetune_vs_textbook.json"
+    path.write_text(
+        json.dumps({"measurements": {"textbook": {"accuracy": 0.5, "seconds": 9.0}}, "settings": settings, "provenance": origin}), encoding="utf-8"
+    )
+    with pytest.raises(common.BenchmarkError, match="was measured on 3 cores of Abacus, this machine has"):
+        benchmarks("time_to_accuracy").read_textbook(path)
 
 
 def test_full_cifar10_verdicts(benchmarks):
@@ -240,23 +364,38 @@ def test_time_to_accuracy_refuses_another_file(benchmarks, common, tmp_path):
 # --- The baseline
 
 
+def run_script(common, images, *arguments):
+    command = [sys.executable, str(BENCHMARKS / "textbook_script.py"), "--data", str(images), "--image-size", "32", "--threads", "1"]
+    run = common.run_child([*command, "--epochs1", "1", "--epochs2", "1", *arguments])
+    return run, json.loads(run.stdout.splitlines()[-1])
+
+
 def test_textbook_script_runs(common, images):
-    command = [
-        sys.executable,
-        str(BENCHMARKS / "textbook_script.py"),
-        "--data",
-        str(images),
-        "--image-size",
-        "32",
-        "--epochs1",
-        "1",
-        "--epochs2",
-        "1",
-    ]
     began = time.perf_counter()
-    run = common.run_child([*command, "--threads", "1"])
-    result = json.loads(run.stdout.splitlines()[-1])
-    assert set(result) == {"accuracy", "test_images", "seconds_stage1", "seconds_stage2", "seconds"}
-    assert result["test_images"] == 8
+    run, result = run_script(common, images)
+    assert set(result) == {"accuracy", "train_images", "test_images", "seconds_stage1", "seconds_stage2", "seconds_testing", "seconds"}
+    assert (result["train_images"], result["test_images"]) == (12, 8)
     assert result["accuracy"] * 8 in range(9)
     assert 0 < result["seconds_stage1"] + result["seconds_stage2"] < result["seconds"] < run.seconds <= time.perf_counter() - began
+
+
+def test_textbook_script_reads_weights_and_logs_times(common, images, tmp_path):
+    weights = tmp_path / "resnet18.pth"
+    model = resnet18(weights=None)
+    torch.save(model.state_dict(), weights)
+    log = tmp_path / "log.jsonl"
+    _, result = run_script(common, images, "--weights", str(weights), "--evaluate", "each", "--time-log", str(log))
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    assert [(line["stage"], line["epoch"]) for line in lines] == [(1, 1), (2, 1)]
+    assert 0 < lines[0]["seconds"] < lines[1]["seconds"] <= result["seconds"] - result["seconds_testing"]
+    assert lines[1]["test_accuracy"] == result["accuracy"]
+
+
+def test_textbook_script_and_recipe_train_alike(benchmarks):
+    script = benchmarks("textbook_script")
+    recipe = load_recipe("textbook")
+    assert recipe.train.batch_size == script.BATCH_SIZE
+    assert (recipe.stage1.head_lr, recipe.stage1.momentum, recipe.stage1.optimizer) == (script.HEAD_RATE, script.MOMENTUM, "sgd")
+    assert (recipe.stage2.head_lr, recipe.stage2.backbone_lr, recipe.stage2.momentum) == (script.HEAD_RATE, script.BACKBONE_RATE, script.MOMENTUM)
+    assert recipe.stage2.unfreeze == ("layer4",)
+    assert {recipe.stage1.schedule, recipe.stage2.schedule} == {"constant"}

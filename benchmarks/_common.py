@@ -33,6 +33,8 @@ RESULTS = HERE / "results"
 SUFFIXES = (".jpg", ".jpeg", ".png")
 POLL_SECONDS = 0.2
 GIGABYTE = 10**9
+INHERITED = 1.05
+"""Counters of resident memory are exact to some pages per thread only: a peak this close to the inherited one says nothing."""
 _SHOWN_LINES = 20
 
 
@@ -124,7 +126,7 @@ class Run:
     seconds: float
     """Wall time of the whole process, start of the interpreter included."""
     peak_bytes: int | None
-    """Peak resident memory of the process itself (``VmHWM``, read every 0.2 s); None where the system does not tell."""
+    """Largest peak resident memory of any one process: the child or one it started (``ru_maxrss`` of ``wait4``; ``peak_of`` says when not)."""
     tree_bytes: int | None
     """Largest sum of anonymous memory over the process and its descendants; pages shared after a fork count more than once."""
     stdout: str
@@ -132,15 +134,15 @@ class Run:
 
 @dataclass
 class _Peak:
-    own: int | None = None
+    largest: int | None = None
     tree: int | None = None
 
     def sample(self, pid: int) -> None:
-        own = _status(pid, "VmHWM")
-        if own is not None:
-            self.own = max(own, self.own or 0)
-        anonymous = [_status(member, "RssAnon") for member in _tree(pid)]
-        total = sum(value for value in anonymous if value is not None)
+        members = _tree(pid)
+        peaks = [peak for peak in (_status(member, "VmHWM") for member in members) if peak is not None]
+        if peaks:
+            self.largest = max(*peaks, self.largest or 0)
+        total = sum(_status(member, "RssAnon") or 0 for member in members)
         if total:
             self.tree = max(total, self.tree or 0)
 
@@ -156,7 +158,6 @@ def run_child(command: Sequence[str], environment: Mapping[str, str] | None = No
     Raises:
         BenchmarkError: it could not be started, or ended with another exit code than 0.
     """
-    # The peak of a process survives neither exec nor the sharing of memory before it: Popen returns after exec, and only then is it read.
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as messages:
         began = time.perf_counter()
         try:
@@ -165,11 +166,12 @@ def run_child(command: Sequence[str], environment: Mapping[str, str] | None = No
             )
         except OSError as error:
             raise BenchmarkError(f"{shown(command[0])} cannot be started: {error.strerror or error}.") from error
+        floor = provenance.peak_memory_bytes()  # Popen returns after exec: the child can have inherited no more than this
         peak, ended = _Peak(), threading.Event()
         watcher = threading.Thread(target=peak.watch, args=(process.pid, ended), daemon=True)
         watcher.start()
         try:
-            code = process.wait()
+            code, reported = _wait(process)
             seconds = time.perf_counter() - began
         finally:
             ended.set()
@@ -181,7 +183,28 @@ def run_child(command: Sequence[str], environment: Mapping[str, str] | None = No
     if code != 0:
         last = "\n".join((stdout + stderr).splitlines()[-_SHOWN_LINES:])
         raise BenchmarkError(f"{shown(command[0])} ended with exit code {code}; it said:\n{last}")
-    return Run(seconds, peak.own, peak.tree, stdout)
+    return Run(seconds, peak_of(reported, peak.largest, floor), peak.tree, stdout)
+
+
+def peak_of(reported: int | None, sampled: int | None, floor: int | None) -> int | None:
+    """Return the peak memory of a child in bytes.
+
+    Args:
+        reported: ``ru_maxrss``. It is exact, but on Linux it survives exec, so that a child begins with the peak of the process that starts it.
+        sampled: ``VmHWM``, read every 0.2 s; taken where ``reported`` may be nothing but that inheritance.
+        floor: peak memory of the process that starts the child.
+    """
+    inherited = reported is not None and floor is not None and reported <= floor * INHERITED
+    return sampled if reported is None or inherited else reported
+
+
+def _wait(process: subprocess.Popen[bytes]) -> tuple[int, int | None]:
+    """Wait for the end; return the exit code and ``ru_maxrss`` in bytes, over the process and the children it waited for."""
+    if not hasattr(os, "wait4"):
+        return process.wait(), None
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _content(file: Any) -> str:
@@ -207,18 +230,10 @@ def _tree(pid: int) -> list[int]:
     return members
 
 
-def toolkit_command() -> str:
-    """Return the console script that belongs to this interpreter.
-
-    Raises:
-        BenchmarkError: toolkit is not installed beside it.
-    """
+def toolkit_command() -> list[str]:
+    """Return the console script that belongs to this interpreter; where there is none, the module that it would run."""
     script = Path(sys.executable).with_name("toolkit.exe" if os.name == "nt" else "toolkit")
-    if not script.is_file():
-        raise BenchmarkError(
-            "there is no toolkit command beside this Python: run the benchmark with the Python of the environment toolkit is installed in."
-        )
-    return str(script)
+    return [str(script)] if script.is_file() else [sys.executable, "-m", "toolkit.cli.main"]
 
 
 @dataclass(frozen=True)
@@ -245,7 +260,7 @@ def finetune(arguments: Sequence[str], work: Path) -> Finetuned:
     """
     with tempfile.TemporaryDirectory(dir=work, prefix="toolkit-") as place:
         artifacts = Path(place) / "artifacts"
-        command = [toolkit_command(), "finetune", *arguments, "--run", "r", "--artifacts", str(artifacts)]
+        command = [*toolkit_command(), "finetune", *arguments, "--run", "r", "--artifacts", str(artifacts)]
         print(f"toolkit finetune {shlex.join(map(shown, arguments))}", flush=True)
         run = run_child(command, {"TOOLKIT_CACHE": str(Path(place) / "cache")})
         evaluation = json.loads((artifacts / "r" / "evaluation.json").read_text(encoding="utf-8"))
@@ -305,15 +320,39 @@ def slopes(sizes: Sequence[int], seconds: Sequence[float]) -> list[float]:
     return [1000 * (after - before) / (larger - smaller) for (smaller, before), (larger, after) in pairs]
 
 
+@dataclass(frozen=True)
+class Line:
+    """Seconds as a straight line over thousands of images."""
+
+    fixed: float
+    per_1000: float
+    deviation: float
+    """Largest distance of a point from the line, as a share of the line's value there."""
+
+    def __str__(self) -> str:
+        return f"{self.fixed:.1f} s + {self.per_1000:.2f} s per 1,000 images"
+
+
+def fit_line(sizes: Sequence[int], seconds: Sequence[float]) -> Line:
+    """Fit a straight line through at least two points by least squares."""
+    slope, fixed = statistics.linear_regression([size / 1000 for size in sizes], seconds)
+    fitted = [fixed + slope * size / 1000 for size in sizes]
+    return Line(fixed, slope, max(abs(value - line) / abs(line) for value, line in zip(seconds, fitted, strict=True)))
+
+
 def percent(accuracy: float, images: int) -> str:
     """Write an accuracy with its interval."""
     interval = accuracy_interval(accuracy, images)
     return f"{accuracy:.1%} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
 
 
-def megabytes(size: int | None) -> str:
-    """Write a number of bytes in MB, or that it was not measured."""
-    return "not measured" if size is None else f"{size / 1e6:,.0f}"
+def megabytes(*sizes: int | None) -> str:
+    """Write bytes in MB: one number, or the median of several with their range, or that they were not measured."""
+    known = [size / 1e6 for size in sizes if size is not None]
+    if not known:
+        return "not measured"
+    values = spread(known)
+    return f"{values.median:,.0f}" if values.low == values.high else f"{values.median:,.0f} ({values.low:,.0f} to {values.high:,.0f})"
 
 
 # --- Claims and reports

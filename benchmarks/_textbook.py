@@ -1,0 +1,136 @@
+"""The textbook script as the side that toolkit is compared with: its options, the weights it starts from, one measured run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import _common as common
+from _common import Run
+
+SCRIPT = common.HERE / "textbook_script.py"
+DEFAULTS: Mapping[str, Any] = {"train": 2000, "test": 1000, "seed": 0, "epochs": 10, "image_size": 224, "textbook_weights": None}
+_RANDOM_WEIGHTS = """
+import sys, torch
+from safetensors.torch import save_file
+from torchvision.models import resnet18
+torch.manual_seed(0)
+save_file(resnet18(weights=None).state_dict(), sys.argv[1])
+"""
+
+
+@dataclass(frozen=True)
+class Side:
+    """The runs of one side, in order."""
+
+    runs: list[Run]
+    accuracies: list[float]
+    results: list[Mapping[str, Any]] = field(default_factory=list)
+    """What the textbook script printed, per run; empty for the other side."""
+
+    def seconds(self) -> float:
+        """Return the median wall time."""
+        return statistics.median(run.seconds for run in self.runs)
+
+    def accuracy(self) -> float:
+        """Return the mean test accuracy."""
+        return statistics.fmean(self.accuracies)
+
+    def record(self) -> dict[str, Any]:
+        """Return what the JSON report says of this side."""
+        return {
+            "accuracy": self.accuracy(),
+            "accuracies": self.accuracies,
+            "seconds": self.seconds(),
+            "seconds_each": [run.seconds for run in self.runs],
+            "peak_bytes_each": [run.peak_bytes for run in self.runs],
+            "tree_bytes_each": [run.tree_bytes for run in self.runs],
+            "results": self.results,
+        }
+
+
+def add_options(parser: argparse.ArgumentParser, weights: str = "--weights") -> None:
+    """Add the options of the textbook side. Those that are not given are left out, until ``with_defaults``."""
+    group = parser.add_argument_group("the images and the textbook script", argument_default=argparse.SUPPRESS)
+    group.add_argument("--train", type=common.positive, metavar="N", help=f"training images (default: {DEFAULTS['train']})")
+    group.add_argument("--test", type=common.positive, metavar="M", help=f"test images (default: {DEFAULTS['test']})")
+    group.add_argument("--seed", type=int, help="of the subset and of the first pair; each further pair takes the next one (default: 0)")
+    group.add_argument("--epochs", type=common.positive, metavar="E", help=f"epochs of each of its two stages (default: {DEFAULTS['epochs']})")
+    group.add_argument("--image-size", type=common.positive, metavar="PIXELS", help=f"(default: {DEFAULTS['image_size']})")
+    group.add_argument(weights, type=Path, dest="textbook_weights", metavar="FILE", help="ResNet-18, .safetensors or .pth (default: random)")
+
+
+def given(options: argparse.Namespace) -> list[str]:
+    """Return which of the options of ``add_options`` were given."""
+    return [name for name in DEFAULTS if name in vars(options)]
+
+
+def with_defaults(options: argparse.Namespace) -> argparse.Namespace:
+    """Return the options with those that were not given filled in."""
+    return argparse.Namespace(**{**DEFAULTS, **vars(options)})
+
+
+def initial_weights(chosen: Path | None, work: Path) -> tuple[Path, str]:
+    """Return the file that the ResNet-18 starts from, and what it is; without a chosen one it is made.
+
+    Raises:
+        BenchmarkError: the chosen file does not exist.
+    """
+    if chosen is not None:
+        path = common.existing_file(chosen)
+        return path, common.weights_description(path)
+    path = work / "resnet18.safetensors"
+    # In a process of its own: PyTorch's memory would count in the peaks of everything that this process starts.
+    common.run_child([sys.executable, "-c", _RANDOM_WEIGHTS, str(path)])
+    return path, "random (torchvision's initialisation after torch.manual_seed(0)), not pretrained"
+
+
+def run_textbook(side: Side, data: Path, weights: Path, seed: int, options: argparse.Namespace) -> None:
+    """Run the script once and add the run to its side.
+
+    Raises:
+        BenchmarkError: it failed.
+    """
+    command = [sys.executable, str(SCRIPT), "--data", str(data), "--weights", str(weights), "--seed", str(seed)]
+    command += ["--epochs1", str(options.epochs), "--epochs2", str(options.epochs), "--image-size", str(options.image_size)]
+    command += ["--threads", str(options.threads)] if options.threads else []
+    run = common.run_child(command)
+    result = json.loads(run.stdout.splitlines()[-1])
+    side.runs.append(run)
+    side.accuracies.append(result["accuracy"])
+    side.results.append(result)
+    print(f"  {run.seconds:.1f} s, accuracy {result['accuracy']:.1%}", flush=True)
+
+
+def run_toolkit(side: Side, arguments: list[str], work: Path) -> common.Finetuned:
+    """Run ``toolkit finetune`` once, with an empty cache, and add the run to its side.
+
+    Raises:
+        BenchmarkError: it failed.
+    """
+    result = common.finetune(arguments, work)
+    side.runs.append(result.run)
+    side.accuracies.append(result.accuracy)
+    print(f"  {result.run.seconds:.1f} s, accuracy {result.accuracy:.1%}", flush=True)
+    return result
+
+
+def comparison(sides: Mapping[str, Side], images: int) -> common.Table:
+    """Return the table of both sides."""
+    rows = [
+        (
+            name,
+            str(common.spread([run.seconds for run in side.runs])),
+            common.percent(side.accuracy(), images),
+            common.megabytes(*(run.peak_bytes for run in side.runs)),
+            common.megabytes(*(run.tree_bytes for run in side.runs)),
+        )
+        for name, side in sides.items()
+    ]
+    return common.Table(("side", "wall time, s", "test accuracy [95%]", "peak of the largest process, MB", "all processes, anonymous, MB"), rows)
