@@ -142,33 +142,43 @@ def fit(recipe: Recipe, counts: Counts, rates: Rates, views: int, budget: float,
     Raises:
         RecipeError: nothing fits; names the shortest way.
     """
+    most = recipe.stage2.epochs
+    fewest = min(FEWEST_EPOCHS, most)
     shortest = float("inf")
-    for size, kept_views, epochs in _candidates(recipe, rates.image_size, views):
+
+    def changed(size: int, kept_views: int, first: int, second: int) -> Recipe:
+        return recipe.override({"backbone.image_size": size, "cache.views": kept_views, "stage1.epochs": first, "stage2.epochs": second})
+
+    def cost(candidate: Recipe, size: int, kept_views: int) -> float:
+        return estimate(candidate, counts, scaled(rates, size), kept_views).seconds
+
+    for size, kept_views, first, second in _candidates(recipe, rates.image_size, views, fewest):
         if not allowed(size):
             continue
-        changed = recipe.override({"backbone.image_size": size, "cache.views": kept_views, "stage1.epochs": epochs[0], "stage2.epochs": epochs[1]})
-        seconds = estimate(changed, counts, scaled(rates, size), kept_views).seconds
-        if seconds <= budget:
-            return changed
-        shortest = min(shortest, seconds)
+        least = cost(changed(size, kept_views, first, second), size, kept_views)
+        shortest = min(shortest, least)
+        if least <= budget:
+            # Each epoch of the second stage costs the same: as many as fit, never more than were asked for.
+            each = cost(changed(size, kept_views, first, second + 1), size, kept_views) - least
+            more = min(most - second, int((budget - least) / each)) if second >= fewest and each > 0 else 0
+            return changed(size, kept_views, first, second + more)
     raise RecipeError(
         f"{duration(budget)} are too short: even at the smallest size and with the fewest epochs it would take about {duration(shortest)}. "
         "Give more time, or fewer images with --train-limit."
     )
 
 
-def _candidates(recipe: Recipe, size: int, views: int) -> Iterator[tuple[int, int, tuple[int, int]]]:
-    first, second = recipe.stage1.epochs, recipe.stage2.epochs
+def _candidates(recipe: Recipe, size: int, views: int, fewest: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield side, views and the epochs of both stages, from what is kept longest to what is given up last."""
+    first = recipe.stage1.epochs
     sizes = [size, *_smaller_sides(size)]
-    fewer_views = sorted({views, *(count for count in (8, 4, 2, 1) if count < views)}, reverse=True)
     for side in sizes:
-        for count in fewer_views:
-            for epochs in range(second, min(FEWEST_EPOCHS, second) - 1, -1):
-                yield side, count, (first, epochs)
-    for epochs in range(min(FEWEST_EPOCHS, second) - 1, 0, -1):
-        yield sizes[-1], 1, (first, epochs)
-    if first > 0 and second > 0:
-        yield sizes[-1], 1, (1, 1)
+        for count in sorted({views, *(fewer for fewer in (8, 4, 2, 1) if fewer < views)}, reverse=True):
+            yield side, count, first, fewest
+    for epochs in range(fewest - 1, 0, -1):
+        yield sizes[-1], 1, first, epochs
+    if first > 0 and fewest > 0:
+        yield sizes[-1], 1, 1, 1
 
 
 def _smaller_sides(size: int) -> list[int]:
