@@ -18,7 +18,7 @@ from toolkit.data import Dataset, Split
 from toolkit.data.augment import default_views
 from toolkit.data.batches import iterate_batches
 from toolkit.finetune.cache_folder import CacheKey, cache_root, discard_abandoned
-from toolkit.finetune.evaluate import predict_logits
+from toolkit.finetune.evaluate import EVALUATION_BATCH, predict_logits
 from toolkit.finetune.features import Features, NoCacheError, Pass
 from toolkit.finetune.feed import FeatureFeed, Feed, ImageFeed, Tensors
 from toolkit.finetune.group import Group
@@ -27,8 +27,6 @@ from toolkit.finetune.prefix import PrefixNetwork, from_stored, make_prefix
 from toolkit.preprocess import Preprocessing
 from toolkit.progress import Bar, Reporter
 from toolkit.recipe import AugmentRecipe, Recipe
-
-EVALUATION_BATCH = 64
 
 
 @dataclass
