@@ -12,17 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import _common as common
-from _common import Run
+from _child import Run, run_child
 
 SCRIPT = common.HERE / "textbook_script.py"
 DEFAULTS: Mapping[str, Any] = {"train": 2000, "test": 1000, "seed": 0, "epochs": 10, "image_size": 224, "textbook_weights": None}
-_RANDOM_WEIGHTS = """
-import sys, torch
-from safetensors.torch import save_file
-from torchvision.models import resnet18
-torch.manual_seed(0)
-save_file(resnet18(weights=None).state_dict(), sys.argv[1])
-"""
+RANDOM_WEIGHTS = common.HERE / "random_weights.py"
 
 
 @dataclass(frozen=True)
@@ -63,7 +57,9 @@ def add_options(parser: argparse.ArgumentParser, weights: str = "--weights") -> 
     group.add_argument("--seed", type=int, help="of the subset and of the first pair; each further pair takes the next one (default: 0)")
     group.add_argument("--epochs", type=common.positive, metavar="E", help=f"epochs of each of its two stages (default: {DEFAULTS['epochs']})")
     group.add_argument("--image-size", type=common.positive, metavar="PIXELS", help=f"(default: {DEFAULTS['image_size']})")
-    group.add_argument(weights, type=Path, dest="textbook_weights", metavar="FILE", help="ResNet-18, .safetensors or .pth (default: random)")
+    group.add_argument(
+        weights, type=Path, dest="textbook_weights", metavar="FILE", help="ResNet-18, .safetensors or .pth (default: random_weights.py)"
+    )
 
 
 def given(options: argparse.Namespace) -> list[str]:
@@ -76,19 +72,19 @@ def with_defaults(options: argparse.Namespace) -> argparse.Namespace:
     return argparse.Namespace(**{**DEFAULTS, **vars(options)})
 
 
-def initial_weights(chosen: Path | None, work: Path) -> tuple[Path, str]:
-    """Return the file that the ResNet-18 starts from, and what it is; without a chosen one it is made.
+def initial_weights(chosen: Path | None, data: Path, image_size: int, work: Path) -> tuple[Path, str]:
+    """Return the file that the ResNet-18 starts from, and what it is; without a chosen one it is made of the training images.
 
     Raises:
         BenchmarkError: the chosen file does not exist.
     """
     if chosen is not None:
         path = common.existing_file(chosen)
-        return path, common.weights_description(path)
-    path = work / "resnet18.safetensors"
-    # In a process of its own: PyTorch's memory would count in the peaks of everything that this process starts.
-    common.run_child([sys.executable, "-c", _RANDOM_WEIGHTS, str(path)])
-    return path, "random (torchvision's initialisation after torch.manual_seed(0)), not pretrained"
+    else:
+        path = work / "resnet18.safetensors"
+        # In a process of its own: PyTorch's memory would count in the peaks of everything that this process starts.
+        run_child([sys.executable, str(RANDOM_WEIGHTS), "--data", str(data), "--image-size", str(image_size), "--output", str(path)])
+    return path, common.weights_description(path)
 
 
 def run_textbook(side: Side, data: Path, weights: Path, seed: int, options: argparse.Namespace) -> None:
@@ -100,7 +96,7 @@ def run_textbook(side: Side, data: Path, weights: Path, seed: int, options: argp
     command = [sys.executable, str(SCRIPT), "--data", str(data), "--weights", str(weights), "--seed", str(seed)]
     command += ["--epochs1", str(options.epochs), "--epochs2", str(options.epochs), "--image-size", str(options.image_size)]
     command += ["--threads", str(options.threads)] if options.threads else []
-    run = common.run_child(command)
+    run = run_child(command)
     result = json.loads(run.stdout.splitlines()[-1])
     side.runs.append(run)
     side.accuracies.append(result["accuracy"])

@@ -76,7 +76,7 @@ def make_report(options: argparse.Namespace, subset: Subset, weights: str, basel
             "it trains on the other nine tenths, looks at the validation images after every epoch, and tests the best weights. "
             "The textbook script trains on all images, and tests the last weights.",
             "The textbook script leaves all BatchNorm layers in training mode, as such scripts do, so that their statistics follow the new images; "
-            "toolkit keeps those of the initial weights. With random weights these are no statistics of anything, and accuracy says little.",
+            "toolkit keeps those of the initial weights.",
             "Accuracy is the mean over the pairs; its intervals take the test images once, whatever the number of pairs.",
         ],
         measurements={"textbook": baseline.record(), "toolkit": ours.record(), "ratios": ratios(baseline, ours)},
@@ -89,7 +89,7 @@ def benchmark(arguments: Sequence[str]) -> int:
     baseline, ours = Side([], []), Side([], [])
     with common.workspace(options.work) as work:
         subset = common.make_subset(options.data, work / "data", options.train, options.test, options.seed)
-        weights, described = textbook.initial_weights(options.textbook_weights, work)
+        weights, described = textbook.initial_weights(options.textbook_weights, subset.folder, options.image_size, work)
         for pair in range(options.repeat):
             seed = options.seed + pair
             print(f"pair {pair + 1} of {options.repeat}: textbook script ...", flush=True)

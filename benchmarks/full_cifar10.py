@@ -6,7 +6,8 @@ import shlex
 from collections.abc import Sequence
 
 import _common as common
-from _common import BenchmarkError, Claim, Report, Table
+from _child import BenchmarkError, shown
+from _common import Claim, Report, Table
 
 NAME = "full_cifar10"
 EMBEDDED = ("--recipe", "folder", "--backbone", "timm:tf_efficientnet_lite0")
@@ -43,7 +44,7 @@ def benchmark(arguments: Sequence[str]) -> int:
         title="toolkit finetune on the whole of CIFAR-10",
         settings={
             "data": options.data.resolve().name,
-            "passed on": shlex.join(map(common.shown, extra)) or "nothing",
+            "passed on": shlex.join(map(shown, extra)) or "nothing",
             "backbone": result.backbone,
             "weights": result.weights,
             "recipe": result.recipe,

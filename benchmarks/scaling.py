@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 import _common as common
+from _child import shown
 from _common import Claim, Finetuned, Report, Table
 
 NAME = "scaling"
@@ -92,7 +93,7 @@ def benchmark(arguments: Sequence[str]) -> int:
             "sizes": options.sizes,
             "test images": options.test,
             "seed": options.seed,
-            "passed on": shlex.join(map(common.shown, extra)) or "nothing",
+            "passed on": shlex.join(map(shown, extra)) or "nothing",
             "backbone": results[0].backbone,
             "weights": results[0].weights,
             "recipe": results[0].recipe,

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import _common as common
 import _textbook as textbook
-from _common import BenchmarkError, Claim, Finetuned, Report, Subset
+from _child import BenchmarkError, shown
+from _common import Claim, Finetuned, Report, Subset
 from _textbook import Side
 
 from toolkit import provenance
@@ -124,6 +125,12 @@ def measure_textbook(side: Side, subset: Subset, described: str, options: argpar
     )
 
 
+def start_of(weights: str | None, said: str) -> str:
+    """Return what toolkit started from: a file is described as the one of the textbook script is, anything else as toolkit said."""
+    path = Path(weights) if weights else None
+    return common.weights_description(path) if path and path.is_file() else said
+
+
 def unequal_start(theirs: str, ours: str) -> list[str]:
     """Return a warning where the textbook script alone began with random weights: its accuracy is then an easy target."""
     if not theirs.startswith("random") or ours.startswith("random"):
@@ -148,6 +155,7 @@ def make_report(options: argparse.Namespace, extra: Sequence[str], target: Textb
             common.megabytes(*peaks),
         ),
     ]
+    start = start_of(options.weights, results[0].weights)
     return Report(
         name=NAME,
         title="Wall time to the accuracy of the textbook script",
@@ -158,19 +166,19 @@ def make_report(options: argparse.Namespace, extra: Sequence[str], target: Textb
             "subset": target.subset,
             "seed": target.seed,
             "runs": options.repeat,
-            "passed on": shlex.join(map(common.shown, extra)) or "nothing",
+            "passed on": shlex.join(map(shown, extra)) or "nothing",
             "textbook: backbone": f"resnet18 at {target.image_size} px",
             "textbook: initial weights": target.weights,
             "textbook: result": target.origin,
             "toolkit: backbone": results[0].backbone,
-            "toolkit: initial weights": results[0].weights,
+            "toolkit: initial weights": start,
             "toolkit: recipe": results[0].recipe,
             "toolkit: threads": results[0].threads,
         },
         claims=claims(target, results, options.speedup),
         tables=[common.Table(("side", "wall time, s", "test accuracy [95%]", "peak of the largest process, MB"), rows)],
         notes=[
-            *unequal_start(target.weights, results[0].weights),
+            *unequal_start(target.weights, start),
             "The two sides differ in what they train, as the settings say: the claim is about the time to an accuracy, not about the same work.",
             "The time of toolkit is that of its whole process, also where it reaches the accuracy earlier; each run began with an empty cache.",
             "The accuracies are compared as they are; the intervals say how far another draw of as many test images might move them.",
@@ -195,7 +203,9 @@ def benchmark(arguments: Sequence[str]) -> int:
         subset = common.make_subset(options.data, work / "data", train, test, seed)
         if known and subset.fingerprint != known.subset:
             raise BenchmarkError(f"{options.data} does not give the subset that the textbook script was measured on: give the same --data as then.")
-        weights, described = (None, known.weights) if known else textbook.initial_weights(options.textbook_weights, work)
+        weights, described = None, ""
+        if known is None:
+            weights, described = textbook.initial_weights(options.textbook_weights, subset.folder, options.image_size, work)
         results = []
         for run in range(options.repeat):
             if weights is not None:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torchvision.ops
@@ -25,6 +25,10 @@ from toolkit.errors import first_line
 
 CHECK_RELATIVE = 1e-4
 """How far the parts, run one after the other, may be from the whole: they compute the same operations, so rounding is all there is."""
+
+
+BATCH: Literal["batch"] = "batch"
+"""Stands for the number of images, where another size is a number."""
 
 
 class NoFrontierError(Exception):
@@ -70,7 +74,8 @@ class Division:
 
     Attributes:
         cuts: one per stage, in order.
-        prefix: normalised float32 ``[N, 3, H, W]`` in; the tensors of all cuts out, each once, in the order of ``tensors``. Inference mode.
+        prefix: normalised float32 ``[N, 3, H, W]`` in; the tensors of all cuts out, each once, in the order of ``tensors``. It shares its modules
+            with the network: put it into inference mode before it is run.
         tensors: what the prefix returns.
     """
 
@@ -104,7 +109,7 @@ def divide_at_frontier(backbone: Backbone, stages: Sequence[TrainableParts]) -> 
         training = _trace(model, opened)
         names = _frontier(training, model, {id(parameter) for parameter in (*parts.head, *parts.backbone)}, values)
         tensors = tuple(Tensor(name, tuple(values[0][name].shape[1:])) for name in names)
-        cuts.append(Cut(tensors, _suffix(model, training, names), _suffix(model, inference, names)))
+        cuts.append(Cut(tensors, _suffix(model, training, names, values), _suffix(model, inference, names, values)))
     every = tuple({tensor.name: tensor for cut in cuts for tensor in cut.tensors}.values())
     division = Division(tuple(cuts), _prefix(model, inference, [tensor.name for tensor in every]), every)
     _check(backbone, stages, division, examples[0])
@@ -240,16 +245,16 @@ def _frontier(graph: fx.Graph, model: nn.Module, trained: Collection[int], value
     pending = [argument for node in graph.nodes if node in trained_nodes for argument in node.all_input_nodes]
     while pending:
         node = pending.pop()
-        if node in trained_nodes or node in crossing or node not in of_image:
+        if node in trained_nodes or node in crossing or node not in of_image or _known_size(node.name, values) is not None:
             continue
         if _is_batch(node.name, values):
             crossing.add(node)
-        else:  # a size, or a tensor without the batch as its first axis: the suffix computes it again from what it is made of
+        else:  # an expression of sizes, or a tensor without the batch as its first axis: the suffix computes it again from what it is made of
             pending += node.all_input_nodes
     if not trained_nodes:
         raise NoFrontierError("nothing in its graph is trained")
     if any(node.op == "placeholder" for node in crossing):
-        raise NoFrontierError("nothing before the trained part is frozen")
+        raise NoFrontierError("the trained part takes the image itself" if len(crossing) > 1 else "nothing before the trained part is frozen")
     return [node.name for node in graph.nodes if node in crossing and not _is_cheap(node, crossing, of_image, modules)]
 
 
@@ -279,18 +284,29 @@ def _is_batch(name: str, values: Sequence[Mapping[str, Any]]) -> bool:
     return len(first) > 1 and first[0] == 2 and second[0] == 3 and first[1:] == second[1:]
 
 
-def _suffix(model: nn.Module, graph: fx.Graph, names: Sequence[str]) -> fx.GraphModule:
-    """Copy what leads from the named nodes to the output."""
+def _known_size(name: str, values: Sequence[Mapping[str, Any]]) -> int | Literal["batch"] | None:
+    """Return what a size asked of the image or of a frozen tensor is whatever the batch: the number itself, ``BATCH``, or None for neither."""
+    first, second = (each.get(name) for each in values)
+    if type(first) is not int or type(second) is not int:
+        return None
+    return first if first == second else BATCH if (first, second) == (2, 3) else None
+
+
+def _suffix(model: nn.Module, graph: fx.Graph, names: Sequence[str], values: Sequence[Mapping[str, Any]]) -> fx.GraphModule:
+    """Copy what leads from the named nodes to the output; sizes that were asked of the image are asked of the first of these."""
     made = fx.Graph()
-    known = {name: made.placeholder(f"frontier_{index}") for index, name in enumerate(names)}
-    needed = _needed(graph, [node for node in graph.nodes if node.op == "output"], set(names))
+    known = [made.placeholder(f"frontier_{index}") for index in range(len(names))]
+    sizes = {node.name: size for node in graph.nodes if (size := _known_size(node.name, values)) is not None}
+    needed = _needed(graph, [node for node in graph.nodes if node.op == "output"], {*names, *sizes})
     _require_names(graph, names)
-    copies: dict[fx.Node, fx.Node] = {node: known[node.name] for node in graph.nodes if node.name in known}
+    batch = made.call_method("size", (known[0], 0))
+    copies: dict[fx.Node, Any] = {node: known[names.index(node.name)] for node in graph.nodes if node.name in names}
     for node in graph.nodes:
         if node in needed and node not in copies:
-            if node.op == "placeholder":
-                raise NoFrontierError("the image itself reaches the trained part")
-            copies[node] = made.node_copy(node, lambda argument: copies[argument])
+            size = sizes.get(node.name)
+            copies[node] = made.node_copy(node, lambda argument: copies[argument]) if size is None else batch if size == BATCH else size
+    if not batch.users:
+        made.erase_node(batch)
     return fx.GraphModule(model, made)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torchvision.models import resnet18
 
 from toolkit.compare.metrics import wilson_interval
@@ -31,16 +32,21 @@ def load(name):
 def benchmarks():
     """Return a loader of the scripts, and forget them afterwards."""
     before = set(sys.modules)
-    load("_common")
-    load("_textbook")
+    for name in ("_child", "_common", "_textbook"):
+        load(name)
     yield load
-    for name in {"_common", "_textbook", "scaling", "full_cifar10", "finetune_vs_textbook", "time_to_accuracy", "textbook_script"} - before:
+    for name in {"_child", "_common", "_textbook", "scaling", "full_cifar10", "finetune_vs_textbook", "time_to_accuracy", "textbook_script"} - before:
         sys.modules.pop(name, None)
 
 
 @pytest.fixture(scope="module")
 def common(benchmarks):
     return sys.modules["_common"]
+
+
+@pytest.fixture(scope="module")
+def child(benchmarks):
+    return sys.modules["_child"]
 
 
 @pytest.fixture
@@ -78,8 +84,8 @@ def test_shares_follow_the_classes(common, available, total, expected):
 
 
 @pytest.mark.parametrize("total", [1, 6])
-def test_shares_that_cannot_be_are_one_sentence(common, total):
-    with pytest.raises(common.BenchmarkError, match=f"^{total} images cannot be drawn from 5 images of 2 classes: give 2 to 5.$"):
+def test_shares_that_cannot_be_are_one_sentence(common, child, total):
+    with pytest.raises(child.BenchmarkError, match=f"^{total} images cannot be drawn from 5 images of 2 classes: give 2 to 5.$"):
         common.shares({"a": 3, "b": 2}, total)
 
 
@@ -102,14 +108,14 @@ def test_subset_is_fixed_by_its_seed_and_grows_with_its_size(common, images, tmp
     assert set(links(first.folder)) < set(links(larger.folder))
 
 
-def test_subset_of_a_folder_without_splits_is_refused(common, images, tmp_path):
-    with pytest.raises(common.BenchmarkError, match="has no folder train/"):
+def test_subset_of_a_folder_without_splits_is_refused(common, child, images, tmp_path):
+    with pytest.raises(child.BenchmarkError, match="has no folder train/"):
         common.make_subset(images / "train", tmp_path / "subset", 2, 2, 0)
 
 
-def test_subset_of_different_classes_is_refused(common, images, tmp_path):
+def test_subset_of_different_classes_is_refused(common, child, images, tmp_path):
     (images / "test" / "cat").rename(images / "test" / "dog")
-    with pytest.raises(common.BenchmarkError, match="have different classes"):
+    with pytest.raises(child.BenchmarkError, match="have different classes"):
         common.make_subset(images, tmp_path / "subset", 4, 4, 0)
 
 
@@ -161,14 +167,14 @@ def test_megabytes(common):
     ("reported", "sampled", "floor", "expected"),
     [(900, 850, 100, 900), (102, 30, 100, 30), (102, None, 100, None), (900, None, None, 900), (None, 850, 100, 850), (None, None, None, None)],
 )
-def test_peak_is_the_exact_one_unless_it_may_be_inherited(common, reported, sampled, floor, expected):
-    assert common.peak_of(reported, sampled, floor) == expected
+def test_peak_is_the_exact_one_unless_it_may_be_inherited(child, reported, sampled, floor, expected):
+    assert child.peak_of(reported, sampled, floor) == expected
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="wait4 counts descendants on Linux")
-def test_peak_is_that_of_the_largest_process(common):
+def test_peak_is_that_of_the_largest_process(child):
     grandchild = "import time; block = b'x' * 300_000_000; time.sleep(0.6)"
-    run = common.run_child([sys.executable, "-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {grandchild!r}], check=True)"])
+    run = child.run_child([sys.executable, "-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {grandchild!r}], check=True)"])
     assert 300e6 < run.peak_bytes < 400e6
 
 
@@ -180,8 +186,8 @@ def test_module_stands_in_for_a_missing_command(common, monkeypatch, tmp_path):
     assert common.toolkit_command() == [str(script)]
 
 
-def test_child_is_measured(common):
-    run = common.run_child([sys.executable, "-c", "import time; block = b'x' * 60_000_000; time.sleep(0.6); print('done')"])
+def test_child_is_measured(child):
+    run = child.run_child([sys.executable, "-c", "import time; block = b'x' * 60_000_000; time.sleep(0.6); print('done')"])
     assert run.stdout == "done\n"
     assert 0.6 < run.seconds < 20
     if run.peak_bytes is not None:
@@ -189,22 +195,22 @@ def test_child_is_measured(common):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_peak_is_not_inherited_from_this_process(common):
+def test_peak_is_not_inherited_from_this_process(child):
     block = np.ones(40_000_000)  # 320 MB
-    run = common.run_child([sys.executable, "-c", "import time; time.sleep(0.5)"])
+    run = child.run_child([sys.executable, "-c", "import time; time.sleep(0.5)"])
     assert block.nbytes > 300e6
     assert run.peak_bytes is not None
     assert run.peak_bytes < 100e6
 
 
-def test_child_that_fails_says_what_it_said(common):
-    with pytest.raises(common.BenchmarkError, match=r"(?s)ended with exit code 3; it said:\nno such thing$"):
-        common.run_child([sys.executable, "-c", "import sys; print('no such thing', file=sys.stderr); sys.exit(3)"])
+def test_child_that_fails_says_what_it_said(child):
+    with pytest.raises(child.BenchmarkError, match=r"(?s)ended with exit code 3; it said:\nno such thing$"):
+        child.run_child([sys.executable, "-c", "import sys; print('no such thing', file=sys.stderr); sys.exit(3)"])
 
 
-def test_command_that_does_not_exist(common):
-    with pytest.raises(common.BenchmarkError, match="cannot be started"):
-        common.run_child(["no-such-command-anywhere"])
+def test_command_that_does_not_exist(child):
+    with pytest.raises(child.BenchmarkError, match="cannot be started"):
+        child.run_child(["no-such-command-anywhere"])
 
 
 # --- Verdicts and reports
@@ -241,8 +247,8 @@ def test_arguments_after_the_dashes_are_passed_on(common):
     ("argument", "expected"),
     [("/home/x/w.pt", ".../w.pt"), ("--weights=/home/x/w.pt", "--weights=.../w.pt"), ("a/b", "a/b"), ("--seed=1", "--seed=1")],
 )
-def test_absolute_paths_are_not_shown(common, argument, expected):
-    assert common.shown(argument) == expected
+def test_absolute_paths_are_not_shown(child, argument, expected):
+    assert child.shown(argument) == expected
 
 
 @pytest.mark.parametrize(
@@ -261,37 +267,40 @@ def test_scaling_verdicts(benchmarks, seconds, peaks, expected):
 @pytest.mark.parametrize(
     ("seconds", "accuracy", "expected"), [(2.0, 0.90, [True, True]), (2.1, 0.89, [False, True]), (1.0, 0.86, [True, False]), (1.0, 1.0, [True, True])]
 )
-def test_comparison_verdicts(benchmarks, common, seconds, accuracy, expected):
+def test_comparison_verdicts(benchmarks, child, seconds, accuracy, expected):
     module = benchmarks("finetune_vs_textbook")  # the baseline took 10 s at 90%
-    textbook = module.Side([common.Run(10.0, None, None, "")], [0.9])
-    ours = module.Side([common.Run(seconds, None, None, "")], [accuracy])
+    textbook = module.Side([child.Run(10.0, None, None, "")], [0.9])
+    ours = module.Side([child.Run(seconds, None, None, "")], [accuracy])
     assert [claim.met for claim in module.claims(textbook, ours, 1000, 5.0)] == expected
 
 
-def test_speed_is_the_median_over_pairs(benchmarks, common):
+def test_speed_is_the_median_over_pairs(benchmarks, common, child):
     module = benchmarks("finetune_vs_textbook")
-    runs = [[common.Run(seconds, None, None, "") for seconds in side] for side in ((10.0, 12.0, 20.0), (2.0, 2.0, 2.0))]
+    runs = [[child.Run(seconds, None, None, "") for seconds in side] for side in ((10.0, 12.0, 20.0), (2.0, 2.0, 2.0))]
     baseline, ours = (module.Side(side, [0.9] * 3) for side in runs)
     assert module.ratios(baseline, ours) == [5.0, 6.0, 10.0]
     assert module.claims(baseline, ours, 1000, 6.0)[0] == common.Claim("at least 6x less wall time", "6.00x (pairs: 5.00x to 10.00x)", True)
 
 
-def test_sides_alternate_on_the_same_images_and_weights(benchmarks, common, images, tmp_path, monkeypatch):
+def test_sides_alternate_on_the_same_images_and_weights(benchmarks, common, child, images, tmp_path, monkeypatch):
     module = benchmarks("finetune_vs_textbook")
     order = []
 
     def run_child(command, *_):
         if "--epochs1" in command:
             order.append(("textbook", command[command.index("--data") + 1], command[command.index("--weights") + 1]))
-        return common.Run(10.0, 2 * 10**9, None, json.dumps({"accuracy": 0.5}))
+        return child.Run(10.0, 2 * 10**9, None, json.dumps({"accuracy": 0.5}))
 
     def finetune(arguments, _work):
         order.append(("toolkit", arguments[arguments.index("--data") + 1], arguments[arguments.index("--weights") + 1]))
-        return common.Finetuned(common.Run(1.0, 10**9, None, ""), 0.5, 4, "resnet18", "file", "textbook", 2)
+        return common.Finetuned(child.Run(1.0, 10**9, None, ""), 0.5, 4, "resnet18", "file", "textbook", 2)
 
-    monkeypatch.setattr(common, "run_child", run_child)
+    monkeypatch.setattr(sys.modules["_textbook"], "run_child", run_child)
     monkeypatch.setattr(common, "finetune", finetune)
-    code = module.benchmark(["--data", str(images), "--train", "6", "--test", "4", "--repeat", "2", "--output", str(tmp_path / "out")])
+    weights = tmp_path / "resnet18.pth"
+    weights.write_bytes(b"weights")
+    options = ["--train", "6", "--test", "4", "--repeat", "2", "--weights", str(weights)]
+    code = module.benchmark(["--data", str(images), *options, "--output", str(tmp_path / "out")])
     assert code == 0
     assert [side for side, _, _ in order] == ["textbook", "toolkit", "textbook", "toolkit"]
     assert len({(data, weights) for _, data, weights in order}) == 1
@@ -308,11 +317,11 @@ def test_sides_alternate_on_the_same_images_and_weights(benchmarks, common, imag
     ("accuracies", "seconds", "expected"),
     [([0.8, 0.9], [2.0, 2.0], [True, True]), ([0.79, 0.9], [2.0, 2.0], [False, True]), ([0.8, 0.8], [2.0, 2.1], [True, False])],
 )
-def test_time_to_accuracy_verdicts(benchmarks, common, accuracies, seconds, expected):
+def test_time_to_accuracy_verdicts(benchmarks, common, child, accuracies, seconds, expected):
     module = benchmarks("time_to_accuracy")
     target = module.Textbook(0.8, 30.0, 100, 100, 0, "", "", 224, "")
     results = [
-        common.Finetuned(common.Run(time, None, None, ""), accuracy, 100, "", "", "", 2) for accuracy, time in zip(accuracies, seconds, strict=True)
+        common.Finetuned(child.Run(time, None, None, ""), accuracy, 100, "", "", "", 2) for accuracy, time in zip(accuracies, seconds, strict=True)
     ]
     assert [claim.met for claim in module.claims(target, results, 15.0)] == expected
 
@@ -332,19 +341,19 @@ def test_time_to_accuracy_passes_on_what_it_is_given(benchmarks):
     assert (options.train, options.test, options.epochs) == (2000, 1000, 10)
 
 
-def test_time_to_accuracy_refuses_options_beside_a_result(benchmarks, common):
-    with pytest.raises(common.BenchmarkError, match=r"^--epochs, --image-size cannot be given with --textbook-result"):
+def test_time_to_accuracy_refuses_options_beside_a_result(benchmarks, child):
+    with pytest.raises(child.BenchmarkError, match=r"^--epochs, --image-size cannot be given with --textbook-result"):
         benchmarks("time_to_accuracy").parse(["--data", "x", "--textbook-result", "r.json", "--epochs", "10", "--image-size", "64"])
 
 
-def test_time_to_accuracy_refuses_a_result_from_another_machine(benchmarks, common, tmp_path):
+def test_time_to_accuracy_refuses_a_result_from_another_machine(benchmarks, child, tmp_path):
     settings = {"train images": 6, "test images": 4, "seed": 0, "subset": "0", "initial ResNet-18 of both sides": "random", "image size": 32}
     origin = {"created": "2026-01-01", "hardware": {"processor": "Abacus", "cores": 3}}
     path = tmp_path / "finetune_vs_textbook.json"
     path.write_text(
         json.dumps({"measurements": {"textbook": {"accuracy": 0.5, "seconds": 9.0}}, "settings": settings, "provenance": origin}), encoding="utf-8"
     )
-    with pytest.raises(common.BenchmarkError, match="was measured on 3 cores of Abacus, this machine has"):
+    with pytest.raises(child.BenchmarkError, match="was measured on 3 cores of Abacus, this machine has"):
         benchmarks("time_to_accuracy").read_textbook(path)
 
 
@@ -354,41 +363,51 @@ def test_full_cifar10_verdicts(benchmarks):
     assert [claim.met for claim in claims(0.9249, 10_000, 2701, 92.5, 45)] == [False, False]
 
 
-def test_time_to_accuracy_refuses_another_file(benchmarks, common, tmp_path):
+def test_time_to_accuracy_refuses_another_file(benchmarks, child, tmp_path):
     path = tmp_path / "other.json"
     path.write_text("{}", encoding="utf-8")
-    with pytest.raises(common.BenchmarkError, match="is not a result of finetune_vs_textbook"):
+    with pytest.raises(child.BenchmarkError, match="is not a result of finetune_vs_textbook"):
         benchmarks("time_to_accuracy").read_textbook(path)
 
 
 # --- The baseline
 
 
-def run_script(common, images, *arguments):
+def run_script(child, images, *arguments):
     command = [sys.executable, str(BENCHMARKS / "textbook_script.py"), "--data", str(images), "--image-size", "32", "--threads", "1"]
-    run = common.run_child([*command, "--epochs1", "1", "--epochs2", "1", *arguments])
+    run = child.run_child([*command, "--epochs1", "1", "--epochs2", "1", *arguments])
     return run, json.loads(run.stdout.splitlines()[-1])
 
 
-def test_textbook_script_runs(common, images):
+def test_textbook_script_runs(child, images):
     began = time.perf_counter()
-    run, result = run_script(common, images)
+    run, result = run_script(child, images)
     assert set(result) == {"accuracy", "train_images", "test_images", "seconds_stage1", "seconds_stage2", "seconds_testing", "seconds"}
     assert (result["train_images"], result["test_images"]) == (12, 8)
     assert result["accuracy"] * 8 in range(9)
     assert 0 < result["seconds_stage1"] + result["seconds_stage2"] < result["seconds"] < run.seconds <= time.perf_counter() - began
 
 
-def test_textbook_script_reads_weights_and_logs_times(common, images, tmp_path):
+def test_textbook_script_reads_weights_and_logs_times(child, images, tmp_path):
     weights = tmp_path / "resnet18.pth"
     model = resnet18(weights=None)
     torch.save(model.state_dict(), weights)
     log = tmp_path / "log.jsonl"
-    _, result = run_script(common, images, "--weights", str(weights), "--evaluate", "each", "--time-log", str(log))
+    _, result = run_script(child, images, "--weights", str(weights), "--evaluate", "each", "--time-log", str(log))
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     assert [(line["stage"], line["epoch"]) for line in lines] == [(1, 1), (2, 1)]
     assert 0 < lines[0]["seconds"] < lines[1]["seconds"] <= result["seconds"] - result["seconds_testing"]
     assert lines[1]["test_accuracy"] == result["accuracy"]
+
+
+def test_random_weights_have_the_statistics_of_images_and_say_so(common, child, images, tmp_path):
+    path = tmp_path / "resnet18.safetensors"
+    options = ["--data", str(images), "--output", str(path), "--image-size", "32", "--images", "4"]
+    child.run_child([sys.executable, str(BENCHMARKS / "random_weights.py"), *options])
+    weights = load_file(path)
+    assert weights["bn1.running_mean"].abs().max() > 0
+    assert common.weights_description(path).startswith("random (")
+    assert "statistics of 4 training images at 32 px (resnet18.safetensors, SHA-256 " in common.weights_description(path)
 
 
 def test_textbook_script_and_recipe_train_alike(benchmarks):
