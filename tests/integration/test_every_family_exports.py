@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from families import FAMILIES, create_with_statistics
 
-from toolkit.backbones import create_backbone
 from toolkit.backbones.deployable import Deployable, TorchSession, input_contract
 from toolkit.bundle.manifest import ArtifactRecord
 from toolkit.compare.tolerances import TOLERANCES
@@ -20,43 +20,12 @@ from toolkit.verify.inputs import make_inputs
 pytestmark = pytest.mark.slow
 
 LABELS = ("ant", "bee", "cow")
-FAMILIES = {
-    "alexnet": 64,
-    "vgg11_bn": 32,
-    "inception_v3": 80,
-    "googlenet": 32,
-    "densenet121": 32,
-    "squeezenet1_1": 32,
-    "mobilenet_v2": 32,
-    "mobilenet_v3_small": 32,
-    "shufflenet_v2_x0_5": 32,
-    "mnasnet0_5": 32,
-    "efficientnet_b0": 32,
-    "regnet_y_400mf": 32,
-    "convnext_tiny": 32,
-    "resnet18": 32,
-    "resnext50_32x4d": 32,
-    "vit_b_16": 32,
-    "swin_t": 32,
-    "swin_v2_t": 32,
-    "maxvit_t": 224,
-    "timm:tf_efficientnet_lite0": 32,
-}
-"""A model of each family, and the smallest side in pixels that shows all of its graph."""
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def judged(request: pytest.FixtureRequest) -> tuple[Deployable, Judgement]:
     """A classifier with random weights and statistics, and what PyTorch says of some inputs."""
-    size = FAMILIES[request.param]
-    backbone = create_backbone(request.param, weights="none", classes=len(LABELS), image_size=size, seed=0)
-    generator = torch.Generator().manual_seed(1)
-    for name, buffer in backbone.model.named_buffers():
-        # Statistics of 0 and 1 would hide a BatchNorm that was dropped or folded wrongly.
-        if name.endswith("running_mean"):
-            buffer.normal_(0, 0.1, generator=generator)
-        elif name.endswith("running_var"):
-            buffer.uniform_(0.5, 1.5, generator=generator)
+    backbone, size = create_with_statistics(request.param, len(LABELS)), FAMILIES[request.param]
     deployable = Deployable(backbone.model, backbone.normalization)
     contract = input_contract(backbone.normalization, size, size)
     images = np.random.default_rng(2).integers(0, 256, (8, size, size, 3), dtype=np.uint8)

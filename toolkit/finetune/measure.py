@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
+import time
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from toolkit.backbones import apply_modes, set_trainable
 from toolkit.finetune.cache_folder import CacheKey, cache_root
+from toolkit.finetune.checkpoint import Best, State, save_checkpoint
 from toolkit.finetune.features import PASS_BATCH
 from toolkit.finetune.job import Job
 from toolkit.finetune.loop import variable_tensors
@@ -35,7 +39,7 @@ def measure(job: Job) -> Rates:
     images = train.load(batch, job.preprocessing)
     targets = torch.from_numpy(train.targets[batch]).to(job.device)
     rates: dict[int, float] = {}
-    infer = 0.0
+    infer = checkpoint = 0.0
     for number, stage in ((1, recipe.stage1), (2, recipe.stage2)):
         if stage.epochs == 0:
             continue
@@ -59,6 +63,7 @@ def measure(job: Job) -> Rates:
         rates[number] = rate(step)
         job.backbone.model.eval()
         infer = rate(look)
+        checkpoint = _checkpoint_seconds(before, optimizer)
     job.backbone.model.load_state_dict(before, strict=False)
     job.backbone.model.zero_grad(set_to_none=True)
     return Rates(
@@ -68,6 +73,7 @@ def measure(job: Job) -> Rates:
         infer=infer,
         row_bytes=_row_bytes(feeding.keys()),
         memory_bytes=peak_memory_bytes(),
+        checkpoint=checkpoint,
     )
 
 
@@ -83,6 +89,14 @@ def make_plan(job: Job, rates: Rates) -> Plan:
 def counts_of(job: Job) -> Counts:
     """Return how many images a process of the job handles; the test is the first one's alone."""
     return Counts(len(job.feeding.train), len(job.feeding.validation), len(job.dataset.split("test")))
+
+
+def _checkpoint_seconds(weights: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer) -> float:
+    """Return what one takes to write, in the system's temporary folder: where the run will be is not known here."""
+    with tempfile.TemporaryDirectory(prefix="toolkit-plan-") as folder:
+        started = time.perf_counter()
+        save_checkpoint(Path(folder), State(best=Best(weights=weights), model=weights, optimizer=optimizer.state_dict()))
+        return time.perf_counter() - started
 
 
 def _row_bytes(keys: list[CacheKey]) -> int:

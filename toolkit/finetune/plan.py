@@ -38,6 +38,7 @@ class Rates:
         infer: images per second behind the frozen part in inference mode, or of the whole network without a cache.
         row_bytes: kept per view of an image.
         memory_bytes: peak resident memory of this process after the measurement; None where the system does not tell.
+        checkpoint: seconds to write one, which happens after every epoch.
     """
 
     image_size: int
@@ -46,6 +47,7 @@ class Rates:
     infer: float
     row_bytes: int
     memory_bytes: int | None
+    checkpoint: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,10 @@ def estimate(recipe: Recipe, counts: Counts, rates: Rates, views: int, *, kept: 
         kept: the activations are there already.
     """
     stages = {number: stage for number, stage in _stages(recipe) if stage.epochs > 0}
-    seconds = {number: stage.epochs * (counts.train / rates.train[number] + counts.validation / rates.infer) for number, stage in stages.items()}
+    seconds = {
+        number: stage.epochs * (counts.train / rates.train[number] + counts.validation / rates.infer + rates.checkpoint)
+        for number, stage in stages.items()
+    }
     if rates.prefix is None:
         return Plan(0.0, seconds, counts.test / rates.infer, 0, rates.memory_bytes)
     rows = counts.train * views + counts.validation
@@ -111,6 +116,7 @@ def scaled(rates: Rates, image_size: int) -> Rates:
         infer=rates.infer * factor,
         row_bytes=round(rates.row_bytes / factor),
         memory_bytes=rates.memory_bytes,
+        checkpoint=rates.checkpoint,
     )
 
 

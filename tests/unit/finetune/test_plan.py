@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from toolkit.errors import RecipeError
@@ -29,6 +31,12 @@ def test_without_a_cache_every_epoch_pays_for_the_whole_network() -> None:
     assert (plan.prefix, plan.disk_bytes) == (0.0, 0)
     assert plan.stages == {2: pytest.approx(5 * (50 + 2.5))}
     assert plan.test == pytest.approx(5)
+
+
+def test_every_epoch_ends_with_a_checkpoint_whatever_the_image_size() -> None:
+    rates = replace(RATES, checkpoint=0.5)
+    assert estimate(recipe(), COUNTS, rates, views=1).seconds - estimate(recipe(), COUNTS, RATES, views=1).seconds == pytest.approx(7 * 0.5)
+    assert scaled(rates, 64).checkpoint == 0.5
 
 
 def test_work_goes_with_the_number_of_pixels() -> None:
