@@ -60,7 +60,7 @@ class QuantizationSearch(Record):
     float32_images_per_second: float
     """Of the graph before quantisation, in the same rounds as the candidates."""
     timed_batch_size: int
-    threads: int
+    timed_threads: int
     max_drop_points: float
     """What a candidate may lose at most."""
     sensitivity: tuple[GroupSensitivity, ...] = ()

@@ -17,7 +17,7 @@ from toolkit.preprocess import Preprocessing
 from toolkit.progress import Reporter
 from toolkit.runs import RunFolder, RunRecord
 
-TRAINING_IMAGES = 512
+TRAINING_IMAGES = 256
 """Ranges of activations settle within some hundred images."""
 VALIDATION_IMAGES = 2048
 """Half a point of these is ten images."""

@@ -40,9 +40,9 @@ def to_float16(model: onnx.ModelProto, keep: set[str]) -> onnx.ModelProto:
     """
     import onnx
 
-    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    inferred = onnx.shape_inference.infer_shapes(model)
     converted = _Conversion(inferred, keep).run()
-    return onnx.shape_inference.infer_shapes(converted, strict_mode=True)
+    return onnx.shape_inference.infer_shapes(converted)
 
 
 class _Conversion:

@@ -18,7 +18,7 @@ from toolkit.errors import ExportError
 from toolkit.formats.base import Calibration, Exported, ExportRequest, Facts, NotExported
 from toolkit.formats.half import LARGEST_FLOAT16, to_float16
 from toolkit.formats.onnx import OnnxFormat, OnnxSession, build, read_facts, save_checked
-from toolkit.formats.onnx_graph import Extremes, before_first_layer, extremes, name_nodes
+from toolkit.formats.onnx_graph import Extremes, outside_layers, extremes, name_nodes
 
 if TYPE_CHECKING:
     import onnx
@@ -80,7 +80,7 @@ def _outside(graph: onnx.GraphProto) -> set[str]:
     """Return what stays in float32 in every graph: normalisation of the pixels, and the softmax that makes the second output."""
     outputs = {value.name for value in graph.output}
     softmax = {node.name for node in graph.node if node.op_type == "Softmax" and any(name in outputs for name in node.output)}
-    return before_first_layer(graph) | softmax
+    return outside_layers(graph) | softmax
 
 
 def _not_finite(session: OnnxSession, calibration: Calibration) -> Iterator[str]:

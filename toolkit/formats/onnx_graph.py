@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Operators that multiply by weights: nearly all of the time is spent in them."""
+SHAPES = ("Shape", "Size")
+"""Operators whose result does not depend on the values of their input."""
 LARGEST = "/largest"
 """Added to the name of a tensor, it names the output that holds the tensor's largest absolute value."""
 
@@ -42,19 +44,20 @@ def name_nodes(model: onnx.ModelProto) -> None:
         taken.add(node.name)
 
 
-def before_first_layer(graph: onnx.GraphProto) -> set[str]:
-    """Return the names of the nodes that no layer with weights comes before: normalisation, and arithmetic on shapes.
+def outside_layers(graph: onnx.GraphProto) -> set[str]:
+    """Return the names of the nodes that no result of a layer with weights flows into: normalisation of pixels, and arithmetic on shapes.
 
-    Such nodes handle pixels, whose size and offset any rounding shifts for the whole image; and they cost next to nothing.
+    Rounding a constant of the normalisation shifts every pixel of every image, and rounding a size makes another size; and both cost next to
+    nothing as they are.
     """
-    after: set[str] = set()
-    before = set()
+    flowing: set[str] = set()
+    outside = set()
     for node in graph.node:
-        if node.op_type in LAYERS or any(name in after for name in node.input):
-            after.update(node.output)
+        if node.op_type in LAYERS or (node.op_type not in SHAPES and any(name in flowing for name in node.input)):
+            flowing.update(node.output)
         else:
-            before.add(node.name)
-    return before
+            outside.add(node.name)
+    return outside
 
 
 def layer_groups(graph: onnx.GraphProto, members: set[str], most: int) -> list[tuple[str, ...]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import ExportError, first_line
-from toolkit.formats.onnx_graph import before_first_layer, name_nodes
+from toolkit.formats.onnx_graph import outside_layers, name_nodes
 from toolkit.formats.quantization.arithmetic import Arithmetic
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def preprocess(source: Path, target: Path) -> onnx.ModelProto:
 
 def quantizable(graph: onnx.GraphProto) -> set[str]:
     """Return the names of the nodes that may be quantised."""
-    outside = before_first_layer(graph)
+    outside = outside_layers(graph)
     return {node.name for node in graph.node if node.op_type in OPERATORS and node.name not in outside}
 
 

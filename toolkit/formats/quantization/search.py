@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 EVALUATION_BATCH = 32
 TIMED_BATCH = 16
+TIMED_THREADS = 1
+"""With more, idle threads of one session would spin for a while beside the next one that is timed."""
 EQUALLY_FAST = 0.03
 """Candidates within this share of the fastest count as equally fast: a median over few rounds says no more. The most accurate of them is chosen."""
 
@@ -100,7 +102,7 @@ class Search:
             float32_accuracy=reference,
             float32_images_per_second=reference_speed,
             timed_batch_size=TIMED_BATCH,
-            threads=self._threads,
+            timed_threads=TIMED_THREADS,
             max_drop_points=self._calibration.max_drop,
             sensitivity=self._sensitivity,
             candidates=tuple(self._record(tried, chosen, reference) for tried in self._tried),
@@ -150,7 +152,7 @@ class Search:
         inputs = next(self._calibration.training(TIMED_BATCH))
         usable = [position for position, tried in enumerate(self._tried) if tried.file is not None]
         files = [self._file, *(file for position in usable if (file := self._tried[position].file) is not None)]
-        reference, *speeds = images_per_second([OnnxSession(file, "cpu", self._threads) for file in files], inputs)
+        reference, *speeds = images_per_second([OnnxSession(file, "cpu", TIMED_THREADS) for file in files], inputs)
         for position, speed in zip(usable, speeds, strict=True):
             self._tried[position] = replace(self._tried[position], speed=speed)
         return reference
