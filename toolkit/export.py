@@ -19,7 +19,7 @@ from toolkit.data.calibration import calibration_of_run
 from toolkit.data.of_run import load_test_split
 from toolkit.errors import ExportError
 from toolkit.files import sha256_file
-from toolkit.formats.base import Calibration, ExportRequest, Format, NotExported
+from toolkit.formats.base import Calibration, Exported, ExportRequest, Format, NotExported
 from toolkit.formats.profiles import resolve
 from toolkit.formats.registry import get_format
 from toolkit.progress import Reporter, Silent
@@ -99,9 +99,9 @@ def _export_one(
     sample = torch.from_numpy(contract.encode(pixels))
     before = set(folder.rglob("*"))
     made = chosen.export(deployable, sample, path, request, calibration)
+    _require_files(chosen, set(folder.rglob("*")) - before, {path, *made.further_files} if isinstance(made, Exported) else set())
     if isinstance(made, NotExported):
         return RefusedArtifact(format=chosen.name, precision=chosen.precision, reason=made.reason, quantization=made.quantization)
-    _require_files(chosen, set(folder.rglob("*")) - before, {path, *made.further_files})
     facts = chosen.facts(path)
     return ArtifactRecord(
         format=chosen.name,
