@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,17 @@ import torch
 from toolkit import provenance
 from toolkit.backbones.deployable import Deployable, TorchSession, input_contract, output_contracts
 from toolkit.backbones.restore import load_deployable
-from toolkit.bundle.manifest import ArtifactRecord, FileRecord, InputContract, Manifest, Origin
-from toolkit.bundle.update import new_bundle, write_golden, write_manifest
+from toolkit.bundle.manifest import ArtifactRecord, FileRecord, InputContract, Manifest, Origin, RefusedArtifact
+from toolkit.bundle.update import file_record, new_bundle, write_golden, write_manifest
+from toolkit.data.calibration import calibration_of_run
 from toolkit.data.of_run import load_test_split
 from toolkit.errors import ExportError
 from toolkit.files import sha256_file
-from toolkit.formats.base import ExportRequest, Format
+from toolkit.formats.base import Calibration, Exported, ExportRequest, Format, NotExported
+from toolkit.formats.profiles import resolve
 from toolkit.formats.registry import get_format
 from toolkit.progress import Reporter, Silent
-from toolkit.recipe import Recipe
+from toolkit.recipe import ExportRecipe, Recipe
 from toolkit.runs import RunFolder, RunRecord
 
 GOLDEN_SAMPLES = 8
@@ -28,21 +31,14 @@ TRACE_BATCH = 2
 """Exporters treat a batch of 1 as a constant; 2 is the smallest that stays symbolic."""
 
 
-def export_run(
-    run: RunFolder,
-    *,
-    formats: tuple[str, ...] | None = None,
-    graph_input: str | None = None,
-    opset: int | None = None,
-    reporter: Reporter | None = None,
-) -> Manifest:
+def export_run(run: RunFolder, *, options: ExportRecipe | None = None, reporter: Reporter | None = None) -> Manifest:
     """Write ``bundle/`` of a run, replacing an older one as a whole.
+
+    A format that makes no artifact because none would be good enough stands in the manifest under ``not_exported``.
 
     Args:
         run: a run that ``finetune`` has finished.
-        formats: format names; the recipe's by default.
-        graph_input: ``images`` or ``tensor``; the recipe's by default.
-        opset: ONNX opset; the recipe's by default.
+        options: formats, graph input, ONNX versions and allowed drop; the recipe's by default.
         reporter: where progress goes.
 
     Raises:
@@ -51,23 +47,23 @@ def export_run(
     """
     reporter = reporter or Silent()
     recipe, record = run.recipe(), run.record()
-    chosen = _usable(formats or recipe.export.formats)
-    takes_images = (graph_input or recipe.export.input) == "images"
+    options = options or recipe.export
+    chosen = _usable(options.formats)
+    takes_images = options.input == "images"
     deployable = load_deployable(run, record, takes_images)
     height, width = record.preprocessing.height, record.preprocessing.width
     contract = input_contract(record.normalization, height, width, takes_images)
-    request = ExportRequest(
-        input_name=contract.name,
-        output_names=("logits", "probabilities"),
-        metadata=_metadata(record, contract),
-        opset=opset or recipe.export.opset,
-    )
-    with new_bundle(run.bundle) as folder:
-        artifacts = []
+    opset, ir_version = resolve(options.profile, options.opset, options.ir)
+    request = ExportRequest(contract.name, ("logits", "probabilities"), _metadata(record, contract), opset, ir_version)
+    with new_bundle(run.bundle) as folder, ExitStack() as images:
+        calibration = None
+        if any(one.calibrates for one in chosen):
+            calibration = images.enter_context(calibration_of_run(run, record, contract.encode, options.max_drop, reporter))
+        made = []
         with reporter.bar("export", len(chosen), "artifact") as bar:
-            for chosen_format in chosen:
-                artifacts.append(_export_one(chosen_format, deployable, contract, request, folder))
-                bar.advance(format=chosen_format.name)
+            for one in chosen:
+                made.append(_export_one(one, deployable, contract, request, folder, calibration if one.calibrates else None))
+                bar.advance(format=one.name)
         return write_manifest(
             folder,
             Manifest(
@@ -76,7 +72,8 @@ def export_run(
                 preprocessing=record.preprocessing,
                 input=contract,
                 outputs=output_contracts(len(record.labels)),
-                artifacts=tuple(artifacts),
+                artifacts=tuple(one for one in made if isinstance(one, ArtifactRecord)),
+                not_exported=tuple(one for one in made if isinstance(one, RefusedArtifact)),
                 files=_write_golden(folder, deployable, contract, run, record, reporter),
                 evaluation=run.evaluation(),
                 origin=_origin(recipe, record),
@@ -92,13 +89,19 @@ def _usable(names: tuple[str, ...]) -> list[Format]:
     return chosen
 
 
-def _export_one(chosen: Format, deployable: Deployable, contract: InputContract, request: ExportRequest, folder: Path) -> ArtifactRecord:
+def _export_one(
+    chosen: Format, deployable: Deployable, contract: InputContract, request: ExportRequest, folder: Path, calibration: Calibration | None
+) -> ArtifactRecord | RefusedArtifact:
     path = folder / f"model{chosen.suffix}"
     if path.exists():
         raise ExportError(f"two formats want to write {path.name}: export them into two runs.")
     pixels = np.random.default_rng(0).integers(0, 256, (TRACE_BATCH, *deployable_size(contract), 3), dtype=np.uint8)
     sample = torch.from_numpy(contract.encode(pixels))
-    chosen.export(deployable, sample, path, request, None)
+    before = set(folder.rglob("*"))
+    made = chosen.export(deployable, sample, path, request, calibration)
+    _require_files(chosen, set(folder.rglob("*")) - before, {path, *made.further_files} if isinstance(made, Exported) else set())
+    if isinstance(made, NotExported):
+        return RefusedArtifact(format=chosen.name, precision=chosen.precision, reason=made.reason, quantization=made.quantization)
     facts = chosen.facts(path)
     return ArtifactRecord(
         format=chosen.name,
@@ -109,7 +112,18 @@ def _export_one(chosen: Format, deployable: Deployable, contract: InputContract,
         opset=facts.opset,
         ir_version=facts.ir_version,
         producer=facts.producer,
+        further_files={file.relative_to(folder).as_posix(): file_record(file) for file in made.further_files},
+        portability=made.portability,
+        kept_float32=made.kept_float32,
+        quantization=made.quantization,
     )
+
+
+def _require_files(chosen: Format, written: set[Path], told: set[Path]) -> None:
+    """Raise where a format wrote other files than it says: what the manifest does not list, nobody checks."""
+    if written != told:
+        differing = ", ".join(sorted(path.name for path in written ^ told))
+        raise ExportError(f"the format {chosen.name!r} did not write exactly the files it says it did ({differing}): update the package it is from.")
 
 
 def deployable_size(contract: InputContract) -> tuple[int, int]:

@@ -118,7 +118,10 @@ class ExportRecipe(_Section):
         ("torchscript", "onnx"), min_length=1, description="export formats, separated by commas"
     )
     input: Literal["images", "tensor"] = Field("images", description="graph input: uint8 images [N,H,W,3], or a normalised float tensor [N,3,H,W]")
-    opset: int | None = Field(None, ge=18, le=30, description="ONNX opset (default: the exporter's recommended one)")
+    profile: Literal["wide", "newest"] | None = Field(None, description="ONNX opset and IR version for the most readers, or the newest ones")
+    opset: int | None = Field(None, ge=18, le=30, description="ONNX opset (default: the profile's, or the exporter's recommended one)")
+    ir: int | None = Field(None, ge=8, le=14, description="ONNX IR version (default: the profile's, or the exporter's own)")
+    max_drop: float = Field(0.5, ge=0.0, le=100.0, description="points of validation accuracy that a quantised artifact may lose")
 
 
 class Recipe(_Section):

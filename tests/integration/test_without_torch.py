@@ -69,6 +69,15 @@ def test_doctor_says_what_is_missing(tmp_path: Path) -> None:
     assert "prediction does not need it" in done.stdout
 
 
+def test_formats_are_listed_with_what_is_missing() -> None:
+    done = run(CLI, "formats")
+    assert done.returncode == 0, done.stderr
+    rows = {line.split()[0]: line for line in done.stdout.splitlines()}
+    assert rows["onnx"].endswith("yes")
+    for name in ("torchscript", "pt2", "aoti"):
+        assert "no: torch is not installed" in rows[name]
+
+
 def test_a_torchscript_artifact_says_that_it_needs_torch(tmp_path: Path) -> None:
     program = """
 from pathlib import Path

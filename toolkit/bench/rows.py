@@ -89,7 +89,7 @@ def _artifact(bundle: Path, artifact: ArtifactRecord, device: str, threads: int)
         name=artifact.format,
         file=artifact.file,
         sha256=artifact.sha256,
-        size_bytes=artifact.size_bytes,
+        size_bytes=artifact.total_bytes,
         device=device,
         factory=ARTIFACT_FACTORY,
         arguments={"format": artifact.format, "path": str((bundle / artifact.file).resolve()), "device": device, "threads": threads},

@@ -45,6 +45,8 @@ class Bundle:
         bundle = cls(folder, manifest)
         for artifact in manifest.artifacts:
             bundle._check(artifact.file, artifact.sha256, artifact.size_bytes)
+            for name, record in artifact.further_files.items():
+                bundle._check(name, record.sha256, record.size_bytes)
         for name, record in manifest.files.items():
             # The model card is replaced after the manifest; a kill in between leaves it missing, which harms nobody.
             if name == MODEL_CARD_NAME and not (folder / name).exists():
@@ -82,8 +84,11 @@ class Bundle:
         """Return the artifact of a format, or the preferred one.
 
         Raises:
-            BundleError: the bundle has no such artifact.
+            BundleError: the bundle has no such artifact, or none at all.
         """
+        if not self.manifest.artifacts:
+            reasons = "; ".join(f"{refused.format}: {refused.reason}" for refused in self.manifest.not_exported)
+            raise BundleError(f"the bundle {self.path} holds no artifact ({reasons}): export another format.")
         by_format = {artifact.format: artifact for artifact in self.manifest.artifacts}
         if format_name is None:
             return next((by_format[name] for name in PREFERRED_FORMATS if name in by_format), self.manifest.artifacts[0])

@@ -6,7 +6,9 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
+from toolkit.bundle.making import Portability, QuantizationSearch
 from toolkit.preprocess import Preprocessing
 from toolkit.results import Evaluation, Interval, Provenance, Record, Tolerance
 
@@ -92,6 +94,13 @@ class BenchSummary(Record):
     """UTC time, ISO 8601."""
 
 
+class FileRecord(Record):
+    """A file of the bundle that is no artifact by itself."""
+
+    sha256: str
+    size_bytes: int
+
+
 class ArtifactRecord(Record):
     """One exported file."""
 
@@ -104,15 +113,32 @@ class ArtifactRecord(Record):
     opset: int | None
     ir_version: int | None
     producer: str
+    further_files: dict[str, FileRecord] = Field(default={})
+    """Files that the artifact cannot be opened without, by path inside the bundle."""
+    portability: Portability = "any"
+    """Where the artifact can be used."""
+    kept_float32: tuple[str, ...] = ()
+    """Nodes that compute in float32 though ``precision`` is lower."""
+    quantization: QuantizationSearch | None = None
+    """How a quantised artifact was found."""
     parity: ParityVerdict | None = None
     benchmarks: tuple[BenchSummary, ...] = ()
 
+    @property
+    def total_bytes(self) -> int:
+        """Size of the artifact with everything it cannot be opened without."""
+        return self.size_bytes + sum(record.size_bytes for record in self.further_files.values())
 
-class FileRecord(Record):
-    """Any other file of the bundle."""
 
-    sha256: str
-    size_bytes: int
+class RefusedArtifact(Record):
+    """A format that was asked for and that no artifact was made of, because none was good enough."""
+
+    format: str
+    precision: str
+    reason: str
+    """One sentence."""
+    quantization: QuantizationSearch | None = None
+    """What was tried."""
 
 
 class Origin(Record):
@@ -143,6 +169,8 @@ class Manifest(Record):
     input: InputContract
     outputs: tuple[OutputContract, ...]
     artifacts: tuple[ArtifactRecord, ...]
+    not_exported: tuple[RefusedArtifact, ...] = ()
+    """Formats that were asked for and are not here, and why."""
     files: dict[str, FileRecord]
     """Every other file, by path inside the bundle."""
     evaluation: Evaluation | None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from toolkit.bundle.manifest import ArtifactRecord, Manifest
 from toolkit.results import Evaluation
 
@@ -54,9 +56,26 @@ def _shape(shape: tuple[int | str, ...]) -> str:
 def _artifacts(manifest: Manifest) -> str:
     rows = ["| file | format | precision | size | parity with PyTorch | test accuracy | speed |", "|---|---|---|---|---|---|---|"]
     for artifact in manifest.artifacts:
-        kind = f"`{artifact.file}` | {artifact.format} | {artifact.precision} | {artifact.size_bytes / 1e6:.1f} MB"
+        kind = f"`{artifact.file}` | {artifact.format} | {artifact.precision} | {artifact.total_bytes / 1e6:.1f} MB"
         rows.append(f"| {kind} | {_parity(artifact)} | {_accuracy(artifact)} | {_speed(artifact)} |")
-    return "\n".join(rows)
+    notes = [note for artifact in manifest.artifacts for note in _notes(artifact)]
+    notes += [f"- No `{refused.format}` artifact: {refused.reason}." for refused in manifest.not_exported]
+    return "\n".join(rows) + ("\n\n" + "\n".join(notes) if notes else "")
+
+
+def _notes(artifact: ArtifactRecord) -> Iterator[str]:
+    """Yield what a user of one artifact must know beside its row."""
+    if artifact.further_files:
+        yield f"- `{artifact.file}` needs {', '.join(f'`{name}`' for name in artifact.further_files)} beside it."
+    if artifact.portability == "same-machine":
+        yield f"- `{artifact.file}` holds machine code for the machine it was exported on; export again on another one."
+    if (search := artifact.quantization) is not None:
+        chosen = next(candidate for candidate in search.candidates if candidate.chosen)
+        yield (
+            f"- `{artifact.file}`: quantised with ranges from {search.calibration_images} training images ({chosen.method}, per "
+            f"{'channel' if chosen.per_channel else 'tensor'}, {len(chosen.kept_float32)} nodes in float32, weights of {search.weight_bits} bits); "
+            f"{chosen.drop_points:.2f} points of accuracy lost on {search.validation_images} validation images. Exported on {search.processor}."
+        )
 
 
 def _parity(artifact: ArtifactRecord) -> str:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from toolkit.cli.options import ArtifactsOption, QuietOption, RunOption
+
+if TYPE_CHECKING:
+    from toolkit.bundle.making import QuantizationSearch
+    from toolkit.bundle.manifest import ArtifactRecord
 
 
 def command(
@@ -18,24 +22,60 @@ def command(
         str | None,
         typer.Option("--input", metavar="[images|tensor]", help="uint8 images with normalisation in the graph, or a normalised float tensor."),
     ] = None,
-    opset: Annotated[int | None, typer.Option("--opset", help="ONNX opset (default: the exporter's recommended one).")] = None,
+    profile: Annotated[
+        str | None, typer.Option("--profile", metavar="[wide|newest]", help="ONNX opset and IR version for the most readers, or the newest ones.")
+    ] = None,
+    opset: Annotated[int | None, typer.Option("--opset", help="ONNX opset (default: the profile's, or the exporter's recommended one).")] = None,
+    ir: Annotated[int | None, typer.Option("--ir", help="ONNX IR version (default: the profile's, or the exporter's own).")] = None,
+    max_drop: Annotated[
+        float | None, typer.Option("--max-drop", help="Points of validation accuracy that a quantised artifact may lose (default: 0.5).")
+    ] = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Export a run to TorchScript and ONNX in one checked bundle.
+    """Export a run to TorchScript, ONNX and other formats in one checked bundle.
 
-    Writes RUN/bundle: the artifacts, manifest.json, golden samples and a model card. An older bundle is replaced as a whole.
+    Writes RUN/bundle: the artifacts, manifest.json, golden samples and a model card. An older bundle is replaced as a whole. Exit code 1 if
+    no artifact of a format is good enough; the manifest says why and what was tried. 'toolkit formats' lists the formats.
     """
     from toolkit.cli.console import reporter
     from toolkit.export import export_run
     from toolkit.runs import find_run
 
     folder = find_run(run, artifacts)
-    changes = {"export.formats": formats, "export.input": graph_input, "export.opset": opset}
-    options = folder.recipe().override({key: value for key, value in changes.items() if value is not None}).export
-    manifest = export_run(folder, formats=options.formats, graph_input=options.input, opset=options.opset, reporter=reporter(quiet))
+    changes = {"formats": formats, "input": graph_input, "profile": profile, "opset": opset, "ir": ir, "max_drop": max_drop}
+    recipe = folder.recipe().override({f"export.{key}": value for key, value in changes.items() if value is not None})
+    manifest = export_run(folder, options=recipe.export, reporter=reporter(quiet))
     typer.echo(f"bundle {folder.bundle}")
     for artifact in manifest.artifacts:
-        detail = f"opset {artifact.opset}, IR {artifact.ir_version}, " if artifact.opset else ""
-        typer.echo(
-            f"  {artifact.file:24} {artifact.format:12} {artifact.precision:8} {artifact.size_bytes / 1e6:7.1f} MB  {detail}{artifact.producer}"
-        )
+        _show(artifact)
+    for refused in manifest.not_exported:
+        typer.echo(f"  not exported: {refused.format}: {refused.reason}")
+        if refused.quantization is not None:
+            _show_search(refused.quantization)
+    raise typer.Exit(1 if manifest.not_exported else 0)
+
+
+def _show(artifact: ArtifactRecord) -> None:
+    detail = f"opset {artifact.opset}, IR {artifact.ir_version}, " if artifact.opset else ""
+    if artifact.portability == "same-machine":
+        detail += "for this machine only, "
+    typer.echo(f"  {artifact.file:24} {artifact.format:12} {artifact.precision:8} {artifact.total_bytes / 1e6:7.1f} MB  {detail}{artifact.producer}")
+    if artifact.quantization is not None:
+        _show_search(artifact.quantization)
+    elif artifact.kept_float32:
+        typer.echo(f"    {len(artifact.kept_float32)} nodes stay in float32, because their values do not fit: {', '.join(artifact.kept_float32[:5])}")
+
+
+def _show_search(search: QuantizationSearch) -> None:
+    """Print one line per candidate, the float32 graph first."""
+    weights = f"{search.activations} activations, {search.weights} weights of {search.weight_bits} bits ({search.processor})"
+    typer.echo(f"    {weights}; {search.calibration_images} training images, judged on {search.validation_images} validation images")
+    typer.echo(f"    {'float32':35} {search.float32_accuracy:8.2%}            {search.float32_images_per_second:7.0f} img/s")
+    for candidate in search.candidates:
+        kept = f", {len(candidate.kept_float32)} nodes float32" if candidate.kept_float32 else ""
+        name = f"{candidate.method}, per {'channel' if candidate.per_channel else 'tensor'}{kept}"
+        figures = ""
+        if candidate.validation_accuracy is not None and candidate.drop_points is not None:
+            figures = f"{candidate.validation_accuracy:8.2%}  {-candidate.drop_points:+6.2f}    "
+            figures += f"{candidate.images_per_second:7.0f} img/s" if candidate.images_per_second is not None else ""
+        typer.echo(f"    {name:35} {figures}  {'* ' if candidate.chosen else ''}{candidate.outcome}")

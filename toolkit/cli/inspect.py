@@ -56,7 +56,7 @@ def _describe(manifest: Manifest) -> list[tuple[str, str]]:
 def _describe_artifact(artifact: ArtifactRecord) -> list[tuple[str, str]]:
     opset = f", opset {artifact.opset}, IR {artifact.ir_version}" if artifact.opset else ""
     lines = [
-        ("artifact", f"{artifact.file}: {artifact.format}, {artifact.precision}, {artifact.size_bytes / 1e6:.1f} MB{opset}, {artifact.producer}")
+        ("artifact", f"{artifact.file}: {artifact.format}, {artifact.precision}, {artifact.total_bytes / 1e6:.1f} MB{opset}, {artifact.producer}")
     ]
     parity = artifact.parity
     if parity is None:

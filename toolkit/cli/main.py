@@ -14,13 +14,14 @@ from toolkit.errors import ToolkitError
 
 COMMANDS = {
     "finetune": "Fine-tune a pretrained backbone in two stages.",
-    "export": "Export a run to TorchScript and ONNX in one checked bundle.",
+    "export": "Export a run to TorchScript, ONNX and other formats in one checked bundle.",
     "verify": "Prove that every artifact computes what PyTorch computes.",
     "bench": "Measure speed, latency and test accuracy of every artifact.",
     "report": "Write the Markdown and CSV reports of a run again.",
     "predict": "Classify images with a bundle; needs no PyTorch.",
     "inspect": "Print what is in a bundle.",
     "backbones": "List backbones with their size and cost.",
+    "formats": "List the export formats and say which can be used here.",
     "recipes": "List the shipped recipes, or print one as TOML.",
     "cache": "List or clear what was computed once and kept: activations of frozen prefixes.",
     "doctor": "Say what this machine can run, and why not.",

@@ -1,6 +1,8 @@
-"""The test images of a run, for the stages after fine-tuning."""
+"""The images of a run, for the stages after fine-tuning."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from toolkit.data import Split, load_dataset
 from toolkit.errors import RunError
@@ -15,10 +17,21 @@ def load_test_split(run: RunFolder, record: RunRecord, reporter: Reporter) -> Sp
         RunError: they are not the images that the run saw.
         DataError: they cannot be read any more.
     """
+    return load_splits(run, record, ("test",), reporter)[0]
+
+
+def load_splits(run: RunFolder, record: RunRecord, names: Sequence[str], reporter: Reporter) -> list[Split]:
+    """Load some splits of the images that a run was made with, and no others.
+
+    Raises:
+        RunError: they are not the images that the run saw.
+        DataError: they cannot be read any more.
+    """
     recipe = run.recipe()
-    test = load_dataset(recipe.data, recipe.seed, splits=("test",), reporter=reporter).split("test")
-    if test.fingerprint != record.data.splits["test"].fingerprint:
-        raise RunError(
-            f"the test images of {record.data.source} are not those of this run (their fingerprint differs): fine-tune again, or restore them."
-        )
-    return test
+    dataset = load_dataset(recipe.data, recipe.seed, splits=names, reporter=reporter)
+    for name in names:
+        if dataset.split(name).fingerprint != record.data.splits[name].fingerprint:
+            raise RunError(
+                f"the {name} images of {record.data.source} are not those of this run (their fingerprint differs): fine-tune again, or restore them."
+            )
+    return [dataset.split(name) for name in names]

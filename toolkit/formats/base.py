@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -10,11 +10,53 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from toolkit.bundle.making import Portability, QuantizationSearch
+
 if TYPE_CHECKING:
     import torch
 
-Calibration = Iterator[npt.NDArray[np.uint8]]
-"""Batches of prepared training images, uint8 ``[n, H, W, 3]``, for formats that quantise."""
+
+@dataclass(frozen=True)
+class Calibration:
+    """Real images for formats that choose by them: how to quantise, what must stay in float32.
+
+    There is no way from here to the test split. Both streams start anew with every call and hold a bounded number of images in memory.
+    """
+
+    training_images: int
+    """How many images one pass over ``training`` yields, at least 1."""
+    validation_images: int
+    """How many images one pass over ``validation`` yields, at least 1."""
+    training: Callable[[int], Iterator[npt.NDArray[np.generic]]]
+    """Batch size to batches of training images, encoded as the graph takes them."""
+    validation: Callable[[int], Iterator[tuple[npt.NDArray[np.generic], npt.NDArray[np.int64]]]]
+    """Batch size to batches of encoded validation images with the class of each, int64 ``[n]``."""
+    max_drop: float = 0.5
+    """How many points of validation accuracy a quantised artifact may lose, e.g. 0.5 for 97.0% to 96.5%."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An artifact that was written, and what a reader of the manifest must know of how."""
+
+    further_files: tuple[Path, ...] = ()
+    """Files beside the artifact that it cannot be opened without."""
+    portability: Portability = "any"
+    """Where the artifact can be used."""
+    kept_float32: tuple[str, ...] = ()
+    """Nodes of the graph that compute in float32 though the artifact's precision is lower."""
+    quantization: QuantizationSearch | None = None
+    """What was tried to find this quantised artifact."""
+
+
+@dataclass(frozen=True)
+class NotExported:
+    """No file was written because none would be good enough: a result, not an error."""
+
+    reason: str
+    """One sentence."""
+    quantization: QuantizationSearch | None = None
+    """What was tried."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +82,9 @@ class ExportRequest:
     metadata: Mapping[str, str]
     """Labels, contract and origin, to be stored inside the file."""
     opset: int | None = None
+    """ONNX opset; the exporter's recommended one where None."""
+    ir_version: int | None = None
+    """IR version of an ONNX file; the exporter's own where None."""
 
 
 class Session(Protocol):
@@ -68,19 +113,26 @@ class Format(Protocol):
     name: str
     precision: str
     suffix: str
+    calibrates: bool
+    """Whether ``export`` needs a ``Calibration``; decoding images for one that does not would be wasted."""
 
     def unavailable(self) -> str | None:
         """Say why this format cannot be exported or opened here, as one sentence with the remedy; None if it can."""
 
-    def export(self, deployable: torch.nn.Module, sample: torch.Tensor, path: Path, request: ExportRequest, calibration: Calibration | None) -> None:
+    def export(
+        self, deployable: torch.nn.Module, sample: torch.Tensor, path: Path, request: ExportRequest, calibration: Calibration | None
+    ) -> Exported | NotExported:
         """Write the network to ``path`` and check that the file is what ``request`` asks for.
 
         Args:
             deployable: in inference mode, on the CPU; takes one tensor, returns ``(logits, probabilities)``.
             sample: an input of batch size 2 or more, of the contract's dtype and shape.
             path: file to write.
-            request: names, metadata, opset.
-            calibration: batches of training images; None for formats that do not quantise.
+            request: names, metadata, opset and IR version.
+            calibration: training and validation images; None for formats that do not calibrate.
+
+        Returns:
+            What was written, or why nothing was. A format that has nothing to choose always writes.
 
         Raises:
             ExportError: the exporter failed, or quietly made something else.

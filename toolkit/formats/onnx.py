@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from toolkit.errors import BundleError, DeviceError, ExportError, MissingDependencyError, first_line
-from toolkit.formats.base import Calibration, ExportRequest, Facts
+from toolkit.formats.base import Calibration, Exported, ExportRequest, Facts, NotExported
 
 if TYPE_CHECKING:
     import onnx
@@ -22,6 +22,8 @@ PROTOBUF_LIMIT = 2**31 - 1
 """A protobuf message cannot be larger, and a single-file ONNX model is one message."""
 KEPT_NODE_METADATA = ("pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierarchy")
 """Which module a node came from. The rest of what the exporter notes holds source paths of the exporting machine."""
+NODE_METADATA_IR = 10
+"""The first IR version whose nodes can carry metadata (https://github.com/onnx/onnx/blob/main/docs/IR.md)."""
 
 
 class OnnxFormat:
@@ -30,6 +32,7 @@ class OnnxFormat:
     name = "onnx"
     precision = "float32"
     suffix = ".onnx"
+    calibrates = False
 
     def unavailable(self) -> str | None:
         """Say which package is missing."""
@@ -40,33 +43,17 @@ class OnnxFormat:
         del onnxruntime
         return None
 
-    def export(self, deployable: torch.nn.Module, sample: torch.Tensor, path: Path, request: ExportRequest, calibration: Calibration | None) -> None:
+    def export(
+        self, deployable: torch.nn.Module, sample: torch.Tensor, path: Path, request: ExportRequest, calibration: Calibration | None
+    ) -> Exported | NotExported:
         """Export with a dynamic batch and all weights inside one file, then check the file."""
         del calibration
-        import onnx
-
-        model = to_onnx(deployable, sample, request.input_name, request.output_names, request.opset)
-        _strip(model)
-        for key, value in request.metadata.items():
-            model.metadata_props.add(key=key, value=value)
-        onnx.save_model(model, path)
-        onnx.checker.check_model(path, full_check=True)
-        _require(path, self.facts(path), request, sample)
+        save_checked(build(deployable, sample, request), path, request, sample)
+        return Exported()
 
     def facts(self, path: Path) -> Facts:
         """Read the file back with the onnx package."""
-        import onnx
-
-        model = onnx.load_model(path)
-        opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), None)
-        return Facts(
-            producer=f"{model.producer_name} {model.producer_version}".strip(),
-            opset=opset,
-            ir_version=model.ir_version,
-            inputs={value.name: _type_of(value) for value in model.graph.input},
-            outputs={value.name: _type_of(value) for value in model.graph.output},
-            metadata={entry.key: entry.value for entry in model.metadata_props},
-        )
+        return read_facts(path)
 
     def open(self, path: Path, device: str, threads: int) -> OnnxSession:
         """Open in onnxruntime with all graph optimisations."""
@@ -87,6 +74,48 @@ class OnnxSession:
     def run(self, inputs: npt.NDArray[np.generic]) -> dict[str, npt.NDArray[np.float32]]:
         """Run one batch."""
         return dict(zip(self._outputs, self._session.run(self._outputs, {self._input: inputs}), strict=True))
+
+
+def build(deployable: torch.nn.Module, sample: torch.Tensor, request: ExportRequest) -> onnx.ModelProto:
+    """Export to a model that tells which module each node came from and nothing else about the exporting machine.
+
+    Raises:
+        ExportError: the exporter failed, or the model is too large for one file.
+    """
+    model = to_onnx(deployable, sample, request.input_name, request.output_names, request.opset)
+    _strip(model)
+    return model
+
+
+def save_checked(model: onnx.ModelProto, path: Path, request: ExportRequest, sample: torch.Tensor) -> None:
+    """Store metadata and IR version in a model, save it in one file, and check that the file is what was asked for.
+
+    Raises:
+        ExportError: naming everything that differs.
+    """
+    import onnx
+
+    _set_ir_version(model, request.ir_version)
+    onnx.helper.set_model_props(model, dict(request.metadata))
+    onnx.save_model(model, path)
+    onnx.checker.check_model(path, full_check=True)
+    _require(path, read_facts(path), request, sample)
+
+
+def read_facts(path: Path) -> Facts:
+    """Read an ONNX file back with the onnx package."""
+    import onnx
+
+    model = onnx.load_model(path)
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), None)
+    return Facts(
+        producer=f"{model.producer_name} {model.producer_version}".strip(),
+        opset=opset,
+        ir_version=model.ir_version,
+        inputs={value.name: _type_of(value) for value in model.graph.input},
+        outputs={value.name: _type_of(value) for value in model.graph.output},
+        metadata={entry.key: entry.value for entry in model.metadata_props},
+    )
 
 
 def to_onnx(
@@ -200,12 +229,40 @@ def _strip(model: onnx.ModelProto) -> None:
             node.metadata_props.add(key=key, value=value)
 
 
+def _set_ir_version(model: onnx.ModelProto, version: int | None) -> None:
+    """Choose the IR version; what it does not know yet is taken out, and what its opset does not allow is an error."""
+    from onnx import helper
+
+    if version is None:
+        return
+    least = helper.find_min_ir_version_for(model.opset_import, ignore_unknown=True)
+    if version < least:
+        opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+        raise ExportError(f"opset {opset} needs IR version {least} or later, and {version} was asked for: give another opset or IR version.")
+    if version < NODE_METADATA_IR:
+        for holder in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer, *model.graph.input, *model.graph.output):
+            holder.ClearField("metadata_props")
+    model.ir_version = version
+
+
 def _require(path: Path, facts: Facts, request: ExportRequest, sample: torch.Tensor) -> None:
     """Raise if the saved file is not what was asked for."""
+    problems = _wrong_versions(facts, request) + _wrong_signature(facts, request, sample)
+    problems += [f"metadata {key} not stored" for key, value in request.metadata.items() if facts.metadata.get(key) != value]
+    if list(path.parent.glob(f"{path.name}.data*")):
+        problems.append("weights stored in a second file instead of inside")
+    if problems:
+        raise ExportError(f"the exporter made something else than was asked for: {'; '.join(problems)}.")
+
+
+def _wrong_versions(facts: Facts, request: ExportRequest) -> list[str]:
+    asked = {"opset": (request.opset, facts.opset), "IR version": (request.ir_version, facts.ir_version)}
+    return [f"{what} {actual} instead of {wanted}" for what, (wanted, actual) in asked.items() if wanted not in (None, actual)]
+
+
+def _wrong_signature(facts: Facts, request: ExportRequest, sample: torch.Tensor) -> list[str]:
     dtype = str(sample.dtype).removeprefix("torch.")
     problems = []
-    if request.opset is not None and facts.opset != request.opset:
-        problems.append(f"opset {facts.opset} instead of {request.opset}")
     if list(facts.inputs) != [request.input_name]:
         problems.append(f"inputs {', '.join(facts.inputs)} instead of {request.input_name}")
     if tuple(facts.outputs) != request.output_names:
@@ -216,15 +273,7 @@ def _require(path: Path, facts: Facts, request: ExportRequest, sample: torch.Ten
     for name, (actual, shape) in facts.outputs.items():
         if actual != "float32" or len(shape) != 2 or not isinstance(shape[0], str):
             problems.append(f"output {name} is {actual} {list(shape)} instead of float32 ['N', C]")
-    problems += _missing_metadata(facts.metadata, request.metadata)
-    if list(path.parent.glob(f"{path.name}.data*")):
-        problems.append("weights stored in a second file instead of inside")
-    if problems:
-        raise ExportError(f"the exporter made something else than was asked for: {'; '.join(problems)}.")
-
-
-def _missing_metadata(actual: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
-    return [f"metadata {key} not stored" for key, value in wanted.items() if actual.get(key) != value]
+    return problems
 
 
 def _type_of(value: onnx.ValueInfoProto) -> tuple[str, tuple[int | str, ...]]:

@@ -9,11 +9,17 @@ from functools import cache
 from importlib.metadata import entry_points
 
 from toolkit.errors import ExportError
+from toolkit.formats.aoti import AotiFormat
 from toolkit.formats.base import Format
 from toolkit.formats.onnx import OnnxFormat
+from toolkit.formats.onnx_fp16 import OnnxFp16Format
+from toolkit.formats.onnx_int8 import OnnxInt8Format
+from toolkit.formats.openvino import OpenVinoFormat
+from toolkit.formats.pt2 import Pt2Format
 from toolkit.formats.torchscript import TorchScriptFormat
 
 ENTRY_POINT = "toolkit.formats"
+OWN = (TorchScriptFormat, OnnxFormat, OnnxInt8Format, OnnxFp16Format, OpenVinoFormat, Pt2Format, AotiFormat)
 
 
 @cache
@@ -23,7 +29,7 @@ def formats() -> dict[str, Format]:
     Raises:
         ExportError: a format of another package cannot be loaded or takes a name that exists.
     """
-    found: dict[str, Format] = {own.name: own for own in (TorchScriptFormat(), OnnxFormat())}
+    found: dict[str, Format] = {own.name: own() for own in OWN}
     for entry in entry_points(group=ENTRY_POINT):
         origin = entry.dist.name if entry.dist else entry.value
         try:

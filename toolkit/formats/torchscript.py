@@ -10,11 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
-from toolkit.errors import BundleError, DeviceError, ExportError, MissingDependencyError, first_line
-from toolkit.formats.base import Calibration, ExportRequest, Facts
+from toolkit.errors import BundleError, ExportError, first_line
+from toolkit.formats.base import Calibration, Exported, ExportRequest, Facts, NotExported
+from toolkit.formats.torch_session import ModuleSession, check_device, require_any_batch, torch_is_missing
 
 if TYPE_CHECKING:
     import torch
@@ -28,19 +26,17 @@ class TorchScriptFormat:
     name = "torchscript"
     precision = "float32"
     suffix = ".torchscript.pt"
+    calibrates = False
 
     def unavailable(self) -> str | None:
         """Say whether torch or the Python version is in the way."""
         if sys.version_info >= (3, 14):
             return "torch.jit does not support Python 3.14 or later: use Python 3.11 to 3.13, or another format"
-        try:
-            import torch
-        except ImportError:
-            return "torch is not installed: pip install 'toolkit[train]'"
-        del torch
-        return None
+        return torch_is_missing()
 
-    def export(self, deployable: torch.nn.Module, sample: torch.Tensor, path: Path, request: ExportRequest, calibration: Calibration | None) -> None:
+    def export(
+        self, deployable: torch.nn.Module, sample: torch.Tensor, path: Path, request: ExportRequest, calibration: Calibration | None
+    ) -> Exported | NotExported:
         """Trace, freeze and save, then check the file at another batch size than it was traced with."""
         del calibration
         import torch
@@ -54,13 +50,8 @@ class TorchScriptFormat:
                 raise ExportError(f"torch.jit.trace cannot export this network: {first_line(error)}") from error
         if dict(self.facts(path).metadata) != dict(request.metadata):
             raise ExportError("torch.jit.save did not store the metadata that was asked for.")
-        session = self.open(path, "cpu", torch.get_num_threads())
-        for batch in (1, 3):
-            inputs = sample[:1].expand(batch, *sample.shape[1:]).numpy()
-            shapes = [(name, value.dtype.name, value.shape[0]) for name, value in session.run(inputs).items()]
-            wanted = [(name, "float32", batch) for name in request.output_names]
-            if shapes != wanted:
-                raise ExportError(f"the traced network returns {shapes} for a batch of {batch} instead of {wanted}: its batch size is fixed.")
+        require_any_batch(self.open(path, "cpu", torch.get_num_threads()), sample, request)
+        return Exported()
 
     def facts(self, path: Path) -> Facts:
         """Read the metadata back from the archive."""
@@ -71,44 +62,15 @@ class TorchScriptFormat:
             _jit().load(str(path), map_location="cpu", _extra_files=files)
         return Facts(producer=f"torch {torch.__version__}", metadata=json.loads(files[METADATA_FILE] or "{}"))
 
-    def open(self, path: Path, device: str, threads: int) -> TorchScriptSession:
+    def open(self, path: Path, device: str, threads: int) -> ModuleSession:
         """Load into PyTorch."""
-        return TorchScriptSession(path, device, threads)
-
-
-class TorchScriptSession:
-    """A loaded TorchScript module (see ``formats.base.Session``)."""
-
-    def __init__(self, path: Path, device: str, threads: int) -> None:
-        try:
-            import torch
-        except ImportError as error:
-            raise MissingDependencyError("a TorchScript artifact needs torch: pip install 'toolkit[train]', or use the onnx artifact.") from error
-        if device not in ("cpu", "cuda"):
-            raise DeviceError(f"TorchScript cannot run on {device!r}; give cpu or cuda.")
-        if device == "cuda" and not torch.cuda.is_available():
-            raise DeviceError("PyTorch sees no CUDA device: torch.cuda.is_available() is False. Use the CPU, or see 'toolkit doctor'.")
+        check_device("a TorchScript artifact", device)
         with _quiet():
             try:
-                self._module = _jit().load(str(path), map_location=device).eval()
+                module = _jit().load(str(path), map_location=device).eval()
             except (RuntimeError, ValueError, OSError) as error:
                 raise BundleError(f"torch.jit.load refuses {path}: {first_line(error)}") from error
-        self.device = device
-        self.threads = threads
-        self.engine = f"torch {torch.__version__} (TorchScript)"
-
-    def run(self, inputs: npt.NDArray[np.generic]) -> dict[str, npt.NDArray[np.float32]]:
-        """Run one batch; the copy back to the host waits for the device."""
-        import torch
-
-        before = torch.get_num_threads()
-        torch.set_num_threads(self.threads)
-        try:
-            with torch.inference_mode():
-                logits, probabilities = self._module(torch.from_numpy(np.ascontiguousarray(inputs)).to(self.device))
-                return {"logits": logits.cpu().numpy(), "probabilities": probabilities.cpu().numpy()}
-        finally:
-            torch.set_num_threads(before)
+        return ModuleSession(module, "TorchScript", device, threads)
 
 
 def _jit() -> Any:

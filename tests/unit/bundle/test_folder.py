@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from toolkit.bundle import Bundle
+from toolkit.bundle import Bundle, read_manifest
+from toolkit.bundle.manifest import RefusedArtifact
+from toolkit.bundle.update import file_record, write_manifest
 from toolkit.errors import BundleError, IntegrityError
 
 
@@ -110,3 +112,26 @@ def test_an_unreadable_manifest_says_so(colour_bundle: Path) -> None:
     (colour_bundle / "manifest.json").chmod(0)
     with pytest.raises(BundleError, match="cannot be read"):
         Bundle.open(colour_bundle)
+
+
+@pytest.mark.parametrize("damage", ["missing", "flipped"])
+def test_further_files_of_an_artifact_are_checked_too(colour_bundle: Path, damage: str) -> None:
+    weights = colour_bundle / "model.bin"
+    weights.write_bytes(b"weights")
+    manifest = read_manifest(colour_bundle)
+    artifact = manifest.artifacts[0].model_copy(update={"further_files": {"model.bin": file_record(weights)}})
+    write_manifest(colour_bundle, manifest.model_copy(update={"artifacts": (artifact,)}))
+    assert Bundle.open(colour_bundle).artifact().total_bytes == (colour_bundle / "model.onnx").stat().st_size + 7
+    if damage == "missing":
+        weights.unlink()
+    else:
+        weights.write_bytes(b"Weights")
+    with pytest.raises(IntegrityError, match=r"model\.bin"):
+        Bundle.open(colour_bundle)
+
+
+def test_a_bundle_without_artifacts_says_why(colour_bundle: Path) -> None:
+    refused = RefusedArtifact(format="onnx-int8", precision="int8", reason="nothing keeps the accuracy")
+    write_manifest(colour_bundle, read_manifest(colour_bundle).model_copy(update={"artifacts": (), "not_exported": (refused,)}))
+    with pytest.raises(BundleError, match=r"holds no artifact \(onnx-int8: nothing keeps the accuracy\)"):
+        Bundle.open(colour_bundle).artifact()

@@ -1,0 +1,79 @@
+"""A package from outside adds a format: it is listed, exported, verified and benchmarked with no change here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from toolkit.bundle import read_manifest
+from toolkit.results import BenchReport, ParityReport
+from toolkit.runs import find_run
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "tests" / "assets" / "example_format"
+SMALL = (
+    *("--recipe", "digits", "--image-size", "32", "--train-limit", "300", "--test-limit", "60"),
+    *("--stage1-epochs", "1", "--stage2-epochs", "1", "--threads", "1"),
+)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that pip has installed the package into. The sources are copied first, because building writes beside them."""
+    folder = tmp_path_factory.mktemp("installed")
+    shutil.copytree(PACKAGE, folder / "source", ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
+    options = ("--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "--target")
+    command = [sys.executable, "-m", "pip", "install", *options, str(folder / "site"), str(folder / "source")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder / "site"
+
+
+def run(folder: Path, installed: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([str(installed), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return subprocess.run(
+        [sys.executable, "-m", "toolkit.cli.main", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_it_is_listed_exported_verified_and_benchmarked(tmp_path: Path, installed: Path) -> None:
+    listed = run(tmp_path, installed, "formats")
+    assert listed.returncode == 0, listed.stderr
+    row = next(line for line in listed.stdout.splitlines() if line.startswith("onnx-gzip"))
+    assert row.split() == ["onnx-gzip", "float32", "model.onnx.gz", "yes"]
+    for arguments in (
+        ("finetune", *SMALL, "--run", "small", "--quiet"),
+        ("export", "--formats", "onnx,onnx-gzip", "--quiet"),
+        ("verify", "--images", "32", "--threads", "1", "--quiet"),
+        ("bench", "--rounds", "2", "--threads", "1", "--batch-sizes", "4", "--device", "cpu", "--quiet"),
+    ):
+        done = run(tmp_path, installed, *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+    folder = find_run("small", tmp_path / "artifacts")
+    plain, packed = read_manifest(folder.bundle).artifacts
+    assert packed.format == "onnx-gzip"
+    assert packed.file == "model.onnx.gz"
+    assert (packed.opset, packed.ir_version) == (plain.opset, plain.ir_version)
+    assert packed.size_bytes < plain.size_bytes
+    assert [verdict.passed for verdict in ParityReport.load(folder.parity_file, "toolkit verify").artifacts] == [True, True]
+    rows = {row.name: row for row in BenchReport.load(folder.bench_file, "toolkit bench").rows}
+    assert rows["onnx-gzip"].timings
+    assert rows["onnx-gzip"].test_accuracy == rows["onnx"].test_accuracy
+
+
+def test_without_the_package_there_is_no_such_format(tmp_path: Path) -> None:
+    listed = run(tmp_path, tmp_path, "formats")
+    assert "onnx-gzip" not in listed.stdout
+    assert listed.stdout.splitlines()[1].split() == ["torchscript", "float32", "model.torchscript.pt", "yes"]

@@ -1,0 +1,96 @@
+"""AOTInductor: the network compiled to machine code, in one package that PyTorch loads without Python code of the network.
+
+The package holds code for the processor it was compiled on. It promises nothing on another one, and the manifest says so.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from toolkit.errors import BundleError, DeviceError, ExportError, first_line
+from toolkit.formats.base import Calibration, Exported, ExportRequest, Facts, NotExported
+from toolkit.formats.pt2 import capture
+from toolkit.formats.torch_session import ModuleSession, check_device, require_any_batch, torch_is_missing
+
+if TYPE_CHECKING:
+    import torch
+
+METADATA_KEY = "toolkit"
+COMPILERS = ("g++", "clang++", "c++")
+
+
+class AotiFormat:
+    """See the module; implements ``formats.base.Format``."""
+
+    name = "aoti"
+    precision = "float32"
+    suffix = ".aoti.pt2"
+    calibrates = False
+
+    def unavailable(self) -> str | None:
+        """Say whether torch or a C++ compiler is missing."""
+        if missing := torch_is_missing():
+            return missing
+        if sys.platform != "linux":
+            return "AOTInductor packages are made on Linux only: use another format"
+        if not any(shutil.which(compiler) for compiler in COMPILERS):
+            return f"no C++ compiler is installed ({', '.join(COMPILERS)}): install g++"
+        return None
+
+    def export(
+        self, deployable: torch.nn.Module, sample: torch.Tensor, path: Path, request: ExportRequest, calibration: Calibration | None
+    ) -> Exported | NotExported:
+        """Capture, compile for this processor, and check the package at other batch sizes than it was captured with."""
+        del calibration
+        import torch
+        from torch._inductor import aoti_compile_and_package
+
+        program = capture(deployable, sample)
+        content = json.dumps(dict(request.metadata))
+        with _quiet():
+            try:
+                aoti_compile_and_package(program, package_path=str(path), inductor_configs={"aot_inductor.metadata": {METADATA_KEY: content}})
+            except Exception as error:  # the compiler raises many types, some of them private
+                raise ExportError(f"AOTInductor cannot compile this network: {first_line(error)}") from error
+        if dict(self.facts(path).metadata) != dict(request.metadata):
+            raise ExportError("AOTInductor did not store the metadata that was asked for.")
+        require_any_batch(self.open(path, "cpu", torch.get_num_threads()), sample, request)
+        return Exported(portability="same-machine")
+
+    def facts(self, path: Path) -> Facts:
+        """Read the metadata back from the package."""
+        import torch
+        from torch._inductor import aoti_load_package
+
+        with _quiet():
+            stored = aoti_load_package(str(path)).loader.get_metadata()
+        return Facts(producer=f"torch {torch.__version__} (AOTInductor, {stored['AOTI_CPU_ISA']})", metadata=json.loads(stored[METADATA_KEY]))
+
+    def open(self, path: Path, device: str, threads: int) -> ModuleSession:
+        """Load the compiled code."""
+        check_device("an AOTInductor artifact", device)
+        if device != "cpu":
+            raise DeviceError(f"the AOTInductor artifact is compiled for the CPU and does not run on CUDA ({device!r}): use the onnx artifact there.")
+        from torch._inductor import aoti_load_package
+
+        with _quiet():
+            try:
+                module = aoti_load_package(str(path))
+            except Exception as error:  # the reader raises many types, some of them private
+                raise BundleError(f"AOTInductor refuses {path}: {first_line(error)}") from error
+        return ModuleSession(module, "AOTInductor", device, threads)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what the compiler warns about its own internals; what matters is checked on the package."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

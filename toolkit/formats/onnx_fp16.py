@@ -1,0 +1,91 @@
+"""ONNX in float16 for GPUs: weights and arithmetic in half precision, inputs and outputs as the contract says.
+
+Nodes whose values do not fit into float16 stay in float32. They are found by running the float32 graph on training images, not by a list of
+operators. A CPU runs the file too, in float32 arithmetic with rounding between the nodes, which is slower than the float32 artifact.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from toolkit import provenance
+from toolkit.errors import ExportError
+from toolkit.formats.base import Calibration, Exported, ExportRequest, Facts, NotExported
+from toolkit.formats.half import LARGEST_FLOAT16, to_float16
+from toolkit.formats.onnx import OnnxFormat, OnnxSession, build, read_facts, save_checked
+from toolkit.formats.onnx_graph import Extremes, outside_layers, extremes, name_nodes
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+HEADROOM = 4.0
+"""Values must fit this many times over: the largest activation on some training images is not the largest there will ever be."""
+BATCH = 8
+
+
+class OnnxFp16Format:
+    """See the module; implements ``formats.base.Format``."""
+
+    name = "onnx-fp16"
+    precision = "float16"
+    suffix = ".fp16.onnx"
+    calibrates = True
+
+    def unavailable(self) -> str | None:
+        """Say which package is missing."""
+        return OnnxFormat().unavailable()
+
+    def export(
+        self, deployable: torch.nn.Module, sample: torch.Tensor, path: Path, request: ExportRequest, calibration: Calibration | None
+    ) -> Exported | NotExported:
+        """Export in float32, find what does not fit, convert the rest, and check that nothing overflows on training images."""
+        model = build(deployable, sample, request)
+        if calibration is None:
+            raise ExportError("onnx-fp16 finds what would overflow on training images, and none were given.")
+        name_nodes(model)
+        threads = provenance.available_cores()
+        with tempfile.TemporaryDirectory(prefix="toolkit-") as scratch:
+            found = extremes(model, calibration.training(BATCH), Path(scratch), threads)
+        kept = too_large(model.graph, found)
+        save_checked(to_float16(model, kept | _outside(model.graph)), path, request, sample)
+        broken = next(_not_finite(self.open(path, "cpu", threads), calibration), None)
+        if broken is not None:
+            raise ExportError(f"in float16 the {broken} of a training image are not finite, though every value was seen to fit: use onnx instead.")
+        return Exported(kept_float32=tuple(node.name for node in model.graph.node if node.name in kept))
+
+    def facts(self, path: Path) -> Facts:
+        """Read the file back with the onnx package."""
+        return read_facts(path)
+
+    def open(self, path: Path, device: str, threads: int) -> OnnxSession:
+        """Open in onnxruntime with all graph optimisations."""
+        return OnnxSession(path, device, threads)
+
+
+def too_large(graph: onnx.GraphProto, found: Extremes) -> set[str]:
+    """Return the nodes that read or write a value which float16 cannot hold with headroom, infinities and NaN included."""
+    limit = LARGEST_FLOAT16 / HEADROOM
+    values = {**found.tensors, **found.initializers}
+    hot = {name for name, value in values.items() if not value <= limit}
+    return {node.name for node in graph.node if any(name in hot for name in (*node.input, *node.output))}
+
+
+def _outside(graph: onnx.GraphProto) -> set[str]:
+    """Return what stays in float32 in every graph: normalisation of the pixels, and the softmax that makes the second output."""
+    outputs = {value.name for value in graph.output}
+    softmax = {node.name for node in graph.node if node.op_type == "Softmax" and any(name in outputs for name in node.output)}
+    return outside_layers(graph) | softmax
+
+
+def _not_finite(session: OnnxSession, calibration: Calibration) -> Iterator[str]:
+    """Yield the name of each output that holds NaN or infinity for some training image."""
+    for inputs in calibration.training(BATCH):
+        for name, values in session.run(inputs).items():
+            if not np.isfinite(values).all():
+                yield name

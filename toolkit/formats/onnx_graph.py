@@ -1,0 +1,145 @@
+"""What lowering the precision of an ONNX graph needs to know: where its layers are, and which values flow through it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from toolkit.formats.onnx import open_session
+
+if TYPE_CHECKING:
+    import onnx
+
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+"""Operators that multiply by weights: nearly all of the time is spent in them."""
+SHAPES = ("Shape", "Size")
+"""Operators whose result does not depend on the values of their input."""
+LARGEST = "/largest"
+"""Added to the name of a tensor, it names the output that holds the tensor's largest absolute value."""
+
+
+@dataclass(frozen=True)
+class Extremes:
+    """Largest absolute values in a float32 graph."""
+
+    tensors: dict[str, float]
+    """Of every floating point tensor that a node makes, over all images that were run."""
+    initializers: dict[str, float]
+    """Of every floating point weight or constant."""
+
+
+def name_nodes(model: onnx.ModelProto) -> None:
+    """Give every node of the graph a name of its own, keeping those that are unique already."""
+    taken: set[str] = set()
+    for number, node in enumerate(model.graph.node):
+        if not node.name or node.name in taken:
+            node.name = f"{node.op_type}_{number}"
+            while node.name in taken:
+                node.name += "_"
+        taken.add(node.name)
+
+
+def outside_layers(graph: onnx.GraphProto) -> set[str]:
+    """Return the names of the nodes that no result of a layer with weights flows into: normalisation of pixels, and arithmetic on shapes.
+
+    Rounding a constant of the normalisation shifts every pixel of every image, and rounding a size makes another size; and both cost next to
+    nothing as they are.
+    """
+    flowing: set[str] = set()
+    outside = set()
+    for node in graph.node:
+        if node.op_type in LAYERS or (node.op_type not in SHAPES and any(name in flowing for name in node.input)):
+            flowing.update(node.output)
+        else:
+            outside.add(node.name)
+    return outside
+
+
+def layer_groups(graph: onnx.GraphProto, members: set[str], most: int) -> list[tuple[str, ...]]:
+    """Divide nodes into groups of neighbours, in the order of computation: a layer with weights and what follows it.
+
+    Args:
+        graph: whose nodes.
+        members: names of the nodes to divide.
+        most: how many groups at most; where there are more layers, neighbouring ones share a group.
+
+    Returns:
+        Names, each in exactly one group.
+    """
+    single: list[list[str]] = []
+    for node in graph.node:
+        if node.name not in members:
+            continue
+        if not single or node.op_type in LAYERS:
+            single.append([])
+        single[-1].append(node.name)
+    if not single:
+        return []
+    parts = np.array_split(np.arange(len(single)), min(most, len(single)))
+    return [tuple(name for index in part for name in single[index]) for part in parts]
+
+
+def float_tensors(model: onnx.ModelProto) -> dict[str, int]:
+    """Return the float32 tensors that nodes make, as far as shape inference knows them.
+
+    Returns:
+        Name to elements for one image; an unknown axis beside the first counts as 1.
+    """
+    import onnx
+
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    made = {name for node in inferred.node for name in node.output}
+    found = {}
+    for value in (*inferred.value_info, *inferred.output):
+        tensor = value.type.tensor_type
+        if value.name in made and tensor.elem_type == onnx.TensorProto.FLOAT:
+            found[value.name] = int(np.prod([max(1, axis.dim_value) for axis in tensor.shape.dim[1:]], dtype=np.int64))
+    return found
+
+
+def extremes(model: onnx.ModelProto, batches: Iterable[npt.NDArray[np.generic]], scratch: Path, threads: int) -> Extremes:
+    """Run a float32 graph and find the largest absolute value of everything in it.
+
+    The maximum of each tensor is taken inside the graph, so that the engine frees the tensor as soon as its maximum is known: memory is
+    that of one ordinary run, however many tensors there are.
+
+    Args:
+        model: the graph; it is not changed.
+        batches: encoded inputs.
+        scratch: a folder for a temporary model file.
+        threads: CPU threads.
+    """
+    import onnx
+
+    names = list(float_tensors(model))
+    probe = onnx.ModelProto()
+    probe.CopyFrom(model)
+    del probe.graph.output[:]
+    for name in names:
+        absolute, largest = f"{name}/absolute", f"{name}{LARGEST}"
+        probe.graph.node.append(onnx.helper.make_node("Abs", [name], [absolute]))
+        probe.graph.node.append(onnx.helper.make_node("ReduceMax", [absolute], [largest], keepdims=0))
+        probe.graph.output.append(onnx.helper.make_tensor_value_info(largest, onnx.TensorProto.FLOAT, []))
+    path = scratch / "probe.onnx"
+    onnx.save_model(probe, path)
+    session = open_session(path, "cpu", threads)
+    found = dict.fromkeys(names, 0.0)
+    for inputs in batches:
+        for name, value in zip(names, session.run(None, {model.graph.input[0].name: inputs}), strict=True):
+            # A maximum of NaN compares false with everything; it must win here.
+            found[name] = float(value) if not value <= found[name] else found[name]
+    return Extremes(found, dict(_initializers(model)))
+
+
+def _initializers(model: onnx.ModelProto) -> Iterator[tuple[str, float]]:
+    import onnx
+
+    for initializer in model.graph.initializer:
+        if initializer.data_type == onnx.TensorProto.FLOAT:
+            values = onnx.numpy_helper.to_array(initializer)
+            yield initializer.name, float(np.abs(values).max(initial=0.0))

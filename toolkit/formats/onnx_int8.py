@@ -1,0 +1,80 @@
+"""ONNX in 8-bit integers: static quantisation (QDQ) by onnxruntime, for CPUs, chosen by accuracy on validation images and then by speed.
+
+Ranges of activations are found on training images, candidates are judged on validation images; test images are out of reach. Whether weights
+have 8 bits or 7 follows from the processor that exports (see ``quantization.arithmetic``), and stands in the manifest.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from toolkit import provenance
+from toolkit.bundle.making import QuantizationSearch
+from toolkit.errors import ExportError
+from toolkit.formats.base import Calibration, Exported, ExportRequest, Facts, NotExported
+from toolkit.formats.onnx import OnnxFormat, OnnxSession, build, read_facts, save_checked
+from toolkit.formats.quantization.arithmetic import arithmetic_here
+from toolkit.formats.quantization.graph import preprocess
+from toolkit.formats.quantization.search import Search
+
+if TYPE_CHECKING:
+    import torch
+
+
+class OnnxInt8Format:
+    """See the module; implements ``formats.base.Format``."""
+
+    name = "onnx-int8"
+    precision = "int8"
+    suffix = ".int8.onnx"
+    calibrates = True
+
+    def unavailable(self) -> str | None:
+        """Say which package is missing."""
+        return OnnxFormat().unavailable()
+
+    def export(
+        self, deployable: torch.nn.Module, sample: torch.Tensor, path: Path, request: ExportRequest, calibration: Calibration | None
+    ) -> Exported | NotExported:
+        """Export in float32, search, and write the chosen candidate; write nothing where no candidate keeps the accuracy."""
+        import onnx
+
+        model = build(deployable, sample, request)
+        if calibration is None:
+            raise ExportError("onnx-int8 chooses how to quantise by training and validation images, and none were given.")
+        ir_version = model.ir_version
+        with tempfile.TemporaryDirectory(prefix="toolkit-") as folder:
+            scratch = Path(folder)
+            onnx.save_model(model, scratch / "exported.onnx")
+            prepared = preprocess(scratch / "exported.onnx", scratch / "prepared.onnx")
+            search = Search(scratch / "prepared.onnx", prepared, calibration, arithmetic_here(), scratch, provenance.available_cores())
+            chosen, record = search.run()
+            if chosen is None:
+                return NotExported(_reason(record), record)
+            quantized = onnx.load_model(chosen)
+        del quantized.metadata_props[:]
+        quantized.ir_version = ir_version
+        save_checked(quantized, path, request, sample)
+        kept = next(candidate.kept_float32 for candidate in record.candidates if candidate.chosen)
+        return Exported(kept_float32=kept, quantization=record)
+
+    def facts(self, path: Path) -> Facts:
+        """Read the file back with the onnx package."""
+        return read_facts(path)
+
+    def open(self, path: Path, device: str, threads: int) -> OnnxSession:
+        """Open in onnxruntime with all graph optimisations."""
+        return OnnxSession(path, device, threads)
+
+
+def _reason(record: QuantizationSearch) -> str:
+    """Say in one sentence that nothing passed, and how near the best came."""
+    drops = [candidate.drop_points for candidate in record.candidates if candidate.drop_points is not None]
+    if not drops:
+        return f"none of {len(record.candidates)} ways to quantise it works: {record.candidates[0].outcome}"
+    return (
+        f"none of {len(record.candidates)} candidates keeps the accuracy: the best loses {min(drops):.2f} points on "
+        f"{record.validation_images} validation images, and {record.max_drop_points:g} are allowed (--max-drop)"
+    )

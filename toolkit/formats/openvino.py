@@ -1,0 +1,130 @@
+"""OpenVINO IR, float32: the exported ONNX graph converted by OpenVINO, as a description (``.xml``) and its weights (``.bin``) beside it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from toolkit.errors import BundleError, DeviceError, ExportError, MissingDependencyError, first_line
+from toolkit.formats.base import Calibration, Exported, ExportRequest, Facts, NotExported
+from toolkit.formats.onnx import OnnxFormat
+
+if TYPE_CHECKING:
+    import torch
+
+DEVICES = {"cpu": "CPU"}
+"""OpenVINO computes on no NVIDIA GPU."""
+METADATA_PATH = ("toolkit", "metadata")
+"""Where in the file's runtime information the metadata stand, as JSON."""
+
+
+class OpenVinoFormat:
+    """See the module; implements ``formats.base.Format``."""
+
+    name = "openvino"
+    precision = "float32"
+    suffix = ".openvino.xml"
+    calibrates = False
+
+    def unavailable(self) -> str | None:
+        """Say which package is missing."""
+        if find_spec("openvino") is None:
+            return "openvino is not installed: pip install 'toolkit[openvino]'"
+        return None
+
+    def export(
+        self, deployable: torch.nn.Module, sample: torch.Tensor, path: Path, request: ExportRequest, calibration: Calibration | None
+    ) -> Exported | NotExported:
+        """Export to ONNX, convert without rounding the weights, save both files, and check them."""
+        openvino = _openvino()
+        with tempfile.TemporaryDirectory(prefix="toolkit-") as scratch:
+            graph = Path(scratch) / "graph.onnx"
+            OnnxFormat().export(deployable, sample, graph, request, calibration)
+            try:
+                model = openvino.convert_model(graph)
+            except Exception as error:  # the converter raises many types, some of them private
+                raise ExportError(f"OpenVINO cannot convert this network: {first_line(error)}") from error
+            model.set_rt_info(json.dumps(dict(request.metadata), ensure_ascii=False), list(METADATA_PATH))
+            openvino.save_model(model, path, compress_to_fp16=False)
+        _require(self.facts(path), request, sample)
+        return Exported(further_files=(path.with_suffix(".bin"),))
+
+    def facts(self, path: Path) -> Facts:
+        """Read the description back with OpenVINO."""
+        openvino = _openvino()
+        model = openvino.Core().read_model(path)
+        stored = model.get_rt_info(list(METADATA_PATH)).value if model.has_rt_info(list(METADATA_PATH)) else "{}"
+        return Facts(
+            producer=f"openvino {openvino.__version__}",
+            inputs=_described(model.inputs),
+            outputs=_described(model.outputs),
+            metadata=json.loads(stored),
+        )
+
+    def open(self, path: Path, device: str, threads: int) -> OpenVinoSession:
+        """Compile for the CPU, in float32 arithmetic."""
+        return OpenVinoSession(path, device, threads)
+
+
+class OpenVinoSession:
+    """A compiled OpenVINO model (see ``formats.base.Session``)."""
+
+    def __init__(self, path: Path, device: str, threads: int) -> None:
+        openvino = _openvino()
+        if device not in DEVICES:
+            raise DeviceError(f"OpenVINO cannot run on {device!r}, which here is the CPU or an NVIDIA GPU with CUDA; give cpu.")
+        options = {
+            "INFERENCE_NUM_THREADS": threads,
+            # Without these two OpenVINO computes in bfloat16 where the processor can, and shares the threads between several calls.
+            "INFERENCE_PRECISION_HINT": "f32",
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        try:
+            core = openvino.Core()
+            self._model = core.compile_model(core.read_model(path), DEVICES[device], options)
+        except RuntimeError as error:
+            raise BundleError(f"OpenVINO refuses {path}: {first_line(error)}") from error
+        self.device = next(name for name, engine in DEVICES.items() if engine in self._model.get_property("EXECUTION_DEVICES"))
+        self.threads = threads
+        self.engine = f"openvino {openvino.__version__}"
+
+    def run(self, inputs: npt.NDArray[np.generic]) -> dict[str, npt.NDArray[np.float32]]:
+        """Run one batch."""
+        return {output.any_name: np.array(values) for output, values in self._model(np.ascontiguousarray(inputs)).items()}
+
+
+def _openvino() -> Any:  # part of its interface has no type information, and it is an optional package
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingDependencyError("openvino is not installed: pip install 'toolkit[openvino]', or use the onnx artifact.") from error
+    return openvino
+
+
+def _described(ports: Any) -> Mapping[str, tuple[str, tuple[int | str, ...]]]:
+    """Return name to dtype and shape of inputs or outputs; a dynamic axis is ``N``."""
+    return {
+        port.any_name: (port.element_type.to_dtype().__name__, tuple("N" if axis.is_dynamic else axis.get_length() for axis in port.partial_shape))
+        for port in ports
+    }
+
+
+def _require(facts: Facts, request: ExportRequest, sample: torch.Tensor) -> None:
+    """Raise if the saved files are not what was asked for."""
+    dtype = str(sample.dtype).removeprefix("torch.")
+    problems = []
+    if dict(facts.inputs) != {request.input_name: (dtype, ("N", *sample.shape[1:]))}:
+        problems.append(f"inputs {dict(facts.inputs)}")
+    if sorted(facts.outputs) != sorted(request.output_names) or any(kind != "float32" for kind, _ in facts.outputs.values()):
+        problems.append(f"outputs {dict(facts.outputs)}")
+    if dict(facts.metadata) != dict(request.metadata):
+        problems.append("metadata not stored")
+    if problems:
+        raise ExportError(f"OpenVINO made something else than was asked for: {'; '.join(problems)}.")

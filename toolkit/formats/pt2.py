@@ -1,0 +1,101 @@
+"""PyTorch's own exported program (``torch.export``): a graph that PyTorch opens without the code of the network."""
+
+from __future__ import annotations
+
+import json
+import logging
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from toolkit.errors import BundleError, ExportError, first_line
+from toolkit.formats.base import Calibration, Exported, ExportRequest, Facts, NotExported
+from toolkit.formats.torch_session import ModuleSession, check_device, require_any_batch, torch_is_missing
+
+if TYPE_CHECKING:
+    import torch
+    from torch.export import ExportedProgram
+
+METADATA_FILE = "toolkit.json"
+
+
+class Pt2Format:
+    """See the module; implements ``formats.base.Format``."""
+
+    name = "pt2"
+    precision = "float32"
+    suffix = ".pt2"
+    calibrates = False
+
+    def unavailable(self) -> str | None:
+        """Say whether torch is missing."""
+        return torch_is_missing()
+
+    def export(
+        self, deployable: torch.nn.Module, sample: torch.Tensor, path: Path, request: ExportRequest, calibration: Calibration | None
+    ) -> Exported | NotExported:
+        """Capture with a dynamic batch and save, then check the file at other batch sizes than it was captured with."""
+        del calibration
+        import torch
+
+        program = capture(deployable, sample)
+        # Saved with the program only as an example of a call; without it the file holds no pickle.
+        program.example_inputs = None
+        torch.export.save(program, str(path), extra_files={METADATA_FILE: json.dumps(dict(request.metadata), ensure_ascii=False)})
+        if dict(self.facts(path).metadata) != dict(request.metadata):
+            raise ExportError("torch.export.save did not store the metadata that was asked for.")
+        require_any_batch(self.open(path, "cpu", torch.get_num_threads()), sample, request)
+        return Exported()
+
+    def facts(self, path: Path) -> Facts:
+        """Read the metadata back from the archive, which is a ZIP file."""
+        import torch
+
+        with zipfile.ZipFile(path) as archive:
+            stored = [name for name in archive.namelist() if name.endswith(f"/extra/{METADATA_FILE}")]
+            metadata = json.loads(archive.read(stored[0])) if stored else {}
+        return Facts(producer=f"torch {torch.__version__}", metadata=metadata)
+
+    def open(self, path: Path, device: str, threads: int) -> ModuleSession:
+        """Load into PyTorch."""
+        check_device("a pt2 artifact", device)
+        import torch
+        from torch.export.passes import move_to_device_pass
+
+        with _quiet():
+            try:
+                program = torch.export.load(str(path))
+            except Exception as error:  # the reader raises many types, some of them private
+                raise BundleError(f"torch.export.load refuses {path}: {first_line(error)}") from error
+        if device != "cpu":
+            program = move_to_device_pass(program, device)
+        return ModuleSession(program.module(), "torch.export", device, threads)
+
+
+def capture(deployable: torch.nn.Module, sample: torch.Tensor) -> ExportedProgram:
+    """Capture a network as a graph with a dynamic batch.
+
+    Raises:
+        ExportError: it cannot be captured.
+    """
+    import torch
+
+    try:
+        with torch.no_grad():
+            return torch.export.export(deployable, (sample,), dynamic_shapes=({0: torch.export.Dim("N")},))
+    except Exception as error:  # capturing runs the network's own code, which may raise anything
+        raise ExportError(f"torch.export cannot export this network: {first_line(error)}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the reader from printing a traceback of what is raised as a sentence."""
+    logger = logging.getLogger("torch.export")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

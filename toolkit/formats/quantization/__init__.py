@@ -1,0 +1,1 @@
+"""Finding the fastest 8-bit form of an ONNX graph that keeps its accuracy."""

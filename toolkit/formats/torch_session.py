@@ -1,0 +1,101 @@
+"""What the formats that run inside PyTorch share: one loaded module behind ``formats.base.Session``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from toolkit.errors import DeviceError, ExportError, MissingDependencyError
+from toolkit.formats.base import ExportRequest, Session
+
+if TYPE_CHECKING:
+    import torch
+
+Module = Callable[..., Any]
+"""Takes one tensor, returns ``(logits, probabilities)``."""
+
+
+class ModuleSession:
+    """A module that was loaded into PyTorch (see ``formats.base.Session``)."""
+
+    def __init__(self, module: Module, kind: str, device: str, threads: int) -> None:
+        """Keep the module.
+
+        Args:
+            module: on ``device``, in inference mode.
+            kind: what it is, e.g. ``TorchScript``.
+            device: ``cpu`` or ``cuda``.
+            threads: CPU threads for one call.
+        """
+        import torch
+
+        self.device = device
+        self.threads = threads
+        self.engine = f"torch {torch.__version__} ({kind})"
+        self._module = module
+
+    def run(self, inputs: npt.NDArray[np.generic]) -> dict[str, npt.NDArray[np.float32]]:
+        """Run one batch; the copy back to the host waits for the device."""
+        import torch
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            with torch.inference_mode():
+                logits, probabilities = self._module(torch.from_numpy(np.ascontiguousarray(inputs)).to(self.device))
+                return {"logits": logits.cpu().numpy(), "probabilities": probabilities.cpu().numpy()}
+        finally:
+            torch.set_num_threads(before)
+
+
+def check_device(kind: str, device: str) -> None:
+    """Refuse a device that PyTorch cannot use here.
+
+    Args:
+        kind: what is to be opened, for the message.
+        device: what was asked for.
+
+    Raises:
+        MissingDependencyError: torch is not installed.
+        DeviceError: there is no such device.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingDependencyError(f"{kind} needs torch: pip install 'toolkit[train]', or use the onnx artifact.") from error
+    if device not in ("cpu", "cuda"):
+        raise DeviceError(f"PyTorch cannot run on {device!r}; give cpu or cuda.")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("PyTorch sees no CUDA device: torch.cuda.is_available() is False. Use the CPU, or see 'toolkit doctor'.")
+
+
+def torch_is_missing() -> str | None:
+    """Return the sentence for ``Format.unavailable`` where torch is not installed; None where it is."""
+    try:
+        import torch
+    except ImportError:
+        return "torch is not installed: pip install 'toolkit[train]'"
+    del torch
+    return None
+
+
+def require_any_batch(session: Session, sample: torch.Tensor, request: ExportRequest) -> None:
+    """Run an exported network at other batch sizes than it was captured with.
+
+    Args:
+        session: the opened artifact.
+        sample: the input it was captured with.
+        request: names of the outputs.
+
+    Raises:
+        ExportError: the outputs do not have the batch size that went in.
+    """
+    for batch in (1, 3):
+        inputs = sample[:1].expand(batch, *sample.shape[1:]).numpy()
+        shapes = [(name, value.dtype.name, value.shape[0]) for name, value in session.run(inputs).items()]
+        wanted = [(name, "float32", batch) for name in request.output_names]
+        if shapes != wanted:
+            raise ExportError(f"the exported network returns {shapes} for a batch of {batch} instead of {wanted}: its batch size is fixed.")
