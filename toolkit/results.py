@@ -129,6 +129,11 @@ class ErrorStatistics(Record):
     """Largest absolute error divided by the largest absolute reference value of the same image (row), so that zeros do not count."""
     min_cosine: float
     """Smallest cosine similarity of an image's output vector to its reference."""
+    p50_absolute: float | None = None
+    """Median absolute error of an element."""
+    p50_relative: float | None = None
+    """Median over images of the largest error relative to the image (see ``max_relative``)."""
+    p99_relative: float | None = None
 
 
 class OutputParity(Record):
@@ -149,17 +154,129 @@ class Flip(Record):
     reference_margin: float
     """Difference of the two largest reference logits."""
     counted: bool
-    """True if the margin is above what the tolerance explains."""
+    """True if the margin is above what the tolerance explains, where single errors are judged."""
+    artifact_margin: float | None = None
+    """Difference of the two largest logits of the artifact."""
+    true_label: str | None = None
+    """None where it is not known."""
 
 
 class Tolerance(Record):
-    """What a verdict allows, per precision."""
+    """What a verdict allows, per precision. A limit that is None is not judged."""
 
     precision: str
-    logits_absolute: float
-    logits_relative: float
+    logits_absolute: float | None
+    logits_relative: float | None
     """Allowed share of the largest absolute reference logit of the same image."""
-    probabilities_absolute: float
+    probabilities_absolute: float | None
+    rounding_multiple: float | None = None
+    """How many times the rounding error of PyTorch in the same precision, measured against float64 on the same images."""
+    self_relative: float = 1e-3
+    """Allowed difference between two runs of one image through the artifact, as a share of its largest absolute logit."""
+    softmax_absolute: float = 1e-3
+    """Allowed difference between the probabilities and the softmax of the logits beside them."""
+    top1_agreement: float | None = None
+    """Least share of test images with the same most probable class."""
+    accuracy_drop: float | None = None
+    """Largest loss of top-1 accuracy, as a share of the test images; a larger one counts if it is significant too (exact McNemar, 5%)."""
+    mean_divergence: float | None = None
+    """Largest mean Kullback-Leibler divergence over the test images, in nats."""
+    tensor_relative: float = 1e-3
+    """What bisection allows of a tensor inside the graph, as a share of its largest absolute value."""
+
+
+class Divergence(Record):
+    """Kullback-Leibler divergence of the artifact's probabilities from those of the reference, per test image, in nats (Kullback, Leibler 1951)."""
+
+    mean: float
+    p99: float
+    max: float
+
+
+class ClassDifference(Record):
+    """How many images of one class both sides recognise."""
+
+    label: str
+    support: int
+    """Images of this class."""
+    reference_right: int
+    artifact_right: int
+    p_value: float
+    """Exact McNemar test over the images of this class."""
+
+
+class PairedAccuracy(Record):
+    """Artifact and reference scored on the same labelled test images."""
+
+    images: int
+    reference_accuracy: float
+    artifact_accuracy: float
+    difference: float
+    """Artifact minus reference."""
+    interval: Interval
+    """Of ``difference``: square-and-add score interval for paired proportions (Newcombe 1998, Statistics in Medicine 17:2635, method 10)."""
+    only_reference_right: int
+    only_artifact_right: int
+    p_value: float
+    """Two-sided exact McNemar test (McNemar 1947; a sign test over the images that only one side gets right)."""
+    reference_calibration_error: float
+    artifact_calibration_error: float
+    """Expected calibration error over 15 bins (Guo et al. 2017); their difference is the drift."""
+    classes: tuple[ClassDifference, ...]
+
+
+class Rounding(Record):
+    """The artifact's error beside the one that arithmetic of this precision has in this network.
+
+    Errors are root mean squares over images of the largest logit error relative to the largest logit, against PyTorch in float64.
+    """
+
+    images: int
+    reference: float
+    """PyTorch in the artifact's precision."""
+    artifact: float
+    ratio: float
+
+
+class Check(Record):
+    """One thing that was checked."""
+
+    name: str
+    passed: bool
+    failures: tuple[str, ...]
+    """One sentence per reason; empty if passed."""
+    detail: str
+    """What was measured, in a few words."""
+    seconds: float = 0.0
+
+
+class DivergedNode(Record):
+    """One node of a graph beside the same node of the reference."""
+
+    node: str
+    operator: str
+    module: str
+    """The PyTorch module it came from; empty where the file does not say."""
+    tensor: str
+    error: float
+    """Largest error over all samples as a share of the tensor's largest absolute value; infinite where shape or type differ, or it is not finite."""
+
+
+class Bisection(Record):
+    """The first node of a graph whose output leaves the tolerance."""
+
+    reference: str
+    samples: int
+    compared: int
+    """Tensors that were compared."""
+    allowed: float
+    """Largest error allowed, as a share of the tensor's largest absolute value."""
+    first: DivergedNode | None
+    """None where every tensor that both graphs have is within tolerance."""
+    path: tuple[DivergedNode, ...]
+    """The nodes before it and after it, in the order of computation."""
+    lacking: tuple[str, ...]
+    """Nodes of the reference before it (all of them, where there is no first) that the artifact's graph does not have."""
 
 
 class ArtifactParity(Record):
@@ -186,6 +303,19 @@ class ArtifactParity(Record):
     flips: tuple[Flip, ...]
     tolerance: Tolerance
     seconds: float
+    checks: tuple[Check, ...] = ()
+    """What was checked, in order; the failures above are theirs."""
+    top5_agreement: float | None = None
+    """Share of inputs whose most probable class is among the artifact's five; None where there are fewer than 6 classes."""
+    divergence: Divergence | None = None
+    accuracy: PairedAccuracy | None = None
+    """None where no true labels are known."""
+    rounding: Rounding | None = None
+    """None where PyTorch is not at hand, or cannot compute in this precision."""
+    bitwise_repeatable: bool | None = None
+    """Whether the same batch gave the same bits each time."""
+    bisection: Bisection | None = None
+    """Where it was asked for and the artifact failed."""
 
 
 class ParityReport(Record):
@@ -197,6 +327,8 @@ class ParityReport(Record):
     passed: bool
     artifacts: tuple[ArtifactParity, ...]
     provenance: Provenance
+    checks: tuple[Check, ...] = ()
+    """What was checked of the bundle as a whole, e.g. its preprocessing."""
 
 
 class Estimate(Record):

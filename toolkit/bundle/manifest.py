@@ -74,6 +74,15 @@ class ParityVerdict(Record):
     tolerance: Tolerance
     verified: str
     """UTC time, ISO 8601."""
+    max_relative_logits: float | None = None
+    rounding_ratio: float | None = None
+    """See ``results.Rounding``."""
+    mean_divergence: float | None = None
+    """Nats."""
+    accuracy_difference: float | None = None
+    """Artifact minus reference, as a share of the test images."""
+    accuracy_interval: Interval | None = None
+    failed_checks: tuple[str, ...] = ()
 
 
 class BenchSummary(Record):

@@ -134,16 +134,22 @@ def record_benchmarks(folder: Path, report: BenchReport) -> None:
 
 
 def _verdict(result: ArtifactParity, report: ParityReport) -> ParityVerdict:
-    logits = next((output.statistics.max_absolute for output in result.outputs if output.output == "logits"), None)
+    logits = next((output.statistics for output in result.outputs if output.output == "logits"), None)
     return ParityVerdict(
         passed=result.passed,
         failures=result.failures,
         device=result.device,
         test_images=result.test_images,
-        max_absolute_logits=logits,
+        max_absolute_logits=logits.max_absolute if logits else None,
         top1_agreement=result.top1_agreement,
         tolerance=result.tolerance,
         verified=report.provenance.created,
+        max_relative_logits=logits.max_relative if logits else None,
+        rounding_ratio=result.rounding.ratio if result.rounding else None,
+        mean_divergence=result.divergence.mean if result.divergence else None,
+        accuracy_difference=result.accuracy.difference if result.accuracy else None,
+        accuracy_interval=result.accuracy.interval if result.accuracy else None,
+        failed_checks=tuple(check.name for check in result.checks if not check.passed),
     )
 
 

@@ -61,7 +61,7 @@ def _verify_first(folder: RunFolder, progress: Reporter) -> bool:
     from toolkit.bundle import read_manifest
     from toolkit.cli.console import output
     from toolkit.report import print_parity
-    from toolkit.verify import verify_run
+    from toolkit.verify.run import verify_run
 
     manifest = read_manifest(folder.bundle)
     if any(artifact.parity is None for artifact in manifest.artifacts):

@@ -11,6 +11,7 @@ from toolkit.compare.tolerances import allowed_error
 from toolkit.results import Flip, Tolerance
 
 Array = npt.NDArray[np.floating]
+FIVE = 5
 
 
 def top1(logits: Array) -> npt.NDArray[np.int64]:
@@ -37,7 +38,23 @@ def margins(logits: Array) -> npt.NDArray[np.float64]:
     return np.where(np.isfinite(logits).all(axis=1), difference, np.nan)
 
 
-def find_flips(inputs: Sequence[str], reference: Array, actual: Array, labels: Sequence[str], tolerance: Tolerance, batch_size: int) -> list[Flip]:
+def top5_agreement(reference: Array, actual: Array) -> float | None:
+    """Return the share of rows of two arrays ``[n, C]`` whose most probable class is among the other's five; None for fewer than 6 classes."""
+    if reference.shape[1] <= FIVE:
+        return None
+    best = np.argsort(-actual, axis=1, kind="stable")[:, :FIVE]
+    return float((best == top1(reference)[:, None]).any(axis=1).mean())
+
+
+def find_flips(
+    inputs: Sequence[str],
+    reference: Array,
+    actual: Array,
+    labels: Sequence[str],
+    tolerance: Tolerance,
+    batch_size: int,
+    true_labels: Sequence[str | None] | None = None,
+) -> list[Flip]:
     """Return one record for each row whose most probable class differs.
 
     Two logits that each move by the allowed error can close a gap of twice that; a flip over a wider gap has no excuse and counts.
@@ -49,9 +66,10 @@ def find_flips(inputs: Sequence[str], reference: Array, actual: Array, labels: S
         labels: the C class names.
         tolerance: what is allowed.
         batch_size: how many inputs the artifact was given at once, for the record.
+        true_labels: class of each row, None where it is not known.
     """
     expected, given = top1(reference), top1(actual)
-    gaps = margins(reference)
+    gaps, own = margins(reference), margins(actual)
     explained = 2 * allowed_error("logits", reference, tolerance)
     return [
         Flip(
@@ -61,6 +79,8 @@ def find_flips(inputs: Sequence[str], reference: Array, actual: Array, labels: S
             artifact_label=labels[given[row]],
             reference_margin=float(gaps[row]),
             counted=not gaps[row] <= explained[row],
+            artifact_margin=float(own[row]),
+            true_label=true_labels[row] if true_labels else None,
         )
         for row in np.flatnonzero(expected != given).tolist()
     ]

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from toolkit.compare.agreement import agreeing, find_flips
+from toolkit.compare.agreement import find_flips
 from toolkit.compare.errors import ErrorAccumulator
+from toolkit.compare.metrics import softmax
 from toolkit.compare.tolerances import allowed_error
 from toolkit.results import Flip, OutputParity, Tolerance
 
@@ -28,8 +29,6 @@ class Verdict:
     """One sentence per reason."""
     outputs: tuple[OutputParity, ...]
     """Of the outputs that could be compared."""
-    top1_agreement: float | None
-    """None where no logits could be compared."""
     flips: tuple[Flip, ...]
 
     @property
@@ -59,6 +58,7 @@ class _Output:
     errors: ErrorAccumulator = field(default_factory=ErrorAccumulator)
     rows: int = 0
     outside: int = 0
+    """Rows that are farther away than is allowed."""
     worst: tuple[float, float, str] = (0.0, 0.0, "")
     """Error, what was allowed, and where, of the row that is farthest above what is allowed."""
     nan: _Fault = field(default_factory=_Fault)
@@ -112,31 +112,40 @@ class Comparison:
         self._tolerance = tolerance
         self._outputs = {name: _Output(name) for name in OUTPUTS}
         self._flips: list[Flip] = []
-        self._agreed = 0
+        self._softmax = _Fault()
         # A fault of form is the same in every batch: it is told once, with the first batch that showed it.
         self._malformed: dict[str, str] = {}
 
-    def add(self, inputs: Sequence[str], reference: Outputs, actual: object) -> None:
+    def add(self, inputs: Sequence[str], reference: Outputs, actual: object, true_labels: Sequence[str | None] | None = None) -> Outputs | None:
         """Compare one batch.
 
         Args:
             inputs: name of each of the n inputs.
             reference: ``logits`` and ``probabilities``, float32 ``[n, C]``.
             actual: what the artifact returned for these inputs at once; should be the same.
+            true_labels: class of each input, None where it is not known.
+
+        Returns:
+            What the artifact returned if its form is right, whatever its values; None if not.
         """
         size = len(inputs)
         places = [f"{name} (batch size {size})" for name in inputs]
         if not isinstance(actual, Mapping):
             self._malformed.setdefault("return", f"it returns a {type(actual).__name__} instead of named outputs")
-            return
+            return None
+        good = {}
         for name, output in self._outputs.items():
             value = self._well_formed(name, actual, reference[name].shape, size)
             if value is None:
                 continue
             output.add(places, reference[name], value, self._tolerance)
+            good[name] = value
             if name == "logits":
-                self._agreed += int(agreeing(reference[name], value).sum())
-                self._flips += find_flips(inputs, reference[name], value, self._labels, self._tolerance, size)
+                self._flips += find_flips(inputs, reference[name], value, self._labels, self._tolerance, size, true_labels)
+        if len(good) < len(OUTPUTS):
+            return None
+        self._softmax.add([places[row] for row in np.flatnonzero(_off_softmax(good, self._tolerance)).tolist()])
+        return good
 
     def _well_formed(self, name: str, actual: Mapping[str, object], shape: tuple[int, ...], batch_size: int) -> npt.NDArray[np.float32] | None:
         value = actual.get(name)
@@ -161,6 +170,8 @@ class Comparison:
             failures += output.failures()
             if not output.rows and not any(key.startswith((output.name, "return")) for key in self._malformed):
                 failures.append(f"{output.name} were not compared on any input")
+        if self._softmax.rows:
+            failures.append(f"probabilities are not the softmax of the logits on {self._softmax.where}{_others(self._softmax.rows)}")
         counted = [flip for flip in self._flips if flip.counted]
         if counted:
             first = counted[0]
@@ -168,13 +179,20 @@ class Comparison:
                 f"the most probable class changes from {first.reference_label} to {first.artifact_label} on {first.input} "
                 f"(batch size {first.batch_size}) over a margin of {first.reference_margin:.3g}{_others(len(counted))}"
             )
-        logits = self._outputs["logits"]
         return Verdict(
             failures=tuple(failures),
             outputs=tuple(OutputParity(output=name, statistics=output.errors.statistics()) for name, output in self._outputs.items() if output.rows),
-            top1_agreement=self._agreed / logits.rows if logits.rows else None,
             flips=tuple(self._flips),
         )
+
+
+def _off_softmax(outputs: Outputs, tolerance: Tolerance) -> npt.NDArray[np.bool_]:
+    """Return which rows do not hold the softmax of their logits. Rows that are not finite are a fault of another kind."""
+    logits, probabilities = outputs["logits"], outputs["probabilities"]
+    finite = np.isfinite(logits).all(axis=1) & np.isfinite(probabilities).all(axis=1)
+    off = np.zeros(len(logits), np.bool_)
+    off[finite] = np.abs(softmax(logits[finite]) - probabilities[finite]).max(axis=1) > tolerance.softmax_absolute
+    return off
 
 
 def _others(rows: int) -> str:

@@ -53,6 +53,11 @@ def percent_interval(share: float | None, interval: Interval | None) -> str:
     return f"{share:.1%} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
 
 
+def points(difference: float, interval: Interval) -> str:
+    """Return a difference of two shares in percentage points: ``-0.2 [-0.9, +0.4]``."""
+    return f"{100 * difference:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
+
+
 def ratio(value: float | None) -> str:
     """Return ``1.31x``."""
     return NONE if value is None else f"{value:.2f}x"

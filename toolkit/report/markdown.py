@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from toolkit.report.tables import Table, bench_table, class_table, headline, most_confused, parity_table
+from toolkit.report.parity import parity_checks, parity_failures, parity_table
+from toolkit.report.tables import Table, bench_table, class_table, headline, most_confused
 from toolkit.results import BenchReport, Evaluation, ParityReport
 
 
@@ -86,13 +87,16 @@ def _unmeasured(report: BenchReport) -> list[str]:
 
 def _parity(parity: ParityReport) -> str:
     verdict = "passed" if parity.passed else "**failed**"
-    failures = [f"`{artifact.artifact}`: {_escape(failure)}" for artifact in parity.artifacts for failure in artifact.failures]
+    failures = [f"`{owner}`: {_escape(failure)}" for owner, sentences in parity_failures(parity) for failure in sentences]
     parts = [
         f"Every artifact against {_escape(parity.reference)}, by `toolkit verify --run {parity.run}`: {verdict}. Errors are those of the logits; "
-        "`relative` is relative to the largest logit of the same image. A flip is an input whose most probable class differs; the first number "
-        "counts those whose margin is above what the tolerance explains.",
+        "`relative` is relative to the largest logit of the same image, `rounding` is the typical error as a multiple of what PyTorch itself loses "
+        "against float64. A flip is an input whose most probable class differs; the first number counts those whose margin is above what the "
+        "tolerance explains. Accuracy is that of the artifact minus that of the reference on the same test images, in points.",
         _table(parity_table(parity)),
     ]
+    if checks := parity_checks(parity):
+        parts.append(_bullets([_escape(line) for line in checks]))
     return "\n\n".join([*parts, _bullets(failures)] if failures else parts)
 
 

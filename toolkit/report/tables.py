@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from toolkit.report import figures
-from toolkit.results import BatchTiming, BenchReport, BenchRow, Evaluation, ParityReport
+from toolkit.results import BatchTiming, BenchReport, BenchRow, Evaluation
 
 REFERENCE_ROW = "eager"
 """The row that ratios are relative to, on the same device and at the same batch size."""
@@ -79,41 +79,6 @@ def relative_throughput(report: BenchReport, row: BenchRow, batch_size: int) -> 
     reference = next((other for other in report.rows if other.name == REFERENCE_ROW and other.device == row.device), None)
     base = None if reference is None else _median(reference, batch_size)
     return None if own is None or not base else own / base
-
-
-def parity_table(report: ParityReport) -> Table:
-    """Return the verdicts: one line per artifact, judged by the logits."""
-    columns = (
-        Column("model", "left"),
-        Column("device", "left"),
-        Column("verdict", "left"),
-        Column("inputs"),
-        Column("max error"),
-        Column("relative"),
-        Column("min cosine"),
-        Column("same top-1"),
-        Column("flips"),
-    )
-    lines = []
-    for artifact in report.artifacts:
-        logits = next((output.statistics for output in artifact.outputs if output.output == "logits"), None)
-        errors = (figures.NONE,) * 3
-        if logits is not None:
-            errors = (figures.scientific(logits.max_absolute), figures.scientific(logits.max_relative), f"{logits.min_cosine:.7f}")
-        lines.append(
-            Line(
-                (
-                    artifact.artifact,
-                    artifact.device,
-                    "passed" if artifact.passed else "FAILED",
-                    str(artifact.test_images + artifact.edge_inputs),
-                    *errors,
-                    figures.NONE if artifact.top1_agreement is None else f"{artifact.top1_agreement:.2%}",
-                    f"{sum(flip.counted for flip in artifact.flips)} of {len(artifact.flips)}",
-                )
-            )
-        )
-    return Table(columns, tuple(lines))
 
 
 def class_table(evaluation: Evaluation, worst: int | None = None) -> Table:

@@ -8,12 +8,15 @@ from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from toolkit.report.tables import Column, Line, Table, bench_table, class_table, headline, most_confused, parity_table
-from toolkit.results import BenchReport, Evaluation, ParityReport
+from toolkit.report.parity import parity_checks, parity_failures, parity_table, path_table
+from toolkit.report.tables import Column, Line, Table, bench_table, class_table, headline, most_confused
+from toolkit.results import BenchReport, Bisection, Evaluation, ParityReport
 
 MANY_CLASSES = 20
 """Above this many classes only the worst are listed."""
 WORST = 10
+SHOWN_FAILURES = 5
+"""Of one artifact; the rest is in the record."""
 NOT_MEASURED = "not measured"
 
 
@@ -36,14 +39,34 @@ def print_bench(report: BenchReport, console: Console) -> None:
 
 
 def print_parity(report: ParityReport, console: Console) -> None:
-    """Print the verdicts; what failed is listed under the table."""
+    """Print the verdicts on one screen: a table, what was checked of all artifacts, and what failed."""
     verdict = Text(f"{report.run}: parity with {report.reference} ", style="bold")
     verdict.append("passed" if report.passed else "FAILED", style="bold green" if report.passed else "bold red")
     console.print(verdict)
     console.print(_rich(parity_table(report), ("key",)))
+    for line in parity_checks(report):
+        console.print(Text(line))
+    for owner, failures in parity_failures(report):
+        for failure in failures[:SHOWN_FAILURES]:
+            console.print(Text(f"{owner}: {failure}", style="red"))
+        if len(failures) > SHOWN_FAILURES:
+            console.print(Text(f"{owner}: and {len(failures) - SHOWN_FAILURES} more reasons, in parity.json", style="red"))
     for artifact in report.artifacts:
-        for failure in artifact.failures:
-            console.print(Text(f"{artifact.artifact}: {failure}", style="red"))
+        if artifact.bisection is not None:
+            _print_bisection(artifact.artifact, artifact.bisection, console)
+
+
+def _print_bisection(name: str, found: Bisection, console: Console) -> None:
+    if found.first is None:
+        console.print(Text(f"{name}: all {found.compared} nodes are within {found.allowed:g} of the reference", style="bold"))
+    else:
+        first = found.first
+        where = f" of {first.module}" if first.module else ""
+        said = f"{name}: the first node that diverges is {first.node} ({first.operator}){where}, by {first.error:.3g} of its largest value"
+        console.print(Text(said, style="bold"))
+        console.print(_rich(path_table(found), ("key",)))
+    if found.lacking:
+        console.print(Text(f"{name}: its graph lacks {', '.join(found.lacking[:WORST])}" + (" and more" if len(found.lacking) > WORST else "")))
 
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:

@@ -1,5 +1,4 @@
-"""Proving that exported artifacts compute what PyTorch computes."""
+"""Proving that exported artifacts compute what they should.
 
-from toolkit.verify.stage import verify_run
-
-__all__ = ["verify_run"]
+``verify.run`` compares a run's bundle with PyTorch; ``verify.bundle`` and ``verify.against`` judge bundles alone, and import no torch.
+"""

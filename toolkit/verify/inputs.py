@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +12,15 @@ from toolkit.errors import RecipeError
 
 Images = npt.NDArray[np.uint8]
 
-TEST_IMAGES: dict[int, int | None] = {1: 32, 3: 96, 32: None}
-"""How many of the test images are compared at each batch size; None is all of them. Edge inputs are compared at every size.
+DEFAULT_IMAGES = 512
+MAIN_BATCH = 32
+"""All inputs are run at this size once; the statistics are those of this pass."""
+OTHER_BATCHES: dict[int, int] = {1: 16, 2: 16, 3: 24, 7: 28, 128: 110}
+"""How many of the test images are run at each other batch size. Edge inputs are run at every size.
 
 Small batches cost far more per image, and show what depends on the batch size with few images already.
 """
+BATCH_SIZES = tuple(sorted((MAIN_BATCH, *OTHER_BATCHES)))
 NOISE_IMAGES = 6
 
 
@@ -29,6 +33,8 @@ class Inputs:
     """uint8 ``[n, H, W, 3]`` RGB at the model's size."""
     test_images: int
     """How many of them are test images; the rest are edge inputs."""
+    targets: npt.NDArray[np.int64] | None = None
+    """The true class of each test image; None where it is not known."""
 
     @property
     def edge_inputs(self) -> int:
@@ -46,10 +52,10 @@ class Batch:
     """Positions in ``Inputs``."""
 
 
-def make_inputs(names: tuple[str, ...], images: Images, seed: int) -> Inputs:
-    """Put edge inputs of the same size after test images ``[n, H, W, 3]``."""
+def make_inputs(names: tuple[str, ...], images: Images, seed: int, targets: npt.NDArray[np.int64] | None = None) -> Inputs:
+    """Put edge inputs of the same size after test images ``[n, H, W, 3]``; ``targets`` are the true classes of these."""
     edge_names, edges = edge_inputs(images.shape[1], images.shape[2], seed)
-    return Inputs(names=names + edge_names, images=np.concatenate([images, edges]), test_images=len(names))
+    return Inputs(names=names + edge_names, images=np.concatenate([images, edges]), test_images=len(names), targets=targets)
 
 
 def edge_inputs(height: int, width: int, seed: int) -> tuple[tuple[str, ...], Images]:
@@ -100,7 +106,7 @@ def draw(targets: npt.NDArray[np.integer], images: int, seed: int) -> npt.NDArra
         RecipeError: no image is asked for.
     """
     if images < 1:
-        raise RecipeError(f"{images} test images prove nothing: compare on 1 or more (default 256).")
+        raise RecipeError(f"{images} test images prove nothing: compare on 1 or more (default 512).")
     random = np.random.default_rng(seed)
     order = random.permutation(len(targets))
     shuffled = targets[order]
@@ -114,14 +120,15 @@ def draw(targets: npt.NDArray[np.integer], images: int, seed: int) -> npt.NDArra
     return np.asarray(order[np.lexsort((rank, turn))][:images], np.int64)
 
 
-def batches(test_images: int, edge_inputs: int) -> Iterator[Batch]:
-    """Yield which inputs are run together, at each batch size of ``TEST_IMAGES``, smallest first.
+def batches(test_images: int, edge_inputs: int, sizes: Sequence[int] = BATCH_SIZES) -> Iterator[Batch]:
+    """Yield which inputs are run together at each batch size, in the order of ``sizes``.
 
-    Every input is in a batch of the largest size. Where there are fewer inputs than that, they are repeated to fill it.
+    Every input is in a batch of ``MAIN_BATCH``. Where there are fewer inputs than a batch holds, they are repeated to fill it.
     """
     edges = tuple(range(test_images, test_images + edge_inputs))
-    for size, limit in TEST_IMAGES.items():
-        rows = tuple(range(min(test_images, limit or test_images))) + edges
+    for size in sizes:
+        limit = test_images if size == MAIN_BATCH else OTHER_BATCHES[size]
+        rows = tuple(range(min(test_images, limit))) + edges
         while len(rows) < size:
             rows += rows[: size - len(rows)]
         for start in range(0, len(rows), size):

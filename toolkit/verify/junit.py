@@ -5,34 +5,47 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree as ET
 
-from toolkit.results import ArtifactParity, ParityReport
+from toolkit.results import ArtifactParity, Check, ParityReport
 
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Everything but the characters that XML 1.0 allows; what an engine says may hold any."""
 
 
 def junit_xml(report: ParityReport) -> str:
-    """Return one test suite with one test case per artifact; a failed case holds its sentences, one per line."""
-    suite = ET.Element(
-        "testsuite",
-        name="toolkit verify",
-        tests=str(len(report.artifacts)),
-        failures=str(sum(not artifact.passed for artifact in report.artifacts)),
-        errors="0",
-        skipped="0",
-        time=f"{sum(artifact.seconds for artifact in report.artifacts):.3f}",
-        timestamp=report.provenance.created,
-    )
+    """Return one test suite with one test case per artifact and check; a failed case holds its sentences, one per line."""
+    suite = ET.Element("testsuite", name="toolkit verify", timestamp=report.provenance.created)
     _properties(suite, {"run": report.run, "reference": report.reference, "toolkit": report.provenance.toolkit})
+    for check in report.checks:
+        _case(suite, f"toolkit.verify.{report.run}", check)
     for artifact in report.artifacts:
-        _case(suite, artifact, report.run)
+        for position, check in enumerate(artifact.checks or (_whole(artifact),)):
+            _case(suite, f"toolkit.verify.{report.run}.{artifact.file}", check, {} if position else _facts(artifact))
+    cases = suite.findall("testcase")
+    suite.attrib |= {
+        "tests": str(len(cases)),
+        "failures": str(sum(case.find("failure") is not None for case in cases)),
+        "errors": "0",
+        "skipped": "0",
+        "time": f"{sum(float(case.attrib['time']) for case in cases):.3f}",
+    }
     ET.indent(suite)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suite, encoding="unicode") + "\n"
 
 
-def _case(suite: ET.Element, artifact: ArtifactParity, run: str) -> None:
-    name = f"{artifact.artifact} ({artifact.file})"
-    case = ET.SubElement(suite, "testcase", classname=_clean(f"toolkit.verify.{run}"), name=_clean(name), time=f"{artifact.seconds:.3f}")
+def _whole(artifact: ArtifactParity) -> Check:
+    """Return the verdict as one check: a record of an older toolkit does not tell its checks apart."""
+    return Check(name="parity", passed=artifact.passed, failures=artifact.failures, detail="", seconds=artifact.seconds)
+
+
+def _case(suite: ET.Element, owner: str, check: Check, facts: dict[str, str] | None = None) -> None:
+    case = ET.SubElement(suite, "testcase", classname=_clean(owner), name=_clean(check.name), time=f"{check.seconds:.3f}")
+    _properties(case, {**(facts or {}), "measured": check.detail})
+    if not check.passed:
+        failure = ET.SubElement(case, "failure", type="parity", message=_clean(check.failures[0] if check.failures else "not verified"))
+        failure.text = _clean("\n".join(check.failures))
+
+
+def _facts(artifact: ArtifactParity) -> dict[str, str]:
     facts = {
         "sha256": artifact.sha256,
         "device": artifact.device,
@@ -42,13 +55,9 @@ def _case(suite: ET.Element, artifact: ArtifactParity, run: str) -> None:
         "edge_inputs": str(artifact.edge_inputs),
         "batch_sizes": ", ".join(str(size) for size in artifact.batch_sizes),
         "top1_agreement": "none" if artifact.top1_agreement is None else repr(artifact.top1_agreement),
+        "tolerance": artifact.tolerance.model_dump_json(exclude_none=True),
     }
-    for output in artifact.outputs:
-        facts[f"{output.output}_max_absolute"] = repr(output.statistics.max_absolute)
-    _properties(case, facts)
-    if not artifact.passed:
-        failure = ET.SubElement(case, "failure", type="parity", message=_clean(artifact.failures[0] if artifact.failures else "not verified"))
-        failure.text = _clean("\n".join(artifact.failures))
+    return facts | {f"{output.output}_max_absolute": repr(output.statistics.max_absolute) for output in artifact.outputs}
 
 
 def _properties(parent: ET.Element, values: dict[str, str]) -> None:

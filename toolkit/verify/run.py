@@ -5,22 +5,29 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 
+import numpy as np
+
 from toolkit import provenance
-from toolkit.backbones.deployable import TorchSession
+from toolkit.backbones.deployable import Deployable, TorchSession
 from toolkit.backbones.restore import load_deployable
 from toolkit.bundle import Bundle, Manifest
 from toolkit.bundle.update import record_parity
 from toolkit.compare.tolerances import tolerance_for
+from toolkit.data import Split
 from toolkit.data.of_run import load_test_split
-from toolkit.errors import RecipeError, RunError
-from toolkit.files import write_text
+from toolkit.errors import RunError
 from toolkit.formats.registry import get_format
 from toolkit.progress import Reporter, Silent
-from toolkit.results import ParityReport
+from toolkit.results import ArtifactParity, ParityReport
 from toolkit.runs import RunFolder, RunRecord
-from toolkit.verify.gate import Expected, Judgement, golden_expected, run_reference, verify_artifact
-from toolkit.verify.inputs import Inputs, batches, draw, make_inputs
-from toolkit.verify.junit import junit_xml
+from toolkit.verify.bisect import bisect_artifact
+from toolkit.verify.bundle import checked_threads, write_records
+from toolkit.verify.exact import measure_exact
+from toolkit.verify.expected import Judgement, golden_of, metadata_of, run_reference
+from toolkit.verify.gate import planned_inputs, verify_artifact
+from toolkit.verify.inputs import DEFAULT_IMAGES, Inputs, draw, make_inputs
+from toolkit.verify.preprocessing import check_preprocessing
+from toolkit.verify.reference_onnx import fresh_export
 
 
 def verify_run(
@@ -28,9 +35,10 @@ def verify_run(
     *,
     device: str = "cpu",
     threads: int | None = None,
-    images: int = 256,
+    images: int | None = DEFAULT_IMAGES,
     reporter: Reporter | None = None,
     tolerances: Mapping[str, float] | None = None,
+    bisect: bool = False,
 ) -> ParityReport:
     """Compare every artifact of a run's bundle with PyTorch. A failed gate is a report that says so, not an exception.
 
@@ -40,9 +48,10 @@ def verify_run(
         run: a run that has been exported.
         device: ``cpu`` or ``cuda``: where the artifacts run.
         threads: CPU threads per call; all cores of this process by default.
-        images: how many test images to draw.
+        images: how many test images to draw; None is all of them.
         reporter: where progress goes.
         tolerances: values that replace those of ``toolkit.compare.tolerances``, by field name.
+        bisect: name the first node that diverges in each ONNX artifact that fails.
 
     Raises:
         RunError: the run is not finished, its weights or test images have changed, or the bundle was exported from another state of it.
@@ -53,37 +62,63 @@ def verify_run(
         RecipeError: ``threads``, ``images`` or ``tolerances`` are not valid.
     """
     reporter = reporter or Silent()
-    threads = provenance.available_cores() if threads is None else threads
-    if threads < 1:
-        raise RecipeError(f"{threads} threads cannot run anything: give 1 or more.")
+    threads = checked_threads(threads)
     record, bundle = run.record(), Bundle.open(run.bundle)
     manifest = bundle.manifest
     _require_same_model(run, record, manifest)
     # Before the minutes of work: what is wrong with the request is told at once.
     allowed = [tolerance_for(artifact.precision, tolerances) for artifact in manifest.artifacts]
     formats = [get_format(artifact.format) for artifact in manifest.artifacts]
-    inputs = _inputs(run, record, manifest, images, reporter)
-    reference = _reference(run, record, manifest, threads)
-    with reporter.bar("reference", len(inputs.names), "image") as bar:
-        expected = run_reference(reference, inputs, manifest.input, bar.advance)
-    judgement = Judgement(contract=manifest.input, labels=manifest.labels, inputs=inputs, reference=expected, golden=_golden(bundle))
-    total = sum(len(batch.rows) for batch in batches(inputs.test_images, inputs.edge_inputs))
+    test = load_test_split(run, record, reporter)
+    inputs = _inputs(run, test, manifest, images)
+    deployable = load_deployable(run, record, manifest.input.normalization_in_graph)
+    reference = TorchSession(deployable, "cpu", threads)
+    judgement = _judgement(bundle, inputs, deployable, reference, threads, reporter)
     results = []
     for artifact, chosen, tolerance in zip(manifest.artifacts, formats, allowed, strict=True):
-        opened = functools.partial(chosen.open, bundle.file(artifact.file), device, threads)
-        with reporter.bar(f"verify {artifact.format}", total, "image") as bar:
+        opened = functools.partial(chosen.open, bundle.file(artifact.file), device)
+        with reporter.bar(f"verify {artifact.format}", planned_inputs(judgement), "image") as bar:
             results.append(verify_artifact(opened, artifact, judgement, tolerance, device=device, threads=threads, on_batch=bar.advance))
+    if bisect:
+        results = [_bisected(result, bundle, deployable, judgement) for result in results]
+    preprocessing = check_preprocessing(bundle, record.preprocessing, test)
     report = ParityReport(
         run=run.name,
         reference=f"{reference.engine} on the CPU",
-        passed=bool(results) and all(result.passed for result in results),
+        passed=bool(results) and all(result.passed for result in results) and preprocessing.passed,
         artifacts=tuple(results),
         provenance=provenance.collect(),
+        checks=(preprocessing,),
     )
-    report.save(run.parity_file)
-    write_text(run.junit_file, junit_xml(report))
+    write_records(report, run.verify)
     record_parity(run.bundle, report)
     return report
+
+
+def _judgement(bundle: Bundle, inputs: Inputs, deployable: Deployable, reference: TorchSession, threads: int, reporter: Reporter) -> Judgement:
+    manifest = bundle.manifest
+    with reporter.bar("reference", len(inputs.names), "image") as bar:
+        expected = run_reference(reference, inputs, manifest.input, bar.advance)
+    precisions = {artifact.precision for artifact in manifest.artifacts}
+    return Judgement(
+        contract=manifest.input,
+        labels=manifest.labels,
+        inputs=inputs,
+        reference=expected,
+        golden=golden_of(bundle),
+        exact=measure_exact(deployable, inputs, expected, manifest.input, precisions, threads),
+        metadata=metadata_of(manifest),
+    )
+
+
+def _bisected(result: ArtifactParity, bundle: Bundle, deployable: Deployable, judgement: Judgement) -> ArtifactParity:
+    """Add the first diverging node to the verdict on an ONNX artifact that failed."""
+    if result.passed or not result.file.endswith(".onnx"):
+        return result
+    artifact = bundle.artifact(result.artifact)
+    with fresh_export(deployable, bundle.manifest.input, artifact.opset) as reference:
+        found = bisect_artifact(bundle.file(result.file), reference, judgement.contract, judgement.inputs, result.tolerance)
+    return result.model_copy(update={"bisection": found})
 
 
 def _require_same_model(run: RunFolder, record: RunRecord, manifest: Manifest) -> None:
@@ -103,22 +138,8 @@ def _require_same_model(run: RunFolder, record: RunRecord, manifest: Manifest) -
         raise RunError(f"the bundle {run.bundle} has other {' and '.join(differing)} than {run.record_file}: run 'toolkit export' again.")
 
 
-def _inputs(run: RunFolder, record: RunRecord, manifest: Manifest, images: int, reporter: Reporter) -> Inputs:
-    test = load_test_split(run, record, reporter)
+def _inputs(run: RunFolder, test: Split, manifest: Manifest, images: int | None) -> Inputs:
     seed = run.recipe().seed
-    drawn = draw(test.targets, images, seed)
-    return make_inputs(tuple(test.names[index] for index in drawn), test.load(drawn, manifest.preprocessing), seed)
-
-
-def _reference(run: RunFolder, record: RunRecord, manifest: Manifest, threads: int) -> TorchSession:
-    return TorchSession(load_deployable(run, record, manifest.input.normalization_in_graph), "cpu", threads)
-
-
-def _golden(bundle: Bundle) -> Expected:
-    cases = bundle.golden().cases
-    return golden_expected(
-        {case.file: case.source for case in cases},
-        bundle.golden_images(),
-        [case.logits for case in cases],
-        [case.probabilities for case in cases],
-    )
+    drawn = draw(test.targets, len(test) if images is None else images, seed)
+    targets = np.asarray(test.targets[drawn], np.int64)
+    return make_inputs(tuple(test.names[index] for index in drawn), test.load(drawn, manifest.preprocessing), seed, targets)

@@ -1,0 +1,55 @@
+"""How large an error is beside the one that arithmetic itself makes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from toolkit.compare.errors import relative_to_row
+from toolkit.results import Rounding, Tolerance
+
+Array = npt.NDArray[np.floating]
+
+ROUNDOFF = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+"""Half the distance from 1 to the next number: the error of a single rounding. No network is held to less than one."""
+
+
+def relative_rms(exact: Array, actual: Array) -> float:
+    """Return the root mean square over rows of the largest error of a row relative to its largest exact value.
+
+    Args:
+        exact: logits in float64, ``[n, C]``, n at least 1.
+        actual: logits ``[n, C]``.
+
+    Returns:
+        0 or more; infinite where a value is not finite.
+    """
+    expected, given = exact.astype(np.float64), actual.astype(np.float64)
+    if not (np.isfinite(expected).all() and np.isfinite(given).all()):
+        return math.inf
+    return float(np.sqrt(np.mean(relative_to_row(expected, np.abs(given - expected)) ** 2)))
+
+
+def compare_rounding(exact: Array, actual: Array, reference: float, precision: str) -> Rounding:
+    """Set the error of an artifact beside that of PyTorch in the same precision.
+
+    Args:
+        exact: logits in float64, ``[n, C]``.
+        actual: logits of the artifact, ``[n, C]``.
+        reference: ``relative_rms`` of PyTorch.
+        precision: one of ``ROUNDOFF``.
+    """
+    own = relative_rms(exact, actual)
+    return Rounding(images=len(exact), reference=reference, artifact=own, ratio=own / max(reference, ROUNDOFF[precision]))
+
+
+def rounding_failure(found: Rounding, tolerance: Tolerance) -> list[str]:
+    """Return a sentence if the error is larger than rounding explains."""
+    if tolerance.rounding_multiple is None or found.ratio <= tolerance.rounding_multiple:
+        return []
+    return [
+        f"logits differ by {found.artifact:.3g} of the largest on average (root mean square), {found.ratio:.0f} times what PyTorch loses by rounding "
+        f"in {tolerance.precision} ({found.reference:.3g}), allowed {tolerance.rounding_multiple:g} times"
+    ]

@@ -1,0 +1,105 @@
+"""An artifact while it is being judged: whatever it does wrong is a sentence, not an exception."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from toolkit.bundle.manifest import InputContract
+from toolkit.compare.verdict import OUTPUTS, Outputs
+from toolkit.errors import DeviceError, MissingDependencyError, first_line
+from toolkit.formats.base import Session
+from toolkit.results import Check
+from toolkit.verify.inputs import Images
+
+
+class CannotRunError(Exception):
+    """The artifact raised, or returned something that cannot be compared. The message is the sentence of a failure."""
+
+
+@dataclass
+class Finding:
+    """One check while it runs."""
+
+    failures: list[str] = field(default_factory=list)
+    detail: str = ""
+
+
+@dataclass
+class Checks:
+    """The checks of one artifact, in order."""
+
+    done: list[Check] = field(default_factory=list)
+
+    @contextmanager
+    def check(self, name: str) -> Iterator[Finding]:
+        """Time one check, and turn what the artifact raises inside it into its failure."""
+        finding, started = Finding(), time.perf_counter()
+        try:
+            yield finding
+        except CannotRunError as error:
+            finding.failures.append(str(error))
+        self.done.append(
+            Check(
+                name=name,
+                passed=not finding.failures,
+                failures=tuple(finding.failures),
+                detail=finding.detail,
+                seconds=time.perf_counter() - started,
+            )
+        )
+
+    def failures(self) -> tuple[str, ...]:
+        """Return the sentences of all checks, each once."""
+        return tuple(dict.fromkeys(sentence for check in self.done for sentence in check.failures))
+
+
+def open_session(opened: Callable[[int], Session], threads: int) -> Session:
+    """Open an artifact.
+
+    Raises:
+        CannotRunError: it cannot be opened.
+        DeviceError: this machine cannot judge the file; that says nothing about the file, and must not stand in its manifest as a failure.
+        MissingDependencyError: see ``DeviceError``.
+    """
+    try:
+        return opened(threads)
+    except (DeviceError, MissingDependencyError):
+        raise
+    except Exception as error:  # an engine may raise anything, and whatever it raises is the verdict
+        raise CannotRunError(f"it cannot be opened: {first_line(error)}") from error
+
+
+def run_session(session: Session, contract: InputContract, images: Images) -> object:
+    """Run a batch and return whatever comes back.
+
+    Raises:
+        CannotRunError: the artifact raised.
+    """
+    # A copy: an engine that writes into its input harms no later batch.
+    encoded = contract.encode(images.copy())
+    try:
+        return session.run(encoded)
+    except Exception as error:  # see open_session
+        raise CannotRunError(f"it cannot run a batch of {len(images)}: {first_line(error)}") from error
+
+
+def run_outputs(session: Session, contract: InputContract, images: Images) -> Outputs:
+    """Run a batch of an artifact whose outputs were well-formed before.
+
+    Raises:
+        CannotRunError: it raised, or the outputs have another form now.
+    """
+    outputs = run_session(session, contract, images)
+    if not isinstance(outputs, dict) or not all(_well_formed(outputs.get(name), len(images)) for name in OUTPUTS):
+        raise CannotRunError(f"its outputs are not float32 [{len(images)}, C] at batch size {len(images)}, and were before")
+    # A copy: an engine may use the same memory for its next outputs.
+    return {name: outputs[name].copy() for name in OUTPUTS}
+
+
+def _well_formed(value: object, rows: int) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype == np.float32 and value.ndim == 2 and len(value) == rows
