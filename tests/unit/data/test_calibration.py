@@ -68,7 +68,7 @@ def run_and_record(fingerprints: dict[str, str]) -> tuple[Any, Any]:
 
 
 def fingerprints() -> dict[str, str]:
-    loaded = of_run.load_dataset(None, 0, splits=("train", "validation"), reporter=None)  # type: ignore[arg-type]  # the replacement ignores it
+    loaded = of_run.load_dataset(None, 0, splits=("train", "validation"), reporter=None)
     return {name: split.fingerprint for name, split in loaded.splits.items()}
 
 
