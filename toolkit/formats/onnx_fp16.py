@@ -18,7 +18,7 @@ from toolkit.errors import ExportError
 from toolkit.formats.base import Calibration, Exported, ExportRequest, Facts, NotExported
 from toolkit.formats.half import LARGEST_FLOAT16, to_float16
 from toolkit.formats.onnx import OnnxFormat, OnnxSession, build, read_facts, save_checked
-from toolkit.formats.onnx_graph import Extremes, outside_layers, extremes, name_nodes
+from toolkit.formats.onnx_graph import Extremes, extremes, name_nodes, outside_layers
 
 if TYPE_CHECKING:
     import onnx
