@@ -3,8 +3,7 @@
     python tests/compatibility/oldest_onnxruntime.py --interpreter python3.10 --releases 1.13.1,1.14.1,1.20.1
 
 Exports a small network with every profile, in float32 and in 8 bits, makes a scratch environment per release, runs every file there, and
-compares the logits. Needs pip's index; the release decides which interpreter has wheels of it. What it finds stands in
-``toolkit.formats.profiles`` as ``oldest_onnxruntime``.
+compares the logits. Needs pip's index; the release decides which interpreter has wheels of it.
 """
 
 from __future__ import annotations

@@ -133,7 +133,8 @@ def _half(tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:
     values = numpy_helper.to_array(tensor)
     tiny = (values != 0) & (np.abs(values) < SMALLEST_FLOAT16)
     rounded = np.where(tiny, np.copysign(SMALLEST_FLOAT16, values), values)
-    return numpy_helper.from_array(rounded.astype(np.float16), name)
+    with np.errstate(over="ignore"):  # what does not fit becomes infinite; whoever does not want that keeps its nodes in float32
+        return numpy_helper.from_array(rounded.astype(np.float16), name)
 
 
 def _float16_types(node: onnx.NodeProto, opsets: dict[str, int], floats: set[str], keep: bool) -> _Types:

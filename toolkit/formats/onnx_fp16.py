@@ -1,7 +1,7 @@
 """ONNX in float16 for GPUs: weights and arithmetic in half precision, inputs and outputs as the contract says.
 
 Nodes whose values do not fit into float16 stay in float32. They are found by running the float32 graph on training images, not by a list of
-operators. A CPU runs the file too, in float32 arithmetic with rounding between the nodes, which is slower than the float32 artifact.
+operators. A CPU runs the file too, in float32 arithmetic with float16 weights: onnxruntime leaves out casts that cancel each other.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from toolkit.errors import ExportError
 from toolkit.formats.base import Calibration, Exported, ExportRequest, Facts, NotExported
 from toolkit.formats.half import LARGEST_FLOAT16, to_float16
 from toolkit.formats.onnx import OnnxFormat, OnnxSession, build, read_facts, save_checked
-from toolkit.formats.onnx_graph import Extremes, outside_layers, extremes, name_nodes
+from toolkit.formats.onnx_graph import Extremes, extremes, name_nodes, outside_layers
 
 if TYPE_CHECKING:
     import onnx

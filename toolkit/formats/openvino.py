@@ -111,7 +111,7 @@ def _openvino() -> Any:  # part of its interface has no type information, and it
 def _described(ports: Any) -> Mapping[str, tuple[str, tuple[int | str, ...]]]:
     """Return name to dtype and shape of inputs or outputs; a dynamic axis is ``N``."""
     return {
-        port.any_name: (port.element_type.to_dtype().__name__, tuple("N" if axis.is_dynamic else axis.get_length() for axis in port.partial_shape))
+        port.any_name: (port.element_type.to_dtype().name, tuple("N" if axis.is_dynamic else axis.get_length() for axis in port.partial_shape))
         for port in ports
     }
 

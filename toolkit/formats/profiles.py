@@ -13,17 +13,13 @@ class Profile:
 
     opset: int
     ir_version: int
-    oldest_onnxruntime: str
-    """The oldest release that was really seen to load and run what this profile writes."""
 
 
-# The releases were found by 'python tests/compatibility/oldest_onnxruntime.py', which exports with each profile, installs releases of
-# onnxruntime into scratch environments and runs every file in each of them.
 PROFILES = {
     # The exporter's own graphs are written for opset 18; every later one is a conversion.
-    "wide": Profile(opset=18, ir_version=8, oldest_onnxruntime="?"),
+    "wide": Profile(opset=18, ir_version=8),
     # The last opset that torch.onnx converts to by itself (torch.onnx._constants.ONNX_MAX_OPSET).
-    "newest": Profile(opset=23, ir_version=11, oldest_onnxruntime="?"),
+    "newest": Profile(opset=23, ir_version=11),
 }
 """By the name that ``--profile`` takes."""
 

@@ -41,7 +41,7 @@ class Pt2Format:
         import torch
 
         program = capture(deployable, sample)
-        # Saved with the program only as an example of a call; without it the file holds no pickle.
+        # Only an example of a call, which nobody who opens the file needs.
         program.example_inputs = None
         torch.export.save(program, str(path), extra_files={METADATA_FILE: json.dumps(dict(request.metadata), ensure_ascii=False)})
         if dict(self.facts(path).metadata) != dict(request.metadata):

@@ -75,7 +75,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return int(stopped.value.code or 0), capsys.readouterr().out
 
     asked: list[Any] = []
-    call.asked = asked  # type: ignore[attr-defined]  # kept beside the call that fills it
+    call.asked = asked
     return call
 
 

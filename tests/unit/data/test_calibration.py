@@ -68,7 +68,7 @@ def run_and_record(fingerprints: dict[str, str]) -> tuple[Any, Any]:
 
 
 def fingerprints() -> dict[str, str]:
-    loaded = of_run.load_dataset(None, 0, splits=("train", "validation"), reporter=None)  # type: ignore[arg-type]  # the replacement ignores it
+    loaded = of_run.load_dataset(None, 0, splits=("train", "validation"), reporter=None)
     return {name: split.fingerprint for name, split in loaded.splits.items()}
 
 
@@ -87,7 +87,10 @@ def test_only_training_and_validation_images_are_loaded(asked: list[tuple[str, .
 
 def test_other_images_than_the_runs_are_refused(asked: list[tuple[str, ...]]) -> None:
     run, record = run_and_record({**fingerprints(), "validation": "0" * 64})
-    with pytest.raises(RunError, match="the validation images of made are not those of this run"), calibration_of_run(run, record, encode, 0.5, Silent()):
+    with (
+        pytest.raises(RunError, match="the validation images of made are not those of this run"),
+        calibration_of_run(run, record, encode, 0.5, Silent()),
+    ):
         pass
 
 

@@ -7,7 +7,7 @@ import pytest
 from graphs import graph_of, layers, reddish
 from onnx import helper
 
-from toolkit.formats.onnx_graph import outside_layers, extremes, float_tensors, layer_groups, name_nodes
+from toolkit.formats.onnx_graph import extremes, float_tensors, layer_groups, name_nodes, outside_layers
 
 IDENTITY = np.eye(3)
 TO_LOGITS = np.eye(2, 3)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import ExportError, first_line
-from toolkit.formats.onnx_graph import outside_layers, name_nodes
+from toolkit.formats.onnx_graph import name_nodes, outside_layers
 from toolkit.formats.quantization.arithmetic import Arithmetic
 
 if TYPE_CHECKING:
