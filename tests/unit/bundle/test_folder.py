@@ -76,7 +76,7 @@ def test_no_bundle_there(tmp_path: Path) -> None:
 
 def test_a_manifest_of_another_version_says_so(colour_bundle: Path) -> None:
     edit(colour_bundle, schema_version=99)
-    with pytest.raises(BundleError, match="schema version 99; this toolkit reads version 1"):
+    with pytest.raises(BundleError, match="schema version 99; this toolkit reads versions 1 and 2"):
         Bundle.open(colour_bundle)
 
 
