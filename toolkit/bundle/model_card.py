@@ -7,8 +7,8 @@ import re
 from toolkit.bundle.manifest import README_NAME, ArtifactRecord, Manifest
 from toolkit.results import ClassScore, Evaluation
 
-_INTENDED_USE = """_To be written by whoever ships this model; nothing in a manifest can tell it:_ what it is for, what it must not be used for, and on
-which kinds of images it was never tried. The results below hold for images like those of the test split, and for no others."""
+_INTENDED_USE = """_To be written by whoever ships this model; nothing in a manifest can tell it:_ what it is for, what it must not be used for,
+and on which kinds of images it was never tried. The results below hold for images like those of the test split, and for no others."""
 
 _HOW_TO_LOAD = """With `pip install 'toolkit[cpu]'` (no PyTorch needed):
 
