@@ -65,8 +65,8 @@ def _contract(manifest: Manifest) -> str:
 
 
 def _labels(labels: tuple[str, ...]) -> str:
-    numbered = ", ".join(f"{index} {_text(label)}" for index, label in enumerate(labels))
-    return _folded(f"{len(labels)} labels", numbered) if len(labels) > _MANY_LABELS else f"By position in both outputs: {numbered}."
+    numbered = ", ".join(f"{index}: {_text(label)}" for index, label in enumerate(labels))
+    return _folded(f"{len(labels)} labels", numbered) if len(labels) > _MANY_LABELS else f"By position in both outputs: {numbered}"
 
 
 def _data(manifest: Manifest) -> str:
@@ -149,7 +149,7 @@ def _speed(artifact: ArtifactRecord) -> str:
         return "not measured"
     return "; ".join(
         f"{summary.images_per_second:.0f} img/s at batch {summary.batch_size} on {_text(summary.processor)} "
-        f"({_text(summary.device)}, {summary.threads} threads)"
+        f"({_text(summary.device)}, {summary.threads} thread{'s' * (summary.threads != 1)})"
         for summary in artifact.benchmarks
     )
 
