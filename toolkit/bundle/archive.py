@@ -33,6 +33,8 @@ PIECE = 2**20
 """Bytes that are copied at once."""
 REGULAR = b"0"
 """Type of a member that is a file."""
+KINDS = {b"1": "a link", b"2": "a link", b"3": "a device", b"4": "a device", b"5": "a folder", b"6": "a pipe"}
+"""Other types, as a person calls them."""
 
 
 @dataclass(frozen=True)
@@ -172,10 +174,11 @@ def _parsed(block: bytes, at: int, archive: Path) -> _Member:
         name, size = "", -1
     if len(block) != BLOCK or size < 0:
         raise BundleError(f"{archive} is not an archive that 'toolkit pack' wrote: byte {at} should start a file. Copy it again.")
+    if block[156:157] != REGULAR:
+        kind = KINDS.get(block[156:157], "an extension")
+        raise IntegrityError(f"{archive} holds {name!r} as {kind}; 'toolkit pack' writes plain files only. Pack the bundle again.")
     if problem := name_problem(name):
         raise IntegrityError(f"{archive} holds {name!r}, which {problem}.")
-    if block[156:157] != REGULAR:
-        raise IntegrityError(f"{archive} holds {name} as a link, folder or device; a bundle has plain files only.")
     if block != _header(name, size):
         raise IntegrityError(f"{archive} holds {name} with other times, owners or modes than 'toolkit pack' writes. Pack the bundle again.")
     return _Member(name, size, at + BLOCK)
