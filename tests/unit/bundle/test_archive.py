@@ -210,7 +210,9 @@ REFUSED: dict[str, tuple[Callable[[Members], Members], str]] = {
     "an extension header": (append(special("zzz", tarfile.XHDTYPE)), "holds 'zzz' as an extension"),
     "a long name extension": (append(special("zzz", tarfile.GNUTYPE_LONGNAME)), "holds 'zzz' as an extension"),
     "a listed file that is a link": (
-        lambda members: [special("model.onnx", tarfile.SYMTYPE, "/etc/passwd") if info.name == "model.onnx" else (info, data) for info, data in members],
+        lambda members: [
+            special("model.onnx", tarfile.SYMTYPE, "/etc/passwd") if info.name == "model.onnx" else (info, data) for info, data in members
+        ],
         r"holds 'model\.onnx' as a link",
     ),
     "a file twice": (lambda members: [*members, members[-1]], r"model\.onnx twice or out of order"),

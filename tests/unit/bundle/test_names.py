@@ -11,7 +11,8 @@ def test_names_that_mean_the_same_everywhere(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".", "..", "/etc/passwd", "../model.onnx", "golden/../../x", "golden//000.bin", "golden/", "./model.onnx", "golden\\000.bin", "C:\\x"]
+    "name",
+    ["", ".", "..", "/etc/passwd", "../model.onnx", "golden/../../x", "golden//000.bin", "golden/", "./model.onnx", "golden\\000.bin", "C:\\x"],
 )
 def test_paths_that_are_not_inside(name: str) -> None:
     assert name_problem(name) == "is not a path inside the bundle"

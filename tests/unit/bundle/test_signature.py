@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +46,7 @@ def signed(colour_bundle: Path, ours: Keys) -> Path:
 
 
 @pytest.fixture
-def nothing_is_parsed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def nothing_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail if anything of the bundle but its signature is parsed."""
 
     def refuse(*_: object, **__: object) -> None:
@@ -55,7 +54,6 @@ def nothing_is_parsed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr("toolkit.bundle.folder.parse_manifest", refuse)
     monkeypatch.setattr("toolkit.bundle.folder.check_folder", refuse)
-    yield
 
 
 def test_a_signed_bundle_opens_with_its_key_and_without(signed: Path, ours: Keys) -> None:
