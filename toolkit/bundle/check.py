@@ -81,8 +81,7 @@ def listed_files(manifest: Manifest, where: Path) -> dict[str, FileRecord]:
     Raises:
         IntegrityError: a name is not one that a file of a bundle may have, or stands there twice.
     """
-    artifacts = [(artifact.file, FileRecord(sha256=artifact.sha256, size_bytes=artifact.size_bytes)) for artifact in manifest.artifacts]
-    pairs = [*artifacts, *manifest.files.items()]
+    pairs = [pair for artifact in manifest.artifacts for pair in artifact.all_files.items()] + list(manifest.files.items())
     if problem := names_problem((name for name, _ in pairs), own=UNLISTED):
         raise IntegrityError(f"the manifest of {where} names {problem}.")
     return dict(pairs)

@@ -72,8 +72,10 @@ class Bundle:
         """Return the artifact of a format, or the preferred one.
 
         Raises:
-            BundleError: the bundle has no such artifact.
+            BundleError: the bundle has no such artifact, or none at all.
         """
+        if not self.manifest.artifacts:
+            raise BundleError(f"the bundle {self.path} holds no artifact: export one.")
         by_format = {artifact.format: artifact for artifact in self.manifest.artifacts}
         if format_name is None:
             return next((by_format[name] for name in PREFERRED_FORMATS if name in by_format), self.manifest.artifacts[0])

@@ -104,6 +104,13 @@ class BenchSummary(Record):
     """UTC time, ISO 8601."""
 
 
+class FileRecord(Record):
+    """A file of the bundle."""
+
+    sha256: Sha256
+    size_bytes: SizeBytes
+
+
 class ArtifactRecord(Record):
     """One exported file."""
 
@@ -121,12 +128,10 @@ class ArtifactRecord(Record):
     parity: ParityVerdict | None = None
     benchmarks: tuple[BenchSummary, ...] = ()
 
-
-class FileRecord(Record):
-    """Any other file of the bundle."""
-
-    sha256: Sha256
-    size_bytes: SizeBytes
+    @property
+    def all_files(self) -> dict[str, FileRecord]:
+        """Every file that the artifact consists of, by path inside the bundle."""
+        return {self.file: FileRecord(sha256=self.sha256, size_bytes=self.size_bytes)}
 
 
 class Origin(Record):
@@ -156,7 +161,7 @@ class Manifest(Record):
     preprocessing: Preprocessing
     input: InputContract
     outputs: tuple[OutputContract, ...]
-    artifacts: Annotated[tuple[ArtifactRecord, ...], Field(min_length=1)]
+    artifacts: tuple[ArtifactRecord, ...]
     files: dict[str, FileRecord]
     """Every other file, by path inside the bundle."""
     evaluation: Evaluation | None

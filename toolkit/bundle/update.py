@@ -158,7 +158,7 @@ def _with_tolerance(artifact: ArtifactRecord) -> ArtifactRecord:
 def _with_all_files(folder: Path, manifest: Manifest) -> Manifest:
     """Return the first manifest of a folder: with every file that export has put there, and without what would make it huge."""
     write_text(folder / README_NAME, readme(manifest))
-    artifacts = {artifact.file for artifact in manifest.artifacts}
+    artifacts = {name for artifact in manifest.artifacts for name in artifact.all_files}
     found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     changes: dict[str, object] = {"files": {name: file_record(folder / name) for name in found if name not in artifacts}}
     if manifest.evaluation and len(manifest.labels) > MOST_CONFUSIONS:

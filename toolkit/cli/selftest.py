@@ -44,5 +44,5 @@ def _said(result: Selftest) -> str:
     if result.failures:
         return f"FAILED: {'; '.join(result.failures)}"
     largest = f"{result.max_absolute_logits:.1e} in logits, {result.max_absolute_probabilities:.1e} in probabilities"
-    judged = "" if result.tolerance else "; this precision has no tolerance"
-    return f"passed: {result.samples} samples alone and together, largest difference {largest}{judged}"
+    judged = "" if result.judges_values else " (single values of this precision are not judged)"
+    return f"passed: {result.samples} samples alone and together, same class on {result.top1_agreement:.0%}, largest difference {largest}{judged}"

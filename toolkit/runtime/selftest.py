@@ -32,8 +32,15 @@ class Selftest:
     max_absolute_logits: float | None
     """Largest difference from the expected logits; None where none could be compared."""
     max_absolute_probabilities: float | None
+    top1_agreement: float | None
+    """Share of samples with the expected most probable class; None where no logits could be compared."""
     tolerance: Tolerance | None
     """What was allowed; None for a precision without a tolerance, whose values need only be finite and of the right form."""
+
+    @property
+    def judges_values(self) -> bool:
+        """True if single values were held against a limit; a precision without one is judged by its form."""
+        return self.tolerance is not None and self.tolerance.logits_absolute is not None
 
     @property
     def passed(self) -> bool:
@@ -117,5 +124,6 @@ def _result(
         samples=samples,
         max_absolute_logits=largest.get("logits"),
         max_absolute_probabilities=largest.get("probabilities"),
+        top1_agreement=verdict.top1_agreement if verdict else None,
         tolerance=tolerance,
     )

@@ -154,7 +154,7 @@ def put(*path: str | int, value: object) -> Change:
         (put("artifacts", 0, "sha256", value="f00"), "artifacts.0.sha256"),
         (put("artifacts", 0, "sha256", value="F" * 64), "artifacts.0.sha256"),
         (put("files", "golden/000.bin", "sha256", value=None), "files.golden/000.bin.sha256"),
-        (put("artifacts", value=[]), "artifacts"),
+        (put("artifacts", value={}), "artifacts"),
         (put("labels", value=[]), "labels"),
         (put("labels", value=["one"]), "the whole: Value error, the output logits has the shape"),
         (put("input", "shape", value=["N", 9, 9, 3]), "the whole: Value error, the input has the shape"),

@@ -97,6 +97,13 @@ def test_an_artifact_that_is_not_there_lists_those_that_are(colour_bundle: Path)
         Bundle.open(colour_bundle).artifact("openvino")
 
 
+def test_a_bundle_without_any_artifact_says_so(colour_bundle: Path) -> None:
+    (colour_bundle / "model.onnx").unlink()
+    edit(colour_bundle, artifacts=[])
+    with pytest.raises(BundleError, match="holds no artifact"):
+        Bundle.open(colour_bundle).artifact()
+
+
 def test_golden_inputs_are_the_raw_bytes_any_language_reads(colour_bundle: Path) -> None:
     raw = (colour_bundle / "golden" / "002.bin").read_bytes()
     assert len(raw) == 8 * 8 * 3

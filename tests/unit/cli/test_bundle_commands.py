@@ -55,7 +55,7 @@ class TestSelftest:
         assert code == 0
         (line,) = out.splitlines()
         assert line.split()[:3] == ["onnx", "model.onnx", "passed:"]
-        assert "3 samples alone and together, largest difference" in line
+        assert "3 samples alone and together, same class on 100%, largest difference" in line
 
     def test_a_difference_is_exit_code_1(self, run: Run, colour_bundle: Path) -> None:
         golden = json.loads((colour_bundle / "golden" / "expected.json").read_bytes())

@@ -46,6 +46,8 @@ def test_a_good_artifact_passes_alone_and_together(colour_bundle: Path) -> None:
     assert result.samples == 3
     assert result.max_absolute_logits is not None
     assert result.max_absolute_logits < 1e-5
+    assert result.top1_agreement == 1.0
+    assert result.judges_values
     assert result.tolerance == TOLERANCES["float32"]
 
 
@@ -85,6 +87,7 @@ def test_a_precision_without_a_tolerance_is_judged_by_its_form(colour_bundle: Pa
     result = with_fault(colour_bundle, coarse, precision="int3", tolerance=None)
     assert result.passed
     assert result.tolerance is None
+    assert not result.judges_values
     assert result.max_absolute_logits is not None
     assert result.max_absolute_logits > 0.5
     assert not with_fault(colour_bundle, FAULTS["nan"][0], precision="int3", tolerance=None).passed
