@@ -166,6 +166,8 @@ class Manifest(Record):
     """Every other file, by path inside the bundle."""
     evaluation: Evaluation | None
     origin: Origin
+    intended_use: str | None = None
+    """Markdown for the model card, by whoever ships the model; None if nobody has written it."""
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:

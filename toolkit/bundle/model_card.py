@@ -7,8 +7,8 @@ import re
 from toolkit.bundle.manifest import README_NAME, ArtifactRecord, Manifest
 from toolkit.results import ClassScore, Evaluation
 
-_INTENDED_USE = """_To be written by whoever ships this model; nothing in a manifest can tell it:_ what it is for, what it must not be used for,
-and on which kinds of images it was never tried. The results below hold for images like those of the test split, and for no others."""
+_INTENDED_USE = """_Not written yet. Whoever ships this model knows what it is for, what it must not be used for, and on which kinds of images it was
+never tried; `toolkit card FOLDER --intended-use FILE` puts that here. The results below hold for images like those of the test split only._"""
 
 _HOW_TO_LOAD = """With `pip install 'toolkit[cpu]'` (no PyTorch needed):
 
@@ -28,7 +28,7 @@ _CONFUSIONS = 5
 def model_card(manifest: Manifest) -> str:
     """Return the model card as Markdown. It states what is in the manifest and nothing else."""
     sections = {
-        "Intended use": _INTENDED_USE,
+        "Intended use": manifest.intended_use or _INTENDED_USE,
         "How to load it": _HOW_TO_LOAD,
         "Input and output": _contract(manifest),
         "Labels": _labels(manifest.labels),

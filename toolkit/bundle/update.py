@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from toolkit.bundle.check import LARGEST_MANIFEST, check_folder, parse_manifest, small_file
-from toolkit.bundle.folder import find_bundle, read_manifest
+from toolkit.bundle.folder import Bundle, find_bundle, read_manifest
 from toolkit.bundle.manifest import (
     GOLDEN_EXPECTED,
     MANIFEST_NAME,
@@ -204,6 +204,22 @@ def record_benchmarks(folder: Path, report: BenchReport) -> None:
     manifest = read_manifest(folder)
     artifacts = [_with_benchmarks(artifact, report) for artifact in manifest.artifacts]
     write_manifest(folder, manifest.model_copy(update={"artifacts": tuple(artifacts)}))
+
+
+def record_intended_use(path: str | Path, text: str) -> None:
+    """Write into the manifest, and so into the model card, what the model is for.
+
+    Args:
+        path: the bundle's folder, or a run folder that has one.
+        text: Markdown; replaces what was written before.
+
+    Raises:
+        BundleError: there is no bundle, or it is malformed.
+        IntegrityError: a file is not the one that the manifest describes.
+        FileWriteError: the bundle cannot be written.
+    """
+    bundle = Bundle.open(path)
+    write_manifest(bundle.path, bundle.manifest.model_copy(update={"intended_use": text.strip()}))
 
 
 def _verdict(result: ArtifactParity, report: ParityReport) -> ParityVerdict:

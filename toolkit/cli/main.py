@@ -21,6 +21,7 @@ COMMANDS = {
     "predict": "Classify images with a bundle; needs no PyTorch.",
     "inspect": "Print what is in a bundle.",
     "selftest": "Run a bundle's own samples through it; needs no PyTorch.",
+    "card": "Print a bundle's model card, or say in it what the model is for.",
     "sign": "Sign a bundle with an Ed25519 key.",
     "keygen": "Make a pair of keys for signing bundles.",
     "pack": "Write a bundle as one archive, the same bytes on every machine.",

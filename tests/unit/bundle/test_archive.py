@@ -93,6 +93,25 @@ class TestRoundTrip:
         unpacked = unpack(pack(colour_bundle, tmp_path / "colours.tar"), tmp_path / "there")
         assert content_of(unpacked) == content_of(colour_bundle)
 
+    def test_a_flipped_byte_of_a_signed_archive_is_refused_or_changes_nothing_that_is_signed(self, colour_bundle: Path, tmp_path: Path) -> None:
+        """The signature file has spare bits (white space, the last digit of Base64); everything else has none."""
+        pytest.importorskip("cryptography", reason="the extra 'sign' is not installed")
+        private, public = tmp_path / "private.pem", tmp_path / "public.pem"
+        make_keys(private, public)
+        sign_bundle(colour_bundle, private)
+        archive = pack(colour_bundle, tmp_path / "signed.tar")
+        content = archive.read_bytes()
+        for position in {*range(0, len(content), 61), *range(0, 512), len(content) - 1}:
+            archive.write_bytes(content[:position] + bytes([content[position] ^ 1 << position % 8]) + content[position + 1 :])
+            try:
+                unpacked = content_of(unpack(archive, tmp_path / "there", public))
+            except BundleError:
+                continue
+            different = {name for name, bytes_ in content_of(colour_bundle).items() if unpacked[name] != bytes_}
+            assert different == {"manifest.json.sig"}
+            shutil.rmtree(tmp_path / "there")
+        assert nothing_is_left(tmp_path, "colours", "signed.tar", "private.pem", "public.pem")
+
     def test_names_are_taken_from_the_bundle_and_from_the_file(self, colour_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "here").mkdir()
         monkeypatch.chdir(tmp_path / "here")

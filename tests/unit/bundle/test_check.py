@@ -196,6 +196,25 @@ def test_a_huge_manifest_is_not_read(colour_bundle: Path) -> None:
         Bundle.open(colour_bundle)
 
 
+def test_a_manifest_with_random_damage_opens_or_says_why(colour_bundle: Path) -> None:
+    """No damage is a traceback. What still opens has only other words in it, which nothing but a signature can tell."""
+    content = (colour_bundle / "manifest.json").read_bytes()
+    random = np.random.default_rng(0)
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(content)
+        for position in random.integers(0, len(content), int(random.integers(1, 4))):
+            damaged[position] = random.integers(0, 256)
+        (colour_bundle / "manifest.json").write_bytes(damaged)
+        try:
+            opened = Bundle.open(colour_bundle)
+        except ToolkitError:
+            refused += 1
+        else:
+            assert opened.golden_images().shape == (3, 8, 8, 3)
+    assert refused > 150
+
+
 def keep_weights_in(bundle: Path, location: str) -> None:
     """Make model.onnx a file that reads its weights from ``location``, and the manifest agree with it."""
     model = onnx.load(bundle / "model.onnx")

@@ -67,7 +67,7 @@ def test_it_invents_nothing(colour_bundle: Path) -> None:
     card = model_card(Bundle.open(colour_bundle).manifest)
     assert "## Test results\n\nNot measured." in card
     assert "not verified yet | not measured | not measured" in card
-    assert "To be written by whoever ships this model" in card
+    assert "## Intended use\n\n_Not written yet." in card
 
 
 def test_a_failed_verdict_is_said_first(real: Manifest) -> None:
