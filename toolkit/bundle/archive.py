@@ -162,8 +162,9 @@ def _members(file: BinaryIO, archive: Path) -> Iterator[_Member]:
         if any(file.read(member.padding)):
             raise IntegrityError(f"{archive} holds data after the end of {member.name}. Pack the bundle again.")
         yield member
-    if total != at + len(END):
-        raise IntegrityError(f"{archive} has {total} bytes, its members end at {at + len(END)}: it was cut, or something was added.")
+    file.seek(at)
+    if total != at + len(END) or file.read(len(END)) != END:
+        raise IntegrityError(f"{archive} has {total} bytes, it should end at {at + len(END)} with zeros: it was cut, or something was added.")
 
 
 def _parsed(block: bytes, at: int, archive: Path) -> _Member:
