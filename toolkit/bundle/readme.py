@@ -93,10 +93,11 @@ def _check(manifest: Manifest) -> str:
 
 def _limits(artifact: ArtifactRecord) -> tuple[float, float, float] | None:
     """Return what single values are judged by; None for a precision that is judged by its classes, not by its values."""
-    limits = artifact.tolerance
-    if limits is None or None in (limits.logits_absolute, limits.logits_relative, limits.probabilities_absolute):
+    tolerance = artifact.tolerance
+    if tolerance is None:
         return None
-    return limits.logits_absolute, limits.logits_relative, limits.probabilities_absolute
+    logits, relative, probabilities = tolerance.logits_absolute, tolerance.logits_relative, tolerance.probabilities_absolute
+    return None if logits is None or relative is None or probabilities is None else (logits, relative, probabilities)
 
 
 def _allowed(artifact: ArtifactRecord) -> str:

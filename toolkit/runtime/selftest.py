@@ -33,7 +33,7 @@ class Selftest:
     """Largest difference from the expected logits; None where none could be compared."""
     max_absolute_probabilities: float | None
     top1_agreement: float | None
-    """Share of samples with the expected most probable class; None where no logits could be compared."""
+    """Share of samples with the expected most probable class in every batch; None where no logits could be compared."""
     tolerance: Tolerance | None
     """What was allowed; None for a precision without a tolerance, whose values need only be finite and of the right form."""
 
@@ -124,6 +124,6 @@ def _result(
         samples=samples,
         max_absolute_logits=largest.get("logits"),
         max_absolute_probabilities=largest.get("probabilities"),
-        top1_agreement=verdict.top1_agreement if verdict else None,
+        top1_agreement=1 - len({flip.input for flip in verdict.flips}) / samples if verdict and "logits" in largest else None,
         tolerance=tolerance,
     )

@@ -51,6 +51,17 @@ def test_a_good_artifact_passes_alone_and_together(colour_bundle: Path) -> None:
     assert result.tolerance == TOLERANCES["float32"]
 
 
+def scaled(factor: float) -> Callable[[Outputs, int], Outputs]:
+    """Return a fault that is consistent in itself: other logits, and the probabilities that belong to them."""
+
+    def change(outputs: Outputs, _: int) -> Outputs:
+        logits = (outputs["logits"] * factor).astype(np.float32)
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return {"logits": logits, "probabilities": exponentials / exponentials.sum(axis=1, keepdims=True)}
+
+    return change
+
+
 def raises(outputs: Outputs, size: int) -> Outputs:
     raise RuntimeError(f"no batch of {size}")
 
@@ -80,11 +91,21 @@ def test_a_fault_fails_with_its_reason(colour_bundle: Path, fault: Callable[[Out
     assert any(said in failure for failure in result.failures), result.failures
 
 
-def test_a_precision_without_a_tolerance_is_judged_by_its_form(colour_bundle: Path) -> None:
-    def coarse(outputs: Outputs, _: int) -> Outputs:
-        return {**outputs, "logits": outputs["logits"] * np.float32(1.2)}
+def test_the_share_of_samples_with_the_expected_class_counts_each_once(colour_bundle: Path) -> None:
+    def first_is_wrong(outputs: Outputs, size: int) -> Outputs:
+        logits = outputs["logits"].copy()
+        if size == 3:
+            logits[0] = logits[0, ::-1]
+        return {**outputs, "logits": logits}
 
-    result = with_fault(colour_bundle, coarse, precision="int3", tolerance=None)
+    result = with_fault(colour_bundle, first_is_wrong)
+    assert result.top1_agreement == pytest.approx(2 / 3)
+    assert "the most probable class changes from blue" in " ".join(result.failures)
+    assert with_fault(colour_bundle, FAULTS["nothing"][0]).top1_agreement is None
+
+
+def test_a_precision_without_a_tolerance_is_judged_by_its_form(colour_bundle: Path) -> None:
+    result = with_fault(colour_bundle, scaled(1.2), precision="int3", tolerance=None)
     assert result.passed
     assert result.tolerance is None
     assert not result.judges_values
@@ -96,9 +117,8 @@ def test_a_precision_without_a_tolerance_is_judged_by_its_form(colour_bundle: Pa
 
 def test_the_tolerance_of_the_manifest_counts_and_not_that_of_this_toolkit(colour_bundle: Path) -> None:
     wide = TOLERANCES["float32"].model_copy(update={"logits_relative": 0.5})
-    change = FAULTS["other logits"][0]
-    assert with_fault(colour_bundle, change, tolerance=wide).passed
-    assert not with_fault(colour_bundle, change).passed
+    assert with_fault(colour_bundle, scaled(1.01), tolerance=wide).passed
+    assert not with_fault(colour_bundle, scaled(1.01)).passed
 
 
 def test_a_predictor_tests_the_session_that_it_uses(colour_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
