@@ -10,9 +10,7 @@ from toolkit.results import ClassScore, Evaluation
 _INTENDED_USE = """_Not written yet. Whoever ships this model knows what it is for, what it must not be used for, and on which kinds of images it was
 never tried; `toolkit card FOLDER --intended-use FILE` puts that here. The results below hold for images like those of the test split only._"""
 
-_HOW_TO_LOAD = """With `pip install 'toolkit[cpu]'` (no PyTorch needed):
-
-```python
+_HOW_TO_LOAD = """```python
 import toolkit
 
 predictor = toolkit.load("PATH/TO/THIS/FOLDER")  # every file is checked against its SHA-256 first
@@ -29,7 +27,7 @@ def model_card(manifest: Manifest) -> str:
     """Return the model card as Markdown. It states what is in the manifest and nothing else."""
     sections = {
         "Intended use": manifest.intended_use or _INTENDED_USE,
-        "How to load it": _HOW_TO_LOAD,
+        "How to load it": f"{_what_to_install(manifest)}:\n\n{_HOW_TO_LOAD}",
         "Input and output": _contract(manifest),
         "Labels": _labels(manifest.labels),
         "Data": _data(manifest),
@@ -48,6 +46,12 @@ def _what_it_is(manifest: Manifest) -> str:
     if evaluation is None:
         return f"{text}."
     return f"{text}: it is right on {evaluation.top1:.2%} of {evaluation.images} images of the {_text(evaluation.split)} split."
+
+
+def _what_to_install(manifest: Manifest) -> str:
+    if any(artifact.format.startswith("onnx") for artifact in manifest.artifacts):
+        return "With `pip install 'toolkit[cpu]'` (no PyTorch needed)"
+    return "With `pip install toolkit` and the engine of an artifact below"
 
 
 def _contract(manifest: Manifest) -> str:

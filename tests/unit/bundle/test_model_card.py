@@ -63,6 +63,14 @@ def test_the_code_in_it_is_five_lines_that_run(colour_bundle: Path, capsys: pyte
     assert capsys.readouterr().out.startswith("red 0.9")
 
 
+def test_what_has_to_be_installed_depends_on_the_artifacts(real: Manifest) -> None:
+    assert "no PyTorch needed" in model_card(real)
+    torchscript = tuple(artifact for artifact in real.artifacts if artifact.format == "torchscript")
+    card = model_card(real.model_copy(update={"artifacts": torchscript}))
+    assert "no PyTorch needed" not in card
+    assert "the engine of an artifact below" in card
+
+
 def test_it_invents_nothing(colour_bundle: Path) -> None:
     card = model_card(Bundle.open(colour_bundle).manifest)
     assert "## Test results\n\nNot measured." in card
