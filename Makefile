@@ -20,7 +20,7 @@ RUN_OPTION := $(if $(RUN),--run $(RUN))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup finetune export verify bench report predict doctor test check format clean
+.PHONY: help setup finetune export verify bench report predict doctor test check format schemas clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ check: $(STAMP) ## lint, formatting, types and the layers of the design
 format: $(STAMP) ## format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+schemas: $(STAMP) ## write the published JSON Schemas again after a record has changed
+	@$(BIN)/python -m toolkit.bundle.schemas
 
 clean: ## remove .venv and caches; artifacts stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.* build dist *.egg-info

@@ -12,7 +12,8 @@
     ├── TrainingError            training that cannot go on (the loss is not finite)
     ├── RunError                 a run folder that is missing, incomplete or from other data
     ├── BundleError              a bundle that is missing or malformed
-    │   └── IntegrityError           a file of a bundle that is not the one the manifest describes
+    │   ├── IntegrityError           a file of a bundle that is not the one the manifest describes
+    │   └── SignatureError           a signature that is missing, stale or of another key, or a key that cannot be used
     ├── ExportError              an artifact that could not be made, or is not what was asked for
     ├── DeviceError              a device that this machine or this build cannot run on
     ├── MissingDependencyError   an optional package that this action needs
@@ -78,6 +79,10 @@ class BundleError(ToolkitError):
 
 class IntegrityError(BundleError):
     """A file in a bundle is not the one that its manifest describes."""
+
+
+class SignatureError(BundleError):
+    """A bundle is not signed by the key that was asked for, or the key cannot be used."""
 
 
 class ExportError(ToolkitError):

@@ -173,6 +173,7 @@ class TestExport:
         assert {entry.name for entry in folder.bundle.iterdir()} == {
             "manifest.json",
             "MODEL_CARD.md",
+            "README.md",
             "golden",
             "model.onnx",
             "model.torchscript.pt",

@@ -63,6 +63,56 @@ def test_inspect_on_the_command_line(colour_bundle: Path) -> None:
     assert "3: blue, green, red" in done.stdout
 
 
+def test_a_service_tests_its_bundle_at_start(colour_bundle: Path) -> None:
+    done = run("import toolkit\nprint(toolkit.load(sys.argv[1]).selftest().passed)", str(colour_bundle))
+    assert (done.returncode, done.stdout.strip()) == (0, "True"), done.stderr
+
+
+def test_selftest_pack_and_unpack_on_the_command_line(colour_bundle: Path, picture: Path, tmp_path: Path) -> None:
+    for arguments, said in (
+        (("selftest", str(colour_bundle)), "passed: 3 samples alone and together"),
+        (("pack", str(colour_bundle), "-o", str(tmp_path / "it.tar")), "it.tar"),
+        (("unpack", str(tmp_path / "it.tar"), "-o", str(tmp_path / "there")), "there"),
+        (("selftest", str(tmp_path / "there")), "passed: 3 samples alone and together"),
+        (("inspect", str(tmp_path / "there")), "match their SHA-256, and there are no others"),
+        (("predict", str(tmp_path / "there"), str(picture)), "green"),
+    ):
+        done = run(CLI, *arguments)
+        assert done.returncode == 0, done.stderr
+        assert said in done.stdout
+
+
+def test_keys_sign_and_check_on_the_command_line(colour_bundle: Path, tmp_path: Path) -> None:
+    pytest.importorskip("cryptography", reason="the extra 'sign' is not installed")
+    private, public = str(tmp_path / "ours.private.pem"), str(tmp_path / "ours.public.pem")
+    for arguments in (
+        ("keygen", str(tmp_path / "ours")),
+        ("sign", str(colour_bundle), "--key", private),
+        ("selftest", str(colour_bundle), "--verify-key", public),
+    ):
+        done = run(CLI, *arguments)
+        assert done.returncode == 0, done.stderr
+
+
+def test_an_artifact_without_its_engine_is_said_and_the_others_are_tested(colour_bundle: Path) -> None:
+    program = """
+from toolkit.bundle import Bundle
+from toolkit.bundle.update import write_manifest
+manifest = Bundle.open(sys.argv[1]).manifest
+copy = manifest.artifacts[0].model_copy(update={"format": "torchscript", "file": "model.torchscript.pt"})
+from pathlib import Path
+Path(sys.argv[1], copy.file).write_bytes(Path(sys.argv[1], "model.onnx").read_bytes())
+write_manifest(Path(sys.argv[1]), manifest.model_copy(update={"artifacts": (*manifest.artifacts, copy)}))
+from toolkit.cli.main import main
+main(["selftest", sys.argv[1]])
+"""
+    done = run(program, str(colour_bundle))
+    assert done.returncode == 0, done.stderr
+    tested, other = done.stdout.splitlines()
+    assert "passed" in tested
+    assert "not tested: a TorchScript artifact needs torch" in other
+
+
 def test_doctor_says_what_is_missing(tmp_path: Path) -> None:
     done = run(CLI, "doctor")
     assert done.returncode == 0, done.stderr

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path, PurePosixPath
+import os
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from toolkit.bundle.manifest import GOLDEN_EXPECTED, MANIFEST_NAME, MODEL_CARD_NAME, SCHEMA_VERSION, ArtifactRecord, Golden, Manifest
+from toolkit.bundle.check import LARGEST_MANIFEST, check_folder, listed_files, parse_manifest, small_file
+from toolkit.bundle.manifest import GOLDEN_EXPECTED, MANIFEST_NAME, ArtifactRecord, Golden, Manifest
+from toolkit.bundle.signature import Signature, check_signature, read_signature
+from toolkit.bundle.strict_json import parse_json
 from toolkit.errors import BundleError, IntegrityError
-from toolkit.files import follow_link, sha256_file
+from toolkit.files import follow_link
 
 PREFERRED_FORMATS = ("onnx", "torchscript")
 """Which artifact a service gets when it does not say: the first of these that the bundle has."""
@@ -23,62 +26,47 @@ class Bundle:
     Attributes:
         path: the folder.
         manifest: what is in it.
+        manifest_bytes: the manifest as it is on disk, which is what a signature covers.
+        signature: the signature beside the manifest, checked if a key was given; None if the bundle is not signed.
     """
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    def __init__(self, path: Path, manifest: Manifest, manifest_bytes: bytes, signature: Signature | None) -> None:
         self.path = path
         self.manifest = manifest
+        self.manifest_bytes = manifest_bytes
+        self.signature = signature
+        self._files = listed_files(manifest, path)
 
     @classmethod
-    def open(cls, path: str | Path) -> Bundle:
-        """Read the manifest and check the size and SHA-256 of every file it lists.
+    def open(cls, path: str | Path, verify_key: str | Path | None = None) -> Bundle:
+        """Check the signature, read the manifest, and check that the folder holds exactly the files it lists, by size and SHA-256.
 
         Args:
             path: the bundle's folder, or a run folder that has one.
+            verify_key: PEM file of the public key that must have signed the bundle; None for a bundle that need not be signed.
 
         Raises:
             BundleError: there is no bundle, or its manifest is not one.
-            IntegrityError: a file is missing, changed, a link, or named outside the folder.
+            SignatureError: the signature is stale; or, with a key, missing, of another key or not valid.
+            IntegrityError: a file is missing, added, changed, a link, not a regular file, or named or pointing outside the folder.
+            MissingDependencyError: a key is given and the package ``cryptography`` is not installed.
         """
-        folder = _find(Path(path))
-        manifest = read_manifest(folder)
-        bundle = cls(folder, manifest)
-        for artifact in manifest.artifacts:
-            bundle._check(artifact.file, artifact.sha256, artifact.size_bytes)
-            for name, record in artifact.further_files.items():
-                bundle._check(name, record.sha256, record.size_bytes)
-        for name, record in manifest.files.items():
-            # The model card is replaced after the manifest; a kill in between leaves it missing, which harms nobody.
-            if name == MODEL_CARD_NAME and not (folder / name).exists():
-                continue
-            bundle._check(name, record.sha256, record.size_bytes)
-        return bundle
-
-    def _check(self, name: str, sha256: str, size: int) -> None:
-        path = self.file(name)
-        if not path.is_file():
-            raise IntegrityError(f"the bundle {self.path} lacks {name}, which its manifest lists. Copy the whole folder again.")
-        actual = path.stat().st_size
-        if actual != size:
-            raise IntegrityError(f"{path} has {actual} bytes, its manifest says {size}. The file was cut or changed: copy the bundle again.")
-        if sha256_file(path) != sha256:
-            raise IntegrityError(f"{path} is not the file that the manifest describes (its SHA-256 differs). Copy the bundle again.")
+        folder = find_bundle(Path(path))
+        content = small_file(folder / MANIFEST_NAME, LARGEST_MANIFEST)
+        signature = check_signature(read_signature(folder), content, folder, verify_key)
+        manifest = parse_manifest(content, folder / MANIFEST_NAME)
+        check_folder(folder, manifest)
+        return cls(folder, manifest, content, signature)
 
     def file(self, name: str) -> Path:
         """Return the path of a file in the bundle.
 
         Raises:
-            IntegrityError: the name leads out of the folder or through a link.
+            IntegrityError: the manifest does not list it.
         """
-        pure = PurePosixPath(name)
-        if pure.is_absolute() or ".." in pure.parts or "\\" in name or not pure.parts:
-            raise IntegrityError(f"the manifest of {self.path} names {name!r}, which is not a path inside the bundle.")
-        path = self.path
-        for part in pure.parts:
-            path = path / part
-            if path.is_symlink():
-                raise IntegrityError(f"{path} is a symbolic link; a bundle holds plain files only. Copy the bundle with links resolved.")
-        return path
+        if name not in self._files:
+            raise IntegrityError(f"the manifest of {self.path} lists no file {name!r}.")
+        return self.path / name
 
     def artifact(self, format_name: str | None = None) -> ArtifactRecord:
         """Return the artifact of a format, or the preferred one.
@@ -97,25 +85,51 @@ class Bundle:
         return by_format[format_name]
 
     def golden(self) -> Golden:
-        """Return the golden samples' expectations (see ``golden_images`` for the inputs)."""
+        """Return the golden samples' expectations (see ``golden_images`` for the inputs).
+
+        Raises:
+            BundleError: the bundle has none, or they are malformed.
+        """
+        if GOLDEN_EXPECTED not in self._files:
+            raise BundleError(f"the bundle {self.path} has no golden samples: export it again.")
         try:
-            return Golden.from_json(self.file(GOLDEN_EXPECTED).read_bytes())
-        except (OSError, ValidationError) as error:
+            golden = Golden.model_validate(parse_json(self.file(GOLDEN_EXPECTED).read_bytes()))
+        except (OSError, ValidationError, ValueError) as error:
             raise BundleError(f"the golden samples of {self.path} cannot be read: {error}") from error
+        pre = self.manifest.preprocessing
+        if golden.labels != self.manifest.labels or (golden.height, golden.width) != (pre.height, pre.width):
+            raise BundleError(f"the golden samples of {self.path} have other labels or another size than its manifest: export it again.")
+        return golden
 
     def golden_images(self) -> npt.NDArray[np.uint8]:
-        """Return the golden inputs as uint8 ``[n, H, W, 3]``, in the order of ``golden().cases``."""
+        """Return the golden inputs as uint8 ``[n, H, W, 3]``, in the order of ``golden().cases``.
+
+        Raises:
+            BundleError: the bundle has none, or a file is not the size of an image.
+        """
         golden = self.golden()
-        images = [np.frombuffer(self.file(case.file).read_bytes(), np.uint8).reshape(golden.height, golden.width, 3) for case in golden.cases]
+        images = []
+        for case in golden.cases:
+            content = self.file(case.file).read_bytes()
+            if len(content) != golden.height * golden.width * 3:
+                raise BundleError(f"{self.path / case.file} has {len(content)} bytes, which are not {golden.height} x {golden.width} RGB pixels.")
+            images.append(np.frombuffer(content, np.uint8).reshape(golden.height, golden.width, 3))
         return np.stack(images)
 
 
-def _find(path: Path) -> Path:
+def find_bundle(path: Path) -> Path:
+    """Return the folder of a bundle that a path stands for: the folder itself, or ``bundle`` in a run's folder.
+
+    Raises:
+        BundleError: there is no such folder.
+    """
     if path.is_file() and not path.is_symlink() and path.name == "latest":
         path = follow_link(path)
     for folder in (path, path / "bundle"):
-        if (folder / MANIFEST_NAME).is_file():
+        if os.path.lexists(folder / MANIFEST_NAME):
             return folder
+    if path.is_file():
+        raise BundleError(f"{path} is a file, a bundle is a folder. 'toolkit unpack' makes one from a file that 'toolkit pack' wrote.")
     if not path.exists():
         raise BundleError(f"there is no {path}. Give the folder that 'toolkit export' wrote, e.g. artifacts/latest/bundle.")
     raise BundleError(f"{path} is not a bundle: it has no {MANIFEST_NAME}. 'toolkit export' makes one from a run.")
@@ -125,22 +139,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Parse ``manifest.json`` without checking any other file.
 
     Raises:
-        BundleError: it is missing, not JSON, of another schema version, or malformed.
+        BundleError: it is missing, not JSON, of an unknown schema version, or malformed.
+        IntegrityError: it is a link, no regular file, or absurdly large.
     """
-    path = folder / MANIFEST_NAME
-    try:
-        content = path.read_bytes()
-        raw = json.loads(content)
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise BundleError(f"{path} is not JSON ({error}). The file was cut or edited: copy the bundle again.") from error
-    version = raw.get("schema_version") if isinstance(raw, dict) else None
-    if version != SCHEMA_VERSION:
-        raise BundleError(f"{path} has schema version {version!r}; this toolkit reads version {SCHEMA_VERSION}. Update toolkit, or export again.")
-    try:
-        return Manifest.from_json(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BundleError(f"{path} is malformed at {where}: {first['msg']}. The file was edited: copy the bundle again.") from error
+    return parse_manifest(small_file(folder / MANIFEST_NAME, LARGEST_MANIFEST), folder / MANIFEST_NAME)

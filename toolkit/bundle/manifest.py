@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, FiniteFloat, StringConstraints, model_validator
 
 from toolkit.bundle.making import Portability, QuantizationSearch
 from toolkit.preprocess import Preprocessing
 from toolkit.results import Evaluation, Interval, Provenance, Record, Tolerance
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
+"""Version that is written; ``toolkit.bundle.versions`` reads the older ones."""
 MANIFEST_NAME = "manifest.json"
+SIGNATURE_NAME = "manifest.json.sig"
+"""Beside the manifest if the bundle is signed; like the manifest, not listed in it."""
 MODEL_CARD_NAME = "MODEL_CARD.md"
+README_NAME = "README.md"
+"""How to check the bundle in any language."""
 GOLDEN_EXPECTED = "golden/expected.json"
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+"""64 hexadecimal digits."""
+SizeBytes = Annotated[int, Field(ge=0, lt=2**33)]
+"""Below 8 GiB, the largest that a plain tar archive holds (see ``toolkit.bundle.archive``)."""
+Deviation = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Normalization(Record):
     """Per-channel normalisation of RGB pixels scaled to 0..1: ``(pixel / 255 - mean) / std``."""
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
+    std: tuple[Deviation, Deviation, Deviation]
 
 
 class InputContract(Record):
@@ -104,10 +115,10 @@ class BenchSummary(Record):
 
 
 class FileRecord(Record):
-    """A file of the bundle that is no artifact by itself."""
+    """A file of the bundle."""
 
-    sha256: str
-    size_bytes: int
+    sha256: Sha256
+    size_bytes: SizeBytes
 
 
 class ArtifactRecord(Record):
@@ -117,8 +128,8 @@ class ArtifactRecord(Record):
     precision: str
     file: str
     """Path inside the bundle, with forward slashes."""
-    sha256: str
-    size_bytes: int
+    sha256: Sha256
+    size_bytes: SizeBytes
     opset: int | None
     ir_version: int | None
     producer: str
@@ -130,8 +141,15 @@ class ArtifactRecord(Record):
     """Nodes that compute in float32 though ``precision`` is lower."""
     quantization: QuantizationSearch | None = None
     """How a quantised artifact was found."""
+    tolerance: Tolerance | None = None
+    """How far its outputs on the golden samples may be from the expected ones; None where the precision has no tolerance."""
     parity: ParityVerdict | None = None
     benchmarks: tuple[BenchSummary, ...] = ()
+
+    @property
+    def all_files(self) -> dict[str, FileRecord]:
+        """Every file that the artifact consists of, by path inside the bundle."""
+        return {self.file: FileRecord(sha256=self.sha256, size_bytes=self.size_bytes), **self.further_files}
 
     @property
     def total_bytes(self) -> int:
@@ -170,9 +188,9 @@ class Origin(Record):
 class Manifest(Record):
     """What is in a bundle and what it means."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = SCHEMA_VERSION
     name: str
-    labels: tuple[str, ...]
+    labels: Annotated[tuple[str, ...], Field(min_length=1)]
     """Class names; position is the index in both outputs."""
     preprocessing: Preprocessing
     input: InputContract
@@ -184,6 +202,19 @@ class Manifest(Record):
     """Every other file, by path inside the bundle."""
     evaluation: Evaluation | None
     origin: Origin
+    intended_use: str | None = None
+    """Markdown for the model card, by whoever ships the model; None if nobody has written it."""
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        height, width = self.preprocessing.height, self.preprocessing.width
+        wanted = (height, width, 3) if self.input.normalization_in_graph else (3, height, width)
+        if self.input.shape[1:] != wanted:
+            raise ValueError(f"the input has the shape {list(self.input.shape)}, preprocessing makes {['N', *wanted]}")
+        for output in self.outputs:
+            if output.shape[1:] != (len(self.labels),):
+                raise ValueError(f"the output {output.name} has the shape {list(output.shape)}, but there are {len(self.labels)} labels")
+        return self
 
 
 class GoldenCase(Record):
@@ -194,14 +225,21 @@ class GoldenCase(Record):
     source: str
     """Which image it is."""
     true_label: str | None
-    logits: tuple[float, ...]
-    probabilities: tuple[float, ...]
+    logits: tuple[FiniteFloat, ...]
+    probabilities: tuple[FiniteFloat, ...]
 
 
 class Golden(Record):
     """``golden/expected.json``: what PyTorch says to a few inputs."""
 
-    height: int
-    width: int
+    height: Annotated[int, Field(ge=1)]
+    width: Annotated[int, Field(ge=1)]
     labels: tuple[str, ...]
-    cases: tuple[GoldenCase, ...]
+    cases: Annotated[tuple[GoldenCase, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _has_a_value_per_label(self) -> Self:
+        for case in self.cases:
+            if not len(case.logits) == len(case.probabilities) == len(self.labels):
+                raise ValueError(f"{case.file} has {len(case.logits)} logits, {len(case.probabilities)} probabilities, {len(self.labels)} labels")
+        return self

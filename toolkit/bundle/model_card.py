@@ -1,40 +1,58 @@
-"""The manifest, said to a person: ``MODEL_CARD.md``."""
+"""The manifest, said to a person: ``MODEL_CARD.md``, in the order of Mitchell et al. 2019 ("Model Cards for Model Reporting")."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
-from toolkit.bundle.manifest import ArtifactRecord, Manifest
-from toolkit.results import Evaluation
+from toolkit.bundle.manifest import README_NAME, ArtifactRecord, Manifest
+from toolkit.results import ClassScore, Evaluation
+
+_INTENDED_USE = """_Not written yet. Whoever ships this model knows what it is for, what it must not be used for, and on which kinds of images it was
+never tried; `toolkit card FOLDER --intended-use FILE` puts that here. The results below hold for images like those of the test split only._"""
 
 _HOW_TO_LOAD = """```python
 import toolkit
 
-predictor = toolkit.load("PATH/TO/THIS/FOLDER")
-print(predictor.predict(["photo.jpg"])[0].label)
+predictor = toolkit.load("PATH/TO/THIS/FOLDER")  # every file is checked against its SHA-256 first
+prediction = predictor.predict(["photo.jpg"])[0]
+print(prediction.label, prediction.probability)
 ```"""
+
+_MANY_LABELS = 100
+"""Above it the labels are folded away."""
+_CONFUSIONS = 5
 
 
 def model_card(manifest: Manifest) -> str:
     """Return the model card as Markdown. It states what is in the manifest and nothing else."""
-    parts = [
-        f"# {manifest.name}",
-        _what_it_is(manifest),
-        "## Use\n\nWith `pip install 'toolkit[cpu]'` (no PyTorch needed):\n\n" + _HOW_TO_LOAD,
-        "## Input and output\n\n" + _contract(manifest),
-        "## Artifacts\n\n" + _artifacts(manifest),
-    ]
-    if manifest.evaluation is not None:
-        parts.append("## Test results\n\n" + _results(manifest.evaluation))
-    parts.append("## Origin\n\n" + _origin(manifest))
-    return "\n\n".join(parts) + "\n"
+    sections = {
+        "Intended use": manifest.intended_use or _INTENDED_USE,
+        "How to load it": f"{_what_to_install(manifest)}:\n\n{_HOW_TO_LOAD}",
+        "Input and output": _contract(manifest),
+        "Labels": _labels(manifest.labels),
+        "Data": _data(manifest),
+        "Test results": _results(manifest.evaluation) if manifest.evaluation else "Not measured.",
+        "Artifacts": _artifacts(manifest),
+        "Training": _training(manifest),
+        "Origin": _origin(manifest),
+    }
+    body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
+    return f"# {_text(manifest.name)}\n\n{_what_it_is(manifest)}\n\n{body}\n"
 
 
 def _what_it_is(manifest: Manifest) -> str:
-    labels = ", ".join(manifest.labels[:20]) + (f" and {len(manifest.labels) - 20} more" if len(manifest.labels) > 20 else "")
-    return (
-        f"An image classifier with {len(manifest.labels)} classes ({labels}), fine-tuned from `{manifest.origin.backbone}` on {manifest.origin.data}."
-    )
+    origin, evaluation = manifest.origin, manifest.evaluation
+    text = f"An image classifier with {len(manifest.labels)} classes, fine-tuned from {_code(origin.backbone)} on {_text(origin.data)}"
+    if evaluation is None:
+        return f"{text}."
+    return f"{text}: it is right on {evaluation.top1:.2%} of {evaluation.images} images of the {_text(evaluation.split)} split."
+
+
+def _what_to_install(manifest: Manifest) -> str:
+    if any(artifact.format.startswith("onnx") for artifact in manifest.artifacts):
+        return "With `pip install 'toolkit[cpu]'` (no PyTorch needed)"
+    return "With `pip install toolkit` and the engine of an artifact below"
 
 
 def _contract(manifest: Manifest) -> str:
@@ -46,21 +64,72 @@ def _contract(manifest: Manifest) -> str:
         f"- Before the graph: {pre.resize} to {pre.height} x {pre.width} with the {pre.interpolation} filter.",
         *(f"- Output `{output.name}`: {output.dtype} {_shape(output.shape)}, {output.meaning}." for output in manifest.outputs),
     ]
+    if README_NAME in manifest.files:
+        lines.append(f"- Other languages: [{README_NAME}]({README_NAME}) says how to make the input and how to check the outputs.")
     return "\n".join(lines)
 
 
-def _shape(shape: tuple[int | str, ...]) -> str:
-    return "[" + ", ".join(str(axis) for axis in shape) + "]"
+def _labels(labels: tuple[str, ...]) -> str:
+    numbered = ", ".join(f"{index}: {_text(label)}" for index, label in enumerate(labels))
+    return _folded(f"{len(labels)} labels", numbered) if len(labels) > _MANY_LABELS else f"By position in both outputs: {numbered}"
+
+
+def _data(manifest: Manifest) -> str:
+    rows = "\n".join(f"| {_text(name)} | `{digest}` |" for name, digest in manifest.origin.data_fingerprints.items())
+    head = f"{_text(manifest.origin.data)}. The splits by the SHA-256 over their ordered images and labels:"
+    return f"{head}\n\n| split | fingerprint |\n|---|---|\n{rows}" if rows else f"{_text(manifest.origin.data)}."
+
+
+def _results(evaluation: Evaluation) -> str:
+    low, high, level = evaluation.top1_interval.low, evaluation.top1_interval.high, evaluation.top1_interval.level
+    rows = [
+        "| on the " + _text(evaluation.split) + " split | |",
+        "|---|---|",
+        f"| images | {evaluation.images} |",
+        f"| top-1 accuracy | {evaluation.top1:.2%} ({level:.0%} Wilson interval {low:.2%} to {high:.2%}) |",
+    ]
+    if evaluation.top5 is not None:
+        rows.append(f"| top-5 accuracy | {evaluation.top5:.2%} |")
+    rows += [
+        f"| mean negative log likelihood | {evaluation.loss:.3f} nats |",
+        f"| expected calibration error | {evaluation.expected_calibration_error:.3f} (15 bins) |",
+    ]
+    classes = ["| class | images | precision | recall | F1 |", "|---|---|---|---|---|"]
+    for score in evaluation.classes:
+        figures = " | ".join(_share(value) for value in (score.precision, score.recall, _f1(score)))
+        classes.append(f"| {_text(score.label)} | {score.support} | {figures} |")
+    parts = ["\n".join(rows), "\n".join(classes)]
+    if confused := _confusions(evaluation):
+        parts.append(f"Most frequent mistakes: {'; '.join(confused)}.")
+    return "\n\n".join(parts)
+
+
+def _f1(score: ClassScore) -> float | None:
+    if score.precision is None or score.recall is None or score.precision + score.recall == 0:
+        return None
+    return 2 * score.precision * score.recall / (score.precision + score.recall)
+
+
+def _confusions(evaluation: Evaluation) -> list[str]:
+    labels = [_text(score.label) for score in evaluation.classes]
+    mistakes = sorted(
+        (-count, true, predicted)
+        for true, row in enumerate(evaluation.confusion)
+        for predicted, count in enumerate(row)
+        if count and true != predicted
+    )
+    return [f"{labels[true]} taken for {labels[predicted]} ({-count})" for count, true, predicted in mistakes[:_CONFUSIONS]]
 
 
 def _artifacts(manifest: Manifest) -> str:
     rows = ["| file | format | precision | size | parity with PyTorch | test accuracy | speed |", "|---|---|---|---|---|---|---|"]
     for artifact in manifest.artifacts:
-        kind = f"`{artifact.file}` | {artifact.format} | {artifact.precision} | {artifact.total_bytes / 1e6:.1f} MB"
+        kind = f"{_code(artifact.file)} | {_text(artifact.format)} | {_text(artifact.precision)} | {artifact.total_bytes / 1e6:.1f} MB"
         rows.append(f"| {kind} | {_parity(artifact)} | {_accuracy(artifact)} | {_speed(artifact)} |")
     notes = [note for artifact in manifest.artifacts for note in _notes(artifact)]
     notes += [f"- No `{refused.format}` artifact: {refused.reason}." for refused in manifest.not_exported]
-    return "\n".join(rows) + ("\n\n" + "\n".join(notes) if notes else "")
+    check = "`toolkit selftest FOLDER` runs the samples in `golden/` through every artifact and compares with what PyTorch gave."
+    return "\n\n".join(("\n".join(rows), *(("\n".join(notes),) if notes else ()), check))
 
 
 def _notes(artifact: ArtifactRecord) -> Iterator[str]:
@@ -79,11 +148,17 @@ def _notes(artifact: ArtifactRecord) -> Iterator[str]:
 
 
 def _parity(artifact: ArtifactRecord) -> str:
-    if artifact.parity is None:
+    parity = artifact.parity
+    if parity is None:
         return "not verified yet"
-    if not artifact.parity.passed:
-        return f"**failed**: {artifact.parity.failures[0]}"
-    return f"passed on {artifact.parity.test_images} test images (largest logit error {artifact.parity.max_absolute_logits:.1e})"
+    if not parity.passed:
+        return f"**failed**: {_text(parity.failures[0]) if parity.failures else 'no reason recorded'}"
+    measured = []
+    if parity.max_absolute_logits is not None:
+        measured.append(f"largest logit error {parity.max_absolute_logits:.1e}")
+    if parity.top1_agreement is not None:
+        measured.append(f"same class on {parity.top1_agreement:.2%}")
+    return f"passed on {parity.test_images} test images" + (f" ({', '.join(measured)})" if measured else "")
 
 
 def _accuracy(artifact: ArtifactRecord) -> str:
@@ -95,37 +170,50 @@ def _speed(artifact: ArtifactRecord) -> str:
     if not artifact.benchmarks:
         return "not measured"
     return "; ".join(
-        f"{summary.images_per_second:.0f} img/s at batch {summary.batch_size} on {summary.processor} ({summary.device}, {summary.threads} threads)"
+        f"{summary.images_per_second:.0f} img/s at batch {summary.batch_size} on {_text(summary.processor)} "
+        f"({_text(summary.device)}, {summary.threads} thread{'s' * (summary.threads != 1)})"
         for summary in artifact.benchmarks
     )
 
 
-def _results(evaluation: Evaluation) -> str:
-    low, high = evaluation.top1_interval.low, evaluation.top1_interval.high
-    head = (
-        f"Top-1 accuracy {evaluation.top1:.2%} (95% interval {low:.2%} to {high:.2%}) on {evaluation.images} {evaluation.split} images; "
-        f"expected calibration error {evaluation.expected_calibration_error:.3f}."
+def _training(manifest: Manifest) -> str:
+    origin = manifest.origin
+    # The recipe is written by toolkit, but its strings are the user's: a fence longer than any in it cannot be closed from inside.
+    fence = "`" * (max([2, *(len(run) for run in re.findall("`+", origin.recipe))]) + 1)
+    recipe = _folded("The whole recipe", f"{fence}toml\n{origin.recipe.strip()}\n{fence}")
+    return f"- Starting weights: {_text(origin.weights)}.\n- Fine-tuned weights: SHA-256 `{origin.model_sha256}`.\n\n{recipe}"
+
+
+def _origin(manifest: Manifest) -> str:
+    made = manifest.origin.provenance
+    packages = ", ".join(f"{name} {version}" for name, version in made.packages.items())
+    commit = f", commit `{made.commit}`" if made.commit else ""
+    return "\n".join(
+        (
+            f"- Run {_code(manifest.origin.run)}, exported {made.created} by toolkit {made.toolkit}, Python {made.python}{commit}.",
+            f"- Packages: {packages}.",
+            f"- Machine: {_text(made.hardware.processor)}, {made.hardware.cores} cores, {_text(made.hardware.operating_system)}.",
+        )
     )
-    rows = ["| class | test images | precision | recall |", "|---|---|---|---|"]
-    for score in evaluation.classes:
-        rows.append(f"| {score.label} | {score.support} | {_share(score.precision)} | {_share(score.recall)} |")
-    return head + "\n\n" + "\n".join(rows)
+
+
+def _folded(title: str, text: str) -> str:
+    return f"<details><summary>{title}</summary>\n\n{text}\n\n</details>"
 
 
 def _share(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.1%}"
 
 
-def _origin(manifest: Manifest) -> str:
-    origin = manifest.origin
-    packages = ", ".join(f"{name} {version}" for name, version in origin.provenance.packages.items())
-    return "\n".join(
-        (
-            f"- Run `{origin.run}`, exported {origin.provenance.created} by toolkit {origin.provenance.toolkit}, Python {origin.provenance.python}.",
-            f"- Starting weights: {origin.weights}.",
-            f"- Fine-tuned weights: SHA-256 `{origin.model_sha256}`.",
-            f"- Data: {origin.data}; the fingerprints of its splits and the whole recipe stand in `manifest.json`.",
-            f"- Packages: {packages}.",
-            f"- Machine: {origin.provenance.hardware.processor}, {origin.provenance.hardware.cores} cores.",
-        )
-    )
+def _shape(shape: tuple[int | str, ...]) -> str:
+    return "[" + ", ".join(str(axis) for axis in shape) + "]"
+
+
+def _text(value: str) -> str:
+    """Return text in which nothing is markup, on one line: class names and paths may hold anything."""
+    return re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", " ".join(value.split()))
+
+
+def _code(value: str) -> str:
+    """Return text as code that is safe in a table."""
+    return f"`{' '.join(value.split())}`" if not set("`|") & set(value) else _text(value)

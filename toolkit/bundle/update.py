@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from toolkit.bundle.folder import read_manifest
+from toolkit.bundle.check import LARGEST_MANIFEST, check_folder, parse_manifest, small_file
+from toolkit.bundle.folder import Bundle, find_bundle, read_manifest
 from toolkit.bundle.manifest import (
     GOLDEN_EXPECTED,
     MANIFEST_NAME,
     MODEL_CARD_NAME,
+    README_NAME,
+    SIGNATURE_NAME,
     ArtifactRecord,
     BenchSummary,
     FileRecord,
@@ -24,9 +27,15 @@ from toolkit.bundle.manifest import (
     ParityVerdict,
 )
 from toolkit.bundle.model_card import model_card
-from toolkit.errors import FileWriteError
+from toolkit.bundle.readme import readme
+from toolkit.bundle.signature import Signature, make_signature
+from toolkit.compare.tolerances import TOLERANCES
+from toolkit.errors import ExportError, FileWriteError
 from toolkit.files import sha256_file, write_text
 from toolkit.results import ArtifactParity, BenchReport, BenchRow, ParityReport
+
+MOST_CONFUSIONS = 1000
+"""Classes up to which the manifest holds the confusion matrix; it grows with their square, and a service reads it at every start."""
 
 
 @contextlib.contextmanager
@@ -84,7 +93,12 @@ def write_golden(
 
     Returns:
         The files written, by path inside the bundle.
+
+    Raises:
+        ExportError: the network returns values that are not finite, which nothing can be compared with.
     """
+    if not all(np.isfinite(values).all() for values in outputs.values()):
+        raise ExportError("the network returns values that are not finite on the golden samples: the run has diverged, so train it again.")
     records: dict[str, FileRecord] = {}
     cases = []
     (folder / "golden").mkdir()
@@ -103,17 +117,76 @@ def write_golden(
 def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
     """Write the manifest and the model card that says the same to a person.
 
+    The first manifest of a folder also lists every file that is there, and gets a README for other languages; later ones list what the
+    first did. A signature of the manifest before is removed, for it would be stale.
+
     The old card goes first and the new one comes last, so that a kill in between leaves a bundle that lacks its card, not one that
-    contradicts it.
+    contradicts it. Nothing half-written is ever inside the folder, where it would be a file that nobody listed.
     """
-    card = model_card(manifest)
-    (folder / MODEL_CARD_NAME).unlink(missing_ok=True)
-    staged = folder.with_name(f".{folder.name}.card")
-    write_text(staged, card)
-    manifest = manifest.model_copy(update={"files": {**manifest.files, MODEL_CARD_NAME: file_record(staged)}})
-    manifest.save(folder / MANIFEST_NAME)
-    staged.replace(folder / MODEL_CARD_NAME)
+    manifest = manifest.model_copy(update={"artifacts": tuple(_with_tolerance(artifact) for artifact in manifest.artifacts)})
+    if not (folder / MANIFEST_NAME).exists():
+        manifest = _with_all_files(folder, manifest)
+    with _writing(folder):
+        for name in (SIGNATURE_NAME, MODEL_CARD_NAME):
+            (folder / name).unlink(missing_ok=True)
+        card = _staged(folder, MODEL_CARD_NAME, model_card(manifest))
+        manifest = manifest.model_copy(update={"files": {**manifest.files, MODEL_CARD_NAME: file_record(card)}})
+        _staged(folder, MANIFEST_NAME, manifest.to_json()).replace(folder / MANIFEST_NAME)
+        card.replace(folder / MODEL_CARD_NAME)
     return manifest
+
+
+def _staged(folder: Path, name: str, content: str) -> Path:
+    """Write a file beside the folder, from where it can be moved into it."""
+    path = folder.resolve().with_name(f".{folder.resolve().name}.{name}")
+    write_text(path, content)
+    return path
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise FileWriteError(f"cannot write into the bundle {folder}: {error.strerror or error}. Copy it to where you may write.") from error
+
+
+def _with_tolerance(artifact: ArtifactRecord) -> ArtifactRecord:
+    return artifact if artifact.tolerance else artifact.model_copy(update={"tolerance": TOLERANCES.get(artifact.precision)})
+
+
+def _with_all_files(folder: Path, manifest: Manifest) -> Manifest:
+    """Return the first manifest of a folder: with every file that export has put there, and without what would make it huge."""
+    write_text(folder / README_NAME, readme(manifest))
+    artifacts = {name for artifact in manifest.artifacts for name in artifact.all_files}
+    found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    changes: dict[str, object] = {"files": {name: file_record(folder / name) for name in found if name not in artifacts}}
+    if manifest.evaluation and len(manifest.labels) > MOST_CONFUSIONS:
+        changes["evaluation"] = manifest.evaluation.model_copy(update={"confusion": ()})
+    return manifest.model_copy(update=changes)
+
+
+def sign_bundle(path: str | Path, key_file: Path) -> Signature:
+    """Sign a bundle, replacing an older signature. Its files are checked first.
+
+    Args:
+        path: the bundle's folder, or a run folder that has one.
+        key_file: PEM file of an Ed25519 private key.
+
+    Raises:
+        BundleError: there is no bundle, or it is malformed.
+        IntegrityError: a file is not the one that the manifest describes.
+        SignatureError: the key cannot be used.
+        MissingDependencyError: the package ``cryptography`` is not installed.
+        FileWriteError: the signature cannot be written.
+    """
+    folder = find_bundle(Path(path))
+    content = small_file(folder / MANIFEST_NAME, LARGEST_MANIFEST)
+    check_folder(folder, parse_manifest(content, folder / MANIFEST_NAME))
+    signature = make_signature(content, key_file)
+    with _writing(folder):
+        _staged(folder, SIGNATURE_NAME, signature.to_json()).replace(folder / SIGNATURE_NAME)
+    return signature
 
 
 def record_parity(folder: Path, report: ParityReport) -> None:
@@ -131,6 +204,22 @@ def record_benchmarks(folder: Path, report: BenchReport) -> None:
     manifest = read_manifest(folder)
     artifacts = [_with_benchmarks(artifact, report) for artifact in manifest.artifacts]
     write_manifest(folder, manifest.model_copy(update={"artifacts": tuple(artifacts)}))
+
+
+def record_intended_use(path: str | Path, text: str) -> None:
+    """Write into the manifest, and so into the model card, what the model is for.
+
+    Args:
+        path: the bundle's folder, or a run folder that has one.
+        text: Markdown; replaces what was written before.
+
+    Raises:
+        BundleError: there is no bundle, or it is malformed.
+        IntegrityError: a file is not the one that the manifest describes.
+        FileWriteError: the bundle cannot be written.
+    """
+    bundle = Bundle.open(path)
+    write_manifest(bundle.path, bundle.manifest.model_copy(update={"intended_use": text.strip()}))
 
 
 def _verdict(result: ArtifactParity, report: ParityReport) -> ParityVerdict:

@@ -30,15 +30,16 @@ def command(
     failed verification, or if nothing could be measured.
     """
     from toolkit.bench import bench_run
-    from toolkit.cli.console import output, reporter
+    from toolkit.cli.console import output, reporter, telling_of_lost_signature
     from toolkit.report import print_bench, write_report
     from toolkit.runs import find_run
 
     folder = find_run(run, artifacts)
     sizes = _sizes(batch_sizes)
     progress = reporter(quiet)
-    verified = _verify_first(folder, progress)
-    report = bench_run(folder, device=device, threads=threads, batch_sizes=sizes, rounds=rounds, reporter=progress)
+    with telling_of_lost_signature(folder.bundle):
+        verified = _verify_first(folder, progress)
+        report = bench_run(folder, device=device, threads=threads, batch_sizes=sizes, rounds=rounds, reporter=progress)
     files = write_report(folder)
     print_bench(report, output())
     typer.echo("wrote " + ", ".join(str(path) for path in (folder.bench_file, *files)))

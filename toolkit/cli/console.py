@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
@@ -69,6 +71,19 @@ class Terminal:
 def reporter(quiet: bool) -> Reporter:
     """Return where a command says what it does."""
     return Silent() if quiet else Terminal()
+
+
+@contextmanager
+def telling_of_lost_signature(bundle: Path) -> Iterator[None]:
+    """Say on standard error, also of a quiet command, if the block has removed the signature of a bundle by writing into its manifest."""
+    from toolkit.bundle.manifest import SIGNATURE_NAME
+
+    signed = (bundle / SIGNATURE_NAME).exists()
+    try:
+        yield
+    finally:
+        if signed and not (bundle / SIGNATURE_NAME).exists():
+            typer.echo(f"toolkit: {bundle} is no longer signed, because its manifest has changed: sign it again with 'toolkit sign'.", err=True)
 
 
 def output() -> Console:

@@ -7,24 +7,37 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from toolkit.cli.options import BundleArgument, VerifyKeyOption
+
 if TYPE_CHECKING:
-    from toolkit.bundle import ArtifactRecord, Manifest
+    from toolkit.bundle import ArtifactRecord, Bundle, Manifest
 
 
 def command(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder, or a run that has one (e.g. artifacts/latest).")],
+    bundle: BundleArgument,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as it is.")] = False,
+    verify_key: VerifyKeyOption = None,
 ) -> None:
     """Print what is in a bundle, after checking every file against its manifest."""
     from toolkit.bundle import Bundle
 
-    opened = Bundle.open(bundle)
+    opened = Bundle.open(bundle, verify_key)
     if as_json:
         typer.echo(opened.manifest.to_json(), nl=False)
         return
     for title, value in _describe(opened.manifest):
         typer.echo(f"{title:14} {value}")
-    typer.echo(f"{'files':14} all {len(opened.manifest.artifacts) + len(opened.manifest.files)} match their SHA-256")
+    typer.echo(f"{'files':14} all {len(opened.manifest.artifacts) + len(opened.manifest.files)} match their SHA-256, and there are no others")
+    typer.echo(f"{'signature':14} {_signed(opened, verify_key)}")
+
+
+def _signed(bundle: Bundle, verify_key: Path | None) -> str:
+    from toolkit.bundle.signature import fingerprint
+
+    if bundle.signature is None:
+        return "none"
+    key = fingerprint(bundle.signature.public_key)
+    return f"valid, by the key {key} of {verify_key}" if verify_key else f"by the key {key}, not checked: give that key with --verify-key"
 
 
 def _describe(manifest: Manifest) -> list[tuple[str, str]]:

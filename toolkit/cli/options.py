@@ -7,6 +7,10 @@ from typing import Annotated
 
 import typer
 
+BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder, or a run that has one (e.g. artifacts/latest).")]
+VerifyKeyOption = Annotated[
+    Path | None, typer.Option("--verify-key", metavar="FILE", help="Public key (PEM) that must have signed the bundle; checked before all else.")
+]
 RunOption = Annotated[
     str | None, typer.Option("--run", metavar="NAME", help="The run: a name in the artifacts folder or a path (default: the newest).")
 ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.cli.options import QuietOption, ThreadsOption
+from toolkit.cli.options import BundleArgument, QuietOption, ThreadsOption, VerifyKeyOption
 from toolkit.errors import ImageError, ToolkitError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def command(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder, or a run that has one (e.g. artifacts/latest).")],
+    bundle: BundleArgument,
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Image files, or folders that are searched for them.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line, with the probability of every class.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="A table with a header line.")] = False,
@@ -27,6 +27,7 @@ def command(
     device: Annotated[str, typer.Option("--device", metavar="[cpu|cuda]", help="Where to run.")] = "cpu",
     threads: ThreadsOption = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images per call of the engine.")] = 32,
+    verify_key: VerifyKeyOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Classify images with a bundle; needs no PyTorch.
@@ -39,7 +40,7 @@ def command(
 
     if as_json and as_csv:
         raise ToolkitError("--json and --csv exclude each other: give one of them.")
-    predictor = load(bundle, artifact=artifact, device=device, threads=threads)
+    predictor = load(bundle, artifact=artifact, device=device, threads=threads, verify_key=verify_key)
     files = list(_expand(images))
     write = _json_line if as_json else _csv_writer(predictor.labels) if as_csv else _text_line
     unreadable = 0

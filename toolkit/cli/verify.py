@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
-from toolkit.cli.options import ArtifactsOption, QuietOption, RunOption, ThreadsOption
+from toolkit.cli.options import ArtifactsOption, QuietOption, RunOption, ThreadsOption, VerifyKeyOption
 from toolkit.errors import ToolkitError
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def command(
         Path | None,
         typer.Option("--output", metavar="FOLDER", help="Where parity.json and junit.xml go (default: RUN/verify; nowhere for a bundle)."),
     ] = None,
+    verify_key: VerifyKeyOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Prove that every artifact computes what it should.
@@ -52,11 +53,15 @@ def command(
     With BUNDLE alone: what its golden samples say. Either way the same image must give the same outputs whatever its place, neighbours and threads.
     Exit code 1 if anything fails.
     """
-    from toolkit.cli.console import output, reporter
+    from toolkit.bundle import Bundle
+    from toolkit.cli.console import output, reporter, telling_of_lost_signature
     from toolkit.report import print_parity
     from toolkit.runs import find_run
 
     _require_sense(bundle, run, against, data, bisect)
+    if verify_key is not None:
+        for signed in (bundle or find_run(run, artifacts).bundle, *([against] if against is not None else [])):
+            Bundle.open(signed, verify_key)
     how: How = {"device": device, "threads": threads, "reporter": reporter(quiet), "tolerances": _limits(tolerance or [])}
     if against is not None:
         from toolkit.verify.against import verify_against
@@ -69,7 +74,9 @@ def command(
     else:
         from toolkit.verify.run import verify_run
 
-        report = verify_run(find_run(run, artifacts), images=None if full else images, bisect=bisect, **how)
+        folder = find_run(run, artifacts)
+        with telling_of_lost_signature(folder.bundle):
+            report = verify_run(folder, images=None if full else images, bisect=bisect, **how)
     if records is not None:
         from toolkit.verify.bundle import write_records
 

@@ -19,6 +19,7 @@ from toolkit.formats.base import Session
 from toolkit.formats.registry import get_format
 from toolkit.preprocess import ImageSource, prepare
 from toolkit.provenance import available_cores
+from toolkit.runtime.selftest import Selftest, selftest
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Predictor:
     """
 
     def __init__(self, bundle: Bundle, artifact: ArtifactRecord, session: Session) -> None:
+        self._bundle = bundle
         self.manifest: Manifest = bundle.manifest
         self.artifact = artifact
         self.session = session
@@ -80,6 +82,14 @@ class Predictor:
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != wanted:
             raise ImageError(f"the model takes uint8 [N, {pre.height}, {pre.width}, 3] pixels, not {images.dtype} {list(images.shape)}.")
         return self.session.run(self.manifest.input.encode(images))
+
+    def selftest(self) -> Selftest:
+        """Run the bundle's golden samples and compare with the outputs that PyTorch gave; a service may call it once at start.
+
+        Raises:
+            BundleError: the bundle has no golden samples, or they are malformed.
+        """
+        return selftest(self._bundle, self.artifact, self.session)
 
     def predict(self, sources: Iterable[ImageSource] | ImageSource, batch_size: int = 32) -> list[Prediction]:
         """Classify images.
@@ -138,7 +148,9 @@ class Predictor:
         )
 
 
-def load(path: str | Path, artifact: str | None = None, device: str = "cpu", threads: int | None = None) -> Predictor:
+def load(
+    path: str | Path, artifact: str | None = None, device: str = "cpu", threads: int | None = None, verify_key: str | Path | None = None
+) -> Predictor:
     """Open a bundle for prediction. Every file is checked against the manifest before an engine sees it.
 
     Args:
@@ -146,14 +158,16 @@ def load(path: str | Path, artifact: str | None = None, device: str = "cpu", thr
         artifact: format to use, e.g. ``"onnx"``; the bundle's preferred one by default.
         device: ``"cpu"`` or ``"cuda"``. A device that cannot be used is an error, never a silent change.
         threads: CPU threads per call; all cores of this process by default.
+        verify_key: PEM file of the public key that must have signed the bundle; checked before anything of the bundle is parsed.
 
     Raises:
         BundleError: no bundle there, or no such artifact.
+        SignatureError: with ``verify_key``, the bundle is not signed by that key; without, its signature is stale.
         IntegrityError: a file is not the one that the manifest describes.
         DeviceError: the device cannot be used here.
         MissingDependencyError: the artifact's engine is not installed.
     """
-    bundle = Bundle.open(path)
+    bundle = Bundle.open(path, verify_key)
     record = bundle.artifact(artifact)
     session = get_format(record.format).open(bundle.file(record.file), device, threads or available_cores())
     return Predictor(bundle, record, session)

@@ -65,14 +65,16 @@ def make_run(tmp_path, contract, split, preprocessing):
         record.save(run.record_file)
         artifacts = []
         for name, verdict in verdicts.items():
-            write_bytes(run.bundle / f"model.{name}", name.encode())
+            # Field 2 of an ONNX model, its producer: among the smallest files that are one.
+            content = b"\x12" + bytes([len(name)]) + name.encode()
+            write_bytes(run.bundle / f"model.{name}", content)
             artifacts.append(
                 ArtifactRecord(
                     format=name,
                     precision="float32",
                     file=f"model.{name}",
                     sha256=sha256_file(run.bundle / f"model.{name}"),
-                    size_bytes=len(name),
+                    size_bytes=len(content),
                     opset=None,
                     ir_version=None,
                     producer="fake",
@@ -133,7 +135,7 @@ def test_the_report_and_the_manifest(make_run, quick):
     assert [timing.throughput.rounds for timing in good.timings] == [2, 2]
     assert all(timing.latency.calls >= 6 for timing in good.timings)
     assert (good.test_accuracy, good.test_images, good.test_accuracy_interval) == (0.75, 20, wilson_interval(15, 20))
-    assert (good.engine, good.size_bytes, good.missing) == ("fake 1.0", 4, None)
+    assert (good.engine, good.size_bytes, good.missing) == ("fake 1.0", 6, None)
     assert failed.missing == "failed verification: logits differ by 3.0 where 0.001 is allowed"
     assert (failed.timings, failed.test_accuracy, failed.engine, failed.load_seconds) == ((), None, None, None)
     recorded = {artifact.format: artifact.benchmarks for artifact in read_manifest(run.bundle).artifacts}
@@ -162,7 +164,7 @@ def test_artifacts_that_were_not_verified_are_refused(make_run, quick):
 
 def test_an_artifact_that_was_changed_after_verification_is_refused(make_run, quick):
     run = make_run(onnx=PASSED)
-    (run.bundle / "model.onnx").write_bytes(b"onnX")
+    (run.bundle / "model.onnx").write_bytes(b"\x12\x04onnX")
     with pytest.raises(IntegrityError, match=r"model\.onnx"):
         stage.bench_run(run, **quick)
 

@@ -78,7 +78,7 @@ def test_no_bundle_there(tmp_path: Path) -> None:
 
 def test_a_manifest_of_another_version_says_so(colour_bundle: Path) -> None:
     edit(colour_bundle, schema_version=99)
-    with pytest.raises(BundleError, match="schema version 99; this toolkit reads version 1"):
+    with pytest.raises(BundleError, match="schema version 99; this toolkit reads versions 1 and 2"):
         Bundle.open(colour_bundle)
 
 
@@ -97,6 +97,13 @@ def test_a_malformed_manifest_names_the_field(colour_bundle: Path) -> None:
 def test_an_artifact_that_is_not_there_lists_those_that_are(colour_bundle: Path) -> None:
     with pytest.raises(BundleError, match="no 'openvino' artifact; it has onnx"):
         Bundle.open(colour_bundle).artifact("openvino")
+
+
+def test_a_bundle_without_any_artifact_says_so(colour_bundle: Path) -> None:
+    (colour_bundle / "model.onnx").unlink()
+    edit(colour_bundle, artifacts=[])
+    with pytest.raises(BundleError, match="holds no artifact"):
+        Bundle.open(colour_bundle).artifact()
 
 
 def test_golden_inputs_are_the_raw_bytes_any_language_reads(colour_bundle: Path) -> None:

@@ -1,0 +1,298 @@
+"""One test per way in which a folder or a manifest is refused, and the file or field that the message names."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, external_data_helper
+
+import toolkit
+from toolkit.bundle import Bundle
+from toolkit.bundle.check import LARGEST_MANIFEST
+from toolkit.bundle.update import file_record
+from toolkit.errors import BundleError, IntegrityError, ToolkitError
+
+Change = Callable[[dict[str, Any]], None]
+
+
+def edit(bundle: Path, change: Change) -> None:
+    manifest = json.loads((bundle / "manifest.json").read_bytes())
+    change(manifest)
+    (bundle / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def record_again(bundle: Path, name: str) -> None:
+    """Make the manifest agree with a file that a test has changed, as an attacker would who can write both."""
+    record = file_record(bundle / name).model_dump()
+
+    def change(manifest: dict[str, Any]) -> None:
+        entries = [artifact for artifact in manifest["artifacts"] if artifact["file"] == name]
+        for entry in entries:
+            entry.update(record)
+        if not entries:
+            manifest["files"][name] = record
+
+    edit(bundle, change)
+
+
+ADDED = {
+    "a file": lambda folder: (folder / "extra.bin").write_bytes(b"x"),
+    "a hidden file": lambda folder: (folder / ".extra.bin").write_bytes(b"x"),
+    "a file in golden": lambda folder: (folder / "golden" / "extra.bin").write_bytes(b"x"),
+    "a manifest in golden": lambda folder: (folder / "golden" / "manifest.json").write_bytes(b"x"),
+    "an empty folder": lambda folder: (folder / "extra.bin").mkdir(),
+    "a folder with a file": lambda folder: ((folder / "extra.bin").mkdir(), (folder / "extra.bin" / "x").write_bytes(b"x")),
+    "a link": lambda folder: (folder / "extra.bin").symlink_to(folder / "model.onnx"),
+    "a dangling link": lambda folder: (folder / "extra.bin").symlink_to("nowhere"),
+    "a pipe": lambda folder: os.mkfifo(folder / "extra.bin"),
+}
+
+
+@pytest.mark.parametrize("add", ADDED.values(), ids=ADDED.keys())
+def test_what_the_manifest_does_not_list_is_refused(colour_bundle: Path, add: Callable[[Path], object]) -> None:
+    add(colour_bundle)
+    with pytest.raises(IntegrityError, match=r"(extra\.bin|golden/manifest\.json) is not listed in the manifest"):
+        Bundle.open(colour_bundle)
+
+
+def test_a_name_that_cannot_be_printed_is_still_named(colour_bundle: Path) -> None:
+    (colour_bundle / "two\nlines").write_bytes(b"x")
+    with pytest.raises(IntegrityError, match=r"two\\nlines' is not listed"):
+        Bundle.open(colour_bundle)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "golden", "golden/000.bin", "MODEL_CARD.md", "README.md", "manifest.json"])
+def test_a_link_is_refused_although_it_leads_to_the_very_file(colour_bundle: Path, tmp_path: Path, name: str) -> None:
+    (colour_bundle / name).rename(tmp_path / "outside")
+    (colour_bundle / name).symlink_to(tmp_path / "outside")
+    with pytest.raises(IntegrityError, match=rf"{name} is a symbolic link"):
+        Bundle.open(colour_bundle)
+
+
+def test_a_folder_that_is_reached_by_a_link_opens(colour_bundle: Path, tmp_path: Path) -> None:
+    """As services have it: current -> release-7. The link is the user's own and outside the bundle."""
+    (tmp_path / "current").symlink_to(colour_bundle, target_is_directory=True)
+    assert Bundle.open(tmp_path / "current").manifest.name == "colours"
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "golden/000.bin", "manifest.json", "manifest.json.sig"])
+@pytest.mark.parametrize(("kind", "said"), [("pipe", "a device, pipe or socket"), ("folder", "a folder")])
+def test_what_is_no_regular_file_is_refused_without_reading_it(colour_bundle: Path, name: str, kind: str, said: str) -> None:
+    path = colour_bundle / name
+    path.unlink(missing_ok=True)
+    (os.mkfifo if kind == "pipe" else os.mkdir)(path)
+    with pytest.raises(IntegrityError, match=rf"{name} is {said}"):
+        Bundle.open(colour_bundle)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists() or os.geteuid() != 0, reason="only root may make devices")
+def test_a_device_is_refused(colour_bundle: Path) -> None:
+    (colour_bundle / "golden" / "000.bin").unlink()
+    try:
+        os.mknod(colour_bundle / "golden" / "000.bin", 0o020644, os.makedev(1, 5))
+    except PermissionError:
+        pytest.skip("this container may not make devices")
+    with pytest.raises(IntegrityError, match=r"000\.bin is a device"):
+        Bundle.open(colour_bundle)
+
+
+def twice(manifest: dict[str, Any]) -> None:
+    manifest["files"]["model.onnx"] = manifest["files"]["golden/000.bin"]
+
+
+def renamed(name: str) -> Change:
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["files"][name] = manifest["files"].pop("golden/000.bin")
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (twice, "'model.onnx' twice"),
+        (renamed("MODEL.onnx"), "'MODEL.onnx' and 'model.onnx', which are the same name"),
+        (renamed("golden/Expected.json"), "the same name on Windows and macOS"),
+        (renamed("golden"), "'golden' as a"),
+        (renamed("manifest.json"), "'manifest.json' as a file, which is a file of the bundle itself"),
+        (renamed("manifest.json.sig"), "'manifest.json.sig' as a file, which is a file of the bundle itself"),
+        (renamed("nul.bin"), "'nul.bin', which is a device on Windows"),
+        (renamed("golden/000.bin "), "ends in a dot or a space"),
+        (renamed("golden/\ud800"), "a character that file names cannot have"),
+        (renamed("../000.bin"), "is not a path inside the bundle"),
+        (renamed("golden/../000.bin"), "is not a path inside the bundle"),
+    ],
+)
+def test_names_in_the_manifest_that_are_refused(colour_bundle: Path, change: Change, said: str) -> None:
+    edit(colour_bundle, change)
+    with pytest.raises((IntegrityError, BundleError), match=said):
+        Bundle.open(colour_bundle)
+
+
+def put(*path: str | int, value: object) -> Change:
+    def change(manifest: dict[str, Any]) -> None:
+        place: Any = manifest
+        for part in path[:-1]:
+            place = place[part]
+        place[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (put("artifacts", 0, "size_bytes", value=-1), "artifacts.0.size_bytes"),
+        (put("artifacts", 0, "size_bytes", value=10**30), "artifacts.0.size_bytes"),
+        (put("artifacts", 0, "sha256", value="f00"), "artifacts.0.sha256"),
+        (put("artifacts", 0, "sha256", value="F" * 64), "artifacts.0.sha256"),
+        (put("files", "golden/000.bin", "sha256", value=None), "files.golden/000.bin.sha256"),
+        (put("artifacts", value={}), "artifacts"),
+        (put("labels", value=[]), "labels"),
+        (put("labels", value=["one"]), "the whole: Value error, the output logits has the shape"),
+        (put("input", "shape", value=["N", 9, 9, 3]), "the whole: Value error, the input has the shape"),
+        (put("input", "normalization", "mean", value=["NaN", 0, 0]), "input.normalization.mean.0"),
+        (put("input", "normalization", "std", value=[0.0, 1, 1]), "input.normalization.std.0"),
+        (put("preprocessing", "height", value=0), "preprocessing.height"),
+        (put("surprise", value=1), "surprise"),
+    ],
+)
+def test_a_manifest_that_makes_no_sense_names_the_field(colour_bundle: Path, change: Change, field: str) -> None:
+    edit(colour_bundle, change)
+    with pytest.raises(BundleError, match=rf"manifest\.json is malformed at {field}"):
+        Bundle.open(colour_bundle)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'{"schema_version": 2, "schema_version": 1}', "the key 'schema_version' stands twice"),
+        (b'{"schema_version": 2, "name": NaN}', "NaN is no JSON number"),
+        (b"[" * 50_000 + b"]" * 50_000, "nested too deeply"),
+        (b"\xff\xfe", "can't decode"),
+        (b"[]", "schema version None; this toolkit reads versions 1 and 2"),
+        (b"7", "schema version None"),
+        (b'{"schema_version": true}', "schema version True"),
+        (b'{"schema_version": "2"}', "schema version '2'"),
+    ],
+)
+def test_json_that_is_no_manifest_says_why(colour_bundle: Path, content: bytes, said: str) -> None:
+    (colour_bundle / "manifest.json").write_bytes(content)
+    with pytest.raises(BundleError, match=rf"manifest\.json .*{said}"):
+        Bundle.open(colour_bundle)
+
+
+def test_a_huge_manifest_is_not_read(colour_bundle: Path) -> None:
+    with (colour_bundle / "manifest.json").open("r+b") as file:
+        file.truncate(LARGEST_MANIFEST + 1)
+    with pytest.raises(IntegrityError, match=rf"manifest\.json is larger than {LARGEST_MANIFEST} bytes"):
+        Bundle.open(colour_bundle)
+
+
+def test_a_manifest_with_random_damage_opens_or_says_why(colour_bundle: Path) -> None:
+    """No damage is a traceback. What still opens has only other words in it, which nothing but a signature can tell."""
+    content = (colour_bundle / "manifest.json").read_bytes()
+    random = np.random.default_rng(0)
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(content)
+        for position in random.integers(0, len(content), int(random.integers(1, 4))):
+            damaged[position] = random.integers(0, 256)
+        (colour_bundle / "manifest.json").write_bytes(damaged)
+        try:
+            opened = Bundle.open(colour_bundle)
+        except ToolkitError:
+            refused += 1
+        else:
+            assert opened.golden_images().shape == (3, 8, 8, 3)
+    assert refused > 150
+
+
+def keep_weights_in(bundle: Path, location: str) -> None:
+    """Make model.onnx a file that reads its weights from ``location``, and the manifest agree with it."""
+    model = onnx.load(bundle / "model.onnx")
+    weights = next(entry for entry in model.graph.initializer if entry.name == "weights")
+    external_data_helper.set_external_data(weights, location)
+    (bundle.parent / "weights.bin").write_bytes(weights.raw_data)
+    weights.ClearField("raw_data")
+    (bundle / "model.onnx").write_bytes(model.SerializeToString())
+    record_again(bundle, "model.onnx")
+
+
+@pytest.mark.parametrize("location", ["../weights.bin", "/etc/passwd", "unlisted.bin", "golden/../../weights.bin", "*/_ORT_MEM_ADDR_/*", "", "."])
+def test_an_onnx_file_that_keeps_weights_outside_is_refused(colour_bundle: Path, location: str) -> None:
+    keep_weights_in(colour_bundle, location)
+    with pytest.raises(IntegrityError, match=r"model\.onnx keeps weights in .*, which is no file of the bundle"):
+        Bundle.open(colour_bundle)
+
+
+def test_an_onnx_file_that_is_no_artifact_is_looked_through_too(colour_bundle: Path) -> None:
+    tensor = TensorProto(name="w", data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="/etc/passwd")
+    model = onnx.ModelProto()
+    model.graph.initializer.append(tensor)
+    (colour_bundle / "golden" / "more.onnx").write_bytes(model.SerializeToString())
+    record_again(colour_bundle, "golden/more.onnx")
+    with pytest.raises(IntegrityError, match=r"more\.onnx keeps weights in '/etc/passwd'"):
+        Bundle.open(colour_bundle)
+
+
+def test_weights_in_a_listed_file_of_the_bundle_are_fine(colour_bundle: Path, colour_image: Callable[[str], np.ndarray]) -> None:
+    keep_weights_in(colour_bundle, "weights.bin")
+    (colour_bundle.parent / "weights.bin").rename(colour_bundle / "weights.bin")
+    record_again(colour_bundle, "weights.bin")
+    assert toolkit.load(colour_bundle).predict([colour_image("red")])[0].label == "red"
+
+
+def test_an_artifact_that_is_no_onnx_file_is_refused_before_an_engine_sees_it(colour_bundle: Path) -> None:
+    (colour_bundle / "model.onnx").write_bytes(b"no model")
+    record_again(colour_bundle, "model.onnx")
+    with pytest.raises(BundleError, match=r"model\.onnx cannot be looked through"):
+        Bundle.open(colour_bundle)
+
+
+def test_a_file_that_nobody_listed_cannot_be_asked_for(colour_bundle: Path) -> None:
+    bundle = Bundle.open(colour_bundle)
+    assert bundle.file("golden/000.bin") == colour_bundle / "golden" / "000.bin"
+    for name in ("manifest.json", "../outside", "golden"):
+        with pytest.raises(IntegrityError, match="lists no file"):
+            bundle.file(name)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (put("cases", 0, "logits", value=["NaN", 0, 0]), "cases.0.logits.0"),
+        (put("cases", 0, "logits", value=[1.0]), "has 1 logits, 3 probabilities, 3 labels"),
+        (put("cases", value=[]), "cases"),
+        (put("labels", value=["red", "green", "blue"]), "have other labels or another size than its manifest"),
+        (put("height", value=4), "have other labels or another size than its manifest"),
+        (put("cases", 0, "file", value="../outside"), "lists no file '../outside'"),
+        (put("cases", 0, "file", value="model.onnx"), "bytes, which are not 8 x 8 RGB pixels"),
+    ],
+)
+def test_golden_samples_that_make_no_sense(colour_bundle: Path, change: Change, said: str) -> None:
+    path = colour_bundle / "golden" / "expected.json"
+    golden = json.loads(path.read_bytes())
+    change(golden)
+    path.write_text(json.dumps(golden))
+    record_again(colour_bundle, "golden/expected.json")
+    with pytest.raises(ToolkitError, match=said):
+        Bundle.open(colour_bundle).golden_images()
+
+
+def test_a_bundle_without_golden_samples_says_so(colour_bundle: Path) -> None:
+    for path in (colour_bundle / "golden").iterdir():
+        path.unlink()
+    (colour_bundle / "golden").rmdir()
+    edit(colour_bundle, lambda manifest: manifest.update(files={"README.md": manifest["files"]["README.md"]}) or None)
+    (colour_bundle / "MODEL_CARD.md").unlink()
+    with pytest.raises(BundleError, match="has no golden samples"):
+        Bundle.open(colour_bundle).golden()

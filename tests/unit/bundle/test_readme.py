@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from toolkit.bundle import Bundle
+from toolkit.bundle.manifest import ArtifactRecord
+from toolkit.bundle.readme import readme
+from toolkit.results import Tolerance
+
+
+def program(text: str) -> str:
+    found = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def run(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the program of a README where toolkit cannot be imported."""
+    blocked = "import sys; sys.modules['toolkit'] = None\n" + program(text)
+    return subprocess.run([sys.executable, "-c", blocked, str(folder)], capture_output=True, text=True, check=False)
+
+
+def test_every_bundle_has_one_that_is_listed(colour_bundle: Path) -> None:
+    assert (colour_bundle / "README.md").read_text(encoding="utf-8") == readme(Bundle.open(colour_bundle).manifest)
+    assert "README.md" in Bundle.open(colour_bundle).manifest.files
+
+
+def test_its_program_passes_without_toolkit(colour_bundle: Path) -> None:
+    done = run((colour_bundle / "README.md").read_text(encoding="utf-8"), colour_bundle)
+    assert (done.returncode, done.stdout) == (0, "passed\n"), done.stderr
+
+
+def test_its_program_notices_other_weights(colour_bundle: Path) -> None:
+    model = onnx.load(colour_bundle / "model.onnx")
+    weights = next(entry for entry in model.graph.initializer if entry.name == "weights")
+    weights.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weights) * np.float32(1.01), "weights"))
+    onnx.save_model(model, colour_bundle / "model.onnx")
+    done = run((colour_bundle / "README.md").read_text(encoding="utf-8"), colour_bundle)
+    assert done.returncode == 1
+    assert "logits differ" in done.stderr
+
+
+def test_it_says_how_bytes_become_pixels_and_what_is_compared(colour_bundle: Path) -> None:
+    text = (colour_bundle / "README.md").read_text(encoding="utf-8")
+    for part in (
+        "Each file holds 192 bytes: 8 rows of 8 pixels of R, G, B",
+        "byte `(y * 8 + x) * 3 + c`",
+        "Input `images`: uint8 [N, 8, 8, 3], RGB",
+        "Feed the pixels as they are",
+        "| `model.onnx` | 0.0001 + 0.001 * largest | 0.001 |",
+        "Resize to 8 x 8 (height x width), each side on its own, with the bilinear filter",
+    ):
+        assert part in text
+
+
+def test_the_formula_of_a_tensor_input_is_the_one_that_encodes(colour_bundle: Path) -> None:
+    manifest = Bundle.open(colour_bundle).manifest
+    tensor = manifest.input.model_copy(update={"dtype": "float32", "shape": ("N", 3, 8, 8), "normalization_in_graph": False})
+    text = readme(manifest.model_copy(update={"input": tensor}))
+    assert "Normalise each channel yourself: `(pixel - 255 * mean) / (255 * std)`" in text
+    lines = [line for line in program(text).splitlines() if line.startswith(("mean, std", "images"))]
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+    names: dict[str, object] = {"numpy": np, "pixels": pixels}
+    exec("\n".join(lines), names)  # the documented lines themselves are what is tested
+    np.testing.assert_array_equal(names["images"], tensor.encode(pixels))
+
+
+def test_a_cropped_input_is_described(colour_bundle: Path) -> None:
+    manifest = Bundle.open(colour_bundle).manifest
+    pre = manifest.preprocessing.model_copy(update={"resize": "crop", "crop_fraction": 0.5})
+    assert "covers 16 x 16 (height x width), keeping its shape, then cut the central 8 x 8 out" in readme(
+        manifest.model_copy(update={"preprocessing": pre})
+    )
+
+
+@pytest.mark.parametrize("change", [{"tolerance": None}, {"format": "torchscript"}])
+def test_an_artifact_that_the_program_cannot_judge_has_none(colour_bundle: Path, change: dict[str, object]) -> None:
+    manifest = Bundle.open(colour_bundle).manifest
+    artifact: ArtifactRecord = manifest.artifacts[0].model_copy(update=change)
+    text = readme(manifest.model_copy(update={"artifacts": (artifact,)}))
+    assert "```python" not in text
+    assert ("any: this precision is judged by its classes" in text) == (change.get("format") is None)
+
+
+def test_the_tolerance_in_the_manifest_is_the_one_that_is_said(colour_bundle: Path) -> None:
+    tolerance = json.loads((colour_bundle / "manifest.json").read_bytes())["artifacts"][0]["tolerance"]
+    assert Tolerance.model_validate(tolerance) == Bundle.open(colour_bundle).manifest.artifacts[0].tolerance

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from toolkit.bundle import Bundle, Manifest
+from toolkit.bundle.check import parse_manifest
+from toolkit.bundle.folder import read_manifest
+from toolkit.bundle.update import MOST_CONFUSIONS, new_bundle, write_golden, write_manifest
+from toolkit.errors import ExportError, FileWriteError
+
+REAL = Path(__file__).parents[2] / "assets" / "manifests" / "version-2.json"
+
+
+def test_the_first_manifest_lists_every_file_that_export_put_there(colour_bundle: Path, tmp_path: Path) -> None:
+    """Some formats need a second file, such as OpenVINO's weights."""
+    manifest = Bundle.open(colour_bundle).manifest
+    with new_bundle(tmp_path / "second") as folder:
+        (folder / "model.onnx").write_bytes((colour_bundle / "model.onnx").read_bytes())
+        (folder / "more").mkdir()
+        (folder / "more" / "weights.bin").write_bytes(b"weights")
+        write_manifest(folder, manifest.model_copy(update={"files": {}}))
+    assert set(Bundle.open(tmp_path / "second").manifest.files) == {"MODEL_CARD.md", "README.md", "more/weights.bin"}
+
+
+def test_a_later_manifest_blesses_nothing_that_was_added_since(colour_bundle: Path) -> None:
+    manifest = read_manifest(colour_bundle)
+    (colour_bundle / "extra").write_bytes(b"x")
+    assert set(write_manifest(colour_bundle, manifest).files) == set(manifest.files)
+
+
+def test_a_precision_with_a_tolerance_gets_it_and_another_gets_none(colour_bundle: Path) -> None:
+    manifest = read_manifest(colour_bundle)
+    assert manifest.artifacts[0].tolerance is not None
+    other = manifest.artifacts[0].model_copy(update={"precision": "unheard of", "tolerance": None})
+    assert write_manifest(colour_bundle, manifest.model_copy(update={"artifacts": (other,)})).artifacts[0].tolerance is None
+
+
+@pytest.mark.parametrize("moment", range(6))
+def test_a_kill_at_any_moment_leaves_a_bundle_that_opens(colour_bundle: Path, monkeypatch: pytest.MonkeyPatch, moment: int) -> None:
+    manifest = read_manifest(colour_bundle).model_copy(update={"name": "later"})
+    calls = 0
+
+    class Killed(BaseException):
+        pass
+
+    def counting(name: str) -> None:
+        real = getattr(Path, name)
+
+        def call(self: Path, *arguments: object, **named: object) -> object:
+            nonlocal calls
+            calls += 1
+            if calls > moment:
+                raise Killed
+            return real(self, *arguments, **named)
+
+        monkeypatch.setattr(Path, name, call)
+
+    for name in ("unlink", "replace"):
+        counting(name)
+    with pytest.raises(Killed):
+        write_manifest(colour_bundle, manifest)
+    monkeypatch.undo()
+    assert Bundle.open(colour_bundle).manifest.name in ("colours", "later")
+
+
+def test_samples_that_nothing_can_be_compared_with_are_not_written(tmp_path: Path) -> None:
+    outputs = {"logits": np.full((1, 3), np.nan, np.float32), "probabilities": np.zeros((1, 3), np.float32)}
+    with pytest.raises(ExportError, match="not finite on the golden samples"):
+        write_golden(tmp_path, np.zeros((1, 8, 8, 3), np.uint8), outputs, ["a"], [None], ("a", "b", "c"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_confusion_matrix_that_would_be_huge_stays_in_the_run(colour_bundle: Path, tmp_path: Path) -> None:
+    real: Manifest = parse_manifest(REAL.read_bytes(), REAL)
+    for classes, kept in ((MOST_CONFUSIONS, True), (MOST_CONFUSIONS + 1, False)):
+        folder = tmp_path / str(classes)
+        folder.mkdir()
+        labels = tuple(str(number) for number in range(classes))
+        assert bool(write_manifest(folder, real.model_copy(update={"labels": labels})).evaluation.confusion) is kept  # type: ignore[union-attr]  # it has one
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="permissions do not bind this user")
+def test_a_folder_that_cannot_be_written_is_one_sentence(colour_bundle: Path) -> None:
+    manifest = read_manifest(colour_bundle)
+    colour_bundle.chmod(0o500)
+    try:
+        with pytest.raises(FileWriteError, match="cannot write into the bundle"):
+            write_manifest(colour_bundle, manifest)
+    finally:
+        colour_bundle.chmod(0o700)

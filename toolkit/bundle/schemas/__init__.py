@@ -1,0 +1,48 @@
+"""The published JSON Schemas (draft 2020-12) of what toolkit writes, made from the records themselves.
+
+``python -m toolkit.bundle.schemas`` writes the files of this folder again; a test fails where a file and its record differ.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core.core_schema import FloatSchema
+
+from toolkit.bundle.manifest import SCHEMA_VERSION, Golden, Manifest
+from toolkit.bundle.signature import Signature
+from toolkit.results import BenchReport, ParityReport, Record
+
+FOLDER = Path(__file__).parent
+RECORDS: dict[str, type[Record]] = {
+    f"manifest-v{SCHEMA_VERSION}.json": Manifest,
+    "golden.json": Golden,
+    "signature.json": Signature,
+    "parity.json": ParityReport,
+    "bench.json": BenchReport,
+}
+"""File in this folder to the record it describes."""
+
+
+class _Generator(GenerateJsonSchema):
+    """Says of floating point numbers what ``Record`` writes: a measured value may be not a number or infinite, as a string."""
+
+    def float_schema(self, schema: FloatSchema) -> JsonSchemaValue:
+        """Return the schema of a number."""
+        number = super().float_schema(schema)
+        bounded = schema.get("allow_inf_nan") is False or {"ge", "gt", "le", "lt"} & schema.keys()
+        return number if bounded else {"anyOf": [number, {"enum": ["NaN", "Infinity", "-Infinity"]}]}
+
+
+def schema(name: str) -> dict[str, Any]:
+    """Return the schema that belongs into a file of this folder."""
+    made = RECORDS[name].model_json_schema(schema_generator=_Generator)
+    return {"$schema": _Generator.schema_dialect, **made}
+
+
+def schema_text(name: str) -> str:
+    """Return the content of a file of this folder."""
+    return json.dumps(schema(name), indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,40 @@
+"""Old versions of the manifest, made into the version of today, one step per version.
+
+A step changes what its version meant into what the next one means. It works on parsed JSON that nobody has looked at yet, so it only moves
+and adds; the record of today judges the result. tests/assets/manifests holds one manifest per version, as written by the code of its time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from toolkit.bundle.manifest import SCHEMA_VERSION
+
+
+def _from_1(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Version 2 adds a tolerance to each artifact; where it is absent the table of ``toolkit.compare.tolerances`` holds."""
+    return {**raw, "schema_version": 2}
+
+
+_STEPS: dict[int, Callable[[Mapping[str, Any]], dict[str, Any]]] = {1: _from_1}
+READABLE = (*_STEPS, SCHEMA_VERSION)
+"""Versions that can be read."""
+
+
+def upgraded(raw: object) -> dict[str, Any]:
+    """Return a manifest of any readable version as one of today.
+
+    Args:
+        raw: parsed JSON.
+
+    Raises:
+        ValueError: it has no schema version, or one that cannot be read.
+    """
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if not isinstance(raw, dict) or type(version) is not int or version not in READABLE:
+        known = " and ".join(str(number) for number in READABLE)
+        raise ValueError(f"schema version {version!r}; this toolkit reads versions {known}")
+    while raw["schema_version"] != SCHEMA_VERSION:
+        raw = _STEPS[raw["schema_version"]](raw)
+    return raw

@@ -1,0 +1,26 @@
+"""``toolkit sign``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from toolkit.cli.options import BundleArgument
+
+
+def command(
+    bundle: BundleArgument,
+    key: Annotated[Path, typer.Option("--key", metavar="FILE", help="Private key (PEM), e.g. of 'toolkit keygen'.")],
+) -> None:
+    """Sign a bundle with an Ed25519 key.
+
+    Writes manifest.json.sig beside the manifest, which holds the hash of every other file. Sign last: 'toolkit verify' and 'toolkit bench'
+    write into the manifest, and remove the signature.
+    """
+    from toolkit.bundle.signature import fingerprint
+    from toolkit.bundle.update import sign_bundle
+
+    signature = sign_bundle(bundle, key)
+    typer.echo(f"signed {bundle} with the key {fingerprint(signature.public_key)}")

@@ -1,0 +1,24 @@
+"""``toolkit unpack``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from toolkit.cli.options import VerifyKeyOption
+
+
+def command(
+    archive: Annotated[Path, typer.Argument(metavar="FILE", help="An archive that 'toolkit pack' wrote.")],
+    target: Annotated[Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="The folder to make (default: FILE without .tar).")] = None,
+    verify_key: VerifyKeyOption = None,
+) -> None:
+    """Check an archive and make a bundle of it.
+
+    Names, sizes and hashes are checked against the manifest inside; the folder appears only if all of them are right.
+    """
+    from toolkit.bundle.archive import unpack
+
+    typer.echo(f"bundle {unpack(archive, target, verify_key)}")
