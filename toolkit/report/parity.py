@@ -47,7 +47,8 @@ def parity_table(report: ParityReport) -> Table:
 
 def parity_checks(report: ParityReport) -> list[str]:
     """Return one line per check, in order: on how many artifacts it passed, and on which not."""
-    lines = [f"{check.name}: {'passed' if check.passed else 'FAILED'}, {check.detail}" for check in report.checks]
+    lines = [f"{file} is not judged here: {reason}" for file, reason in report.not_judged.items()]
+    lines += [f"{check.name}: {'passed' if check.passed else 'FAILED'}, {check.detail}" for check in report.checks]
     names = list(dict.fromkeys(check.name for artifact in report.artifacts for check in artifact.checks))
     passed = []
     for name in names:

@@ -33,8 +33,8 @@ def hard_files() -> dict[str, bytes]:
         "palette-alpha.png": _encode(palette, "PNG", transparency=bytes(range(0, 256, 16))),
         "animation.gif": _encode(palette, "GIF", save_all=True, append_images=[palette.rotate(180)]),
         "one-pixel.png": _encode(Image.fromarray(colour[:1, :1]), "PNG"),
-        "wide.png": _encode(Image.fromarray(_picture(2, 400)), "PNG"),
-        "tall.png": _encode(Image.fromarray(_picture(400, 2)), "PNG"),
+        "wide.png": _encode(Image.fromarray(_picture(2, 150)), "PNG"),
+        "tall.png": _encode(Image.fromarray(_picture(150, 2)), "PNG"),
     }
 
 
