@@ -30,7 +30,7 @@ INPUTS = make_inputs(tuple("abcdef"), np.random.default_rng(0).integers(0, 256, 
 
 
 def chain() -> onnx.ModelProto:
-    """A chain of convolutions and ReLUs, named as the exporter names them."""
+    """A chain of convolutions and leaky ReLUs (which never die), named as the exporter names them."""
     random = np.random.default_rng(1)
     nodes = [
         helper.make_node("Cast", ["images"], ["pixels"], "cast", to=TensorProto.FLOAT),
@@ -39,9 +39,9 @@ def chain() -> onnx.ModelProto:
     weights = []
     for layer in range(LAYERS):
         name = f"classifier.layer{layer}.conv.weight"
-        weights.append(numpy_helper.from_array(random.normal(0, 0.27, (3, 3, 3, 3)).astype(np.float32), name))
+        weights.append(numpy_helper.from_array(random.normal(0, 0.26, (3, 3, 3, 3)).astype(np.float32), name))
         conv = helper.make_node("Conv", [f"x{layer}", name], [f"c{layer}"], f"conv{layer}", pads=[1, 1, 1, 1])
-        relu = helper.make_node("Relu", [f"c{layer}"], [f"x{layer + 1}"], f"relu{layer}")
+        relu = helper.make_node("LeakyRelu", [f"c{layer}"], [f"x{layer + 1}"], f"relu{layer}", alpha=0.3)
         for node, scope, kind in ((conv, "bn", "torch.nn.BatchNorm2d"), (relu, "act", "torch.nn.ReLU")):
             node.metadata_props.add(key=SCOPES, value=str(["", "classifier", f"classifier.layer{layer}.{scope}", "op"]))
             node.metadata_props.add(key=CLASSES, value=str(["Deployable", "Net", kind, "aten.op"]))
@@ -57,8 +57,10 @@ def chain() -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
 
 
-def bisected(tmp_path: Path, change: Callable[[onnx.ModelProto], None]) -> Bisection:
+def bisected(tmp_path: Path, change: Callable[[onnx.ModelProto], None], both: Callable[[onnx.ModelProto], None] = lambda model: None) -> Bisection:
     good, bad = chain(), chain()
+    both(good)
+    both(bad)
     change(bad)
     onnx.save(good, tmp_path / "good.onnx")
     onnx.save(bad, tmp_path / "bad.onnx")
@@ -97,15 +99,22 @@ def test_a_flipped_sign_is_named_with_its_module_and_the_way_there(tmp_path: Pat
 
 
 def test_a_fault_that_a_later_node_hides_is_found_all_the_same(tmp_path: Path) -> None:
-    def mask(model: onnx.ModelProto) -> None:
-        for position, (layer, sign) in enumerate(((4, 1.0), (11, -1.0))):
-            bias = numpy_helper.from_array(np.full(3, sign, np.float32), f"bias{position}")
+    def ignore_a_channel(model: onnx.ModelProto) -> None:
+        weights = model.graph.initializer[5]
+        values = numpy_helper.to_array(weights).copy()
+        values[:, 0] = 0
+        weights.CopyFrom(numpy_helper.from_array(values, weights.name))
+
+    def shift_that_channel_and_a_later_one(model: onnx.ModelProto) -> None:
+        for layer in (4, 11):
+            bias = numpy_helper.from_array(np.array([1, 0, 0], np.float32), f"bias{layer}")
             model.graph.initializer.append(bias)
             next(node for node in model.graph.node if node.name == f"conv{layer}").input.append(bias.name)
 
-    found = bisected(tmp_path, mask)
+    found = bisected(tmp_path, shift_that_channel_and_a_later_one, ignore_a_channel)
     assert found.first is not None
     assert found.first.node == "conv4"
+    assert {node.node: node.error for node in found.path}["conv5"] == 0
 
 
 def test_a_dropped_layer_is_told_as_lacking_and_the_next_node_diverges(tmp_path: Path) -> None:

@@ -320,7 +320,7 @@ class Stateful(Linear):
 def test_what_is_kept_between_calls_shows_although_every_output_is_within_tolerance_of_the_reference() -> None:
     wide = TOLERANCES["float32"].model_copy(update={"logits_absolute": 1.0, "softmax_absolute": 1.0})
     found = verify_artifact(lambda threads: Stateful(0.01), ARTIFACT, JUDGEMENT, wide)
-    assert failed_checks(found)[-1] == "state between calls"
+    assert "state between calls" in failed_checks(found)
     assert any("after other images were run in between" in failure for failure in found.failures)
     assert verify_artifact(lambda threads: Stateful(0.0), ARTIFACT, JUDGEMENT, wide).passed
 
