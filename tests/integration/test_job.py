@@ -226,8 +226,8 @@ class TestVerify:
             assert artifact.accuracy.images == 64
             assert artifact.bitwise_repeatable
             assert ("identity" in [check.name for check in artifact.checks]) == (artifact.artifact == "onnx")
-        assert [check.name for check in report.checks] == ["preprocessing", "labels"]
             assert 0 < artifact.outputs[0].statistics.max_absolute < 1e-2
+        assert [check.name for check in report.checks] == ["preprocessing", "labels"]
         suite = ET.parse(small(job).junit_file).getroot()
         assert len(list(suite.iter("testcase"))) == 2 + sum(len(artifact.checks) for artifact in report.artifacts)
         assert list(suite.iter("failure")) == []
@@ -275,7 +275,8 @@ class TestVerify:
         assert "the first node that diverges is node_linear" in done.stdout
 
     def test_a_limit_can_be_replaced_and_a_bad_one_is_one_sentence(self, job: Path) -> None:
-        assert run(job, "verify", "--images", "16", "--threads", "1", "--tolerance", "logits_relative=1e-9", "--tolerance", "logits_absolute=0").returncode == 1
+        limits = ("--tolerance", "logits_relative=1e-9", "--tolerance", "logits_absolute=0")
+        assert run(job, "verify", "--images", "16", "--threads", "1", *limits).returncode == 1
         for text, sentence in (("logits_relative", "is not NAME=VALUE"), ("atol=1", "a tolerance has no atol")):
             done = run(job, "verify", "--tolerance", text)
             assert done.returncode == 2

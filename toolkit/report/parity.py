@@ -13,11 +13,10 @@ def parity_table(report: ParityReport) -> Table:
         Column("model", "left"),
         Column("device", "left"),
         Column("verdict", "left"),
-        Column("inputs"),
         Column("max error"),
         Column("relative"),
         Column("rounding"),
-        Column("same top-1"),
+        Column("top-1"),
         Column("flips"),
         Column("accuracy [95%]"),
     )
@@ -33,7 +32,6 @@ def parity_table(report: ParityReport) -> Table:
                     artifact.artifact,
                     artifact.device,
                     "passed" if artifact.passed else "FAILED",
-                    str(artifact.test_images + artifact.edge_inputs),
                     *errors,
                     figures.ratio(artifact.rounding.ratio if artifact.rounding else None),
                     figures.NONE if artifact.top1_agreement is None else f"{artifact.top1_agreement:.2%}",
@@ -46,9 +44,11 @@ def parity_table(report: ParityReport) -> Table:
 
 
 def parity_checks(report: ParityReport) -> list[str]:
-    """Return one line per check, in order: on how many artifacts it passed, and on which not."""
+    """Return what was compared, a line per check of the bundle, and on how many artifacts each other check passed."""
     lines = [f"{file} is not judged here: {reason}" for file, reason in report.not_judged.items()]
     lines += [f"{check.name}: {'passed' if check.passed else 'FAILED'}, {check.detail}" for check in report.checks]
+    if inputs := sorted({(artifact.test_images, artifact.edge_inputs) for artifact in report.artifacts if artifact.test_images}):
+        lines.append(f"compared on {' and '.join(f'{images} test images and {edges} edge inputs' for images, edges in inputs)}")
     names = list(dict.fromkeys(check.name for artifact in report.artifacts for check in artifact.checks))
     passed = []
     for name in names:

@@ -14,7 +14,9 @@ def verify(*arguments: str) -> int:
     return int(left.value.code or 0)
 
 
-def test_a_bundle_is_judged_and_the_records_go_where_they_are_asked_to(colour_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bundle_is_judged_and_the_records_go_where_they_are_asked_to(
+    colour_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert verify(str(colour_bundle), "--threads", "1", "--output", str(tmp_path / "ci"), "--quiet") == 0
     said = capsys.readouterr().out
     assert "colours: parity with its 3 golden samples passed" in said

@@ -94,7 +94,9 @@ def test_a_tolerance_is_a_precision_a_number_or_a_record(tolerance: object) -> N
         assert_parity(lambda x: x, lambda x: x + np.float32(1), X, tolerance=tolerance)  # type: ignore[arg-type]  # as above
 
 
-@pytest.mark.parametrize(("tolerance", "sentence"), [("int8", "judges agreement"), (-1.0, "cannot be -1"), (math.nan, "cannot be nan"), ("int3", "no tolerance")])
+@pytest.mark.parametrize(
+    ("tolerance", "sentence"), [("int8", "judges agreement"), (-1.0, "cannot be -1"), (math.nan, "cannot be nan"), ("int3", "no tolerance")]
+)
 def test_a_tolerance_that_judges_nothing_is_refused(tolerance: object, sentence: str) -> None:
     with pytest.raises(RecipeError, match=sentence):
         assert_parity(lambda x: x, lambda x: x, X, tolerance=tolerance)  # type: ignore[arg-type]  # bad on purpose

@@ -59,7 +59,7 @@ class FakeFormat:
 
 class FakeSplit:
     targets = np.arange(12) % 3
-    sources = list(IMAGES)
+    sources = tuple(IMAGES)
     names = tuple(f"test/{index:05d}" for index in range(12))
     fingerprint = FINGERPRINT
 
@@ -180,10 +180,12 @@ def test_all_test_images_where_no_number_is_given(run: RunFolder, fake_format: F
     assert stage.verify_run(run, threads=1, images=5).artifacts[0].test_images == 5
 
 
-def test_golden_pixels_that_this_machine_would_prepare_otherwise_fail(run: RunFolder, fake_format: FakeFormat, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_golden_pixels_that_this_machine_would_prepare_otherwise_fail(
+    run: RunFolder, fake_format: FakeFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
     changed = IMAGES.copy()
     changed[1, 3, 4] ^= 2
-    monkeypatch.setattr(FakeSplit, "sources", list(changed))
+    monkeypatch.setattr(FakeSplit, "sources", tuple(changed))
     report = stage.verify_run(run, threads=1)
     assert not report.passed
     assert all(artifact.passed for artifact in report.artifacts)
