@@ -261,7 +261,6 @@ class TestVerify:
         assert done.returncode == 2
         assert "was exported from other weights" in done.stderr
 
-
     def test_a_bundle_is_judged_without_its_run_and_against_another(self, job: Path) -> None:
         shutil.copytree(small(job).bundle, job / "production")
         done = run(job, "verify", "production", "--threads", "1", "--quiet")

@@ -13,7 +13,7 @@ def parity_table(report: ParityReport) -> Table:
         Column("model", "left"),
         Column("device", "left"),
         Column("verdict", "left"),
-        Column("max error"),
+        Column("error"),
         Column("relative"),
         Column("rounding"),
         Column("top-1"),

@@ -17,7 +17,7 @@ def test_verdicts(parity):
         "model": "torchscript",
         "device": "cpu",
         "verdict": "FAILED",
-        "max error": "1.2e-06",
+        "error": "1.2e-06",
         "relative": "3.0e-07",
         "rounding": "-",
         "top-1": "99.62%",
