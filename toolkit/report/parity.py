@@ -35,7 +35,7 @@ def parity_table(report: ParityReport) -> Table:
                     *errors,
                     figures.ratio(artifact.rounding.ratio if artifact.rounding else None),
                     figures.NONE if artifact.top1_agreement is None else f"{artifact.top1_agreement:.2%}",
-                    f"{sum(flip.counted for flip in artifact.flips)} of {len(artifact.flips)}",
+                    f"{sum(flip.counted for flip in artifact.flips)}/{len(artifact.flips)}",
                     figures.NONE if artifact.accuracy is None else figures.points(artifact.accuracy.difference, artifact.accuracy.interval),
                 )
             )
