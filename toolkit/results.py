@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from toolkit.errors import RunError
 from toolkit.files import write_text
@@ -329,6 +329,8 @@ class ParityReport(Record):
     provenance: Provenance
     checks: tuple[Check, ...] = ()
     """What was checked of the bundle as a whole, e.g. its preprocessing."""
+    not_judged: dict[str, str] = Field(default_factory=dict)
+    """Files of artifacts whose engine is not installed on this machine, each with the reason."""
 
 
 class Estimate(Record):

@@ -14,8 +14,10 @@ from toolkit.bundle.manifest import ArtifactRecord
 from toolkit.compare.tolerances import TOLERANCES
 from toolkit.formats.base import ExportRequest
 from toolkit.formats.registry import get_format
-from toolkit.verify.gate import Judgement, golden_expected, run_reference, verify_artifact
-from toolkit.verify.inputs import make_inputs
+from toolkit.verify.exact import measure_exact
+from toolkit.verify.expected import Judgement, golden_expected, run_reference
+from toolkit.verify.gate import verify_artifact
+from toolkit.verify.inputs import BATCH_SIZES, make_inputs
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +40,8 @@ def judged(request: pytest.FixtureRequest) -> tuple[Deployable, Judgement]:
         [tuple(row) for row in outputs["logits"].tolist()],
         [tuple(row) for row in outputs["probabilities"].tolist()],
     )
-    return deployable, Judgement(contract, LABELS, inputs, reference, golden)
+    exact = measure_exact(deployable, inputs, reference, contract, {"float32"}, 2)
+    return deployable, Judgement(contract, LABELS, inputs, reference, golden, exact)
 
 
 @pytest.mark.parametrize("format_name", ["onnx", "torchscript"])
@@ -60,6 +63,8 @@ def test_it_exports_and_verifies(judged: tuple[Deployable, Judgement], format_na
         ir_version=None,
         producer="test",
     )
-    found = verify_artifact(lambda: chosen.open(path, "cpu", 2), record, judgement, TOLERANCES["float32"], threads=2)
+    found = verify_artifact(lambda threads: chosen.open(path, "cpu", threads), record, judgement, TOLERANCES["float32"], threads=2)
     assert found.failures == ()
-    assert found.batch_sizes == (1, 3, 32)
+    assert found.batch_sizes == BATCH_SIZES
+    assert found.rounding is not None
+    assert found.rounding.ratio < 5, "half of what is allowed"

@@ -219,11 +219,18 @@ class TestVerify:
         assert [artifact.artifact for artifact in report.artifacts] == ["torchscript", "onnx"]
         for artifact in report.artifacts:
             assert artifact.test_images == 64
-            assert artifact.batch_sizes == (1, 3, 32)
+            assert artifact.batch_sizes == (1, 2, 3, 7, 32, 128)
             assert artifact.top1_agreement == 1.0
+            assert artifact.rounding is not None
+            assert 0 < artifact.rounding.ratio < 10
+            assert artifact.accuracy is not None
+            assert artifact.accuracy.images == 64
+            assert artifact.bitwise_repeatable
+            assert ("identity" in [check.name for check in artifact.checks]) == (artifact.artifact == "onnx")
             assert 0 < artifact.outputs[0].statistics.max_absolute < 1e-2
+        assert [check.name for check in report.checks] == ["preprocessing", "labels"]
         suite = ET.parse(small(job).junit_file).getroot()
-        assert len(list(suite.iter("testcase"))) == 2
+        assert len(list(suite.iter("testcase"))) == 2 + sum(len(artifact.checks) for artifact in report.artifacts)
         assert list(suite.iter("failure")) == []
         verdicts = [artifact.parity for artifact in read_manifest(small(job).bundle).artifacts]
         assert all(verdict is not None and verdict.passed for verdict in verdicts)
@@ -231,12 +238,15 @@ class TestVerify:
 
     def test_a_changed_weight_fails_the_gate_everywhere(self, job: Path) -> None:
         damage(small(job), lambda weights: np.roll(weights, 1, axis=0))
-        done = run(job, "verify", "--threads", "1", "--quiet")
+        done = run(job, "verify", "--threads", "1", "--quiet", "--bisect")
         assert done.returncode == 1
+        assert "the first node that diverges is node_linear (Gemm) of classifier.classifier" in done.stdout
         report = ParityReport.load(small(job).parity_file, "toolkit verify")
         assert [artifact.passed for artifact in report.artifacts] == [True, False]
         assert "logits differ" in report.artifacts[1].failures[0]
-        assert len(list(ET.parse(small(job).junit_file).getroot().iter("failure"))) == 1
+        failed = [case.get("classname") for case in ET.parse(small(job).junit_file).getroot().iter("testcase") if case.find("failure") is not None]
+        assert set(failed) == {"toolkit.verify.small.model.onnx"}
+        assert read_manifest(small(job).bundle).artifacts[1].parity.failed_checks  # type: ignore[union-attr]  # it was verified above
         bench = run(job, "bench", "--rounds", "2", "--threads", "1", "--batch-sizes", "4", "--quiet")
         assert bench.returncode == 1
         rows = {row.name: row for row in BenchReport.load(small(job).bench_file, "toolkit bench").rows}
@@ -251,6 +261,26 @@ class TestVerify:
         done = run(job, "verify", "--run", "second")
         assert done.returncode == 2
         assert "was exported from other weights" in done.stderr
+
+    def test_a_bundle_is_judged_without_its_run_and_against_another(self, job: Path) -> None:
+        shutil.copytree(small(job).bundle, job / "production")
+        done = run(job, "verify", "production", "--threads", "1", "--quiet")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "parity with its 8 golden samples passed" in done.stdout
+        done = run(job, "verify", "--against", "production", "--threads", "1", "--quiet")
+        assert done.returncode == 0, done.stdout + done.stderr
+        damage(small(job), lambda weights: np.roll(weights, 1, axis=0))
+        done = run(job, "verify", "--against", "production", "--threads", "1", "--quiet", "--bisect")
+        assert done.returncode == 1
+        assert "the first node that diverges is node_linear" in done.stdout
+
+    def test_a_limit_can_be_replaced_and_a_bad_one_is_one_sentence(self, job: Path) -> None:
+        limits = ("--tolerance", "logits_relative=1e-9", "--tolerance", "logits_absolute=0")
+        assert run(job, "verify", "--images", "16", "--threads", "1", *limits).returncode == 1
+        for text, sentence in (("logits_relative", "is not NAME=VALUE"), ("atol=1", "a tolerance has no atol")):
+            done = run(job, "verify", "--tolerance", text)
+            assert done.returncode == 2
+            assert sentence in done.stderr
 
 
 def damage(folder: RunFolder, change: Callable[[np.ndarray], np.ndarray]) -> None:

@@ -40,6 +40,7 @@ def test_the_package_as_it_is_keeps_the_layers(copy: Path) -> None:
         ("runtime/shortcut.py", "import torch", "toolkit.runtime is not allowed to import torch"),
         ("runtime/shortcut.py", "def later():\n    import torchvision", "toolkit.runtime is not allowed to import torchvision"),
         ("bundle/shortcut.py", "import toolkit.runtime", "toolkit.bundle is not allowed to import toolkit.runtime"),
+        ("verify/against.py", "import torch", "toolkit.verify.against is not allowed to import torch"),
         ("report/shortcut.py", "import torch", "toolkit.report is not allowed to import torch"),
     ],
 )

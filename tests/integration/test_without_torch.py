@@ -113,6 +113,25 @@ main(["selftest", sys.argv[1]])
     assert "not tested: a TorchScript artifact needs torch" in other
 
 
+def test_verify_judges_a_bundle_by_itself(colour_bundle: Path, tmp_path: Path) -> None:
+    done = run(CLI, "verify", str(colour_bundle), "--threads", "1", "--output", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "parity with its 3 golden samples passed" in done.stdout
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"parity.json", "junit.xml"}
+
+
+def test_verify_compares_two_bundles(colour_bundle: Path, tmp_path: Path) -> None:
+    done = run(CLI, "verify", str(colour_bundle), "--against", str(colour_bundle), "--threads", "1", "--quiet")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "parity with the bundle colours passed" in done.stdout
+
+
+def test_verify_needs_something_right_to_bisect(colour_bundle: Path) -> None:
+    done = run(CLI, "verify", str(colour_bundle), "--bisect")
+    assert done.returncode == 2
+    assert "--bisect needs what is right" in done.stderr
+
+
 def test_doctor_says_what_is_missing(tmp_path: Path) -> None:
     done = run(CLI, "doctor")
     assert done.returncode == 0, done.stderr

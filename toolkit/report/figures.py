@@ -54,8 +54,8 @@ def percent_interval(share: float | None, interval: Interval | None) -> str:
 
 
 def points(difference: float, interval: Interval) -> str:
-    """Return a difference of two shares in percentage points: ``-0.2 [-0.9, +0.4]``."""
-    return f"{100 * difference:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
+    """Return a difference of two shares in percentage points: ``-0.2 [-0.9, 0.4]``."""
+    return f"{100 * difference:+.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
 
 
 def ratio(value: float | None) -> str:

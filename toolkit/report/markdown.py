@@ -92,7 +92,7 @@ def _parity(parity: ParityReport) -> str:
         f"Every artifact against {_escape(parity.reference)}, by `toolkit verify --run {parity.run}`: {verdict}. Errors are those of the logits; "
         "`relative` is relative to the largest logit of the same image, `rounding` is the typical error as a multiple of what PyTorch itself loses "
         "against float64. A flip is an input whose most probable class differs; the first number counts those whose margin is above what the "
-        "tolerance explains. Accuracy is that of the artifact minus that of the reference on the same test images, in points.",
+        "tolerance explains.",
         _table(parity_table(parity)),
     ]
     if checks := parity_checks(parity):

@@ -13,13 +13,11 @@ def parity_table(report: ParityReport) -> Table:
         Column("model", "left"),
         Column("device", "left"),
         Column("verdict", "left"),
-        Column("inputs"),
-        Column("max error"),
+        Column("error"),
         Column("relative"),
         Column("rounding"),
-        Column("same top-1"),
+        Column("top-1"),
         Column("flips"),
-        Column("accuracy [95%]"),
     )
     lines = []
     for artifact in report.artifacts:
@@ -33,12 +31,10 @@ def parity_table(report: ParityReport) -> Table:
                     artifact.artifact,
                     artifact.device,
                     "passed" if artifact.passed else "FAILED",
-                    str(artifact.test_images + artifact.edge_inputs),
                     *errors,
                     figures.ratio(artifact.rounding.ratio if artifact.rounding else None),
                     figures.NONE if artifact.top1_agreement is None else f"{artifact.top1_agreement:.2%}",
-                    f"{sum(flip.counted for flip in artifact.flips)} of {len(artifact.flips)}",
-                    figures.NONE if artifact.accuracy is None else figures.points(artifact.accuracy.difference, artifact.accuracy.interval),
+                    f"{sum(flip.counted for flip in artifact.flips)}/{len(artifact.flips)}",
                 )
             )
         )
@@ -46,8 +42,15 @@ def parity_table(report: ParityReport) -> Table:
 
 
 def parity_checks(report: ParityReport) -> list[str]:
-    """Return one line per check, in order: on how many artifacts it passed, and on which not."""
-    lines = [f"{check.name}: {'passed' if check.passed else 'FAILED'}, {check.detail}" for check in report.checks]
+    """Return a line per check of the bundle, what was compared, differences of accuracy, and on how many artifacts each other check passed."""
+    lines = [f"{file} is not judged here: {reason}" for file, reason in report.not_judged.items()]
+    lines += [f"{check.name}: {'passed' if check.passed else 'FAILED'}, {check.detail}" for check in report.checks]
+    if inputs := sorted({(artifact.test_images, artifact.edge_inputs) for artifact in report.artifacts if artifact.test_images}):
+        lines.append(f"compared on {' and '.join(f'{images} test images and {edges} edge inputs' for images, edges in inputs)}")
+    accuracies = [(artifact.artifact, artifact.accuracy) for artifact in report.artifacts if artifact.accuracy is not None]
+    if accuracies:
+        said = "; ".join(f"{name} {figures.points(accuracy.difference, accuracy.interval)}" for name, accuracy in accuracies)
+        lines.append(f"accuracy minus that of the reference, in points [95%]: {said}")
     names = list(dict.fromkeys(check.name for artifact in report.artifacts for check in artifact.checks))
     passed = []
     for name in names:

@@ -18,8 +18,8 @@ from toolkit.preprocess import list_images, prepare_batch
 from toolkit.progress import Reporter, Silent
 from toolkit.results import ArtifactParity, Check, ParityReport, Tolerance
 from toolkit.verify.bisect import bisect_artifact
-from toolkit.verify.bundle import check_labels, checked_threads, targets_of
-from toolkit.verify.expected import Expected, Judgement, golden_of, metadata_of, run_reference
+from toolkit.verify.bundle import check_labels, checked_threads, missing_engine, require_any, targets_of
+from toolkit.verify.expected import Expected, Judgement, golden_of, metadata_of, run_reference, with_truths
 from toolkit.verify.gate import planned_inputs, verify_artifact
 from toolkit.verify.inputs import Images, Inputs
 
@@ -54,7 +54,7 @@ def verify_against(
         BundleError: a bundle is missing or malformed, or the two cannot be compared.
         ImageError: the folder has no images, or one cannot be read.
         DeviceError: the device cannot be used here.
-        MissingDependencyError: the engine of an artifact is not installed.
+        MissingDependencyError: the engine of no artifact is installed. Where only some are missing, the report names these artifacts.
         RecipeError: ``threads`` or ``tolerances`` are not valid.
     """
     reporter = reporter or Silent()
@@ -64,25 +64,29 @@ def verify_against(
         raise BundleError(f"{new.path} and {old.path} do not tell the same classes apart: a service cannot change from one to the other.")
     order = _same_order(new, old)
     mine, theirs = _images(new, old, data)
-    results = []
+    results: list[ArtifactParity] = []
+    not_judged: dict[str, str] = {}
     for artifact in new.manifest.artifacts:
         reference = _counterpart(artifact, old)
         tolerance = _tolerance(new, old, artifact, reference, tolerances)
-        judgement = _judgement(new, old, reference, mine, theirs, device, threads)
-        opened = functools.partial(get_format(artifact.format).open, new.file(artifact.file), device)
-        with reporter.bar(f"verify {artifact.format}", planned_inputs(judgement), "image") as bar:
-            result = verify_artifact(opened, artifact, judgement, tolerance, device=device, threads=threads, on_batch=bar.advance)
-        if bisect and not result.passed and artifact.file.endswith(".onnx") and reference.file.endswith(".onnx"):
-            result = _bisected(result, new.file(artifact.file), old.file(reference.file), judgement)
-        results.append(result)
+        with missing_engine(not_judged, artifact.file):
+            judgement = _judgement(new, old, reference, mine, theirs, device, threads)
+            opened = functools.partial(get_format(artifact.format).open, new.file(artifact.file), device)
+            with reporter.bar(f"verify {artifact.format}", planned_inputs(judgement), "image") as bar:
+                result = verify_artifact(opened, artifact, judgement, tolerance, device=device, threads=threads, on_batch=bar.advance)
+            if bisect and not result.passed and artifact.file.endswith(".onnx") and reference.file.endswith(".onnx"):
+                result = _bisected(result, new.file(artifact.file), old.file(reference.file), judgement)
+            results.append(result)
+    require_any(results, not_judged)
     checks = (check_labels(new), order)
     return ParityReport(
         run=new.manifest.name,
         reference=f"the bundle {old.manifest.name}",
-        passed=bool(results) and all(result.passed for result in results) and all(check.passed for check in checks),
+        passed=all(result.passed for result in results) and all(check.passed for check in checks),
         artifacts=tuple(results),
         provenance=provenance.collect(),
         checks=checks,
+        not_judged=not_judged,
     )
 
 
@@ -114,7 +118,7 @@ def _judgement(new: Bundle, old: Bundle, reference: ArtifactRecord, mine: Inputs
         contract=new.manifest.input,
         labels=new.manifest.labels,
         inputs=mine,
-        reference=replace(outputs, images=mine.images),
+        reference=with_truths(replace(outputs, images=mine.images), mine, new.manifest.labels),
         golden=golden_of(new) if new.manifest.origin.model_sha256 == old.manifest.origin.model_sha256 else None,
         metadata=metadata_of(new.manifest),
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,11 @@ import numpy.typing as npt
 from toolkit import provenance
 from toolkit.bundle import Bundle
 from toolkit.compare.tolerances import tolerance_for
-from toolkit.errors import RecipeError
+from toolkit.errors import MissingDependencyError, RecipeError
 from toolkit.files import write_text
 from toolkit.formats.registry import get_format
 from toolkit.progress import Reporter, Silent
-from toolkit.results import Check, ParityReport
+from toolkit.results import ArtifactParity, Check, ParityReport
 from toolkit.verify.expected import Judgement, golden_of, metadata_of
 from toolkit.verify.gate import planned_inputs, verify_artifact
 from toolkit.verify.inputs import Inputs, edge_inputs
@@ -47,7 +48,7 @@ def verify_bundle(
         BundleError: there is no bundle, or a file in it is not the one its manifest describes.
         ExportError: an artifact's format is not known here.
         DeviceError: the device cannot be used here.
-        MissingDependencyError: the engine of an artifact is not installed.
+        MissingDependencyError: the engine of no artifact is installed. Where only some are missing, the report names these artifacts.
         RecipeError: ``threads`` or ``tolerances`` are not valid.
     """
     reporter = reporter or Silent()
@@ -66,19 +67,22 @@ def verify_bundle(
         metadata=metadata_of(manifest),
         unknown=edge_inputs(golden.images.shape[1], golden.images.shape[2], 0)[1],
     )
-    results = []
+    results: list[ArtifactParity] = []
+    not_judged: dict[str, str] = {}
     for artifact, chosen, tolerance in zip(manifest.artifacts, formats, allowed, strict=True):
         opened = functools.partial(chosen.open, bundle.file(artifact.file), device)
-        with reporter.bar(f"verify {artifact.format}", planned_inputs(judgement), "image") as bar:
+        with reporter.bar(f"verify {artifact.format}", planned_inputs(judgement), "image") as bar, missing_engine(not_judged, artifact.file):
             results.append(verify_artifact(opened, artifact, judgement, tolerance, device=device, threads=threads, on_batch=bar.advance))
+    require_any(results, not_judged)
     labels = check_labels(bundle)
     return ParityReport(
         run=manifest.name,
         reference=f"its {len(golden.names)} golden samples",
-        passed=bool(results) and all(result.passed for result in results) and labels.passed,
+        passed=all(result.passed for result in results) and labels.passed,
         artifacts=tuple(results),
         provenance=provenance.collect(),
         checks=(labels,),
+        not_judged=not_judged,
     )
 
 
@@ -93,6 +97,25 @@ def checked_threads(threads: int | None) -> int:
     if threads < 1:
         raise RecipeError(f"{threads} threads cannot run anything: give 1 or more.")
     return threads
+
+
+@contextmanager
+def missing_engine(not_judged: dict[str, str], file: str) -> Iterator[None]:
+    """Note an artifact whose engine is not installed instead of judging it: the bundle may hold others that this machine serves."""
+    try:
+        yield
+    except MissingDependencyError as error:
+        not_judged[file] = str(error)
+
+
+def require_any(results: Sequence[ArtifactParity], not_judged: Mapping[str, str]) -> None:
+    """Refuse to report on nothing.
+
+    Raises:
+        MissingDependencyError: no artifact could be judged; the reasons are named.
+    """
+    if not results:
+        raise MissingDependencyError(f"no artifact can be judged here: {' '.join(dict.fromkeys(not_judged.values()))}")
 
 
 def write_records(report: ParityReport, folder: Path) -> None:

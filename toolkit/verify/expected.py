@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -79,6 +79,13 @@ def run_reference(session: Session, inputs: Inputs, contract: InputContract, on_
             parts.append(outputs[name])
         on_batch(len(images))
     return Expected(inputs.names, inputs.images, {name: np.concatenate(parts) for name, parts in collected.items()})
+
+
+def with_truths(expected: Expected, inputs: Inputs, labels: tuple[str, ...]) -> Expected:
+    """Name the true class of each test image; edge inputs have none."""
+    if inputs.targets is None:
+        return expected
+    return replace(expected, true_labels=(*(labels[target] for target in inputs.targets), *(None,) * inputs.edge_inputs))
 
 
 def golden_expected(

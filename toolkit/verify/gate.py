@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from toolkit.compare.scores import Scores, score
 from toolkit.compare.verdict import OUTPUTS, Comparison, Outputs, Verdict
 from toolkit.formats.base import Session
 from toolkit.provenance import available_cores
-from toolkit.results import ArtifactParity, Rounding, Tolerance
+from toolkit.results import ArtifactParity, Flip, Rounding, Tolerance
 from toolkit.verify.candidate import CannotRunError, Checks, open_session, run_outputs, run_session
 from toolkit.verify.expected import Expected, Judgement
 from toolkit.verify.inputs import BATCH_SIZES, MAIN_BATCH, OTHER_BATCHES, Batch, Images, batches
@@ -33,6 +34,9 @@ class _Found:
     checks: Checks = field(default_factory=Checks)
     session: Session | None = None
     verdict: Verdict = NOTHING
+    """Of every input once, at ``MAIN_BATCH``."""
+    other_flips: tuple[Flip, ...] = ()
+    """At the other batch sizes."""
     scores: Scores | None = None
     rounding: Rounding | None = None
     bitwise: bool | None = None
@@ -120,10 +124,20 @@ def _identity(found: _Found, session: Session, judgement: Judgement) -> None:
     if not stored or not common:
         return
     with found.checks.check("identity") as finding:
-        finding.failures += [
-            f"the file itself says another {key.removeprefix('toolkit.')} than the manifest" for key in common if stored[key] != common[key]
-        ]
+        different = [key.removeprefix("toolkit.") for key, value in common.items() if not _says_the_same(stored[key], value)]
+        finding.failures += [f"the file itself says another {key} than the manifest" for key in different]
         finding.detail = f"{len(common)} entries inside the file"
+
+
+def _says_the_same(stored: str, manifest: str) -> bool:
+    """Compare two entries; of records only the fields that both have, because a newer toolkit may know more of them."""
+    try:
+        first, second = json.loads(stored), json.loads(manifest)
+    except ValueError:
+        return stored == manifest
+    if isinstance(first, dict) and isinstance(second, dict):
+        return all(first[key] == second[key] for key in first.keys() & second.keys())
+    return bool(first == second)
 
 
 def _compare(comparison: Comparison, session: Session, judgement: Judgement, expected: Expected, rows: tuple[int, ...]) -> Outputs | None:
@@ -189,7 +203,9 @@ def _other_sizes(
             if own is not None and outputs is not None:
                 worst = max(worst, _against_own(batch, own, outputs, tolerance, finding.failures))
         if given_up != set(OTHER_BATCHES):
-            finding.failures += comparison.verdict().failures
+            verdict = comparison.verdict()
+            found.other_flips = verdict.flips
+            finding.failures += verdict.failures
         finding.detail = f"{', '.join(map(str, sorted(OTHER_BATCHES)))}; largest difference from batches of {MAIN_BATCH}: {worst:.1e}"
     return given_up != set(OTHER_BATCHES)
 
@@ -263,7 +279,7 @@ def _record(
         batch_sizes=BATCH_SIZES if session else (),
         outputs=found.verdict.outputs,
         top1_agreement=scores.top1_agreement if scores else None,
-        flips=found.verdict.flips,
+        flips=found.verdict.flips + found.other_flips,
         tolerance=tolerance,
         seconds=seconds,
         checks=tuple(found.checks.done),

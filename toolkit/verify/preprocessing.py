@@ -42,7 +42,7 @@ def check_preprocessing(bundle: Bundle, trained: Preprocessing, test: Split) -> 
         name="preprocessing",
         passed=not failures,
         failures=tuple(failures),
-        detail=f"{len(files)} hard files ({', '.join(files)}) and {compared} golden samples, pixel by pixel",
+        detail=f"{len(files)} hard files and {compared} golden samples, pixel by pixel",
         seconds=time.perf_counter() - started,
     )
 
@@ -59,12 +59,12 @@ def _hard(files: dict[str, bytes], trained: Preprocessing, shipped: Preprocessin
             return [f"training cannot read a hard file: {error}"]
         for (name, content), path, expected in zip(files.items(), paths, as_trained, strict=True):
             with Image.open(io.BytesIO(content)) as opened:
-                ways: dict[str, ImageSource] = {"path": path, "bytes": content, "Pillow image": opened}
+                ways: dict[str, ImageSource] = {"a path": path, "bytes": content, "a Pillow image": opened}
                 for way, source in ways.items():
                     try:
-                        failures += _differences(f"{name} given as a {way}", expected, prepare(source, shipped))
+                        failures += _differences(f"{name} given as {way}", expected, prepare(source, shipped))
                     except ImageError as error:
-                        failures.append(f"{name} given as a {way} is refused: {error}")
+                        failures.append(f"{name} given as {way} is refused: {error}")
     return failures
 
 

@@ -21,9 +21,9 @@ from toolkit.progress import Reporter, Silent
 from toolkit.results import ArtifactParity, ParityReport
 from toolkit.runs import RunFolder, RunRecord
 from toolkit.verify.bisect import bisect_artifact
-from toolkit.verify.bundle import checked_threads, write_records
+from toolkit.verify.bundle import check_labels, checked_threads, write_records
 from toolkit.verify.exact import measure_exact
-from toolkit.verify.expected import Judgement, golden_of, metadata_of, run_reference
+from toolkit.verify.expected import Judgement, golden_of, metadata_of, run_reference, with_truths
 from toolkit.verify.gate import planned_inputs, verify_artifact
 from toolkit.verify.inputs import DEFAULT_IMAGES, Inputs, draw, make_inputs
 from toolkit.verify.preprocessing import check_preprocessing
@@ -81,14 +81,14 @@ def verify_run(
             results.append(verify_artifact(opened, artifact, judgement, tolerance, device=device, threads=threads, on_batch=bar.advance))
     if bisect:
         results = [_bisected(result, bundle, deployable, judgement) for result in results]
-    preprocessing = check_preprocessing(bundle, record.preprocessing, test)
+    checks = (check_preprocessing(bundle, record.preprocessing, test), check_labels(bundle))
     report = ParityReport(
         run=run.name,
         reference=f"{reference.engine} on the CPU",
-        passed=bool(results) and all(result.passed for result in results) and preprocessing.passed,
+        passed=bool(results) and all(result.passed for result in results) and all(check.passed for check in checks),
         artifacts=tuple(results),
         provenance=provenance.collect(),
-        checks=(preprocessing,),
+        checks=checks,
     )
     write_records(report, run.verify)
     record_parity(run.bundle, report)
@@ -104,7 +104,7 @@ def _judgement(bundle: Bundle, inputs: Inputs, deployable: Deployable, reference
         contract=manifest.input,
         labels=manifest.labels,
         inputs=inputs,
-        reference=expected,
+        reference=with_truths(expected, inputs, manifest.labels),
         golden=golden_of(bundle),
         exact=measure_exact(deployable, inputs, expected, manifest.input, precisions, threads),
         metadata=metadata_of(manifest),

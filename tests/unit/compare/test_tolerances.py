@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from toolkit.compare.tolerances import FIELDS, TOLERANCES, allowed_error, tolerance_for
+from toolkit.compare.tolerances import FIELDS, OTHER_WEIGHTS, REQUIRED, TOLERANCES, allowed_error, tolerance_for
 from toolkit.errors import RecipeError
 from toolkit.results import Tolerance
 
@@ -30,7 +30,7 @@ def test_allowed_error_follows_the_largest_logit_of_the_row() -> None:
 def test_a_precision_without_a_tolerance_needs_all_values() -> None:
     with pytest.raises(RecipeError, match="no tolerance for precision 'int4'"):
         tolerance_for("int4", {"logits_absolute": 1.0})
-    assert tolerance_for("int4", dict.fromkeys(FIELDS, 1.0)).precision == "int4"
+    assert tolerance_for("int4", dict.fromkeys(REQUIRED, 1.0)).precision == "int4"
 
 
 @pytest.mark.parametrize("value", [-1e-9, math.nan, math.inf])
@@ -42,3 +42,22 @@ def test_a_tolerance_that_would_pass_anything_or_nothing_is_refused(value: float
 def test_an_unknown_field_is_refused_with_the_valid_ones() -> None:
     with pytest.raises(RecipeError, match="a tolerance has no atol; it has logits_absolute"):
         tolerance_for("float32", {"atol": 1.0})
+
+
+def test_int8_is_not_judged_by_single_errors() -> None:
+    reference = np.array([[0, -8]], np.float32)
+    assert allowed_error("logits", reference, TOLERANCES["int8"]).tolist() == [math.inf]
+    assert allowed_error("probabilities", reference, TOLERANCES["int8"]).tolist() == [math.inf]
+    assert TOLERANCES["int8"].top1_agreement is not None
+    assert TOLERANCES["int8"].accuracy_drop is not None
+
+
+def test_every_precision_is_held_to_something() -> None:
+    for tolerance in TOLERANCES.values():
+        assert tolerance.logits_relative is not None or tolerance.top1_agreement is not None
+        assert 0 < tolerance.self_relative < 0.1
+
+
+def test_what_a_new_model_is_held_to_names_real_limits() -> None:
+    assert set(OTHER_WEIGHTS) <= set(FIELDS)
+    tolerance_for("float32").model_copy(update=OTHER_WEIGHTS)

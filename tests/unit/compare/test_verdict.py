@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from toolkit.compare.metrics import softmax
 from toolkit.compare.tolerances import TOLERANCES
 from toolkit.compare.verdict import Comparison, Verdict
 
 LABELS = ("cat", "dog", "eel")
 NAMES = ["test/0", "test/1", "edge/zeros"]
 LOGITS = np.array([[4, 0, 0], [0, 2, 1], [0, 0.5, 0.25]], np.float32)
-PROBABILITIES = np.array([[0.8, 0.1, 0.1], [0.1, 0.6, 0.3], [0.3, 0.4, 0.3]], np.float32)
+PROBABILITIES = softmax(LOGITS).astype(np.float32)
 REFERENCE = {"logits": LOGITS, "probabilities": PROBABILITIES}
 
 
@@ -25,6 +26,8 @@ def judged(actual: object, reference: dict[str, Any] = REFERENCE) -> Verdict:
 def changed(output: str, row: int, column: int, value: float) -> dict[str, Any]:
     copy = {name: array.copy() for name, array in REFERENCE.items()}
     copy[output][row, column] = value
+    if output == "logits" and math.isfinite(value):
+        copy["probabilities"] = softmax(copy["logits"]).astype(np.float32)
     return copy
 
 
@@ -33,7 +36,6 @@ def test_the_same_outputs_pass() -> None:
     assert verdict.passed
     assert verdict.failures == ()
     assert [output.output for output in verdict.outputs] == ["logits", "probabilities"]
-    assert verdict.top1_agreement == 1.0
     assert verdict.flips == ()
 
 
@@ -41,17 +43,40 @@ def test_the_same_outputs_pass() -> None:
 def test_the_limit_is_absolute_plus_relative_to_the_row(difference: float, passes: bool) -> None:
     # The largest logit of row 0 is 4: 1e-4 + 4 * 1e-3 is allowed.
     assert judged(changed("logits", 0, 1, difference)).passed is passes
+    assert softmax(changed("logits", 0, 1, 0.00415)["logits"])[0] == pytest.approx(PROBABILITIES[0], abs=1e-3)
 
 
 def test_the_worst_row_is_named_with_what_was_allowed() -> None:
     actual = changed("logits", 0, 1, 0.31)
     actual["logits"][1, 0] = 0.01
-    assert judged(actual).failures == ("logits differ by 0.31 on test/0 (batch size 3), allowed 0.0041, and on 1 more",)
+    assert judged(actual).failures[0] == "logits differ by 0.31 on test/0 (batch size 3), allowed 0.0041, and on 1 more"
 
 
 def test_probabilities_have_their_own_limit() -> None:
-    verdict = judged(changed("probabilities", 2, 0, 0.302))
-    assert verdict.failures == ("probabilities differ by 0.002 on edge/zeros (batch size 3), allowed 0.001",)
+    verdict = judged(changed("probabilities", 2, 0, float(PROBABILITIES[2, 0]) + 0.002))
+    assert verdict.failures == (
+        "probabilities differ by 0.002 on edge/zeros (batch size 3), allowed 0.001",
+        "probabilities are not the softmax of the logits on edge/zeros (batch size 3)",
+    )
+
+
+def test_a_softmax_over_the_batch_fails_also_where_single_errors_are_not_judged() -> None:
+    comparison = Comparison(LABELS, TOLERANCES["int8"])
+    comparison.add(NAMES, REFERENCE, {"logits": LOGITS, "probabilities": softmax(LOGITS.T).T.astype(np.float32)})
+    (failure,) = comparison.verdict().failures
+    assert failure == "probabilities are not the softmax of the logits on test/0 (batch size 3), and on 2 more"
+
+
+def test_int8_outputs_may_be_far_away_and_their_flips_are_listed_with_both_margins() -> None:
+    comparison = Comparison(LABELS, TOLERANCES["int8"])
+    actual = {**REFERENCE, "logits": LOGITS + np.array([[0, 0, 0], [0, 0, 1.5], [0, 0, 0]], np.float32)}
+    actual["probabilities"] = softmax(actual["logits"]).astype(np.float32)
+    comparison.add(NAMES, REFERENCE, actual, ("cat", "eel", None))
+    verdict = comparison.verdict()
+    assert verdict.passed
+    (flip,) = verdict.flips
+    assert (flip.reference_label, flip.artifact_label, flip.true_label, flip.counted) == ("dog", "eel", "eel", False)
+    assert (flip.reference_margin, flip.artifact_margin) == (1.0, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +103,6 @@ def test_nan_logits_fail_even_where_the_reference_is_nan_too() -> None:
 def test_outputs_of_nothing_but_nan_fail() -> None:
     verdict = judged({name: np.full_like(array, math.nan) for name, array in REFERENCE.items()})
     assert "probabilities hold NaN on test/0 (batch size 3), and on 2 more" in verdict.failures
-    assert verdict.top1_agreement == 0.0
 
 
 def test_infinite_logits_fail_where_the_reference_is_infinite_too() -> None:
@@ -97,7 +121,6 @@ def test_both_outputs_missing_fail_without_statistics() -> None:
     assert len(verdict.failures) == 2
     assert "it returns nothing" in verdict.failures[0]
     assert verdict.outputs == ()
-    assert verdict.top1_agreement is None
 
 
 def test_another_dtype_fails() -> None:
@@ -131,17 +154,16 @@ def test_nothing_compared_is_not_a_pass() -> None:
 def test_swapped_classes_fail_as_flips_and_as_differences() -> None:
     swap = [1, 0, 2]
     verdict = judged({"logits": LOGITS[:, swap], "probabilities": PROBABILITIES[:, swap]})
-    assert verdict.top1_agreement == 0.0
     assert len(verdict.flips) == 3
     assert verdict.failures[-1] == "the most probable class changes from cat to dog on test/0 (batch size 3) over a margin of 4, and on 2 more"
     assert any(sentence.startswith("logits differ by 4 on test/0") for sentence in verdict.failures)
 
 
 def test_a_flip_that_the_tolerance_explains_is_listed_and_passes() -> None:
-    near = {"logits": np.array([[4, 3.999, 0], [0, 2, 1], [0, 0.5, 0.25]], np.float32), "probabilities": PROBABILITIES}
-    actual = {"logits": near["logits"].copy(), "probabilities": PROBABILITIES}
-    actual["logits"][0, :2] = (3.999, 4.0)
-    verdict = judged(actual, reference=near)
+    sides = []
+    for first, second in ((4, 3.999), (3.999, 4)):
+        logits = np.array([[first, second, 0], [0, 2, 1], [0, 0.5, 0.25]], np.float32)
+        sides.append({"logits": logits, "probabilities": softmax(logits).astype(np.float32)})
+    verdict = judged(sides[1], reference=sides[0])
     assert verdict.passed
     assert [flip.counted for flip in verdict.flips] == [False]
-    assert verdict.top1_agreement == pytest.approx(2 / 3)

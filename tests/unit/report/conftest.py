@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from toolkit.compare.metrics import evaluate
+from toolkit.compare.metrics import evaluate, softmax
+from toolkit.compare.paired import paired_accuracy
 from toolkit.results import (
     ArtifactParity,
     BatchTiming,
     BenchReport,
     BenchRow,
+    Check,
     ErrorStatistics,
     Estimate,
     Evaluation,
@@ -19,8 +21,10 @@ from toolkit.results import (
     Interval,
     Latency,
     OutputParity,
+    PairedAccuracy,
     ParityReport,
     Provenance,
+    Rounding,
     Tolerance,
 )
 
@@ -101,6 +105,15 @@ def bench() -> BenchReport:
     )
 
 
+def paired(images: int, lost: int, won: int) -> PairedAccuracy:
+    """Two sides that differ on a few of the images."""
+    sides = [np.zeros((images, 2), np.float32) for _ in range(2)]
+    sides[0][:, 0], sides[1][:, 0] = 1, 1
+    sides[1][:lost], sides[0][lost : lost + won] = (0, 1), (0, 1)
+    reference, artifact = ({"logits": logits, "probabilities": softmax(logits).astype(np.float32)} for logits in sides)
+    return paired_accuracy(reference, artifact, np.zeros(images, np.int64), ("a", "b"))
+
+
 @pytest.fixture
 def parity() -> ParityReport:
     def artifact(name: str, passed: bool) -> ArtifactParity:
@@ -128,6 +141,12 @@ def parity() -> ParityReport:
             flips=() if passed else flips,
             tolerance=Tolerance(precision="float32", logits_absolute=1e-3, logits_relative=1e-3, probabilities_absolute=1e-4),
             seconds=1.0,
+            checks=(
+                Check(name="opens", passed=name != "broken", failures=(), detail="engine 1.0 on cpu"),
+                Check(name="outputs", passed=passed, failures=(), detail="largest errors"),
+            ),
+            rounding=Rounding(images=50, reference=1e-6, artifact=1.21e-6, ratio=1.21) if name == "onnx" else None,
+            accuracy=paired(256, lost=3, won=1) if name == "onnx" else None,
         )
 
     return ParityReport(
@@ -136,6 +155,7 @@ def parity() -> ParityReport:
         passed=False,
         artifacts=(artifact("onnx", True), artifact("torchscript", False), artifact("broken", False)),
         provenance=PROVENANCE,
+        checks=(Check(name="preprocessing", passed=True, failures=(), detail="16 hard files"),),
     )
 
 

@@ -1,6 +1,6 @@
 """The tables as cells."""
 
-from toolkit.report.tables import bench_table, class_table, most_confused, parity_table, relative_throughput
+from toolkit.report.tables import bench_table, class_table, most_confused, relative_throughput
 
 
 def by_header(table, line):
@@ -57,24 +57,6 @@ def test_figures_that_a_system_does_not_tell_are_dashes(bench):
     row = bench.rows[0].model_copy(update={"peak_memory_bytes": None, "load_seconds": None})
     table = bench_table(bench.model_copy(update={"rows": (row,)}))
     assert table.lines[0].cells[-2:] == ("-", "-")
-
-
-def test_verdicts(parity):
-    table = parity_table(parity)
-    assert [line.cells[0] for line in table.lines] == ["onnx", "torchscript", "broken"]
-    assert by_header(table, table.lines[0])["verdict"] == "passed"
-    assert by_header(table, table.lines[1]) == {
-        "model": "torchscript",
-        "device": "cpu",
-        "verdict": "FAILED",
-        "inputs": "264",
-        "max error": "1.2e-06",
-        "relative": "3.0e-07",
-        "min cosine": "0.9999999",
-        "same top-1": "99.62%",
-        "flips": "1 of 2",
-    }
-    assert table.lines[2].cells[4:8] == ("-", "-", "-", "-")
 
 
 def test_classes_in_order_or_the_worst_first(evaluation):

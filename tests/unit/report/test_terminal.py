@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from toolkit.report.terminal import print_bench, print_evaluation, print_parity
+from toolkit.results import Bisection, DivergedNode
 
 
 def shown(show, record, width):
@@ -46,10 +47,41 @@ def test_verdicts_and_their_reasons(parity, width):
     assert "digits-1: parity with PyTorch 2.9.0 FAILED" in text
     assert "torchscript: 1 label flipped although the margin was 0.5" in text
     assert next(line for line in text.splitlines() if "onnx" in line).split() == (
-        ["onnx", "cpu", "passed", "264", "1.2e-06", "3.0e-07", "0.9999999", "100.00%", "0", "of", "0"]
+        ["onnx", "cpu", "passed", "1.2e-06", "3.0e-07", "1.21x", "100.00%", "0/0"]
     )
+    assert "preprocessing: passed, 16 hard files" in text
+    assert "passed: opens 2 of 3 (not broken); outputs 1 of 3 (not torchscript, broken)" in " ".join(text.split())
     passed = parity.model_copy(update={"passed": True, "artifacts": parity.artifacts[:1]})
     assert "parity with PyTorch 2.9.0 passed" in shown(print_parity, passed, width)
+
+
+def test_many_reasons_are_cut_short(parity):
+    failures = tuple(f"reason {index}" for index in range(9))
+    bad = parity.artifacts[1].model_copy(update={"failures": failures})
+    text = shown(print_parity, parity.model_copy(update={"artifacts": (bad,)}), 160)
+    assert "reason 4" in text
+    assert "reason 5" not in text
+    assert "torchscript: and 4 more reasons, in parity.json" in text
+
+
+def test_a_bisection_names_the_node_and_shows_the_way_there(parity):
+    nodes = [
+        DivergedNode(node=f"conv{index}", operator="Conv", module=f"layer{index}.conv", tensor=f"c{index}", error=error)
+        for index, error in enumerate((0.0, 0.25, 0.5))
+    ]
+    found = Bisection(reference="reference.onnx", samples=6, compared=3, allowed=1e-5, first=nodes[1], path=tuple(nodes), lacking=("relu",))
+    bad = parity.artifacts[1].model_copy(update={"bisection": found})
+    text = shown(print_parity, parity.model_copy(update={"artifacts": (bad,)}), 160)
+    assert "torchscript: the first node that diverges is conv1 (Conv) of layer1.conv, by 0.25 of its largest value" in text
+    assert [line.split() for line in text.splitlines() if line.strip().startswith("conv")] == [
+        ["conv0", "Conv", "layer0.conv", "0"],
+        ["conv1", "Conv", "layer1.conv", "2.5e-01", "<-", "first"],
+        ["conv2", "Conv", "layer2.conv", "5.0e-01"],
+    ]
+    assert "torchscript: its graph lacks relu" in text
+    same = found.model_copy(update={"first": None, "path": (), "lacking": ()})
+    text = shown(print_parity, parity.model_copy(update={"artifacts": (bad.model_copy(update={"bisection": same}),)}), 160)
+    assert "all 3 nodes are within 1e-05 of the reference" in text
 
 
 def test_few_classes_are_all_listed(evaluation):

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from toolkit.compare.metrics import softmax
 from toolkit.compare.tolerances import TOLERANCES
 from toolkit.errors import BundleError, DeviceError, MissingDependencyError
 from toolkit.results import ArtifactParity
-from toolkit.verify.gate import Expected, Judgement, golden_expected, run_reference, verify_artifact
-from toolkit.verify.inputs import batches, make_inputs
+from toolkit.verify import gate
+from toolkit.verify.expected import Exact, Expected, Judgement, golden_expected, run_reference
+from toolkit.verify.gate import planned_inputs, verify_artifact
+from toolkit.verify.inputs import BATCH_SIZES, make_inputs
 
 SIZE, LABELS = 6, ("cat", "dog", "eel", "fox")
 NORMALIZATION = Normalization(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
@@ -56,27 +59,54 @@ JUDGEMENT = judgement()
 
 
 def verify(change: Change = lambda outputs, batch: outputs, device: str = "cpu", judged: Judgement = JUDGEMENT) -> ArtifactParity:
-    return verify_artifact(lambda: Linear(change, device), ARTIFACT, judged, TOLERANCES["float32"])
+    return verify_artifact(lambda threads: Linear(change, device), ARTIFACT, judged, TOLERANCES["float32"])
+
+
+def failed_checks(found: ArtifactParity) -> list[str]:
+    return [check.name for check in found.checks if not check.passed]
+
+
+@pytest.fixture(autouse=True)
+def _two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "available_cores", lambda: 2)
 
 
 def test_the_same_model_passes_on_every_input_at_every_batch_size() -> None:
-    candidate, seen = Linear(), 0
+    candidate, seen, opened = Linear(), 0, []
 
     def count(steps: int) -> None:
         nonlocal seen
         seen += steps
 
-    found = verify_artifact(lambda: candidate, ARTIFACT, JUDGEMENT, TOLERANCES["float32"], on_batch=count)
+    def open_candidate(threads: int) -> Linear:
+        opened.append(threads)
+        return candidate
+
+    found = verify_artifact(open_candidate, ARTIFACT, JUDGEMENT, TOLERANCES["float32"], on_batch=count)
     assert found.passed
     assert found.failures == ()
     assert (found.artifact, found.file, found.sha256, found.device, found.engine) == ("fake", "model.fake", "a" * 64, "cpu", "numpy")
-    assert (found.test_images, found.edge_inputs, found.batch_sizes) == (40, 18, (1, 3, 32))
-    assert found.top1_agreement == 1.0
-    compared = (32 + 18) + (40 + 18) + (40 + 18)
-    assert seen == compared
-    assert all(output.statistics.elements == compared * len(LABELS) for output in found.outputs)
-    assert {1, 3, 32} <= set(candidate.batches)
+    assert (found.test_images, found.edge_inputs, found.batch_sizes) == (40, 18, BATCH_SIZES)
+    assert (found.top1_agreement, found.top5_agreement, found.bitwise_repeatable) == (1.0, None, True)
+    assert found.divergence is not None
+    assert found.divergence.max < 1e-9
+    assert seen == planned_inputs(JUDGEMENT) == (16 + 18) + (16 + 18) + (24 + 18) + (28 + 18) + (40 + 18) + 128
+    assert all(output.statistics.elements == (40 + 18) * len(LABELS) for output in found.outputs)
+    assert set(BATCH_SIZES) <= set(candidate.batches)
+    assert opened == [1, 2]
     assert found.seconds > 0
+    assert [check.name for check in found.checks] == [
+        "opens",
+        "outputs",
+        "batch sizes",
+        "agreement",
+        "golden samples",
+        "batch invariance",
+        "repeated runs",
+        "state between calls",
+        "threads",
+    ]
+    assert all(check.detail for check in found.checks)
 
 
 def test_the_reference_runs_each_input_once_in_batches_of_32() -> None:
@@ -120,9 +150,9 @@ def test_nan_on_a_single_input_fails() -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda outputs, batch: {"logits": outputs["logits"]}, "the output probabilities is missing at batch size 1; it returns logits"),
+        (lambda outputs, batch: {"logits": outputs["logits"]}, "the output probabilities is missing at batch size 32; it returns logits"),
         (lambda outputs, batch: {name: array.astype(np.float64) for name, array in outputs.items()}, "logits are float64 instead of float32"),
-        (lambda outputs, batch: {**outputs, "logits": outputs["logits"][:, :3]}, "logits have the shape [1, 3] instead of [1, 4] at batch size 1"),
+        (lambda outputs, batch: {**outputs, "logits": outputs["logits"][:, :3]}, "logits have the shape [32, 3] instead of [32, 4] at batch size 32"),
         (lambda outputs, batch: None, "it returns a NoneType instead of named outputs"),
     ],
 )
@@ -139,7 +169,8 @@ def test_an_artifact_that_is_right_only_at_batch_1_fails() -> None:
     found = verify(change)
     assert not found.passed
     assert not any(flip.batch_size == 1 for flip in found.flips)
-    assert {flip.batch_size for flip in found.flips} >= {3, 32}
+    assert {flip.batch_size for flip in found.flips} >= {3, 32, 128}
+    assert "batch invariance" in failed_checks(found)
 
 
 def test_an_artifact_that_runs_only_batches_of_1_fails_and_is_compared_there() -> None:
@@ -149,12 +180,9 @@ def test_an_artifact_that_runs_only_batches_of_1_fails_and_is_compared_there() -
         return outputs
 
     found = verify(change)
-    assert found.failures[:2] == (
-        "it cannot run a batch of 3: RuntimeError: Got invalid dimensions",
-        "it cannot run a batch of 32: RuntimeError: Got invalid dimensions",
-    )
-    assert found.top1_agreement == 1.0
-    assert all(output.statistics.elements == 50 * len(LABELS) for output in found.outputs)
+    assert found.failures[:5] == tuple(f"it cannot run a batch of {size}: RuntimeError: Got invalid dimensions" for size in (32, 2, 3, 7, 128))
+    assert found.top1_agreement is None
+    assert failed_checks(found) == ["outputs", "batch sizes", "golden samples"]
 
 
 class EngineError(Exception):
@@ -168,14 +196,14 @@ def test_an_artifact_that_always_raises_is_a_failed_verdict(error: Exception) ->
 
     found = verify(change)
     assert not found.passed
-    assert len(found.failures) == 3
+    assert len(found.failures) == len(BATCH_SIZES)
     assert all(type(error).__name__ in sentence for sentence in found.failures)
     assert (found.outputs, found.top1_agreement, found.flips) == ((), None, ())
 
 
 @pytest.mark.parametrize("error", [EngineError("bad header"), BundleError("onnxruntime refuses it")])
 def test_an_artifact_that_cannot_be_opened_is_a_failed_verdict(error: Exception) -> None:
-    def refuse() -> Any:
+    def refuse(threads: int) -> Any:
         raise error
 
     found = verify_artifact(refuse, ARTIFACT, JUDGEMENT, TOLERANCES["float32"], device="cpu", threads=2)
@@ -185,7 +213,7 @@ def test_an_artifact_that_cannot_be_opened_is_a_failed_verdict(error: Exception)
 
 @pytest.mark.parametrize("error", [DeviceError("no CUDA here"), MissingDependencyError("no onnxruntime here")])
 def test_what_this_machine_lacks_is_not_held_against_the_artifact(error: Exception) -> None:
-    def refuse() -> Any:
+    def refuse(threads: int) -> Any:
         raise error
 
     with pytest.raises(type(error), match="here"):
@@ -193,7 +221,7 @@ def test_what_this_machine_lacks_is_not_held_against_the_artifact(error: Excepti
 
 
 def test_running_on_another_device_than_asked_fails() -> None:
-    found = verify_artifact(lambda: Linear(device="cpu"), ARTIFACT, JUDGEMENT, TOLERANCES["float32"], device="cuda")
+    found = verify_artifact(lambda threads: Linear(device="cpu"), ARTIFACT, JUDGEMENT, TOLERANCES["float32"], device="cuda")
     assert found.failures == ("it was asked to run on cuda and runs on cpu",)
     assert found.device == "cpu"
     assert found.top1_agreement == 1.0
@@ -201,7 +229,7 @@ def test_running_on_another_device_than_asked_fails() -> None:
 
 def with_reference(logits: np.ndarray) -> Judgement:
     """The same inputs, for which the reference says ``logits``."""
-    outputs = {"logits": logits, "probabilities": JUDGEMENT.reference.outputs["probabilities"]}
+    outputs = {"logits": logits, "probabilities": softmax(logits).astype(np.float32)}
     reference = Expected(JUDGEMENT.inputs.names, JUDGEMENT.inputs.images, outputs)
     return Judgement(CONTRACT, LABELS, JUDGEMENT.inputs, reference, JUDGEMENT.golden)
 
@@ -219,12 +247,12 @@ def test_a_flip_within_the_tolerance_is_listed_but_not_counted() -> None:
     def change(outputs: dict[str, Any], batch: int) -> dict[str, Any]:
         rows = np.abs(outputs["logits"] - JUDGEMENT.reference.outputs["logits"][0]).max(axis=1) < 1e-5
         outputs["logits"][rows] = near[0]
-        return outputs
+        return {"logits": outputs["logits"], "probabilities": softmax(outputs["logits"]).astype(np.float32)}
 
     loose = TOLERANCES["float32"]
-    found = verify_artifact(lambda: Linear(change), ARTIFACT, with_reference(logits), loose)
+    found = verify_artifact(lambda threads: Linear(change), ARTIFACT, with_reference(logits), loose)
     flips = [flip for flip in found.flips if flip.input == "test/00000"]
-    assert len(flips) == 3
+    assert [flip.batch_size for flip in flips] == [32, 1, 2, 3, 7, 128, 128, 128]
     assert not any(flip.counted for flip in found.flips)
     # Golden samples still hold the first logits, which is what fails here; the inputs themselves do not.
     assert all("golden sample" in sentence for sentence in found.failures)
@@ -249,7 +277,7 @@ def test_an_engine_that_writes_into_its_input_harms_no_other_batch() -> None:
             inputs[...] = 0
             return outputs
 
-    assert verify_artifact(Writer, ARTIFACT, JUDGEMENT, TOLERANCES["float32"]).passed
+    assert verify_artifact(lambda threads: Writer(), ARTIFACT, JUDGEMENT, TOLERANCES["float32"]).passed
     assert np.array_equal(JUDGEMENT.inputs.images, before)
 
 
@@ -271,5 +299,145 @@ def test_the_progress_total_is_the_number_of_compared_inputs() -> None:
         raise EngineError("always")
 
     steps: list[int] = []
-    verify_artifact(lambda: Linear(change), ARTIFACT, JUDGEMENT, TOLERANCES["float32"], on_batch=steps.append)
-    assert sum(steps) == sum(len(batch.rows) for batch in batches(40, 18))
+    verify_artifact(lambda threads: Linear(change), ARTIFACT, JUDGEMENT, TOLERANCES["float32"], on_batch=steps.append)
+    assert sum(steps) == planned_inputs(JUDGEMENT)
+
+
+class Stateful(Linear):
+    """Keeps the mean of the last batch and lets a little of it into the next."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self._share, self._kept = share, 0.0
+
+    def run(self, inputs: np.ndarray) -> Any:
+        outputs = super().run(inputs)
+        outputs["logits"] += np.float32(self._kept * self._share)
+        self._kept = float(inputs.mean()) / 255
+        return outputs
+
+
+def test_what_is_kept_between_calls_shows_although_every_output_is_within_tolerance_of_the_reference() -> None:
+    wide = TOLERANCES["float32"].model_copy(update={"logits_absolute": 1.0, "softmax_absolute": 1.0})
+    found = verify_artifact(lambda threads: Stateful(0.01), ARTIFACT, JUDGEMENT, wide)
+    assert "state between calls" in failed_checks(found)
+    assert any("after other images were run in between" in failure for failure in found.failures)
+    assert verify_artifact(lambda threads: Stateful(0.0), ARTIFACT, JUDGEMENT, wide).passed
+
+
+def test_runs_that_differ_in_bits_are_recorded_and_fail_only_beyond_the_tolerance() -> None:
+    def noise(size: float) -> ArtifactParity:
+        random = np.random.default_rng(0)
+
+        def change(outputs: dict[str, Any], batch: int) -> dict[str, Any]:
+            return {**outputs, "logits": outputs["logits"] * (1 + random.normal(0, size, (batch, 1)).astype(np.float32))}
+
+        return verify(change)
+
+    small, large = noise(1e-7), noise(1e-3)
+    assert small.passed
+    assert small.bitwise_repeatable is False
+    assert {"repeated runs", "state between calls"} <= set(failed_checks(large))
+
+
+def test_outputs_that_depend_on_the_number_of_threads_fail() -> None:
+    def opened(threads: int) -> Linear:
+        return Linear(lambda outputs, batch: {**outputs, "logits": outputs["logits"] * np.float32(1 + 0.01 * (threads - 1))})
+
+    found = verify_artifact(opened, ARTIFACT, JUDGEMENT, TOLERANCES["float32"])
+    assert failed_checks(found) == ["threads"]
+    assert "with 2 threads, allowed 0.0001" in found.failures[0]
+
+
+def test_outputs_that_depend_on_the_neighbours_fail() -> None:
+    class Batched(Linear):
+        def run(self, inputs: np.ndarray) -> Any:
+            centred = np.clip(inputs.astype(np.float32) - inputs.mean() * 0.2, 0, 255)
+            return super().run(centred)
+
+    found = verify_artifact(lambda threads: Batched(), ARTIFACT, JUDGEMENT, TOLERANCES["int8"])
+    assert {"batch sizes", "batch invariance"} & set(failed_checks(found))
+
+
+def exact() -> Exact:
+    rows = tuple(range(58))
+    weights = Linear()._weights.astype(np.float64)
+    logits = (JUDGEMENT.inputs.images.reshape(58, -1).astype(np.float64) / 255 - 0.5) @ weights
+    reference = JUDGEMENT.reference.outputs["logits"]
+    rms = np.sqrt(np.mean((np.abs(reference - logits).max(axis=1) / np.abs(logits).max(axis=1)) ** 2))
+    return Exact(rows, logits, {"float32": float(rms)})
+
+
+def test_weights_that_lost_their_low_bits_show_beside_the_rounding_of_pytorch_and_nowhere_else() -> None:
+    judged = Judgement(CONTRACT, LABELS, JUDGEMENT.inputs, JUDGEMENT.reference, JUDGEMENT.golden, exact())
+    good = verify(judged=judged)
+    assert good.passed
+    assert good.rounding is not None
+    assert good.rounding.ratio == pytest.approx(1.0, abs=0.5)
+
+    class Truncated(Linear):
+        def __init__(self) -> None:
+            super().__init__()
+            self._weights = (self._weights.view(np.uint32) & np.uint32(0xFFFFF000)).view(np.float32)
+
+    found = verify_artifact(lambda threads: Truncated(), ARTIFACT, judged, TOLERANCES["float32"])
+    assert failed_checks(found) == ["rounding"]
+    assert "times what PyTorch loses by rounding in float32" in found.failures[0]
+
+
+def test_accuracy_is_compared_where_the_true_classes_are_known() -> None:
+    images = JUDGEMENT.inputs.images[:40]
+    targets = JUDGEMENT.reference.outputs["logits"][:40].argmax(axis=1)
+    inputs = make_inputs(JUDGEMENT.inputs.names[:40], images, 0, targets)
+    judged = Judgement(CONTRACT, LABELS, inputs, JUDGEMENT.reference, JUDGEMENT.golden)
+    good = verify(judged=judged)
+    assert good.accuracy is not None
+    assert (good.accuracy.reference_accuracy, good.accuracy.artifact_accuracy, good.accuracy.p_value) == (1.0, 1.0, 1.0)
+    swapped = verify_artifact(
+        lambda threads: Linear(lambda outputs, batch: {name: array[:, [1, 0, 2, 3]] for name, array in outputs.items()}),
+        ARTIFACT,
+        judged,
+        TOLERANCES["int8"],
+    )
+    assert failed_checks(swapped) == ["agreement", "golden samples"] or failed_checks(swapped) == ["agreement"]
+    assert any(failure.startswith("accuracy falls by") for failure in swapped.failures)
+
+
+def test_a_file_that_says_something_else_of_itself_than_the_manifest_fails() -> None:
+    class Labelled(Linear):
+        metadata: ClassVar = {"toolkit.labels": '["dog", "cat"]', "toolkit.model_sha256": "1", "other": "x"}
+
+    judged = replace(JUDGEMENT, metadata={"toolkit.labels": '["cat", "dog"]', "toolkit.model_sha256": "1"})
+    found = verify_artifact(lambda threads: Labelled(), ARTIFACT, judged, TOLERANCES["float32"])
+    assert failed_checks(found) == ["identity"]
+    assert found.failures == ("the file itself says another labels than the manifest",)
+    assert verify(judged=judged).passed
+
+
+@pytest.mark.parametrize(
+    ("stored", "manifest", "same"),
+    [
+        ('{"height": 8}', '{"height": 8, "new": 1}', True),
+        ('{"height": 8, "old": 0}', '{"height": 9}', False),
+        ('["a", "b"]', '["a","b"]', True),
+        ("abc", "abc", True),
+        ("abc", "abd", False),
+    ],
+)
+def test_fields_that_only_one_side_knows_are_no_difference(stored: str, manifest: str, same: bool) -> None:
+    assert gate._says_the_same(stored, manifest) is same
+
+
+def test_edge_inputs_without_a_reference_must_be_finite() -> None:
+    judged = replace(JUDGEMENT, unknown=np.full((2, SIZE, SIZE, 3), 255, np.uint8))
+
+    class Overflows(Linear):
+        def run(self, inputs: np.ndarray) -> Any:
+            outputs = super().run(inputs)
+            if len(inputs) == 2 and (inputs == 255).all():
+                outputs["logits"][0] = np.inf
+            return outputs
+
+    assert verify(judged=judged).passed
+    found = verify_artifact(lambda threads: Overflows(), ARTIFACT, judged, TOLERANCES["float32"])
+    assert failed_checks(found) == ["edge inputs"]

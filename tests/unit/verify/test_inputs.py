@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from toolkit.errors import RecipeError
-from toolkit.verify.inputs import batches, draw, edge_inputs, make_inputs
+from toolkit.verify.inputs import BATCH_SIZES, batches, draw, edge_inputs, make_inputs
 
 
 def test_edge_inputs_are_what_their_names_say() -> None:
@@ -52,15 +52,17 @@ def test_draw_of_nothing_is_refused() -> None:
 
 def test_every_input_is_in_a_batch_of_32_and_every_edge_in_all_sizes() -> None:
     made = list(batches(200, 20))
-    by_size = {size: [batch.rows for batch in made if batch.batch_size == size] for size in (1, 3, 32)}
-    assert [sorted(row for rows in by_size[size] for row in rows) for size in (1, 3, 32)] == [
-        [*range(32), *range(200, 220)],
-        [*range(96), *range(200, 220)],
-        [*range(220)],
-    ]
+    by_size = {size: [batch.rows for batch in made if batch.batch_size == size] for size in BATCH_SIZES}
+    assert BATCH_SIZES == (1, 2, 3, 7, 32, 128)
+    limits = {1: 16, 2: 16, 3: 24, 7: 28, 32: 200, 128: 110}
     for size, groups in by_size.items():
-        assert {len(rows) for rows in groups[:-1]} == {size}
+        assert sorted(row for rows in groups for row in rows) == [*range(limits[size]), *range(200, 220)]
+        assert {len(rows) for rows in groups[:-1]} <= {size}
         assert 1 <= len(groups[-1]) <= size
+
+
+def test_sizes_come_in_the_order_that_is_asked_for() -> None:
+    assert [batch.batch_size for batch in batches(3, 0, (32, 2))] == [32, 2, 2]
 
 
 def test_few_inputs_are_repeated_to_fill_the_largest_batch() -> None:
@@ -71,7 +73,8 @@ def test_few_inputs_are_repeated_to_fill_the_largest_batch() -> None:
 
 def test_edge_inputs_follow_the_test_images() -> None:
     images = np.full((2, 6, 7, 3), 9, np.uint8)
-    inputs = make_inputs(("test/0", "test/1"), images, seed=0)
+    inputs = make_inputs(("test/0", "test/1"), images, seed=0, targets=np.array([1, 0]))
+    assert inputs.targets is not None
     assert inputs.names[:3] == ("test/0", "test/1", "edge/zeros")
     assert inputs.images.shape == (len(inputs.names), 6, 7, 3)
     assert (inputs.test_images, inputs.edge_inputs) == (2, len(inputs.names) - 2)

@@ -4,7 +4,7 @@ from xml.etree import ElementTree as ET
 
 from toolkit import provenance
 from toolkit.compare.tolerances import TOLERANCES
-from toolkit.results import ArtifactParity, ErrorStatistics, OutputParity, ParityReport
+from toolkit.results import ArtifactParity, Check, ErrorStatistics, OutputParity, ParityReport, Tolerance
 from toolkit.verify.junit import junit_xml
 
 
@@ -35,21 +35,39 @@ def report(*artifacts: ArtifactParity) -> ParityReport:
     return ParityReport(run="digits", reference="torch", passed=passed, artifacts=artifacts, provenance=provenance.collect())
 
 
-def test_one_case_per_artifact_with_its_sentences() -> None:
-    suite = ET.fromstring(junit_xml(report(artifact("onnx", ()), artifact("torchscript", ("logits differ", "class <a> & b changes")))))
+def test_one_case_per_check_of_the_bundle_and_of_each_artifact() -> None:
+    checks = (
+        Check(name="opens", passed=True, failures=(), detail="engine 1.2 on cpu", seconds=0.5),
+        Check(name="outputs", passed=False, failures=("logits differ", "class <a> & b changes"), detail="largest errors", seconds=0.75),
+    )
+    bad = artifact("onnx", ("logits differ", "class <a> & b changes")).model_copy(update={"checks": checks})
+    whole = Check(name="preprocessing", passed=True, failures=(), detail="16 hard files", seconds=0.25)
+    suite = ET.fromstring(junit_xml(report(bad).model_copy(update={"checks": (whole,)})))
     assert suite.tag == "testsuite"
-    assert {key: suite.get(key) for key in ("tests", "failures", "errors", "time")} == {"tests": "2", "failures": "1", "errors": "0", "time": "2.500"}
-    good, bad = suite.findall("testcase")
-    assert (good.get("name"), good.get("classname"), good.get("time")) == ("onnx (model.onnx)", "toolkit.verify.digits", "1.250")
-    assert good.find("failure") is None
-    (failure,) = bad.findall("failure")
+    assert {key: suite.get(key) for key in ("tests", "failures", "errors", "time")} == {"tests": "3", "failures": "1", "errors": "0", "time": "1.500"}
+    cases = suite.findall("testcase")
+    assert [(case.get("classname"), case.get("name"), case.get("time")) for case in cases] == [
+        ("toolkit.verify.digits", "preprocessing", "0.250"),
+        ("toolkit.verify.digits.model.onnx", "opens", "0.500"),
+        ("toolkit.verify.digits.model.onnx", "outputs", "0.750"),
+    ]
+    assert [case.find("failure") is not None for case in cases] == [False, False, True]
+    (failure,) = cases[2].findall("failure")
     assert failure.get("message") == "logits differ"
     assert (failure.text or "").splitlines() == ["logits differ", "class <a> & b changes"]
-    facts = {entry.get("name"): entry.get("value") for entry in good.iter("property")}
+    facts = {entry.get("name"): entry.get("value") for entry in cases[1].iter("property")}
     assert facts["batch_sizes"] == "1, 3, 32"
     assert facts["logits_max_absolute"] == "0.25"
     assert facts["top1_agreement"] == "none"
+    assert facts["measured"] == "engine 1.2 on cpu"
+    assert Tolerance.from_json(facts["tolerance"] or "") == TOLERANCES["float32"]
     assert {entry.get("name") for entry in suite.findall("properties/property")} == {"run", "reference", "toolkit"}
+
+
+def test_a_record_without_checks_is_one_case_per_artifact() -> None:
+    suite = ET.fromstring(junit_xml(report(artifact("onnx", ()), artifact("torchscript", ("logits differ",)))))
+    assert [(case.get("name"), case.get("time")) for case in suite.findall("testcase")] == [("parity", "1.250"), ("parity", "1.250")]
+    assert suite.get("failures") == "1"
 
 
 def test_characters_that_xml_forbids_do_not_break_the_file() -> None:

@@ -23,7 +23,8 @@ from toolkit.preprocess import Preprocessing
 from toolkit.recipe import Recipe
 from toolkit.results import ParityReport
 from toolkit.runs import DataSummary, RunFolder, RunRecord, SplitSummary
-from toolkit.verify import stage
+from toolkit.verify import gate
+from toolkit.verify import run as stage
 
 SIZE, LABELS = 16, ("cat", "dog", "eel")
 NORMALIZATION = Normalization(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
@@ -58,8 +59,12 @@ class FakeFormat:
 
 class FakeSplit:
     targets = np.arange(12) % 3
+    sources = tuple(IMAGES)
     names = tuple(f"test/{index:05d}" for index in range(12))
     fingerprint = FINGERPRINT
+
+    def __len__(self) -> int:
+        return len(self.targets)
 
     def load(self, indices: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
         assert preprocessing == PREPROCESSING
@@ -141,6 +146,7 @@ def fake_format(monkeypatch: pytest.MonkeyPatch) -> FakeFormat:
     monkeypatch.setattr(restore, "load_weights", lambda model, path: None)
     monkeypatch.setattr(of_run, "load_dataset", lambda *args, **kwargs: SimpleNamespace(split=lambda name: FakeSplit()))
     monkeypatch.setattr(stage, "get_format", lambda name: made)
+    monkeypatch.setattr(gate, "available_cores", lambda: 2)
     return made
 
 
@@ -149,12 +155,42 @@ def test_a_good_bundle_passes_and_everything_is_written(run: RunFolder, fake_for
     assert report.passed
     assert ParityReport.load(run.parity_file, "toolkit verify") == report
     assert ET.parse(run.junit_file).getroot().get("failures") == "0"
-    assert fake_format.opened == [(run.bundle / "model.fake", "cpu", 1)]
+    assert fake_format.opened == [(run.bundle / "model.fake", "cpu", threads) for threads in (1, 2)]
     (artifact,) = Bundle.open(run.bundle).manifest.artifacts
     assert artifact.parity is not None
     assert artifact.parity.passed
     assert artifact.parity.test_images == 12
     assert report.reference == f"torch {torch.__version__} on the CPU"
+    (judged,) = report.artifacts
+    assert judged.rounding is not None
+    assert 0 < judged.rounding.ratio < 10
+    assert (judged.rounding.images, artifact.parity.rounding_ratio) == (12 + 18, judged.rounding.ratio)
+    assert judged.accuracy is not None
+    assert judged.accuracy.images == 12
+    assert artifact.parity.accuracy_interval == judged.accuracy.interval
+    assert artifact.parity.failed_checks == ()
+    preprocessing, labels = report.checks
+    assert preprocessing.passed
+    assert labels.passed
+    assert "3 golden samples" in preprocessing.detail
+
+
+def test_all_test_images_where_no_number_is_given(run: RunFolder, fake_format: FakeFormat) -> None:
+    assert stage.verify_run(run, threads=1, images=None).artifacts[0].test_images == 12
+    assert stage.verify_run(run, threads=1, images=5).artifacts[0].test_images == 5
+
+
+def test_golden_pixels_that_this_machine_would_prepare_otherwise_fail(
+    run: RunFolder, fake_format: FakeFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = IMAGES.copy()
+    changed[1, 3, 4] ^= 2
+    monkeypatch.setattr(FakeSplit, "sources", tuple(changed))
+    report = stage.verify_run(run, threads=1)
+    assert not report.passed
+    assert all(artifact.passed for artifact in report.artifacts)
+    assert report.checks[0].failures == ("golden sample golden/001.bin (test/00001) differs in 1 of 256 pixels, by up to 2",)
+    assert ET.parse(run.junit_file).getroot().get("failures") == "1"
 
 
 def test_threads_are_all_cores_unless_given(run: RunFolder, fake_format: FakeFormat, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +204,9 @@ def test_a_wrong_artifact_is_a_report_and_not_an_exception(run: RunFolder, fake_
     assert not report.passed
     assert report.artifacts[0].test_images == 5
     assert any(sentence.startswith("logits differ by 0.5 on") for sentence in report.artifacts[0].failures)
-    assert ET.parse(run.junit_file).getroot().get("failures") == "1"
+    failed = [check.name for check in report.artifacts[0].checks if not check.passed]
+    assert failed == ["outputs", "batch sizes", "rounding", "golden samples"]
+    assert ET.parse(run.junit_file).getroot().get("failures") == "4"
     (artifact,) = Bundle.open(run.bundle).manifest.artifacts
     assert artifact.parity is not None
     assert not artifact.parity.passed
@@ -176,9 +214,13 @@ def test_a_wrong_artifact_is_a_report_and_not_an_exception(run: RunFolder, fake_
 
 def test_tolerances_can_be_replaced_and_are_recorded(run: RunFolder, fake_format: FakeFormat) -> None:
     fake_format._offset = 0.5
-    report = stage.verify_run(run, threads=1, tolerances={"logits_absolute": 1.0})
+    limits = {"logits_absolute": 1.0, "rounding_multiple": 1e9}
+    report = stage.verify_run(run, threads=1, tolerances=limits)
     assert report.passed
     assert report.artifacts[0].tolerance.logits_absolute == 1.0
+    verdict = read_manifest(run.bundle).artifacts[0].parity
+    assert verdict is not None
+    assert verdict.tolerance == report.artifacts[0].tolerance
 
 
 @pytest.mark.usefixtures("fake_format")

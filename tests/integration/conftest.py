@@ -1,0 +1,96 @@
+"""What several integration tests share: two real networks with random weights, exported to ONNX once."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+
+from toolkit.backbones import create_backbone
+from toolkit.backbones.deployable import Deployable, TorchSession, input_contract
+from toolkit.bundle.manifest import ArtifactRecord, InputContract
+from toolkit.compare.tolerances import TOLERANCES
+from toolkit.formats.base import ExportRequest
+from toolkit.formats.onnx import OnnxFormat
+from toolkit.results import ArtifactParity, Bisection
+from toolkit.verify.bisect import bisect_artifact
+from toolkit.verify.exact import measure_exact
+from toolkit.verify.expected import Judgement, run_reference
+from toolkit.verify.gate import verify_artifact
+from toolkit.verify.inputs import Inputs, make_inputs
+from toolkit.verify.reference_onnx import fresh_export
+
+SIZE = 64
+MODELS = ("resnet18", "timm:tf_efficientnet_lite0")
+
+
+class Exported:
+    """A network with random weights and statistics, and its ONNX file."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        backbone = create_backbone(name, weights="none", classes=5, image_size=SIZE, seed=0)
+        generator = torch.Generator().manual_seed(1)
+        for key, buffer in backbone.model.named_buffers():
+            if key.endswith("running_mean"):
+                buffer.normal_(0, 0.1, generator=generator)
+            elif key.endswith("running_var"):
+                buffer.uniform_(0.5, 1.5, generator=generator)
+        self.deployable = Deployable(backbone.model, backbone.normalization)
+        self.contract: InputContract = input_contract(backbone.normalization, SIZE, SIZE)
+        images = np.random.default_rng(2).integers(0, 256, (6, SIZE, SIZE, 3), dtype=np.uint8)
+        self.inputs: Inputs = make_inputs(tuple("abcdef"), images, seed=3)
+        self.path = folder / "model.onnx"
+        sample = torch.from_numpy(self.contract.encode(images[:2]))
+        OnnxFormat().export(self.deployable, sample, self.path, ExportRequest("images", ("logits", "probabilities"), {}), None)
+
+    def changed(self, change: Callable[[onnx.ModelProto], None], target: Path) -> Path:
+        """Write a changed copy of the file."""
+        model = onnx.load(self.path)
+        change(model)
+        onnx.save(model, target)
+        return target
+
+    @functools.cached_property
+    def judgement(self) -> Judgement:
+        """What PyTorch says, in float32 and in float64."""
+        reference = run_reference(TorchSession(self.deployable, "cpu", 1), self.inputs, self.contract)
+        exact = measure_exact(self.deployable, self.inputs, reference, self.contract, {"float32"}, 1)
+        return Judgement(self.contract, tuple("abcde"), self.inputs, reference, None, exact)
+
+    def verified(self, path: Path) -> ArtifactParity:
+        """Put a file through the gate, with PyTorch as the reference."""
+        record = ArtifactRecord(
+            format="onnx", precision="float32", file=path.name, sha256="0" * 64, size_bytes=1, opset=None, ir_version=None, producer="test"
+        )
+        return verify_artifact(lambda threads: OnnxFormat().open(path, "cpu", threads), record, self.judgement, TOLERANCES["float32"])
+
+    def bisected(self, change: Callable[[onnx.ModelProto], None], target: Path) -> Bisection:
+        """Bisect a changed copy of the file against a fresh export."""
+        self.changed(change, target)
+        with fresh_export(self.deployable, self.contract, None) as reference:
+            return bisect_artifact(target, reference, self.contract, self.inputs, TOLERANCES["float32"])
+
+
+@pytest.fixture(scope="session", params=MODELS)
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    return Exported(request.param, tmp_path_factory.mktemp("exported"))
+
+
+def change_tensor(model: onnx.ModelProto, name: str, change: Callable[[np.ndarray], None]) -> None:
+    """Change one weight tensor of a model in place."""
+    tensor = next(entry for entry in model.graph.initializer if entry.name == name)
+    values = numpy_helper.to_array(tensor).copy()
+    change(values)
+    tensor.CopyFrom(numpy_helper.from_array(values, name))
+
+
+@pytest.fixture
+def change_weights() -> Callable[[onnx.ModelProto, str, Callable[[np.ndarray], None]], None]:
+    """Return what changes one weight tensor of a model in place."""
+    return change_tensor

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from toolkit.cli.main import main
+
+
+def verify(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as left:
+        main(["verify", *arguments])
+    return int(left.value.code or 0)
+
+
+def test_a_bundle_is_judged_and_the_records_go_where_they_are_asked_to(
+    colour_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verify(str(colour_bundle), "--threads", "1", "--output", str(tmp_path / "ci"), "--quiet") == 0
+    said = capsys.readouterr().out
+    assert "colours: parity with its 3 golden samples passed" in said
+    assert "labels: passed, 3 labels in their order" in said
+    assert json.loads((tmp_path / "ci" / "parity.json").read_text())["passed"] is True
+    assert (tmp_path / "ci" / "junit.xml").is_file()
+
+
+def test_a_failed_gate_is_exit_code_1(colour_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    limits = ("--tolerance", "logits_absolute=0", "--tolerance", "logits_relative=0", "--tolerance", "probabilities_absolute=0")
+    assert verify(str(colour_bundle), "--threads", "1", *limits, "--tolerance", "softmax_absolute=0", "--quiet") == 1
+    assert "FAILED" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("BUNDLE", "--run", "digits"), "give either the bundle"),
+        (("BUNDLE", "--data", "photos"), "--data gives images for --against"),
+        (("BUNDLE", "--bisect"), "--bisect needs what is right"),
+        (("BUNDLE", "--tolerance", "logits_relative"), "'logits_relative' is not NAME=VALUE"),
+        (("BUNDLE", "--tolerance", "atol=1"), "a tolerance has no atol"),
+        (("nowhere",), "there is no nowhere"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(
+    colour_bundle: Path, arguments: tuple[str, ...], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verify(*(str(colour_bundle) if text == "BUNDLE" else text for text in arguments)) == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert len(said.strip().splitlines()) == 1

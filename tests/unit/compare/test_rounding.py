@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from toolkit.compare.rounding import ROUNDOFF, compare_rounding, relative_rms, rounding_failure
+from toolkit.compare.tolerances import TOLERANCES
+
+EXACT = np.array([[4.0, -8.0], [1.0, 2.0]])
+
+
+def test_the_error_is_the_root_mean_square_over_rows_of_the_largest_relative_one() -> None:
+    assert relative_rms(EXACT, EXACT + np.array([[0.8, 0.0], [0.0, 0.0]])) == pytest.approx(0.1 / math.sqrt(2))
+    assert relative_rms(EXACT, EXACT) == 0
+    assert math.isinf(relative_rms(EXACT, np.array([[math.nan, 0], [0, 0]])))
+
+
+def test_an_error_far_above_rounding_is_a_failure() -> None:
+    good, bad = (compare_rounding(EXACT, EXACT * (1 + error), 1e-6, "float32") for error in (5e-6, 5e-5))
+    assert good.ratio == pytest.approx(5)
+    assert rounding_failure(good, TOLERANCES["float32"]) == []
+    (failure,) = rounding_failure(bad, TOLERANCES["float32"])
+    assert "50 times what PyTorch loses by rounding in float32 (1e-06), allowed 10 times" in failure
+    assert rounding_failure(bad, TOLERANCES["int8"]) == []
+
+
+def test_no_network_is_held_to_less_than_one_rounding() -> None:
+    found = compare_rounding(EXACT, EXACT * (1 + 3 * ROUNDOFF["float32"]), 0.0, "float32")
+    assert found.ratio == pytest.approx(3)

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from PIL import Image
+
+from toolkit.bundle import read_manifest
+from toolkit.bundle.update import write_manifest
+from toolkit.errors import BundleError, ImageError
+from toolkit.files import sha256_file
+from toolkit.verify.against import verify_against
+
+
+@pytest.fixture
+def other(colour_bundle: Path, tmp_path: Path) -> Path:
+    """A copy of the bundle, of the same weights."""
+    shutil.copytree(colour_bundle, tmp_path / "other")
+    return tmp_path / "other"
+
+
+def rewrite(bundle: Path, change: Callable[[np.ndarray], np.ndarray], **fields: object) -> None:
+    """Change the classifier inside the artifact and some fields of the manifest."""
+    path = bundle / "model.onnx"
+    model = onnx.load(path)
+    weights = next(entry for entry in model.graph.initializer if entry.name == "weights")
+    weights.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(change(numpy_helper.to_array(weights))), "weights"))
+    onnx.save(model, path)
+    manifest = read_manifest(bundle)
+    (artifact,) = manifest.artifacts
+    described = artifact.model_copy(update={"sha256": sha256_file(path), "size_bytes": path.stat().st_size})
+    write_manifest(bundle, manifest.model_copy(update={"artifacts": (described,), **fields}))
+
+
+def of_other_weights(bundle: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    origin = read_manifest(bundle).origin.model_copy(update={"model_sha256": "1" * 64})
+    rewrite(bundle, change, origin=origin)
+
+
+def test_a_bundle_agrees_with_its_copy(colour_bundle: Path, other: Path) -> None:
+    report = verify_against(colour_bundle, other, threads=1)
+    assert report.passed, report.artifacts[0].failures
+    assert report.reference == "the bundle colours"
+    (artifact,) = report.artifacts
+    assert artifact.test_images == 6
+    assert artifact.accuracy is not None
+    assert artifact.accuracy.images == 6
+    assert artifact.tolerance.logits_relative == 1e-3
+
+
+def test_the_same_weights_are_held_to_their_precision(colour_bundle: Path, other: Path) -> None:
+    rewrite(other, lambda weights: weights * np.float32(1.01))
+    report = verify_against(colour_bundle, other, threads=1)
+    assert not report.passed
+    assert any(failure.startswith("logits differ by") for failure in report.artifacts[0].failures)
+
+
+def test_other_weights_are_held_to_what_they_say(colour_bundle: Path, other: Path) -> None:
+    of_other_weights(other, lambda weights: weights * np.float32(1.5))
+    report = verify_against(colour_bundle, other, threads=1)
+    assert report.passed, report.artifacts[0].failures
+    assert report.artifacts[0].tolerance.logits_relative is None
+    of_other_weights(other, lambda weights: weights[:, [1, 2, 0]])
+    report = verify_against(colour_bundle, other, threads=1)
+    assert not report.passed
+    assert report.artifacts[0].failures[0].startswith("the most probable class differs on 6 of 6 test images")
+
+
+def test_other_labels_cannot_be_compared(colour_bundle: Path, other: Path) -> None:
+    manifest = read_manifest(other)
+    write_manifest(other, manifest.model_copy(update={"labels": ("blue", "green", "pink")}))
+    with pytest.raises(BundleError, match="do not tell the same classes apart"):
+        verify_against(colour_bundle, other, threads=1)
+
+
+def test_labels_in_another_order_are_compared_by_name_and_fail(colour_bundle: Path, other: Path) -> None:
+    manifest = read_manifest(other)
+    rewrite(other, lambda weights: weights[:, ::-1], labels=manifest.labels[::-1])
+    report = verify_against(colour_bundle, other, threads=1)
+    assert not report.passed
+    assert all(artifact.passed for artifact in report.artifacts)
+    assert "another order than in the other bundle" in report.checks[1].failures[0]
+
+
+def test_images_of_a_folder_count_for_accuracy_where_folders_are_named_like_labels(
+    colour_bundle: Path, other: Path, colour_image: Callable[[str], np.ndarray], tmp_path: Path
+) -> None:
+    for label in ("red", "blue"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        Image.fromarray(colour_image(label)).resize((30, 20)).save(tmp_path / "photos" / label / "1.png")
+    report = verify_against(colour_bundle, other, data=tmp_path / "photos", threads=1)
+    assert report.passed
+    (artifact,) = report.artifacts
+    assert artifact.accuracy is not None
+    assert (artifact.test_images, artifact.accuracy.reference_accuracy) == (2, 1.0)
+    with pytest.raises(ImageError, match="there are no images"):
+        verify_against(colour_bundle, other, data=colour_bundle, threads=1)
+
+
+def test_golden_images_of_another_size_need_a_folder(colour_bundle: Path, other: Path) -> None:
+    golden = other / "golden"
+    for path in golden.glob("*.bin"):
+        path.write_bytes(np.zeros((4, 4, 3), np.uint8).tobytes())
+    expected = golden / "expected.json"
+    expected.write_text(expected.read_text().replace('"height": 8', '"height": 4').replace('"width": 8', '"width": 4'))
+    manifest = read_manifest(other)
+    files = {
+        name: record.model_copy(update={"sha256": sha256_file(other / name), "size_bytes": (other / name).stat().st_size})
+        for name, record in manifest.files.items()
+    }
+    write_manifest(other, manifest.model_copy(update={"files": files}))
+    with pytest.raises(BundleError, match="give images with --data"):
+        verify_against(colour_bundle, other, threads=1)
+
+
+def test_bisection_names_the_node_that_differs(colour_bundle: Path, other: Path) -> None:
+    rewrite(colour_bundle, lambda weights: weights * np.float32(1.01))
+    report = verify_against(colour_bundle, other, threads=1, bisect=True)
+    found = report.artifacts[0].bisection
+    assert found is not None
+    assert found.first is not None
+    assert (found.first.operator, found.first.tensor) == ("MatMul", "logits")
+    assert found.first.error == pytest.approx(0.01, rel=0.01)
+    assert [node.tensor for node in found.path] == ["pixels", "means", "logits", "probabilities"]
+    assert found.path[0].error == found.path[1].error == 0

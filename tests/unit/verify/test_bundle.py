@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from toolkit.bundle import read_manifest
+from toolkit.bundle.update import write_manifest
+from toolkit.errors import IntegrityError, MissingDependencyError, RecipeError
+from toolkit.files import sha256_file
+from toolkit.formats.registry import get_format
+from toolkit.results import ParityReport
+from toolkit.verify.bundle import targets_of, verify_bundle, write_records
+from toolkit.verify.junit import junit_xml
+
+
+def change_weights(bundle: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Change the classifier inside the artifact, and the manifest so that it describes the changed file."""
+    path = bundle / "model.onnx"
+    model = onnx.load(path)
+    weights = next(entry for entry in model.graph.initializer if entry.name == "weights")
+    weights.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(change(numpy_helper.to_array(weights))), "weights"))
+    onnx.save(model, path)
+    manifest = read_manifest(bundle)
+    (artifact,) = manifest.artifacts
+    described = artifact.model_copy(update={"sha256": sha256_file(path), "size_bytes": path.stat().st_size})
+    write_manifest(bundle, manifest.model_copy(update={"artifacts": (described,)}))
+
+
+def test_a_good_bundle_passes_by_its_golden_samples(colour_bundle: Path, tmp_path: Path) -> None:
+    report = verify_bundle(colour_bundle, threads=1)
+    assert report.passed, report.artifacts[0].failures
+    assert report.reference == "its 3 golden samples"
+    (artifact,) = report.artifacts
+    assert (artifact.test_images, artifact.edge_inputs, artifact.top1_agreement) == (3, 0, 1.0)
+    assert artifact.accuracy is not None
+    assert artifact.accuracy.images == 3
+    assert {"outputs", "batch sizes", "edge inputs", "batch invariance", "repeated runs", "state between calls"} <= {
+        check.name for check in artifact.checks
+    }
+    write_records(report, tmp_path / "out")
+    assert ParityReport.load(tmp_path / "out" / "parity.json", "toolkit verify") == report
+    assert ET.parse(tmp_path / "out" / "junit.xml").getroot().get("failures") == "0"
+
+
+def test_swapped_classes_fail(colour_bundle: Path) -> None:
+    change_weights(colour_bundle, lambda weights: weights[:, [1, 0, 2]])
+    report = verify_bundle(colour_bundle, threads=1)
+    assert not report.passed
+    assert any("the most probable class changes from" in failure for failure in report.artifacts[0].failures)
+
+
+def test_a_changed_file_is_refused_before_it_is_run(colour_bundle: Path) -> None:
+    with (colour_bundle / "model.onnx").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(IntegrityError, match=r"model\.onnx"):
+        verify_bundle(colour_bundle, threads=1)
+
+
+def test_labels_in_another_order_than_at_the_export_fail(colour_bundle: Path) -> None:
+    manifest = read_manifest(colour_bundle)
+    write_manifest(colour_bundle, manifest.model_copy(update={"labels": manifest.labels[::-1]}))
+    report = verify_bundle(colour_bundle, threads=1)
+    assert not report.passed
+    assert report.checks[0].failures == ("the labels of the manifest are not those of the golden samples, or in another order",)
+
+
+def test_limits_can_be_replaced(colour_bundle: Path) -> None:
+    change_weights(colour_bundle, lambda weights: weights * np.float32(1.01))
+    assert not verify_bundle(colour_bundle, threads=1).passed
+    report = verify_bundle(colour_bundle, threads=1, tolerances={"logits_relative": 0.1, "probabilities_absolute": 0.1})
+    assert report.passed
+    assert report.artifacts[0].tolerance.logits_relative == 0.1
+
+
+def test_an_artifact_whose_engine_is_missing_is_named_and_the_others_are_judged(colour_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (colour_bundle / "model.other").write_bytes(b"for another engine")
+    manifest = read_manifest(colour_bundle)
+    other = manifest.artifacts[0].model_copy(
+        update={"format": "torchscript", "file": "model.other", "sha256": sha256_file(colour_bundle / "model.other"), "size_bytes": 18}
+    )
+    write_manifest(colour_bundle, manifest.model_copy(update={"artifacts": (*manifest.artifacts, other)}))
+    refuse = get_format("torchscript")
+
+    def missing(path: Path, device: str, threads: int) -> None:
+        raise MissingDependencyError("it needs torch")
+
+    monkeypatch.setattr(type(refuse), "open", staticmethod(missing))
+    report = verify_bundle(colour_bundle, threads=1)
+    assert report.passed
+    assert [artifact.file for artifact in report.artifacts] == ["model.onnx"]
+    assert report.not_judged == {"model.other": "it needs torch"}
+    suite = ET.fromstring(junit_xml(report))
+    assert suite.get("skipped") == "1"
+    (colour_bundle / "model.onnx").unlink()
+    write_manifest(colour_bundle, manifest.model_copy(update={"artifacts": (other,)}))
+    with pytest.raises(MissingDependencyError, match="no artifact can be judged here: it needs torch"):
+        verify_bundle(colour_bundle, threads=1)
+
+
+def test_no_threads_are_refused(colour_bundle: Path) -> None:
+    with pytest.raises(RecipeError, match="0 threads"):
+        verify_bundle(colour_bundle, threads=0)
+
+
+def test_targets_are_known_only_if_all_are() -> None:
+    assert targets_of(("b", "a"), ("a", "b")).tolist() == [1, 0]  # type: ignore[union-attr]  # both labels are known
+    assert targets_of(("b", None), ("a", "b")) is None
+    assert targets_of((), ("a", "b")) is None

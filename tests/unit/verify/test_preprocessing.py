@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from toolkit.bundle import Bundle, read_manifest
+from toolkit.bundle.update import write_manifest
+from toolkit.data import Split
+from toolkit.preprocess import Preprocessing, prepare
+from toolkit.verify import preprocessing
+from toolkit.verify.hard_files import hard_files
+from toolkit.verify.preprocessing import check_preprocessing
+
+
+def split_of(bundle: Bundle, images: np.ndarray) -> Split:
+    names = tuple(case.source for case in bundle.golden().cases)
+    return Split("test", list(images), np.arange(len(images)), names, "0" * 64)
+
+
+def test_hard_files_are_the_same_bytes_each_time_and_all_can_be_read() -> None:
+    files = hard_files()
+    assert files == hard_files()
+    modes = {}
+    for name, content in files.items():
+        with Image.open(io.BytesIO(content)) as opened:
+            modes[name] = opened.mode
+        assert prepare(content, Preprocessing(height=9, width=11, resize="crop", interpolation="bicubic", crop_fraction=0.9)).shape == (9, 11, 3)
+    assert {"CMYK", "P", "L", "LA", "RGBA", "1", "RGB"} <= set(modes.values())
+    assert modes["sixteen-bit-grey.png"].startswith("I")
+    assert b"\xff\xc2" in files["progressive.jpg"]
+
+
+def test_the_same_path_gives_the_same_pixels(colour_bundle: Path) -> None:
+    bundle = Bundle.open(colour_bundle)
+    check = check_preprocessing(bundle, bundle.manifest.preprocessing, split_of(bundle, bundle.golden_images()))
+    assert check.passed, check.failures
+    assert check.failures == ()
+    assert "3 golden samples" in check.detail
+
+
+@pytest.mark.parametrize("change", [{"interpolation": "nearest"}, {"resize": "crop"}, {"crop_fraction": 0.5, "resize": "crop"}, {"height": 9}])
+def test_another_record_gives_other_pixels_and_names_the_files(colour_bundle: Path, change: dict[str, object]) -> None:
+    manifest = read_manifest(colour_bundle)
+    trained = manifest.preprocessing
+    write_manifest(colour_bundle, manifest.model_copy(update={"preprocessing": trained.model_copy(update=change)}))
+    bundle = Bundle.open(colour_bundle)
+    check = check_preprocessing(bundle, trained, split_of(bundle, bundle.golden_images()))
+    assert not check.passed
+    assert any(failure.startswith("exif-orientation.jpg given as bytes") for failure in check.failures)
+
+
+def test_a_service_that_ignored_orientation_would_be_caught(colour_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = preprocessing.prepare
+
+    def careless(source: object, how: Preprocessing) -> np.ndarray:
+        if isinstance(source, bytes):
+            with Image.open(io.BytesIO(source)) as opened, warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                if opened.mode.startswith("I"):
+                    return np.zeros((how.height, how.width, 3), np.uint8)
+                return np.array(opened.convert("RGB").resize((how.width, how.height), Image.Resampling.BILINEAR))
+        return real(source, how)  # type: ignore[arg-type]  # whatever the check passes on
+
+    monkeypatch.setattr(preprocessing, "prepare", careless)
+    bundle = Bundle.open(colour_bundle)
+    failures = check_preprocessing(bundle, bundle.manifest.preprocessing, split_of(bundle, bundle.golden_images())).failures
+    named = {failure.split(" ")[0] for failure in failures}
+    assert {"exif-orientation.jpg", "exif-orientation.png", "alpha.png", "palette-alpha.png", "sixteen-bit-grey.png"} <= named
+    assert "progressive.jpg" not in named
+
+
+def test_golden_samples_of_other_images_are_no_proof(colour_bundle: Path) -> None:
+    bundle = Bundle.open(colour_bundle)
+    elsewhere = Split("test", list(bundle.golden_images()), np.arange(3), ("x", "y", "z"), "0" * 64)
+    check = check_preprocessing(bundle, bundle.manifest.preprocessing, elsewhere)
+    assert check.failures == ("none of the golden samples is made from a test image of this run",)
