@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -60,38 +61,135 @@ class _Peak:
             ended.wait(POLL_SECONDS)
 
 
+class Child:
+    """A process of our own group that can be stopped and continued, with all that it starts. Its messages are shown only where it fails."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None, folder: Path | None = None) -> None:
+        """Start it.
+
+        Raises:
+            BenchmarkError: it could not be started.
+        """
+        self._name = shown(command[0])
+        self._code: int | None = None
+        self._reported: int | None = None
+        with contextlib.ExitStack() as files:
+            self._out, self._messages = files.enter_context(tempfile.TemporaryFile()), files.enter_context(tempfile.TemporaryFile())
+            self._process = self._start(command, environment, folder)
+            self._files = files.pop_all()
+        self._floor = provenance.peak_memory_bytes()  # Popen returns after exec: the child can have inherited no more than this
+        self._peak, self._ended = _Peak(), threading.Event()
+        self._watcher = threading.Thread(target=self._peak.watch, args=(self._process.pid, self._ended), daemon=True)
+        self._watcher.start()
+
+    def _start(self, command: Sequence[str], environment: Mapping[str, str] | None, folder: Path | None) -> subprocess.Popen[bytes]:
+        try:
+            return subprocess.Popen(
+                command,
+                stdout=self._out,
+                stderr=self._messages,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **(environment or {})},
+                cwd=folder,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise BenchmarkError(f"{self._name} cannot be started: {error.strerror or error}.") from error
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        if self._code is None and self._process.poll() is None:
+            self.signal(signal.SIGKILL)
+            self._process.wait()
+        self._watcher.join()
+        self._files.close()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process and all that it started."""
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            os.killpg(self._process.pid, number)
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait for its end, so long at most; return whether it has ended."""
+        until = None if seconds is None else time.monotonic() + seconds
+        while self._code is None and (until is None or time.monotonic() < until):
+            pid, status, usage = os.wait4(self._process.pid, 0 if until is None else os.WNOHANG)
+            if pid:
+                self._code = self._process.returncode = os.waitstatus_to_exitcode(status)
+                self._reported = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+            else:
+                time.sleep(0.01)
+        return self._code is not None
+
+    def result(self, seconds: float) -> Run:
+        """Return what was measured, once it has ended.
+
+        Raises:
+            BenchmarkError: it ended with another exit code than 0.
+        """
+        stdout, stderr = (_content(file) for file in (self._out, self._messages))
+        if self._code != 0:
+            last = "\n".join((stdout + stderr).splitlines()[-_SHOWN_LINES:])
+            raise BenchmarkError(f"{self._name} ended with exit code {self._code}; it said:\n{last}")
+        return Run(seconds, peak_of(self._reported, self._peak.largest, self._floor), self._peak.tree, stdout)
+
+
+@dataclass(frozen=True)
+class Command:
+    """What is run."""
+
+    words: Sequence[str]
+    environment: Mapping[str, str] | None = None
+
+
 def run_child(command: Sequence[str], environment: Mapping[str, str] | None = None, folder: Path | None = None) -> Run:
-    """Run a command to its end and measure it. Its messages are shown only where it fails.
+    """Run a command to its end and measure it.
 
     Raises:
         BenchmarkError: it could not be started, or ended with another exit code than 0.
     """
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as messages:
-        began = time.perf_counter()
-        try:
-            process = subprocess.Popen(
-                command, stdout=out, stderr=messages, stdin=subprocess.DEVNULL, env={**os.environ, **(environment or {})}, cwd=folder
-            )
-        except OSError as error:
-            raise BenchmarkError(f"{shown(command[0])} cannot be started: {error.strerror or error}.") from error
-        floor = provenance.peak_memory_bytes()  # Popen returns after exec: the child can have inherited no more than this
-        peak, ended = _Peak(), threading.Event()
-        watcher = threading.Thread(target=peak.watch, args=(process.pid, ended), daemon=True)
-        watcher.start()
-        try:
-            code, reported = _wait(process)
-            seconds = time.perf_counter() - began
-        finally:
-            ended.set()
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-            watcher.join()
-        stdout, stderr = (_content(file) for file in (out, messages))
-    if code != 0:
-        last = "\n".join((stdout + stderr).splitlines()[-_SHOWN_LINES:])
-        raise BenchmarkError(f"{shown(command[0])} ended with exit code {code}; it said:\n{last}")
-    return Run(seconds, peak_of(reported, peak.largest, floor), peak.tree, stdout)
+    began = time.perf_counter()
+    with Child(command, environment, folder) as child:
+        child.wait()
+        return child.result(time.perf_counter() - began)
+
+
+def run_in_turns(commands: Sequence[Command], turns: Sequence[float]) -> list[Run]:
+    """Run commands side by side, each in its turn while the others stand still, so that what slows the machine slows them all.
+
+    Args:
+        commands: what to run.
+        turns: seconds of each one's turn.
+
+    Returns:
+        What was measured of each; its seconds are those of its own turns.
+
+    Raises:
+        BenchmarkError: one could not be started, or ended with another exit code than 0.
+    """
+    spent = [0.0] * len(commands)
+    results: dict[int, Run] = {}
+    with contextlib.ExitStack() as stack:
+        children: dict[int, Child] = {}
+        while len(results) < len(commands):
+            for index, (command, turn) in enumerate(zip(commands, turns, strict=True)):
+                if index in results:
+                    continue
+                began = time.perf_counter()
+                if index in children:
+                    children[index].signal(signal.SIGCONT)
+                else:
+                    children[index] = stack.enter_context(Child(command.words, command.environment))
+                has_ended = children[index].wait(turn)
+                if not has_ended:
+                    children[index].signal(signal.SIGSTOP)
+                spent[index] += time.perf_counter() - began
+                if has_ended:
+                    results[index] = children[index].result(spent[index])
+    return [results[index] for index in range(len(commands))]
 
 
 def peak_of(reported: int | None, sampled: int | None, floor: int | None) -> int | None:
@@ -104,15 +202,6 @@ def peak_of(reported: int | None, sampled: int | None, floor: int | None) -> int
     """
     inherited = reported is not None and floor is not None and reported <= floor * INHERITED
     return sampled if reported is None or inherited else reported
-
-
-def _wait(process: subprocess.Popen[bytes]) -> tuple[int, int | None]:
-    """Wait for the end; return the exit code and ``ru_maxrss`` in bytes, over the process and the children it waited for."""
-    if not hasattr(os, "wait4"):
-        return process.wait(), None
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _content(file: Any) -> str:

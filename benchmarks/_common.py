@@ -19,12 +19,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from _child import BenchmarkError, Run, run_child, shown
+from _child import BenchmarkError, Command, Run, run_child, shown
 
 from toolkit import provenance
 from toolkit.compare.metrics import wilson_interval
 from toolkit.errors import ToolkitError
-from toolkit.files import sha256_file, write_text
+from toolkit.files import write_text
 from toolkit.results import Interval
 
 HERE = Path(__file__).parent
@@ -132,28 +132,47 @@ class Finetuned:
     threads: int
 
 
+@dataclass(frozen=True)
+class Finetuning:
+    """A ``toolkit finetune`` that is about to run, with a cache of its own."""
+
+    command: Command
+    folder: Path
+    """Where its run will be."""
+
+    def read(self, run: Run) -> Finetuned:
+        """Return what it wrote."""
+        evaluation = json.loads((self.folder / "evaluation.json").read_text(encoding="utf-8"))
+        record = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+        return Finetuned(
+            run=run,
+            accuracy=evaluation["top1"],
+            images=evaluation["images"],
+            backbone=f"{record['backbone']} at {record['preprocessing']['width']} px on {record['device']}",
+            weights=" ".join(map(shown, record["weights"].split())),
+            recipe=record["recipe"],
+            threads=record["threads"],
+        )
+
+
+@contextlib.contextmanager
+def finetuning(arguments: Sequence[str], work: Path) -> Iterator[Finetuning]:
+    """Prepare a ``toolkit finetune`` with an empty cache; what it wrote is removed afterwards."""
+    with tempfile.TemporaryDirectory(dir=work, prefix="toolkit-") as place:
+        artifacts = Path(place) / "artifacts"
+        words = [*toolkit_command(), "finetune", *arguments, "--run", "r", "--artifacts", str(artifacts)]
+        print(f"toolkit finetune {shlex.join(map(shown, arguments))}", flush=True)
+        yield Finetuning(Command(words, {"TOOLKIT_CACHE": str(Path(place) / "cache")}), artifacts / "r")
+
+
 def finetune(arguments: Sequence[str], work: Path) -> Finetuned:
-    """Run ``toolkit finetune`` with an empty cache and read its evaluation; what it wrote is removed afterwards.
+    """Run ``toolkit finetune`` with an empty cache and read its evaluation.
 
     Raises:
         BenchmarkError: it failed.
     """
-    with tempfile.TemporaryDirectory(dir=work, prefix="toolkit-") as place:
-        artifacts = Path(place) / "artifacts"
-        command = [*toolkit_command(), "finetune", *arguments, "--run", "r", "--artifacts", str(artifacts)]
-        print(f"toolkit finetune {shlex.join(map(shown, arguments))}", flush=True)
-        run = run_child(command, {"TOOLKIT_CACHE": str(Path(place) / "cache")})
-        evaluation = json.loads((artifacts / "r" / "evaluation.json").read_text(encoding="utf-8"))
-        record = json.loads((artifacts / "r" / "run.json").read_text(encoding="utf-8"))
-    return Finetuned(
-        run=run,
-        accuracy=evaluation["top1"],
-        images=evaluation["images"],
-        backbone=f"{record['backbone']} at {record['preprocessing']['width']} px on {record['device']}",
-        weights=" ".join(map(shown, record["weights"].split())),
-        recipe=record["recipe"],
-        threads=record["threads"],
-    )
+    with finetuning(arguments, work) as prepared:
+        return prepared.read(run_child(prepared.command.words, prepared.command.environment))
 
 
 # --- Arithmetic
@@ -310,18 +329,6 @@ def _verdict(claim: Claim) -> str:
 def _table(table: Table) -> str:
     lines = [table.header, ["---"] * len(table.header), *table.rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def weights_description(path: Path) -> str:
-    """Name a file of weights so that it can be recognised elsewhere, with what it says of itself."""
-    named = f"{path.name}, SHA-256 {sha256_file(path)[:16]}"
-    if path.suffix != ".safetensors":
-        return named
-    from safetensors import safe_open
-
-    with safe_open(path, framework="np") as file:
-        said = (file.metadata() or {}).get("description")
-    return f"{said} ({named})" if said else named
 
 
 # --- Command lines

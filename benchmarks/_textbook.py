@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import _common as common
-from _child import Run, run_child
+from _child import Command, Run, run_child
+
+from toolkit.files import sha256_file
 
 SCRIPT = common.HERE / "textbook_script.py"
 DEFAULTS: Mapping[str, Any] = {"train": 2000, "test": 1000, "seed": 0, "epochs": 10, "image_size": 224, "textbook_weights": None}
@@ -84,37 +86,42 @@ def initial_weights(chosen: Path | None, data: Path, image_size: int, work: Path
         path = work / "resnet18.safetensors"
         # In a process of its own: PyTorch's memory would count in the peaks of everything that this process starts.
         run_child([sys.executable, str(RANDOM_WEIGHTS), "--data", str(data), "--image-size", str(image_size), "--output", str(path)])
-    return path, common.weights_description(path)
+    return path, weights_description(path)
 
 
-def run_textbook(side: Side, data: Path, weights: Path, seed: int, options: argparse.Namespace) -> None:
-    """Run the script once and add the run to its side.
+def weights_description(path: Path) -> str:
+    """Name a file of weights so that it can be recognised elsewhere, with what it says of itself."""
+    named = f"{path.name}, SHA-256 {sha256_file(path)[:16]}"
+    if path.suffix != ".safetensors":
+        return named
+    from safetensors import safe_open
 
-    Raises:
-        BenchmarkError: it failed.
-    """
-    command = [sys.executable, str(SCRIPT), "--data", str(data), "--weights", str(weights), "--seed", str(seed)]
-    command += ["--epochs1", str(options.epochs), "--epochs2", str(options.epochs), "--image-size", str(options.image_size)]
-    command += ["--threads", str(options.threads)] if options.threads else []
-    run = run_child(command)
+    with safe_open(path, framework="np") as file:
+        said = (file.metadata() or {}).get("description")
+    return f"{said} ({named})" if said else named
+
+
+def textbook_command(data: Path, weights: Path, seed: int, options: argparse.Namespace) -> Command:
+    """Return how the script is run."""
+    words = [sys.executable, str(SCRIPT), "--data", str(data), "--weights", str(weights), "--seed", str(seed)]
+    words += ["--epochs1", str(options.epochs), "--epochs2", str(options.epochs), "--image-size", str(options.image_size)]
+    return Command(words + (["--threads", str(options.threads)] if options.threads else []))
+
+
+def add_textbook(side: Side, run: Run) -> None:
+    """Add a run of the script to its side."""
     result = json.loads(run.stdout.splitlines()[-1])
     side.runs.append(run)
     side.accuracies.append(result["accuracy"])
     side.results.append(result)
-    print(f"  {run.seconds:.1f} s, accuracy {result['accuracy']:.1%}", flush=True)
+    print(f"  textbook script: {run.seconds:.1f} s, accuracy {result['accuracy']:.1%}", flush=True)
 
 
-def run_toolkit(side: Side, arguments: list[str], work: Path) -> common.Finetuned:
-    """Run ``toolkit finetune`` once, with an empty cache, and add the run to its side.
-
-    Raises:
-        BenchmarkError: it failed.
-    """
-    result = common.finetune(arguments, work)
+def add_toolkit(side: Side, result: common.Finetuned) -> None:
+    """Add a run of toolkit to its side."""
     side.runs.append(result.run)
     side.accuracies.append(result.accuracy)
-    print(f"  {result.run.seconds:.1f} s, accuracy {result.accuracy:.1%}", flush=True)
-    return result
+    print(f"  toolkit: {result.run.seconds:.1f} s, accuracy {result.accuracy:.1%}", flush=True)
 
 
 def comparison(sides: Mapping[str, Side], images: int) -> common.Table:

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import _common as common
 import _textbook as textbook
+from _child import Command, run_in_turns
 from _common import Claim, Report, Subset
 from _textbook import Side
 
 NAME = "finetune_vs_textbook"
 SPEEDUP = 5.0
+TURNS = (20.0, 4.0)
+"""Seconds of the textbook script and of toolkit, in turn: so both are spread over the same hour, whatever else the machine does meanwhile."""
 
 
 def ratios(baseline: Side, ours: Side) -> list[float]:
@@ -70,7 +73,8 @@ def make_report(options: argparse.Namespace, subset: Subset, weights: str, basel
         claims=claims(baseline, ours, subset.test, options.speedup),
         tables=[textbook.comparison({"textbook script": baseline, "toolkit finetune": ours}, subset.test)],
         notes=[
-            "Wall time is of the whole process, from its start to its end. Of several pairs the median, with the range.",
+            f"The two sides ran in turns of {TURNS[0]:g} and {TURNS[1]:g} seconds, each standing still (SIGSTOP) in the other's turn. Wall time is "
+            "of the whole process, from its start to its end, in its own turns. Of several pairs the median, with the range.",
             "Every toolkit run began with an empty cache; the files of the images were in the same place for both sides.",
             "toolkit sets a tenth of the training images aside for validation, which cannot be turned off (--validation-fraction is above 0): "
             "it trains on the other nine tenths, looks at the validation images after every epoch, and tests the best weights. "
@@ -83,6 +87,14 @@ def make_report(options: argparse.Namespace, subset: Subset, weights: str, basel
     )
 
 
+def run_pair(baseline: Side, ours: Side, script: Command, arguments: list[str], work: Path) -> None:
+    """Run both sides once, in turns."""
+    with common.finetuning(arguments, work) as prepared:
+        theirs, own = run_in_turns([script, prepared.command], TURNS)
+        textbook.add_textbook(baseline, theirs)
+        textbook.add_toolkit(ours, prepared.read(own))
+
+
 def benchmark(arguments: Sequence[str]) -> int:
     """Run the pairs and write the report."""
     options = parse(arguments)
@@ -92,9 +104,9 @@ def benchmark(arguments: Sequence[str]) -> int:
         weights, described = textbook.initial_weights(options.textbook_weights, subset.folder, options.image_size, work)
         for pair in range(options.repeat):
             seed = options.seed + pair
-            print(f"pair {pair + 1} of {options.repeat}: textbook script ...", flush=True)
-            textbook.run_textbook(baseline, subset.folder, weights, seed, options)
-            textbook.run_toolkit(ours, toolkit_arguments(subset.folder, weights, seed, options), work)
+            print(f"pair {pair + 1} of {options.repeat}: the textbook script and, in turn with it,", flush=True)
+            script = textbook.textbook_command(subset.folder, weights, seed, options)
+            run_pair(baseline, ours, script, toolkit_arguments(subset.folder, weights, seed, options), work)
     return common.finish(make_report(options, subset, described, baseline, ours), options.output, arguments)
 
 

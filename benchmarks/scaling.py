@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 
 import _common as common
-from _child import shown
-from _common import Claim, Finetuned, Report, Table
+from _child import run_in_turns, shown
+from _common import Claim, Report, Table
 
 NAME = "scaling"
 MEMORY_BYTES = common.GIGABYTE
@@ -23,6 +24,11 @@ def sizes(text: str) -> list[int]:
     if len(values) < MIN_SIZES or values != sorted(set(values)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of at least {MIN_SIZES} rising sizes, such as 1000,5000,20000")
     return values
+
+
+def turn(size: int) -> float:
+    """Return the seconds of a size's turn: larger ones take longer, so that all are spread over much of the same time."""
+    return 1 + size / 5000
 
 
 def claims(counts: Sequence[int], seconds: Sequence[float], peaks: Sequence[int | None]) -> list[Claim]:
@@ -54,13 +60,11 @@ def benchmark(arguments: Sequence[str]) -> int:
     parser.add_argument("--test", type=common.positive, default=1000, metavar="M", help="test images, the same number at every size")
     parser.add_argument("--seed", type=int, default=0, help="of the subsets")
     options = parser.parse_args(own)
-    results: list[Finetuned] = []
-    with common.workspace(options.work) as work:
+    with common.workspace(options.work) as work, contextlib.ExitStack() as stack:
         subsets = [common.make_subset(options.data, work / str(size), size, options.test, options.seed) for size in options.sizes]
-        for subset in subsets:
-            print(f"{subset.train} images ...", flush=True)
-            results.append(common.finetune(["--data", str(subset.folder), *extra], work))
-            print(f"  {results[-1].run.seconds:.1f} s, {common.megabytes(results[-1].run.peak_bytes)} MB", flush=True)
+        prepared = [stack.enter_context(common.finetuning(["--data", str(subset.folder), *extra], work)) for subset in subsets]
+        runs = run_in_turns([each.command for each in prepared], [turn(size) for size in options.sizes])
+        results = [each.read(run) for each, run in zip(prepared, runs, strict=True)]
     seconds = [result.run.seconds for result in results]
     line = common.fit_line(options.sizes, seconds)
     rates = ["", *(f"{rate:.2f}" for rate in common.slopes(options.sizes, seconds))]
@@ -103,7 +107,8 @@ def benchmark(arguments: Sequence[str]) -> int:
         tables=[Table(header, rows)],
         notes=[
             f"The straight line through all sizes (least squares): {line}; the point farthest from it is {line.deviation:.1%} off.",
-            "Wall time is of the whole process, one run per size, each with an empty cache.",
+            "The sizes ran in turns, each standing still (SIGSTOP) in the turns of the others, longer turns for larger ones, so that what slows the "
+            "machine slows them all. Wall time is of the whole process in its own turns; each began with an empty cache.",
             "Peak memory counts the pages of mapped files, too, which the system takes back when it needs them; the anonymous part does not.",
             "A tenth of the training images is set aside for validation and looked at after every epoch.",
         ],

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import _common as common
 import _textbook as textbook
-from _child import BenchmarkError, shown
+from _child import BenchmarkError, run_child, shown
 from _common import Claim, Finetuned, Report, Subset
 from _textbook import Side
 
@@ -128,7 +128,7 @@ def measure_textbook(side: Side, subset: Subset, described: str, options: argpar
 def start_of(weights: str | None, said: str) -> str:
     """Return what toolkit started from: a file is described as the one of the textbook script is, anything else as toolkit said."""
     path = Path(weights) if weights else None
-    return common.weights_description(path) if path and path.is_file() else said
+    return textbook.weights_description(path) if path and path.is_file() else said
 
 
 def unequal_start(theirs: str, ours: str) -> list[str]:
@@ -210,8 +210,9 @@ def benchmark(arguments: Sequence[str]) -> int:
         for run in range(options.repeat):
             if weights is not None:
                 print(f"run {run + 1} of {options.repeat}: textbook script ...", flush=True)
-                textbook.run_textbook(baseline, subset.folder, weights, seed + run, options)
-            results.append(textbook.run_toolkit(ours, toolkit_arguments(subset.folder, options, extra), work))
+                textbook.add_textbook(baseline, run_child(textbook.textbook_command(subset.folder, weights, seed + run, options).words))
+            results.append(common.finetune(toolkit_arguments(subset.folder, options, extra), work))
+            textbook.add_toolkit(ours, results[-1])
     target = known or measure_textbook(baseline, subset, described, options)
     return common.finish(make_report(options, extra, target, results), options.output, arguments)
 

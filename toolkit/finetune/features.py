@@ -138,14 +138,14 @@ class Pass:
 
     def _write(self, split: Split, key: CacheKey, augment: AugmentRecipe, seed: int) -> FeatureCache:
         views = [make_view(augment, seed, view) for view in range(key.views)]
-        order = np.arange(len(split), dtype=np.int64)
+        order, every = np.arange(len(split), dtype=np.int64), range(len(key.tensors))
         batches = iterate_batches(split, order, PASS_BATCH, self._preprocessing, workers=self._workers)
         with (
             CacheWriter(self._root, key) as writer,
             self._reporter.bar(f"frozen part, {split.name}", key.rows, "img") as bar,
         ):
             for images, _, indices in batches:
-                outputs = [self.prefix.run(images if view is None else view(images, indices)) for view in views]
+                outputs = [self.prefix.run(images if view is None else view(images, indices), every) for view in views]
                 writer.append([_side_by_side([output[tensor] for output in outputs]) for tensor in range(len(key.tensors))])
                 bar.advance(len(images) * key.views)
             return writer.seal()

@@ -134,8 +134,8 @@ class Feeding:
         order = np.arange(len(split), dtype=np.int64)
         with torch.inference_mode():
             for images, _, _ in iterate_batches(split, order, EVALUATION_BATCH, self._preprocessing, workers=self._threads):
-                outputs = self.cached.work.prefix.run(images)
-                logits = cut.infer(*(from_stored(outputs[tensor], self._device) for tensor in wanted))
+                outputs = self.cached.work.prefix.run(images, wanted)
+                logits = cut.infer(*(from_stored(output, self._device) for output in outputs))
                 parts.append(logits.float().cpu().numpy())
                 bar.advance(len(images))
         return np.concatenate(parts)
@@ -148,7 +148,7 @@ class Feeding:
     def run_prefix(self, images: npt.NDArray[np.uint8]) -> None:
         """Run the frozen part on prepared images, to measure it."""
         if self.cached is not None:
-            self.cached.work.prefix.run(images)
+            self.cached.work.prefix.run(images, range(len(self.cached.division.tensors)))
 
     def sample(self, number: int, images: npt.NDArray[np.uint8]) -> tuple[Probe, Tensors]:
         """Return what a stage trains and one batch for it, without keeping anything.
@@ -159,8 +159,8 @@ class Feeding:
             feed = self.image_feed()
             return Probe(feed.trainee, feed.trainee), [torch.from_numpy(images).to(self._device)]
         cut = self.cached.division.cuts[self.cached.numbers.index(number)]
-        outputs = self.cached.work.prefix.run(images)
-        return Probe(cut.train, cut.infer), [from_stored(outputs[tensor], self._device) for tensor in self._places(self.cached.division, cut)]
+        outputs = self.cached.work.prefix.run(images, self._places(self.cached.division, cut))
+        return Probe(cut.train, cut.infer), [from_stored(output, self._device) for output in outputs]
 
     def keys(self) -> list[CacheKey]:
         """Return what decides the content of each cache that the present division needs; empty without one."""

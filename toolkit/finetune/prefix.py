@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -16,7 +16,7 @@ from torch import nn
 from toolkit.backbones.frontier import Division
 from toolkit.bundle.manifest import Normalization
 from toolkit.errors import ToolkitError, first_line
-from toolkit.formats.onnx import engine_name, open_session, to_onnx
+from toolkit.formats.onnx import engine_name, open_session, run_options, to_onnx
 
 Arrays = list[npt.NDArray[np.float32]]
 
@@ -27,8 +27,8 @@ class Prefix(Protocol):
     engine: str
     """Name and version of what computes."""
 
-    def run(self, images: npt.NDArray[np.uint8]) -> Arrays:
-        """Return float32 ``[n, *stored_shape]`` for each tensor, given uint8 ``[n, H, W, 3]``."""
+    def run(self, images: npt.NDArray[np.uint8], wanted: Sequence[int]) -> Arrays:
+        """Return float32 ``[n, *stored_shape]`` for each wanted tensor of the division, given uint8 ``[n, H, W, 3]``."""
 
 
 def stored_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -92,11 +92,13 @@ class OnnxPrefix:
             path = Path(folder) / "prefix.onnx"
             onnx.save_model(model, path)
             self._session = open_session(path, "cpu", threads)
+        self._run_options = run_options()
+        self._run_options.only_execute_path_to_fetches = True
         self.engine = engine_name()
 
-    def run(self, images: npt.NDArray[np.uint8]) -> Arrays:
-        """See ``Prefix``."""
-        outputs: Arrays = self._session.run(self._names, {"images": images})
+    def run(self, images: npt.NDArray[np.uint8], wanted: Sequence[int]) -> Arrays:
+        """See ``Prefix``; what leads to other tensors only is not computed."""
+        outputs: Arrays = self._session.run([self._names[index] for index in wanted], {"images": images}, self._run_options)
         return outputs
 
 
@@ -109,7 +111,7 @@ class TorchPrefix:
         self._device = device
         self._autocast = autocast
 
-    def run(self, images: npt.NDArray[np.uint8]) -> Arrays:
+    def run(self, images: npt.NDArray[np.uint8], wanted: Sequence[int]) -> Arrays:
         """See ``Prefix``; the copy back to the host waits for the device."""
         # It shares its modules with the network, which training puts into training mode.
         self._network.eval()
@@ -117,7 +119,8 @@ class TorchPrefix:
         if self._device.type == "cuda":
             batch = batch.pin_memory().to(self._device, non_blocking=True)
         with torch.inference_mode(), torch.autocast(self._device.type, dtype=self._autocast, enabled=self._autocast is not None):
-            return [tensor.float().cpu().numpy() for tensor in self._network(batch)]
+            tensors = self._network(batch)
+            return [tensors[index].float().cpu().numpy() for index in wanted]
 
 
 def make_prefix(

@@ -198,6 +198,15 @@ def open_session(path: Path, device: str, threads: int) -> Any:  # onnxruntime s
     return session
 
 
+def run_options() -> Any:  # onnxruntime ships no type information
+    """Return fresh ``onnxruntime.RunOptions``.
+
+    Raises:
+        MissingDependencyError: onnxruntime is not installed.
+    """
+    return _onnxruntime().RunOptions()
+
+
 def _onnxruntime() -> Any:  # onnxruntime ships no type information
     try:
         import onnxruntime

@@ -208,6 +208,30 @@ def test_child_that_fails_says_what_it_said(child):
         child.run_child([sys.executable, "-c", "import sys; print('no such thing', file=sys.stderr); sys.exit(3)"])
 
 
+BUSY = "import time\nwhile time.process_time() < 0.5: pass\nprint('done')"
+
+
+def test_turns_are_counted_by_themselves(child):
+    began = time.perf_counter()
+    first, second = child.run_in_turns([child.Command([sys.executable, "-c", BUSY])] * 2, (0.1, 0.05))
+    elapsed = time.perf_counter() - began
+    assert (first.stdout, second.stdout) == ("done\n", "done\n")
+    # Each has worked for half a second of its own, and none was working in the other's turn.
+    assert min(first.seconds, second.seconds) >= 0.5
+    assert first.seconds + second.seconds <= elapsed
+
+
+def test_one_that_fails_in_its_turn_ends_the_others(child):
+    commands = [
+        child.Command([sys.executable, "-c", "import time; time.sleep(60)"]),
+        child.Command([sys.executable, "-c", "import sys; sys.exit(3)"]),
+    ]
+    began = time.perf_counter()
+    with pytest.raises(child.BenchmarkError, match="ended with exit code 3"):
+        child.run_in_turns(commands, (0.05, 5.0))
+    assert time.perf_counter() - began < 30
+
+
 def test_command_that_does_not_exist(child):
     with pytest.raises(child.BenchmarkError, match="cannot be started"):
         child.run_child(["no-such-command-anywhere"])
@@ -282,28 +306,28 @@ def test_speed_is_the_median_over_pairs(benchmarks, common, child):
     assert module.claims(baseline, ours, 1000, 6.0)[0] == common.Claim("at least 6x less wall time", "6.00x (pairs: 5.00x to 10.00x)", True)
 
 
-def test_sides_alternate_on_the_same_images_and_weights(benchmarks, common, child, images, tmp_path, monkeypatch):
+def test_both_sides_get_the_same_images_and_weights(benchmarks, common, child, images, tmp_path, monkeypatch):
     module = benchmarks("finetune_vs_textbook")
-    order = []
+    seen = []
 
-    def run_child(command, *_):
-        if "--epochs1" in command:
-            order.append(("textbook", command[command.index("--data") + 1], command[command.index("--weights") + 1]))
-        return child.Run(10.0, 2 * 10**9, None, json.dumps({"accuracy": 0.5}))
+    def run_in_turns(commands, _turns):
+        for command in commands:
+            words = list(command.words)
+            seen.append((words[words.index("--data") + 1], words[words.index("--weights") + 1], words[words.index("--seed") + 1]))
+        return [child.Run(10.0, 2 * 10**9, None, json.dumps({"accuracy": 0.5})), child.Run(1.0, 10**9, None, "")]
 
-    def finetune(arguments, _work):
-        order.append(("toolkit", arguments[arguments.index("--data") + 1], arguments[arguments.index("--weights") + 1]))
-        return common.Finetuned(child.Run(1.0, 10**9, None, ""), 0.5, 4, "resnet18", "file", "textbook", 2)
+    def read(_prepared, run):
+        return common.Finetuned(run, 0.5, 4, "resnet18", "file", "textbook", 2)
 
-    monkeypatch.setattr(sys.modules["_textbook"], "run_child", run_child)
-    monkeypatch.setattr(common, "finetune", finetune)
+    monkeypatch.setattr(module, "run_in_turns", run_in_turns)
+    monkeypatch.setattr(common.Finetuning, "read", read)
     weights = tmp_path / "resnet18.pth"
     weights.write_bytes(b"weights")
     options = ["--train", "6", "--test", "4", "--repeat", "2", "--weights", str(weights)]
     code = module.benchmark(["--data", str(images), *options, "--output", str(tmp_path / "out")])
     assert code == 0
-    assert [side for side, _, _ in order] == ["textbook", "toolkit", "textbook", "toolkit"]
-    assert len({(data, weights) for _, data, weights in order}) == 1
+    assert len({(data, file) for data, file, _ in seen}) == 1
+    assert [seed for *_, seed in seen] == ["0", "0", "1", "1"]
     text = (tmp_path / "out" / "finetune_vs_textbook.md").read_text(encoding="utf-8")
     assert "10.00x" in text
     assert "validation" in text
@@ -400,14 +424,15 @@ def test_textbook_script_reads_weights_and_logs_times(child, images, tmp_path):
     assert lines[1]["test_accuracy"] == result["accuracy"]
 
 
-def test_random_weights_have_the_statistics_of_images_and_say_so(common, child, images, tmp_path):
+def test_random_weights_have_the_statistics_of_images_and_say_so(benchmarks, child, images, tmp_path):
+    textbook = sys.modules["_textbook"]
     path = tmp_path / "resnet18.safetensors"
     options = ["--data", str(images), "--output", str(path), "--image-size", "32", "--images", "4"]
     child.run_child([sys.executable, str(BENCHMARKS / "random_weights.py"), *options])
     weights = load_file(path)
     assert weights["bn1.running_mean"].abs().max() > 0
-    assert common.weights_description(path).startswith("random (")
-    assert "statistics of 4 training images at 32 px (resnet18.safetensors, SHA-256 " in common.weights_description(path)
+    assert textbook.weights_description(path).startswith("random (")
+    assert "statistics of 4 training images at 32 px (resnet18.safetensors, SHA-256 " in textbook.weights_description(path)
 
 
 def test_textbook_script_and_recipe_train_alike(benchmarks):
