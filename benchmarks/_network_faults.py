@@ -49,7 +49,9 @@ def fault(name: str, what: str, **options: object) -> Callable[[Break], Break]:
 class Around(nn.Module):
     """A network with something done to its input, and to its outputs."""
 
-    def __init__(self, network: nn.Module, before: Callable[[torch.Tensor], torch.Tensor] | None = None, after: Callable[[Outputs], Outputs] | None = None) -> None:
+    def __init__(
+        self, network: nn.Module, before: Callable[[torch.Tensor], torch.Tensor] | None = None, after: Callable[[Outputs], Outputs] | None = None
+    ) -> None:
         super().__init__()
         self.network = network
         self._before = before
@@ -428,9 +430,7 @@ def _(network: Deployable) -> nn.Module:
 
 @fault("kernel-transposed", "the kernels of one convolution are transposed")
 def _(network: Deployable) -> nn.Module:
-    square = [
-        layer for _, layer in layers(network, nn.Conv2d) if isinstance(layer, nn.Conv2d) and layer.kernel_size[0] == layer.kernel_size[1] > 1
-    ]
+    square = [layer for _, layer in layers(network, nn.Conv2d) if isinstance(layer, nn.Conv2d) and layer.kernel_size[0] == layer.kernel_size[1] > 1]
     if not square:
         raise NotApplicableError("it has no square kernel")
     weight = weight_of(square[len(square) // 2])
