@@ -21,8 +21,8 @@ def truncate(bits: int) -> Callable[[np.ndarray], None]:
 
 
 def flip_a_sign(values: np.ndarray) -> None:
-    """Turn the sign of a weight of middling size."""
-    place = np.unravel_index(int(np.argsort(np.abs(values).ravel())[values.size // 2]), values.shape)
+    """Turn the sign of the largest weight: a small one may only ever meet zeros, and then nothing changes."""
+    place = np.unravel_index(int(np.abs(values).argmax()), values.shape)
     values[place] *= -1
 
 
