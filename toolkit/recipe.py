@@ -76,7 +76,8 @@ class TrainRecipe(_Section):
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0, description="label smoothing of the cross-entropy")
     batch_size: int = Field(64, ge=1, description="images per step")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="arithmetic of forward and backward passes; auto is float32 on a CPU, bfloat16 or float16 on CUDA"
+        "auto",
+        description="arithmetic of forward and backward passes; auto is bfloat16 where the processor and the trained layers gain, else float32",
     )
     checkpoint_minutes: float = Field(5.0, gt=0.0, description="save a checkpoint after every epoch, and at least this often")
     train_bn: bool = Field(False, description="let BatchNorm layers of unfrozen blocks use and update batch statistics")

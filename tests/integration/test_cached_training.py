@@ -61,6 +61,7 @@ def recipe(model: str, **changes: Any) -> Recipe:
             "data.test_limit": 20,
             "train.batch_size": 16,
             "train.threads": 1,
+            "train.precision": "float32",
             "stage1.epochs": 2,
             "stage2.epochs": 2,
             "stage1.optimizer": "sgd",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import random
@@ -137,7 +138,8 @@ def test_killed_at_random_moments_it_ends_as_if_it_had_never_been(server: Server
         child = server.start("finetune", *ARGUMENTS)
         while not run.record_file.exists():
             time.sleep(moments.uniform(0.02, 0.6 * whole))
-            os.kill(child, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                os.kill(child, signal.SIGKILL)
             code = server.wait()
             if code == 0:
                 break

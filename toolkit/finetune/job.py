@@ -8,15 +8,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from toolkit import provenance
-from toolkit.backbones import Backbone, create_backbone, takes_image_size
+from toolkit.backbones import Backbone, create_backbone, select_blocks, takes_image_size
 from toolkit.data import Dataset, load_dataset
 from toolkit.errors import RunError
 from toolkit.finetune.device import choose_device, repeatable
 from toolkit.finetune.feeding import Feeding
 from toolkit.finetune.group import Group, joined
-from toolkit.finetune.precision import Precision
+from toolkit.finetune.precision import Precision, choose_precision
 from toolkit.preprocess import Preprocessing
 from toolkit.progress import Reporter, Silent
 from toolkit.recipe import Recipe
@@ -48,7 +49,6 @@ class Job:
 def prepared_job(recipe: Recipe, reporter: Reporter) -> Iterator[Job]:
     """Load data and backbone and divide the network; inside the block PyTorch is seeded and repeatable, and the process is in its group."""
     device = choose_device(recipe.train.device)
-    precision = Precision(recipe.train.precision, device)
     threads = recipe.train.threads or provenance.available_cores()
     with joined(device.type) as group, repeatable(recipe.seed, threads):
         if not group.leads:
@@ -67,14 +67,25 @@ def prepared_job(recipe: Recipe, reporter: Reporter) -> Iterator[Job]:
             reporter=reporter,
         )
         preprocessing = _preprocessing(recipe, backbone)
-        identity = _identity(recipe, dataset, backbone)
-        _announce(reporter, recipe, dataset, backbone, device, threads)
+        # One choice for all processes, whose processors may differ.
+        chosen = group.broadcast(choose_precision(recipe.train.precision, device, _computed_by_steps(recipe, backbone)))
+        precision = Precision(chosen, device)
+        identity = _identity(recipe, dataset, backbone, precision)
+        _announce(reporter, recipe, dataset, backbone, precision, threads)
         feeding = Feeding(recipe, backbone, dataset, preprocessing, device, threads, precision, group, reporter)
         with contextlib.closing(feeding):
             yield Job(recipe, dataset, backbone, preprocessing, device, threads, group, precision, feeding, reporter, identity)
 
 
-def _identity(recipe: Recipe, dataset: Dataset, backbone: Backbone) -> dict[str, str]:
+def _computed_by_steps(recipe: Recipe, backbone: Backbone) -> list[nn.Module]:
+    """Return what the steps of any stage compute besides the head: what is trained, or without a cache the whole network."""
+    if not recipe.cache.use:
+        return [backbone.model]
+    blocks = [block for stage in (recipe.stage1, recipe.stage2) if stage.epochs > 0 for block in select_blocks(backbone, stage.unfreeze)]
+    return [backbone.model.get_submodule(name) for block in blocks for name in block.modules]
+
+
+def _identity(recipe: Recipe, dataset: Dataset, backbone: Backbone, precision: Precision) -> dict[str, str]:
     weights = hashlib.sha256()
     for name, tensor in backbone.model.state_dict().items():
         weights.update(name.encode())
@@ -84,6 +95,7 @@ def _identity(recipe: Recipe, dataset: Dataset, backbone: Backbone) -> dict[str,
         "classes": hashlib.sha256(repr(dataset.labels).encode()).hexdigest(),
         **{f"{name} images": split.fingerprint for name, split in dataset.splits.items()},
         "starting weights": weights.hexdigest(),
+        "precision": precision.name,
     }
 
 
@@ -97,8 +109,8 @@ def _preprocessing(recipe: Recipe, backbone: Backbone) -> Preprocessing:
     )
 
 
-def _announce(reporter: Reporter, recipe: Recipe, dataset: Dataset, backbone: Backbone, device: torch.device, threads: int) -> None:
+def _announce(reporter: Reporter, recipe: Recipe, dataset: Dataset, backbone: Backbone, precision: Precision, threads: int) -> None:
     counts = ", ".join(f"{len(split)} {name}" for name, split in dataset.splits.items())
     reporter.line(f"data: {dataset.source}, {len(dataset.labels)} classes, images: {counts}")
     reporter.line(f"backbone: {backbone.name} at {backbone.image_size} px, weights: {backbone.weights}")
-    reporter.line(f"recipe: {recipe.name}, seed {recipe.seed}, on {device} with {threads} threads")
+    reporter.line(f"recipe: {recipe.name}, seed {recipe.seed}, on {precision.device} with {threads} threads, trained in {precision.name}")

@@ -3,40 +3,78 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable, Mapping
 
 import torch
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
 from toolkit.errors import DeviceError
 
 _TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+def multiplies_bfloat16() -> bool:
+    """Tell whether this processor has instructions that multiply bfloat16 numbers (AVX-512 BF16 or AMX)."""
+    # Older releases of PyTorch do not say what the processor has.
+    capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def gains_from_bfloat16(trained: Iterable[nn.Module]) -> bool:
+    """Tell whether a CPU that multiplies bfloat16 trains these layers faster in it.
+
+    ResNet-18's last block trains 1.7 times as fast; PyTorch's grouped and depthwise convolutions are slower in it than in float32, and a head
+    alone has nothing to gain. A rule and not a measurement, so that a run does the same arithmetic each time on the same processor.
+
+    Args:
+        trained: what a step computes besides the head.
+    """
+    layers = [layer for module in trained for layer in module.modules() if isinstance(layer, _ConvNd | nn.Linear)]
+    return bool(layers) and all(layer.groups == 1 for layer in layers if isinstance(layer, _ConvNd))
+
+
+def choose_precision(wanted: str, device: torch.device, trained: Iterable[nn.Module]) -> str:
+    """Return ``float32``, ``bfloat16`` or ``float16``.
+
+    Args:
+        wanted: one of them, or ``auto``.
+        device: where training runs.
+        trained: what a step computes besides the head; ``auto`` looks at it on a CPU.
+    """
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    return "bfloat16" if multiplies_bfloat16() and gains_from_bfloat16(trained) else "float32"
+
+
 class Precision:
     """How a step computes.
 
     Attributes:
+        name: ``float32``, ``bfloat16`` or ``float16``.
         device: ``cpu`` or ``cuda``.
         narrow: what autocast computes in; None for float32 throughout.
     """
 
-    def __init__(self, wanted: str, device: torch.device) -> None:
-        """Choose.
+    def __init__(self, name: str, device: torch.device) -> None:
+        """Make it.
 
         Args:
-            wanted: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+            name: ``float32``, ``bfloat16`` or ``float16``.
             device: where training runs.
 
         Raises:
             DeviceError: float16 was asked for on a CPU, where its gradients underflow and nothing gets faster.
         """
-        if wanted == "auto":
-            wanted = "float32" if device.type == "cpu" else "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-        if wanted == "float16" and device.type == "cpu":
+        if name == "float16" and device.type == "cpu":
             raise DeviceError("--precision float16 needs CUDA: use float32 or bfloat16 on the CPU.")
+        self.name = name
         self.device = device.type
-        self.narrow = _TYPES.get(wanted)
+        self.narrow = _TYPES.get(name)
         # float16 gradients underflow without it; it skips steps whose gradients overflowed.
-        self._scaler = torch.amp.GradScaler(device.type) if wanted == "float16" else None
+        self._scaler = torch.amp.GradScaler(device.type) if name == "float16" else None
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """Return the context for a forward pass."""
