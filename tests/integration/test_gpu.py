@@ -10,7 +10,7 @@ import torch
 from toolkit.export import export_run
 from toolkit.finetune.stage import finetune_run
 from toolkit.recipe import load_recipe
-from toolkit.verify import verify_run
+from toolkit.verify.run import verify_run
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow, pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")]
 
