@@ -285,12 +285,14 @@ class Report:
     tables: Sequence[Table]
     notes: Sequence[str]
     measurements: Mapping[str, Any] = field(default_factory=dict)
+    script: str = ""
+    """Name of the benchmark where the report has another."""
 
 
 def finish(report: Report, folder: Path, arguments: Sequence[str]) -> int:
     """Write ``<name>.md`` and ``<name>.json`` into ``folder``, print the claims, and return the exit code: 1 if a claim is not met."""
     origin = provenance.collect().model_dump(mode="json")
-    command = shlex.join(["python", f"benchmarks/{report.name}.py", *map(shown, arguments)])
+    command = shlex.join(["python", f"benchmarks/{report.script or report.name}.py", *map(shown, arguments)])
     content = {
         "benchmark": report.name,
         "command": command,

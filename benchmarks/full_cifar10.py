@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
 import _common as common
-from _child import BenchmarkError, shown
+from _child import BenchmarkError, run_child, shown
 from _common import Claim, Report, Table
 
 NAME = "full_cifar10"
@@ -28,11 +30,17 @@ def benchmark(arguments: Sequence[str]) -> int:
     parser = common.parser(__doc__)
     parser.add_argument("--accuracy", type=float, default=92.5, metavar="PERCENT", help="what is claimed")
     parser.add_argument("--minutes", type=float, default=45, help="what is claimed")
+    parser.add_argument("--name", default=NAME, help="name of the report, where several runs are kept beside each other")
+    parser.add_argument("--keep", type=Path, default=None, metavar="FOLDER", help="where the run is kept, for toolkit export and bench")
     options = parser.parse_args(own)
+    if options.keep and options.keep.exists():
+        raise BenchmarkError(f"{options.keep} exists: give a folder that does not.")
     if not options.data.is_dir():
         raise BenchmarkError(f"{options.data} is not a folder: give CIFAR-10 as train/<class>/*.jpg and test/<class>/*.jpg.")
-    with common.workspace(options.work) as work:
-        result = common.finetune([*EMBEDDED, "--data", str(options.data.resolve()), *extra], work)
+    with common.workspace(options.work) as work, common.finetuning([*EMBEDDED, "--data", str(options.data.resolve()), *extra], work) as prepared:
+        result = prepared.read(run_child(prepared.command.words, prepared.command.environment))
+        if options.keep:
+            shutil.copytree(prepared.folder, options.keep)
     row = (
         f"{result.run.seconds / 60:.1f}",
         common.percent(result.accuracy, result.images),
@@ -40,7 +48,8 @@ def benchmark(arguments: Sequence[str]) -> int:
         common.megabytes(result.run.tree_bytes),
     )
     report = Report(
-        name=NAME,
+        name=options.name,
+        script=NAME,
         title="toolkit finetune on the whole of CIFAR-10",
         settings={
             "data": options.data.resolve().name,
