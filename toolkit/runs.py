@@ -77,6 +77,8 @@ class RunRecord(Record):
     threads: int
     seconds: float
     provenance: Provenance
+    precision: str = "float32"
+    """What training steps computed in: ``float32``, ``bfloat16`` or ``float16``."""
 
 
 class RunFolder:

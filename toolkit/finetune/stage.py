@@ -202,4 +202,5 @@ def _record(job: Job, run: RunFolder, stages: tuple[StageSummary, ...], state: S
         threads=job.threads,
         seconds=seconds,
         provenance=provenance.collect(),
+        precision=job.precision.name,
     )
