@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from bundles import rewrite_golden
 from onnx import numpy_helper
 from PIL import Image
 
@@ -81,6 +83,7 @@ def test_other_labels_cannot_be_compared(colour_bundle: Path, other: Path) -> No
 def test_labels_in_another_order_are_compared_by_name_and_fail(colour_bundle: Path, other: Path) -> None:
     manifest = read_manifest(other)
     rewrite(other, lambda weights: weights[:, ::-1], labels=manifest.labels[::-1])
+    rewrite_golden(other, lambda text: json.dumps(json.loads(text) | {"labels": list(manifest.labels[::-1])}))
     report = verify_against(colour_bundle, other, threads=1)
     assert not report.passed
     assert all(artifact.passed for artifact in report.artifacts)
@@ -103,17 +106,15 @@ def test_images_of_a_folder_count_for_accuracy_where_folders_are_named_like_labe
 
 
 def test_golden_images_of_another_size_need_a_folder(colour_bundle: Path, other: Path) -> None:
-    golden = other / "golden"
-    for path in golden.glob("*.bin"):
+    for path in (other / "golden").glob("*.bin"):
         path.write_bytes(np.zeros((4, 4, 3), np.uint8).tobytes())
-    expected = golden / "expected.json"
-    expected.write_text(expected.read_text().replace('"height": 8', '"height": 4').replace('"width": 8', '"width": 4'))
+    rewrite_golden(other, lambda text: json.dumps(json.loads(text) | {"height": 4, "width": 4}))
     manifest = read_manifest(other)
-    files = {
-        name: record.model_copy(update={"sha256": sha256_file(other / name), "size_bytes": (other / name).stat().st_size})
-        for name, record in manifest.files.items()
+    smaller = {
+        "preprocessing": manifest.preprocessing.model_copy(update={"height": 4, "width": 4}),
+        "input": manifest.input.model_copy(update={"shape": ("N", 4, 4, 3)}),
     }
-    write_manifest(other, manifest.model_copy(update={"files": files}))
+    write_manifest(other, manifest.model_copy(update=smaller))
     with pytest.raises(BundleError, match="give images with --data"):
         verify_against(colour_bundle, other, threads=1)
 

@@ -7,11 +7,12 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import onnx
 import pytest
+from bundles import rewrite_golden
 from onnx import numpy_helper
 
 from toolkit.bundle import read_manifest
 from toolkit.bundle.update import write_manifest
-from toolkit.errors import IntegrityError, MissingDependencyError, RecipeError
+from toolkit.errors import BundleError, IntegrityError, MissingDependencyError, RecipeError
 from toolkit.files import sha256_file
 from toolkit.formats.registry import get_format
 from toolkit.results import ParityReport
@@ -62,12 +63,18 @@ def test_a_changed_file_is_refused_before_it_is_run(colour_bundle: Path) -> None
         verify_bundle(colour_bundle, threads=1)
 
 
-def test_labels_in_another_order_than_at_the_export_fail(colour_bundle: Path) -> None:
+def test_labels_in_another_order_than_at_the_export_are_refused(colour_bundle: Path) -> None:
     manifest = read_manifest(colour_bundle)
     write_manifest(colour_bundle, manifest.model_copy(update={"labels": manifest.labels[::-1]}))
+    with pytest.raises(BundleError, match="other labels or another size than its manifest"):
+        verify_bundle(colour_bundle, threads=1)
+
+
+def test_a_sample_labelled_with_something_else_fails(colour_bundle: Path) -> None:
+    rewrite_golden(colour_bundle, lambda text: text.replace('"true_label": "red"', '"true_label": "pink"'))
     report = verify_bundle(colour_bundle, threads=1)
     assert not report.passed
-    assert report.checks[0].failures == ("the labels of the manifest are not those of the golden samples, or in another order",)
+    assert report.checks[0].failures == ("golden samples are labelled pink, which the manifest does not have",)
 
 
 def test_limits_can_be_replaced(colour_bundle: Path) -> None:
