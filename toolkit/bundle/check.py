@@ -19,6 +19,8 @@ from toolkit.files import sha256_file
 
 UNLISTED = (MANIFEST_NAME, SIGNATURE_NAME)
 """Files of a bundle that no manifest lists."""
+ONNX_FORMATS = ("onnx", "onnx-int8", "onnx-fp16")
+"""Formats whose file an ONNX reader opens whatever its name is. Another package's format reads its files itself."""
 LARGEST_MANIFEST = 64 * 2**20
 """Bytes; a thousand classes with their confusion matrix take about a fifth of it."""
 
@@ -114,7 +116,7 @@ def check_folder(folder: Path, manifest: Manifest, where: Path | None = None) ->
                 raise IntegrityError(f"{where / name} is not the file that the manifest describes (its SHA-256 differs). Copy the bundle again.")
     except OSError as error:
         raise BundleError(f"{error.filename or folder} cannot be read: {error.strerror}.") from error
-    onnx = {artifact.file for artifact in manifest.artifacts if artifact.format.startswith("onnx")}
+    onnx = {artifact.file for artifact in manifest.artifacts if artifact.format in ONNX_FORMATS}
     for name in files:
         if name in onnx or name.endswith(".onnx"):
             _check_pointers(folder, where, name, files)
