@@ -246,7 +246,9 @@ def export_broken(network: torch.nn.Module, run: RunFolder, format_name: str, fi
     if fixed_batch is not None:
         export_fixed(network, sample[:1].expand(fixed_batch, *sample.shape[1:]).contiguous(), path, manifest)
     else:
-        get_format(format_name).export(network, sample, path, ExportRequest(manifest.input.name, OUTPUTS, metadata_of(manifest), artifact.opset), None)
+        get_format(format_name).export(
+            network, sample, path, ExportRequest(manifest.input.name, OUTPUTS, metadata_of(manifest), artifact.opset), None
+        )
     return path
 
 

@@ -88,12 +88,13 @@ def report(cases: Sequence[Case], opinions: Mapping[tuple[str, str, str, str], H
     good_formats = list(dict.fromkeys(case.format for case in good))
     summary = [_summary(tool, faults, good, good_formats, every) for tool in tools]
     caught, refused = _refused(OURS, faults, every), _refused(OURS, good, every)
+    figures = f"of {len(faults)}: " + ", ".join(f"{tool} {_refused(tool, faults, every)}" for tool in tools)
     return Report(
         name=NAME,
         title="The same faults, judged by other tools",
         settings={"broken artifacts": len(faults), "good artifacts": len(good), **_versions()},
         claims=[
-            Claim("toolkit catches more than any other tool", _figures(tools, faults, every), all(_more(tool, caught, faults, every) for tool in tools[1:])),
+            Claim("toolkit catches more than any other tool", figures, all(caught > _refused(tool, faults, every) for tool in tools[1:])),
             Claim("and refuses no good artifact", f"{refused} of {len(good)}", refused == 0 and bool(good)),
         ],
         tables=[
@@ -114,14 +115,6 @@ def report(cases: Sequence[Case], opinions: Mapping[tuple[str, str, str, str], H
 
 def _refused(tool: str, cases: Sequence[Case], every: Mapping[tuple[str, str, str, str], Heard]) -> int:
     return sum(every[(tool, *case.key)].refused for case in cases)
-
-
-def _more(tool: str, ours: int, faults: Sequence[Case], every: Mapping[tuple[str, str, str, str], Heard]) -> bool:
-    return ours > _refused(tool, faults, every)
-
-
-def _figures(tools: Sequence[str], faults: Sequence[Case], every: Mapping[tuple[str, str, str, str], Heard]) -> str:
-    return f"of {len(faults)}: " + ", ".join(f"{tool} {_refused(tool, faults, every)}" for tool in tools)
 
 
 def _summary(
@@ -157,7 +150,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, metavar="FOLDER", help="what fault_detection.py --work FOLDER --keep left")
-    parser.add_argument("--output", type=Path, default=common.RESULTS, metavar="FOLDER", help=f"where the report is written (default: {common.RESULTS})")
+    parser.add_argument(
+        "--output", type=Path, default=common.RESULTS, metavar="FOLDER", help=f"where the report is written (default: {common.RESULTS})"
+    )
     return parser.parse_args(arguments)
 
 
@@ -179,7 +174,10 @@ def benchmark(arguments: Sequence[str]) -> int:
                 opinions[heard.key] = heard
                 file.write(json.dumps(asdict(heard)) + "\n")
                 file.flush()
-                print(f"{heard.tool:32} {heard.run:24} {heard.name or 'good':32} {'refused' if heard.refused else 'passed'}: {heard.why[:80]}", flush=True)
+                print(
+                    f"{heard.tool:32} {heard.run:24} {heard.name or 'good':32} {'refused' if heard.refused else 'passed'}: {heard.why[:80]}",
+                    flush=True,
+                )
     return common.finish(report(cases, opinions), options.output, arguments)
 
 
