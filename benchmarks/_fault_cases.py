@@ -10,34 +10,39 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import _file_faults as files
 import _layer_faults  # noqa: F401  # adds its faults to those of _network_faults
 import _network_faults as networks
 import numpy as np
 import onnx
+import onnx_ir
 import torch
 from _child import BenchmarkError
 from _file_faults import FileFault
 from _network_faults import NetworkFault, NotApplicableError
 
-from toolkit.backbones.deployable import Deployable
+from toolkit.backbones.deployable import Deployable, TorchSession
 from toolkit.backbones.restore import load_deployable
 from toolkit.bundle.folder import read_manifest
-from toolkit.bundle.manifest import Manifest
+from toolkit.bundle.manifest import InputContract, Manifest
 from toolkit.bundle.update import write_manifest
 from toolkit.data.of_run import load_test_split
 from toolkit.errors import ToolkitError, first_line
 from toolkit.files import sha256_file
 from toolkit.formats.base import ExportRequest
 from toolkit.formats.half import to_float16
+from toolkit.formats.onnx import save_checked
 from toolkit.formats.onnx_graph import name_nodes, outside_layers
 from toolkit.formats.registry import get_format
 from toolkit.progress import Silent
 from toolkit.runs import RunFolder
-from toolkit.verify.expected import metadata_of
-from toolkit.verify.inputs import draw, make_inputs
-from toolkit.verify.run import verify_run
+from toolkit.verify import run as verify
+from toolkit.verify.exact import measure_exact
+from toolkit.verify.expected import metadata_of, run_reference
+from toolkit.verify.inputs import Inputs, draw, make_inputs
 
 OUTPUTS = ("logits", "probabilities")
 PROBES = 32
@@ -107,10 +112,35 @@ def seal(bundle: Path) -> None:
     write_manifest(bundle, manifest.model_copy(update={"artifacts": tuple(artifacts)}))
 
 
+_remembered: dict[tuple[str, str, frozenset[str]], Any] = {}
+
+
+@contextmanager
+def reference_once(run: RunFolder) -> Iterator[None]:
+    """Let ``verify_run`` compute what PyTorch says of a run's images once: it is most of its time, and no fault changes it."""
+    model = run.record().model_sha256
+
+    def outputs(session: TorchSession, inputs: Inputs, contract: InputContract, on_batch: Callable[[int], None]) -> Any:
+        key = (model, "outputs", frozenset[str]())
+        if key not in _remembered:
+            _remembered[key] = run_reference(session, inputs, contract, on_batch)
+        return _remembered[key]
+
+    def exact(*arguments: Any) -> Any:
+        key = (model, "exact", frozenset(arguments[4]))
+        if key not in _remembered:
+            _remembered[key] = measure_exact(*arguments)
+        return _remembered[key]
+
+    with mock.patch.object(verify, "run_reference", outputs), mock.patch.object(verify, "measure_exact", exact):
+        yield
+
+
 def judge(run: RunFolder) -> Verdict:
     """Ask ``toolkit verify``."""
     try:
-        report = verify_run(run)
+        with reference_once(run):
+            report = verify.verify_run(run)
     except ToolkitError as error:
         return Verdict(True, f"refused: {first_line(error).replace(str(run.path.parent), '...')}")
     failed = [check.name for artifact in report.artifacts for check in artifact.checks if not check.passed]
@@ -181,6 +211,7 @@ class Cases:
         """Take a run, and another training of the same backbone."""
         self._run, self._other = run, other
         self._right = load_deployable(run, run.record(), True)
+        self._weights = Weights(self._right, read_manifest(run.bundle))
         self._probe = Probe.of_run(run, self._right)
 
     def all(self) -> Iterator[tuple[str, str, str, Callable[[], AbstractContextManager[Tried]]]]:
@@ -197,7 +228,10 @@ class Cases:
         broken = fault.apply(copy.deepcopy(self._right)).eval()
         effect = "fixed batch" if fault.fixed_batch else said(self._probe.effect(broken))
         with copied(self._run, fault.format) as place:
-            export_broken(broken, place, fault.format, fault.fixed_batch)
+            if fault.format == "onnx" and fault.fixed_batch is None and self._weights.suffice(broken):
+                self._weights.export(broken, place)
+            else:
+                export_broken(broken, place, fault.format, fault.fixed_batch)
             yield self._judged(place, effect, seals=True)
 
     @contextmanager
@@ -237,18 +271,58 @@ class Cases:
         return next((path for path in found if path.read_bytes() != (self._run.bundle / path.name).read_bytes()), None)
 
 
+class Weights:
+    """Exports networks that differ from the right one in weights alone: it is captured once, which is most of the time of an export."""
+
+    def __init__(self, right: Deployable, manifest: Manifest) -> None:
+        """Capture the right network as ``torch.onnx.export`` does before it optimises the graph."""
+        self._right = right
+        self._request, self._sample = request_of(manifest), sample_of(manifest)
+        shapes = ({0: torch.export.Dim("N")},)
+        names: dict[str, Any] = {"input_names": [self._request.input_name], "output_names": list(OUTPUTS), "opset_version": self._request.opset}
+        program = torch.onnx.export(right, (self._sample,), dynamo=True, dynamic_shapes=shapes, optimize=False, verbose=False, **names)
+        if program is None:
+            raise BenchmarkError("torch.onnx.export returned no program.")
+        self._captured = program.model_proto
+        self._stored = {tensor.name for tensor in self._captured.graph.initializer}
+
+    def suffice(self, broken: torch.nn.Module) -> bool:
+        """Return whether a network has the layers of the right one, and weights that the captured graph stores under their names."""
+        if _layers_of(broken) != _layers_of(self._right):
+            return False
+        weights = broken.state_dict()
+        return {name for name, tensor in self._right.state_dict().items() if not torch.equal(tensor, weights[name])} <= self._stored
+
+    def export(self, broken: torch.nn.Module, run: RunFolder) -> None:
+        """Put the weights of a network into the captured graph, optimise it as the exporter does, and save it in the artifact's place."""
+        program = torch.onnx.ONNXProgram(onnx_ir.from_proto(self._captured), None)
+        program.apply_weights({name: tensor for name, tensor in broken.state_dict().items() if name in self._stored})
+        program.optimize()
+        save_checked(program.model_proto, run.bundle / read_manifest(run.bundle).artifacts[0].file, self._request, self._sample)
+
+
+def _layers_of(network: torch.nn.Module) -> list[tuple[str, type, str]]:
+    return [(name, type(module), module.extra_repr()) for name, module in network.named_modules()]
+
+
+def request_of(manifest: Manifest) -> ExportRequest:
+    """Return what the first artifact of a bundle was exported by."""
+    return ExportRequest(manifest.input.name, OUTPUTS, metadata_of(manifest), manifest.artifacts[0].opset)
+
+
+def sample_of(manifest: Manifest) -> torch.Tensor:
+    """Return two black images."""
+    return torch.from_numpy(np.zeros((2, *manifest.input.shape[1:]), np.uint8))
+
+
 def export_broken(network: torch.nn.Module, run: RunFolder, format_name: str, fixed_batch: int | None) -> Path:
     """Put another network into the place of the artifact, exported as the right one was."""
     manifest = read_manifest(run.bundle)
-    artifact = manifest.artifacts[0]
-    path = run.bundle / artifact.file
-    sample = torch.from_numpy(np.zeros((2, *manifest.input.shape[1:]), np.uint8))
+    path, sample = run.bundle / manifest.artifacts[0].file, sample_of(manifest)
     if fixed_batch is not None:
         export_fixed(network, sample[:1].expand(fixed_batch, *sample.shape[1:]).contiguous(), path, manifest)
     else:
-        get_format(format_name).export(
-            network, sample, path, ExportRequest(manifest.input.name, OUTPUTS, metadata_of(manifest), artifact.opset), None
-        )
+        get_format(format_name).export(network, sample, path, request_of(manifest), None)
     return path
 
 
