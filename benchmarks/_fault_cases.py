@@ -211,7 +211,8 @@ class Cases:
         """Take a run, and another training of the same backbone."""
         self._run, self._other = run, other
         self._right = load_deployable(run, run.record(), True)
-        self._weights = Weights(self._right, read_manifest(run.bundle))
+        manifest = read_manifest(run.bundle)
+        self._weights = Weights(self._right, request_of(manifest), sample_of(manifest))
         self._probe = Probe.of_run(run, self._right)
 
     def all(self) -> Iterator[tuple[str, str, str, Callable[[], AbstractContextManager[Tried]]]]:
@@ -229,7 +230,7 @@ class Cases:
         effect = "fixed batch" if fault.fixed_batch else said(self._probe.effect(broken))
         with copied(self._run, fault.format) as place:
             if fault.format == "onnx" and fault.fixed_batch is None and self._weights.suffice(broken):
-                self._weights.export(broken, place)
+                self._weights.export(broken, place.bundle / read_manifest(place.bundle).artifacts[0].file)
             else:
                 export_broken(broken, place, fault.format, fault.fixed_batch)
             yield self._judged(place, effect, seals=True)
@@ -274,10 +275,9 @@ class Cases:
 class Weights:
     """Exports networks that differ from the right one in weights alone: it is captured once, which is most of the time of an export."""
 
-    def __init__(self, right: Deployable, manifest: Manifest) -> None:
+    def __init__(self, right: Deployable, request: ExportRequest, sample: torch.Tensor) -> None:
         """Capture the right network as ``torch.onnx.export`` does before it optimises the graph."""
-        self._right = right
-        self._request, self._sample = request_of(manifest), sample_of(manifest)
+        self._right, self._request, self._sample = right, request, sample
         shapes = ({0: torch.export.Dim("N")},)
         names: dict[str, Any] = {"input_names": [self._request.input_name], "output_names": list(OUTPUTS), "opset_version": self._request.opset}
         program = torch.onnx.export(right, (self._sample,), dynamo=True, dynamic_shapes=shapes, optimize=False, verbose=False, **names)
@@ -293,12 +293,12 @@ class Weights:
         weights = broken.state_dict()
         return {name for name, tensor in self._right.state_dict().items() if not torch.equal(tensor, weights[name])} <= self._stored
 
-    def export(self, broken: torch.nn.Module, run: RunFolder) -> None:
-        """Put the weights of a network into the captured graph, optimise it as the exporter does, and save it in the artifact's place."""
+    def export(self, broken: torch.nn.Module, path: Path) -> None:
+        """Put the weights of a network into the captured graph, optimise it as the exporter does, and save it."""
         program = torch.onnx.ONNXProgram(onnx_ir.from_proto(self._captured), None)
         program.apply_weights({name: tensor for name, tensor in broken.state_dict().items() if name in self._stored})
         program.optimize()
-        save_checked(program.model_proto, run.bundle / read_manifest(run.bundle).artifacts[0].file, self._request, self._sample)
+        save_checked(program.model_proto, path, self._request, self._sample)
 
 
 def _layers_of(network: torch.nn.Module) -> list[tuple[str, type, str]]:

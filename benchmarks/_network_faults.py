@@ -278,12 +278,14 @@ def _(network: Deployable) -> nn.Module:
     return Around(network, after=leak)
 
 
-@fault("scaled-by-the-batch", "pixels are scaled by the brightest of the batch")
+@fault("brightness-of-the-batch", "each image is made as bright as the batch is on average: right alone")
 def _(network: Deployable) -> nn.Module:
-    def scaled(images: torch.Tensor) -> torch.Tensor:
-        return (images.float() * (255 / images.float().amax().clamp(min=1))).round().to(torch.uint8)
+    def evened(images: torch.Tensor) -> torch.Tensor:
+        pixels = images.float()
+        own = pixels.mean(dim=(1, 2, 3), keepdim=True).clamp(min=1)
+        return (pixels * (pixels.mean() / own)).clamp(0, 255).round().to(torch.uint8)
 
-    return Around(network, before=scaled)
+    return Around(network, before=evened)
 
 
 class _Counting(nn.Module):

@@ -157,10 +157,13 @@ class Optimum:
 
         graph = onnx.load_model(right.onnx).graph
         axes = {value.name: {0: value.type.tensor_type.shape.dim[0].dim_param} for value in (*graph.input, *graph.output)}
-        config = _optimum_config(axes, right.shape)
-        return lambda path: self._judge(config, right.network, path)
+        config, network = _optimum_config(axes, right.shape), _Named(right.network)
+        own = self._judge(config, network, right.onnx)
+        if own.refused and not own.why.startswith("AtolError"):
+            raise RuntimeError(f"optimum cannot judge a right file: {own.why}")
+        return lambda path: self._judge(config, network, path)
 
-    def _judge(self, config: Any, network: Deployable, path: Path) -> Opinion:
+    def _judge(self, config: Any, network: torch.nn.Module, path: Path) -> Opinion:
         from optimum.exporters.onnx import validate_model_outputs
 
         try:
@@ -168,6 +171,19 @@ class Optimum:
         except Exception as error:  # it tells a difference, and a file that cannot be opened, by an exception
             return Opinion(True, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
         return Opinion(False, "no exception")
+
+
+class _Named(torch.nn.Module):
+    """A network whose input has the name that the ONNX file gives it."""
+
+    def __init__(self, network: Deployable) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return logits and probabilities."""
+        made: tuple[torch.Tensor, torch.Tensor] = self.network(images)
+        return made
 
 
 def _optimum_config(axes: Mapping[str, Mapping[int, str]], shape: tuple[int, int, int]) -> Any:

@@ -22,7 +22,7 @@ NAME = "fault_detection"
 BACKBONES: Mapping[str, Sequence[str]] = {
     "timm:tf_efficientnet_lite0": ("--stage1-epochs", "6", "--stage2-epochs", "2"),
     "torchvision:resnet18": ("--weights", "none", "--stage1-epochs", "1", "--stage2-epochs", "3", "--stage2-unfreeze", "4"),
-    "torchvision:mobilenet_v2": ("--weights", "none", "--stage1-epochs", "1", "--stage2-epochs", "8", "--stage2-unfreeze", "100"),
+    "torchvision:shufflenet_v2_x0_5": ("--weights", "none", "--stage1-epochs", "1", "--stage2-epochs", "10", "--stage2-unfreeze", "5"),
 }
 """Backbones with what ``toolkit finetune --recipe digits`` is told besides: two start from random weights, which need training throughout."""
 AGAIN = ("--stage1-epochs", "3", "--stage2-epochs", "1", "--stage2-unfreeze", "1")

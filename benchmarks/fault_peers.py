@@ -74,7 +74,7 @@ def ask(peer: Peer, cases: Sequence[Case], work: Path, known: Mapping[tuple[str,
                     yield Heard(peer.name, *case.key, False, NOT_SEEN)
                 else:
                     opinion = judge(file)
-                    yield Heard(peer.name, *case.key, opinion.refused, opinion.why)
+                    yield Heard(peer.name, *case.key, opinion.refused, opinion.why.replace(f"{work}/", "").replace(scratch, "..."))
 
 
 def report(cases: Sequence[Case], opinions: Mapping[tuple[str, str, str, str], Heard]) -> Report:

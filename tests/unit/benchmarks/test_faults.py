@@ -11,6 +11,8 @@ from torch import nn
 
 from toolkit.backbones.deployable import Deployable
 from toolkit.bundle.manifest import Normalization
+from toolkit.formats.base import ExportRequest
+from toolkit.formats.onnx import OnnxFormat
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 IMAGENET = Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -62,7 +64,6 @@ def tiny(normalization=IMAGENET):
 @pytest.fixture(scope="module")
 def images():
     random = np.random.default_rng(0)
-    # A dark image first: what depends on the brightest pixel of a batch shows on it alone.
     return np.concatenate(
         [random.integers(0, 100, (1, 16, 16, 3), np.uint8), np.zeros((1, 16, 16, 3), np.uint8), random.integers(0, 256, (6, 16, 16, 3), np.uint8)]
     )
@@ -105,6 +106,23 @@ def test_the_network_that_overflows_in_float16_is_right_in_float32(benchmarks, i
         logits, _ = broken(inputs)
         assert logits.abs().max() > 2
         assert not broken.half()(inputs)[0].isfinite().all()
+
+
+def test_other_weights_in_the_captured_graph_are_what_an_export_of_them_is(benchmarks, images, tmp_path):
+    cases, networks = sys.modules["_fault_cases"], sys.modules["_network_faults"]
+    faults = {fault.name: fault for fault in networks.FAULTS}
+    request, sample = ExportRequest("images", cases.OUTPUTS, {}), torch.from_numpy(images[:2])
+    weights = cases.Weights(tiny(), request, sample)
+    broken = faults["kernel-transposed"].apply(tiny())
+
+    assert weights.suffice(broken)
+    assert not weights.suffice(faults["batchnorm-epsilon"].apply(tiny()))
+    assert not weights.suffice(faults["bgr"].apply(tiny()))
+    weights.export(broken, tmp_path / "captured.onnx")
+    OnnxFormat().export(broken, sample, tmp_path / "exported.onnx", request, None)
+
+    captured, exported = (OnnxFormat().open(tmp_path / name, "cpu", 1).run(images) for name in ("captured.onnx", "exported.onnx"))
+    np.testing.assert_array_equal(captured["logits"], exported["logits"])
 
 
 def test_names_are_unique_and_there_are_enough_kinds(benchmarks):
