@@ -29,8 +29,6 @@ AGAIN = ("--stage1-epochs", "3", "--stage2-epochs", "1", "--stage2-unfreeze", "1
 """How a run is trained that starts from the first run of its backbone, with another seed: a new head, other images, the last block anew."""
 FORMATS = "onnx,torchscript,onnx-int8,onnx-fp16"
 GOOD = ("onnx", "onnx-int8", "onnx-fp16")
-FIRST_GOOD = 100
-"""Seed of the first good run; the runs that are broken have the seeds 0 and 1."""
 LEAST = 40
 """Kinds of faults."""
 LEDGER = "cases.jsonl"
@@ -103,7 +101,7 @@ def make_run(backbone: str, seed: int, folder: Path, formats: str) -> RunFolder:
 def try_faults(backbone: str, only: Sequence[str], work: Path, keep: bool, ledger: Ledger) -> None:
     """Plant every fault that was not planted before, or those named, into a run of a backbone."""
     run = make_run(backbone, 0, work, FORMATS)
-    cases = Cases(run, make_run(backbone, 1, work, "onnx"))
+    cases = Cases(run, make_run(backbone, 1, work, ",".join(GOOD)))
     for name, what, format_name, attempt in cases.all():
         if (run.name, name, format_name) in ledger if not only else name not in only:
             continue
@@ -125,8 +123,8 @@ def judge_good(backbone: str, seed: int, work: Path, keep: bool, ledger: Ledger)
     name = f"{backbone.rpartition(':')[2]}-{seed}"
     if all((name, "", artifact) in ledger for artifact in GOOD):
         return
-    make_run(backbone, 0, work, FORMATS)
-    run = make_run(backbone, seed, work, ",".join(GOOD))
+    first = make_run(backbone, 0, work, FORMATS)
+    run = make_run(backbone, seed, work, ",".join(GOOD)) if seed else first
     for artifact in GOOD:
         try:
             with copied(run, artifact) as whole:
@@ -134,7 +132,7 @@ def judge_good(backbone: str, seed: int, work: Path, keep: bool, ledger: Ledger)
             ledger.add(Case(run.name, backbone, "", "good", artifact, verdict.caught, verdict.by))
         except NotApplicableError as error:
             ledger.add(Case(run.name, backbone, "", "good", artifact, None, str(error)))
-    if not keep:
+    if seed and not keep:
         shutil.rmtree(run.path)
 
 
@@ -163,8 +161,8 @@ def report(cases: Sequence[Case]) -> Report:
             "manifest after the fault, its hashes are brought up to date. What follows 'caught by' are the checks that failed, or the sentence "
             "that refused the bundle; the number is how far the fault moves an output, of the largest logit of a row, in float64.",
             "A change that moves no output by more than rounding does is not counted as a fault.",
-            "A good run starts from the weights of the broken one and has another seed: another split into training, validation and test images, a "
-            "new head, the last block trained again, other calibration images. What is refused of it would be a false alarm.",
+            "Good runs are those that are broken here, and others that start from their weights with another seed: another split into training, "
+            "validation and test images, a new head, the last block trained again, other calibration images.",
             *(f"Not tried on {case.run}: {case.name or case.format}: {case.by}." for case in cases if case.caught is None),
         ],
         measurements={"cases": [asdict(case) for case in cases]},
@@ -217,9 +215,9 @@ def benchmark(arguments: Sequence[str]) -> int:
                 try_faults(backbone, options.fault, work, options.keep, ledger)
         if options.only != "faults" and not options.fault:
             for number in range(options.good_seeds):
-                backbone = list(BACKBONES)[number % len(BACKBONES)]
-                if backbone in backbones:
-                    judge_good(backbone, FIRST_GOOD + number, work, options.keep, ledger)
+                seed, position = divmod(number, len(BACKBONES))
+                if (backbone := list(BACKBONES)[position]) in backbones:
+                    judge_good(backbone, seed, work, options.keep, ledger)
         return common.finish(report(list(ledger)), options.output, arguments)
 
 
