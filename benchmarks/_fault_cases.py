@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -211,9 +212,15 @@ class Cases:
         """Take a run, and another training of the same backbone."""
         self._run, self._other = run, other
         self._right = load_deployable(run, run.record(), True)
-        manifest = read_manifest(run.bundle)
-        self._weights = Weights(self._right, request_of(manifest), sample_of(manifest))
-        self._probe = Probe.of_run(run, self._right)
+
+    @cached_property
+    def _probe(self) -> Probe:
+        return Probe.of_run(self._run, self._right)
+
+    @cached_property
+    def _weights(self) -> Weights:
+        manifest = read_manifest(self._run.bundle)
+        return Weights(self._right, request_of(manifest), sample_of(manifest))
 
     def all(self) -> Iterator[tuple[str, str, str, Callable[[], AbstractContextManager[Tried]]]]:
         """Yield name, description and format of each fault, and what tries it; the broken files are removed when that block ends."""

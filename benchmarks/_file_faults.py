@@ -146,7 +146,8 @@ def _(folder: Path) -> None:
 @fault("edited-normalisation", "the manifest gives another mean than the graph has")
 def _(folder: Path) -> None:
     def change(manifest: dict[str, object]) -> None:
-        manifest["input"]["normalization"]["mean"] = [0.5, 0.5, 0.5]  # type: ignore[index]  # JSON has no types
+        normalization = manifest["input"]["normalization"]  # type: ignore[index]  # JSON has no types
+        normalization["mean"] = [value + 0.05 for value in normalization["mean"]]
 
     edit_manifest(folder, change)
 
