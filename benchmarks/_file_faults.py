@@ -146,7 +146,8 @@ def _(folder: Path) -> None:
 @fault("edited-normalisation", "the manifest gives another mean than the graph has")
 def _(folder: Path) -> None:
     def change(manifest: dict[str, object]) -> None:
-        manifest["input"]["normalization"]["mean"] = [0.5, 0.5, 0.5]  # type: ignore[index]  # JSON has no types
+        normalization = manifest["input"]["normalization"]  # type: ignore[index]  # JSON has no types
+        normalization["mean"] = [value + 0.05 for value in normalization["mean"]]
 
     edit_manifest(folder, change)
 
@@ -211,24 +212,26 @@ def _(folder: Path) -> None:
     onnx.save_model(model, path)
 
 
-class _Scaled(nn.Module):
-    """Multiplies what a layer takes and divides its weights: the same function in float32, an overflow in float16."""
+LARGE = 2.0**15
+"""Fits into float16 itself; a logit of 2 or more that is multiplied by it does not."""
 
-    def __init__(self, layer: nn.Linear, factor: float) -> None:
+
+class _Scaled(nn.Module):
+    """Multiplies what a layer returns and divides it again: the same function in float32, an overflow in float16."""
+
+    def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
         self.layer = layer
-        self.factor = factor
-        layer.weight.detach().div_(factor)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return what the layer returned before."""
-        made: torch.Tensor = self.layer(features * self.factor)
-        return made
+        made: torch.Tensor = self.layer(features) * LARGE
+        return made / LARGE
 
 
 def overflowing(network: Deployable) -> nn.Module:
     """Return a network that is right in float32 and overflows in float16."""
     layer = head(network)
     name = next(name for name, module in layers(network, nn.Linear) if module is layer)
-    replace(network, name, _Scaled(layer, 1e6))
+    replace(network, name, _Scaled(layer))
     return network

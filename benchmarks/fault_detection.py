@@ -3,292 +3,222 @@
 from __future__ import annotations
 
 import argparse
-import copy
+import json
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import _common as common
-import _file_faults as files
-import _network_faults as networks
-import numpy as np
-import onnx
-import torch
-from _child import BenchmarkError, run_child
+from _child import run_child
 from _common import Claim, Report, Table
-from _file_faults import FileFault
-from _network_faults import NetworkFault, NotApplicableError
+from _fault_cases import Cases, copied, judge
+from _network_faults import NotApplicableError
 
-from toolkit.backbones.deployable import Deployable
-from toolkit.backbones.restore import load_deployable
-from toolkit.bundle.folder import read_manifest
-from toolkit.bundle.manifest import Manifest
-from toolkit.bundle.update import write_manifest
-from toolkit.errors import ToolkitError, first_line
-from toolkit.files import sha256_file
-from toolkit.formats.base import ExportRequest
-from toolkit.formats.half import to_float16
-from toolkit.formats.onnx_graph import name_nodes
-from toolkit.formats.registry import get_format
+from toolkit.errors import ExportError, first_line
 from toolkit.runs import RunFolder
-from toolkit.verify.expected import metadata_of
-from toolkit.verify.run import verify_run
 
 NAME = "fault_detection"
-OUTPUTS = ("logits", "probabilities")
 BACKBONES: Mapping[str, Sequence[str]] = {
-    "timm:tf_efficientnet_lite0": (),
-    "torchvision:resnet18": ("--weights", "none", "--stage2-unfreeze", "4"),
-    "torchvision:mobilenet_v2": ("--weights", "none", "--stage2-unfreeze", "100"),
+    "timm:tf_efficientnet_lite0": ("--stage1-epochs", "6", "--stage2-epochs", "2"),
+    "torchvision:resnet18": ("--weights", "none", "--stage1-epochs", "1", "--stage2-epochs", "3", "--stage2-unfreeze", "4"),
+    "torchvision:shufflenet_v2_x0_5": ("--weights", "none", "--stage1-epochs", "1", "--stage2-epochs", "10", "--stage2-unfreeze", "5"),
 }
 """Backbones with what ``toolkit finetune --recipe digits`` is told besides: two start from random weights, which need training throughout."""
+AGAIN = ("--stage1-epochs", "3", "--stage2-epochs", "1", "--stage2-unfreeze", "1")
+"""How a run is trained that starts from the first run of its backbone, with another seed: a new head, other images, the last block anew."""
 FORMATS = "onnx,torchscript,onnx-int8,onnx-fp16"
 GOOD = ("onnx", "onnx-int8", "onnx-fp16")
 LEAST = 40
 """Kinds of faults."""
+LEDGER = "cases.jsonl"
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What ``toolkit verify`` said of one artifact."""
+class Case:
+    """One artifact that was judged, or one fault that could not be planted."""
 
-    caught: bool
+    run: str
+    backbone: str
+    name: str
+    """Of the fault; empty for a good artifact."""
+    what: str
+    format: str
+    caught: bool | None
+    """None where it was not tried."""
     by: str
-    """Names of the checks that failed, or the sentence that refused the bundle."""
+    """What caught it; why it was not tried."""
+    effect: str = ""
+    file: str = ""
+    """The broken ONNX file inside the working folder, if it was kept."""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What makes it the same case in another call."""
+        return self.run, self.name, self.format
+
+
+class Ledger:
+    """What has been judged so far, one line of JSON each: a benchmark that was stopped goes on where it was."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        self._cases = {case.key: case for case in (Case(**json.loads(line)) for line in lines)}
+
+    def __contains__(self, key: tuple[str, str, str]) -> bool:
+        return key in self._cases
+
+    def __iter__(self) -> Iterator[Case]:
+        return iter(self._cases.values())
+
+    def add(self, case: Case) -> None:
+        """Keep a case; of two of one key the later one counts."""
+        self._cases[case.key] = case
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(case)) + "\n")
+        verdict = "not tried" if case.caught is None else "caught" if case.caught else "passed"
+        print(f"  {case.run:24} {case.name or 'good':32} {case.format:12} {verdict}: {case.by} [{case.effect}]", flush=True)
 
 
 def make_run(backbone: str, seed: int, folder: Path, formats: str) -> RunFolder:
-    """Fine-tune on the embedded digits and export.
+    """Fine-tune on the embedded digits and export, where that was not done before.
 
     Raises:
         BenchmarkError: one of the two failed.
     """
-    name = f"{backbone.rpartition(':')[2]}-{seed}"
-    place = ["--artifacts", str(folder)]
-    command = [*common.toolkit_command(), "finetune", "--recipe", "digits", "--backbone", backbone, *BACKBONES[backbone]]
-    run_child([*command, "--seed", str(seed), "--run", name, *place])
-    run_child([*common.toolkit_command(), "export", "--run", name, "--formats", formats, *place])
-    return RunFolder(folder / name)
+    first, run = (RunFolder(folder / f"{backbone.rpartition(':')[2]}-{number}") for number in (0, seed))
+    place = ["--run", run.name, "--artifacts", str(folder)]
+    if not run.record_file.is_file():
+        shutil.rmtree(run.path, ignore_errors=True)
+        options = ("--weights", str(first.model_file), *AGAIN) if seed else BACKBONES[backbone]
+        run_child([*common.toolkit_command(), "finetune", "--recipe", "digits", "--backbone", backbone, *options, "--seed", str(seed), *place])
+    if not run.bundle.is_dir():
+        run_child([*common.toolkit_command(), "export", "--formats", formats, *place])
+    return run
 
 
-def judge(run: RunFolder) -> Outcome:
-    """Ask ``toolkit verify``."""
-    try:
-        report = verify_run(run)
-    except ToolkitError as error:
-        return Outcome(True, f"refused: {first_line(error)}")
-    failed = [check.name for artifact in report.artifacts for check in artifact.checks if not check.passed]
-    failed += [check.name for check in report.checks if not check.passed]
-    return Outcome(not report.passed, ", ".join(dict.fromkeys(failed)))
-
-
-@contextmanager
-def copied(run: RunFolder, artifact: str) -> Iterator[RunFolder]:
-    """Yield a copy of a run whose bundle has one artifact, and remove it.
-
-    Raises:
-        NotApplicableError: the run has no such artifact.
-    """
-    with tempfile.TemporaryDirectory(prefix="faults-") as place:
-        copied_run = RunFolder(Path(place) / run.name)
-        shutil.copytree(run.path, copied_run.path)
-        keep_one(copied_run.bundle, artifact)
-        yield copied_run
-
-
-def keep_one(bundle: Path, artifact: str) -> None:
-    """Leave a bundle with one artifact."""
-    manifest = read_manifest(bundle)
-    kept = [one for one in manifest.artifacts if one.format == artifact]
-    if not kept:
-        reasons = [one.reason for one in manifest.not_exported if one.format == artifact]
-        raise NotApplicableError(f"it has no {artifact} artifact ({reasons[0] if reasons else 'not exported'})")
-    for other in manifest.artifacts:
-        if other.format != artifact:
-            for file in (other.file, *other.further_files):
-                (bundle / file).unlink()
-    write_manifest(bundle, manifest.model_copy(update={"artifacts": tuple(kept)}))
-
-
-def seal(bundle: Path) -> None:
-    """Bring size and hash of the artifact up to date."""
-    manifest = read_manifest(bundle)
-    artifacts = [
-        one.model_copy(update={"sha256": sha256_file(bundle / one.file), "size_bytes": (bundle / one.file).stat().st_size})
-        for one in manifest.artifacts
-    ]
-    write_manifest(bundle, manifest.model_copy(update={"artifacts": tuple(artifacts)}))
-
-
-def export_broken(network: torch.nn.Module, run: RunFolder, format_name: str, fixed_batch: int | None) -> None:
-    """Put another network into the place of the artifact, exported as the right one was."""
-    manifest = read_manifest(run.bundle)
-    artifact = manifest.artifacts[0]
-    path = run.bundle / artifact.file
-    sample = torch.from_numpy(np.zeros((2, *manifest.input.shape[1:]), np.uint8))
-    request = ExportRequest(manifest.input.name, OUTPUTS, metadata_of(manifest), artifact.opset)
-    network.eval()
-    if fixed_batch is not None:
-        export_fixed(network, sample[:1].expand(fixed_batch, *sample.shape[1:]).contiguous(), path, manifest)
-        return
-    get_format(format_name).export(network, sample, path, request, None)
-
-
-def export_fixed(network: torch.nn.Module, sample: torch.Tensor, path: Path, manifest: Manifest) -> None:
-    """Export as a script without ``dynamic_shapes`` does."""
-    program = torch.onnx.export(network, (sample,), dynamo=True, input_names=[manifest.input.name], output_names=list(OUTPUTS), verbose=False)
-    if program is None:
-        raise BenchmarkError("torch.onnx.export returned no program.")
-    model = program.model_proto
-    onnx.helper.set_model_props(model, metadata_of(manifest))
-    onnx.save_model(model, path)
-
-
-def try_network_fault(fault: NetworkFault, run: RunFolder, right: Deployable) -> Outcome:
-    """Break the network, export it in the place of the right one, and ask."""
-    with copied(run, fault.format) as broken:
-        export_broken(fault.apply(copy.deepcopy(right)), broken, fault.format, fault.fixed_batch)
-        seal(broken.bundle)
-        return judge(broken)
-
-
-def try_file_fault(fault: FileFault, run: RunFolder) -> Outcome:
-    """Break the bundle and ask."""
-    with copied(run, fault.artifact) as broken:
-        fault.apply(broken.bundle)
-        if fault.sealed:
-            seal(broken.bundle)
-        return judge(broken)
-
-
-def try_overflow(run: RunFolder, right: Deployable) -> Outcome:
-    """Convert a network to float16 that is right in float32 and overflows in float16."""
-    with copied(run, "onnx-fp16") as broken:
-        manifest = read_manifest(broken.bundle)
-        path = broken.bundle / manifest.artifacts[0].file
-        sample = torch.from_numpy(np.zeros((2, *manifest.input.shape[1:]), np.uint8))
-        request = ExportRequest(manifest.input.name, OUTPUTS, metadata_of(manifest))
-        get_format("onnx").export(files.overflowing(copy.deepcopy(right)), sample, path, request, None)
-        model = onnx.load_model(path)
-        name_nodes(model)
-        onnx.save_model(to_float16(model, set()), path)
-        seal(broken.bundle)
-        return judge(broken)
-
-
-def try_other_artifact(run: RunFolder, other: RunFolder) -> Outcome:
-    """Put the artifact of another training of the same backbone beside the manifest of this one."""
-    with copied(run, "onnx") as broken:
-        artifact = read_manifest(broken.bundle).artifacts[0].file
-        shutil.copyfile(other.bundle / artifact, broken.bundle / artifact)
-        seal(broken.bundle)
-        return judge(broken)
-
-
-def outcomes(run: RunFolder, other: RunFolder) -> Iterator[tuple[str, str, Outcome | None, str]]:
-    """Yield name and description of each fault, and what came of it; None with the reason where it cannot be tried."""
-    right = load_deployable(run, run.record(), True)
-    tries = [(fault.name, fault.what, lambda fault=fault: try_network_fault(fault, run, right)) for fault in networks.FAULTS]
-    tries += [(fault.name, fault.what, lambda fault=fault: try_file_fault(fault, run)) for fault in files.FAULTS]
-    tries.append(("float16-overflow", "activations beyond the range of float16", lambda: try_overflow(run, right)))
-    tries.append(("old-artifact", "the artifact of an earlier training beside new weights", lambda: try_other_artifact(run, other)))
-    for name, what, attempt in tries:
-        try:
-            outcome = attempt()
-        except NotApplicableError as error:
-            yield name, what, None, str(error)
+def try_faults(backbone: str, only: Sequence[str], work: Path, keep: bool, ledger: Ledger) -> None:
+    """Plant every fault that was not planted before, or those named, into a run of a backbone."""
+    run = make_run(backbone, 0, work, FORMATS)
+    cases = Cases(run, make_run(backbone, 1, work, ",".join(GOOD)))
+    for name, what, format_name, attempt in cases.all():
+        if (run.name, name, format_name) in ledger if not only else name not in only:
             continue
-        print(f"  {name:32} {'caught by ' + outcome.by if outcome.caught else 'MISSED'}", flush=True)
-        yield name, what, outcome, ""
+        try:
+            with attempt() as tried:
+                kept = f"broken/{run.name}/{name}.onnx" if keep and tried.artifact else ""
+                if kept and tried.artifact:
+                    (work / kept).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(tried.artifact, work / kept)
+            ledger.add(Case(run.name, backbone, name, what, format_name, tried.verdict.caught, tried.verdict.by, tried.effect, kept))
+        except NotApplicableError as error:
+            ledger.add(Case(run.name, backbone, name, what, format_name, None, str(error)))
+        except ExportError as error:
+            ledger.add(Case(run.name, backbone, name, what, format_name, None, f"it cannot be exported: {first_line(error)}"))
 
 
-def good_outcomes(seeds: int, folder: Path) -> Iterator[tuple[str, int, str, Outcome]]:
-    """Yield backbone, seed and format of good artifacts, and what was said of them; the backbones take turns."""
-    names = list(BACKBONES)
-    for seed in range(seeds):
-        backbone = names[seed % len(names)]
-        run = make_run(backbone, 100 + seed, folder, ",".join(GOOD))
-        for artifact in GOOD:
-            try:
-                with copied(run, artifact) as whole:
-                    outcome = judge(whole)
-            except NotApplicableError as error:
-                print(f"  {run.name} {artifact}: {error}", flush=True)
-                continue
-            print(f"  {run.name} {artifact}: {'REFUSED by ' + outcome.by if outcome.caught else 'passed'}", flush=True)
-            yield backbone, seed, artifact, outcome
+def judge_good(backbone: str, seed: int, work: Path, keep: bool, ledger: Ledger) -> None:
+    """Judge each artifact of a good run alone."""
+    name = f"{backbone.rpartition(':')[2]}-{seed}"
+    if all((name, "", artifact) in ledger for artifact in GOOD):
+        return
+    first = make_run(backbone, 0, work, FORMATS)
+    run = make_run(backbone, seed, work, ",".join(GOOD)) if seed else first
+    for artifact in GOOD:
+        try:
+            with copied(run, artifact) as whole:
+                verdict = judge(whole)
+            ledger.add(Case(run.name, backbone, "", "good", artifact, verdict.caught, verdict.by))
+        except NotApplicableError as error:
+            ledger.add(Case(run.name, backbone, "", "good", artifact, None, str(error)))
+    if seed and not keep:
         shutil.rmtree(run.path)
 
 
-def claims(found: Mapping[str, Mapping[str, Outcome]], good: Sequence[Outcome]) -> list[Claim]:
-    """Judge."""
-    every = [outcome for each in found.values() for outcome in each.values()]
-    kinds = sum(bool(each) for each in found.values())
-    refused = sum(outcome.caught for outcome in good)
-    return [
-        Claim(f"at least {LEAST} kinds of faults on {len(BACKBONES)} backbones", f"{kinds} kinds, {len(every)} broken artifacts", kinds >= LEAST),
-        Claim("every fault is caught", f"{sum(outcome.caught for outcome in every)} of {len(every)}", all(outcome.caught for outcome in every)),
-        Claim("no good artifact is refused", f"{refused} of {len(good)} refused", refused == 0 and bool(good)),
+def report(cases: Sequence[Case]) -> Report:
+    """Judge, and write down."""
+    faults = [case for case in cases if case.name and case.caught is not None]
+    good = [case for case in cases if not case.name and case.caught is not None]
+    backbones = list(dict.fromkeys(case.backbone for case in cases))
+    names = list(dict.fromkeys(case.name for case in faults))
+    cells = {(case.name, case.backbone): _cell(case) for case in cases if case.name}
+    what = {case.name: case.what for case in cases}
+    rows = [(name, what[name], *(cells.get((name, backbone), "not run") for backbone in backbones)) for name in names]
+    tally = [
+        (artifact, str(len(judged)), str(sum(bool(case.caught) for case in judged)))
+        for artifact in GOOD
+        if (judged := [case for case in good if case.format == artifact])
     ]
+    return Report(
+        name=NAME,
+        title="Faults that toolkit verify catches",
+        settings={"data": "digits", "image size": "64 px", "test images": 359, "good runs": len({case.run for case in good})},
+        claims=_claims(faults, good),
+        tables=[Table(("fault", "what is wrong", *backbones), rows), Table(("good artifacts", "judged", "refused"), tally)],
+        notes=[
+            "A fault is planted into the network before it is exported, or into the bundle; where a careless exporter would have written the "
+            "manifest after the fault, its hashes are brought up to date. What follows 'caught by' are the checks that failed, or the sentence "
+            "that refused the bundle; the number is how far the fault moves an output, of the largest logit of a row, in float64.",
+            "A change that moves no output by more than rounding does is not counted as a fault.",
+            "Good runs are those that are broken here, and others that start from their weights with another seed: another split into training, "
+            "validation and test images, a new head, the last block trained again, other calibration images.",
+            *(f"Not tried on {case.run}: {case.name or case.format}: {case.by}." for case in cases if case.caught is None),
+        ],
+        measurements={"cases": [asdict(case) for case in cases]},
+    )
+
+
+def _claims(faults: Sequence[Case], good: Sequence[Case]) -> list[Claim]:
+    by_backbone = {backbone: {case.name for case in faults if case.backbone == backbone} for backbone in BACKBONES}
+    fewest = min(len(names) for names in by_backbone.values())
+    caught, refused = sum(bool(case.caught) for case in faults), sum(bool(case.caught) for case in good)
+    runs = len({case.run for case in good})
+    kinds = f"{len(set().union(*by_backbone.values()))} kinds, {fewest} or more on each backbone"
+    return [
+        Claim(f"at least {LEAST} kinds of faults on {len(BACKBONES)} backbones", kinds, fewest >= LEAST),
+        Claim("every fault is caught", f"{caught} of {len(faults)}", caught == len(faults) > 0),
+        Claim("no good artifact is refused", f"{refused} of {len(good)} refused, of {runs} runs", refused == 0 and bool(good)),
+    ]
+
+
+def _cell(case: Case) -> str:
+    if case.caught is None:
+        return "not tried"
+    effect = f" ({case.effect})" if case.effect[:1].isdigit() or case.effect == "not finite" else ""
+    return (f"caught by {case.by}" if case.caught else "**missed**") + effect
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--work", type=Path, default=None, metavar="FOLDER", help="runs and finished cases, to go on with later (default: temporary)")
+    parser.add_argument("--backbone", action="append", choices=list(BACKBONES), help="only this one; may be given several times (default: all)")
+    parser.add_argument("--only", choices=("faults", "good"), default=None, help="only one half (default: both)")
+    parser.add_argument("--fault", action="append", default=[], metavar="NAME", help="only this one, and again; may be given several times")
     parser.add_argument("--good-seeds", type=common.positive, default=20, metavar="N", help="good runs, the backbones in turn")
+    parser.add_argument("--keep", action="store_true", help="keep runs and broken files in --work, for fault_peers.py")
     parser.add_argument("--output", type=Path, default=common.RESULTS, metavar="FOLDER", help="where the report is written")
-    parser.add_argument("--work", type=Path, default=None, metavar="FOLDER", help="where temporary files go (default: the system's)")
     return parser.parse_args(arguments)
 
 
 def benchmark(arguments: Sequence[str]) -> int:
-    """Make runs, break them, and write the report."""
+    """Make runs, break them, and write the report over all that --work holds."""
     options = parse(arguments)
-    found: dict[str, dict[str, Outcome]] = {}
-    described: dict[str, str] = {}
-    skipped: list[str] = []
-    with common.workspace(options.work) as work:
-        for backbone in BACKBONES:
-            print(backbone, flush=True)
-            run, other = (make_run(backbone, seed, work, FORMATS) for seed in (0, 1))
-            for name, what, outcome, reason in outcomes(run, other):
-                described[name] = what
-                each = found.setdefault(name, {})
-                if outcome is None:
-                    skipped.append(f"{name} on {backbone}: {reason}")
-                else:
-                    each[backbone] = outcome
-        good = list(good_outcomes(options.good_seeds, work))
-    rows = [(name, described[name], *(_cell(each.get(backbone)) for backbone in BACKBONES)) for name, each in found.items()]
-    tally = [(artifact, *_tally([outcome for _, _, kind, outcome in good if kind == artifact])) for artifact in GOOD]
-    report = Report(
-        name=NAME,
-        title="Faults that toolkit verify catches",
-        settings={"good runs": options.good_seeds, "data": "digits", "image size": "64 px"},
-        claims=claims(found, [outcome for *_, outcome in good]),
-        tables=[Table(("fault", "what is wrong", *BACKBONES), rows), Table(("good artifacts", "judged", "refused"), tally)],
-        notes=[
-            "A fault is planted into the network before it is exported, or into the bundle; where a careless exporter would have written the "
-            "manifest after the fault, its hashes are brought up to date. 'Caught by' names the checks that failed.",
-            *(f"Not tried: {line}." for line in skipped),
-        ],
-        measurements={
-            "faults": {name: {backbone: asdict(outcome) for backbone, outcome in each.items()} for name, each in found.items()},
-            "good": [[backbone, seed, artifact, asdict(outcome)] for backbone, seed, artifact, outcome in good],
-        },
-    )
-    return common.finish(report, options.output, arguments)
-
-
-def _cell(outcome: Outcome | None) -> str:
-    return "not tried" if outcome is None else f"caught by {outcome.by}" if outcome.caught else "**missed**"
-
-
-def _tally(judged: Sequence[Outcome]) -> tuple[str, str]:
-    return str(len(judged)), str(sum(outcome.caught for outcome in judged))
+    backbones = options.backbone or list(BACKBONES)
+    with common.workspace(None) as temporary:
+        work = (options.work or temporary).resolve()
+        work.mkdir(parents=True, exist_ok=True)
+        ledger = Ledger(work / LEDGER)
+        if options.only != "good":
+            for backbone in backbones:
+                try_faults(backbone, options.fault, work, options.keep, ledger)
+        if options.only != "faults" and not options.fault:
+            for number in range(options.good_seeds):
+                seed, position = divmod(number, len(BACKBONES))
+                if (backbone := list(BACKBONES)[position]) in backbones:
+                    judge_good(backbone, seed, work, options.keep, ledger)
+        return common.finish(report(list(ledger)), options.output, arguments)
 
 
 if __name__ == "__main__":

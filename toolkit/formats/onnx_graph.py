@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,18 +19,20 @@ LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Operators that multiply by weights: nearly all of the time is spent in them."""
 SHAPES = ("Shape", "Size")
 """Operators whose result does not depend on the values of their input."""
+FloatType = Literal["FLOAT", "FLOAT16"]
+"""As the ONNX format names it."""
 LARGEST = "/largest"
 """Added to the name of a tensor, it names the output that holds the tensor's largest absolute value."""
 
 
 @dataclass(frozen=True)
 class Extremes:
-    """Largest absolute values in a float32 graph."""
+    """Largest absolute values in a graph."""
 
     tensors: dict[str, float]
-    """Of every floating point tensor that a node makes, over all images that were run."""
+    """Of every tensor of one floating point type that a node makes, over all images that were run."""
     initializers: dict[str, float]
-    """Of every floating point weight or constant."""
+    """Of every float32 weight or constant."""
 
 
 def name_nodes(model: onnx.ModelProto) -> None:
@@ -84,8 +86,12 @@ def layer_groups(graph: onnx.GraphProto, members: set[str], most: int) -> list[t
     return [tuple(name for index in part for name in single[index]) for part in parts]
 
 
-def float_tensors(model: onnx.ModelProto) -> dict[str, int]:
-    """Return the float32 tensors that nodes make, as far as shape inference knows them.
+def float_tensors(model: onnx.ModelProto, kind: FloatType = "FLOAT") -> dict[str, int]:
+    """Return the tensors of a floating point type that nodes make, as far as shape inference knows them.
+
+    Args:
+        model: the graph.
+        kind: ``FLOAT`` for float32, ``FLOAT16``.
 
     Returns:
         Name to elements for one image; an unknown axis beside the first counts as 1.
@@ -97,13 +103,13 @@ def float_tensors(model: onnx.ModelProto) -> dict[str, int]:
     found = {}
     for value in (*inferred.value_info, *inferred.output):
         tensor = value.type.tensor_type
-        if value.name in made and tensor.elem_type == onnx.TensorProto.FLOAT:
+        if value.name in made and tensor.elem_type == onnx.TensorProto.DataType.Value(kind):
             found[value.name] = int(np.prod([max(1, axis.dim_value) for axis in tensor.shape.dim[1:]], dtype=np.int64))
     return found
 
 
-def extremes(model: onnx.ModelProto, batches: Iterable[npt.NDArray[np.generic]], scratch: Path, threads: int) -> Extremes:
-    """Run a float32 graph and find the largest absolute value of everything in it.
+def extremes(model: onnx.ModelProto, batches: Iterable[npt.NDArray[np.generic]], scratch: Path, threads: int, kind: FloatType = "FLOAT") -> Extremes:
+    """Run a graph and find the largest absolute value of everything in it that has one floating point type.
 
     The maximum of each tensor is taken inside the graph, so that the engine frees the tensor as soon as its maximum is known: memory is
     that of one ordinary run, however many tensors there are.
@@ -113,16 +119,20 @@ def extremes(model: onnx.ModelProto, batches: Iterable[npt.NDArray[np.generic]],
         batches: encoded inputs.
         scratch: a folder for a temporary model file.
         threads: CPU threads.
+        kind: the type. Where the engine computes float16 in float32, the values are those of float32.
     """
     import onnx
 
-    names = list(float_tensors(model))
+    names = list(float_tensors(model, kind))
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
     del probe.graph.output[:]
     for name in names:
-        absolute, largest = f"{name}/absolute", f"{name}{LARGEST}"
-        probe.graph.node.append(onnx.helper.make_node("Abs", [name], [absolute]))
+        absolute, largest, wide = f"{name}/absolute", f"{name}{LARGEST}", name
+        if kind != "FLOAT":
+            wide = f"{name}/float32"
+            probe.graph.node.append(onnx.helper.make_node("Cast", [name], [wide], to=onnx.TensorProto.FLOAT))
+        probe.graph.node.append(onnx.helper.make_node("Abs", [wide], [absolute]))
         probe.graph.node.append(onnx.helper.make_node("ReduceMax", [absolute], [largest], keepdims=0))
         probe.graph.output.append(onnx.helper.make_tensor_value_info(largest, onnx.TensorProto.FLOAT, []))
     path = scratch / "probe.onnx"

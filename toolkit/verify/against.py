@@ -71,11 +71,12 @@ def verify_against(
         tolerance = _tolerance(new, old, artifact, reference, tolerances)
         with missing_engine(not_judged, artifact.file):
             judgement = _judgement(new, old, reference, mine, theirs, device, threads)
-            opened = functools.partial(get_format(artifact.format).open, new.file(artifact.file), device)
+            file = new.file(artifact.file)
+            opened = functools.partial(get_format(artifact.format).open, file, device)
             with reporter.bar(f"verify {artifact.format}", planned_inputs(judgement), "image") as bar:
-                result = verify_artifact(opened, artifact, judgement, tolerance, device=device, threads=threads, on_batch=bar.advance)
+                result = verify_artifact(opened, artifact, judgement, tolerance, device=device, threads=threads, file=file, on_batch=bar.advance)
             if bisect and not result.passed and artifact.file.endswith(".onnx") and reference.file.endswith(".onnx"):
-                result = _bisected(result, new.file(artifact.file), old.file(reference.file), judgement)
+                result = _bisected(result, file, old.file(reference.file), judgement)
             results.append(result)
     require_any(results, not_judged)
     checks = (check_labels(new), order)

@@ -70,9 +70,10 @@ def verify_bundle(
     results: list[ArtifactParity] = []
     not_judged: dict[str, str] = {}
     for artifact, chosen, tolerance in zip(manifest.artifacts, formats, allowed, strict=True):
-        opened = functools.partial(chosen.open, bundle.file(artifact.file), device)
+        file = bundle.file(artifact.file)
+        opened = functools.partial(chosen.open, file, device)
         with reporter.bar(f"verify {artifact.format}", planned_inputs(judgement), "image") as bar, missing_engine(not_judged, artifact.file):
-            results.append(verify_artifact(opened, artifact, judgement, tolerance, device=device, threads=threads, on_batch=bar.advance))
+            results.append(verify_artifact(opened, artifact, judgement, tolerance, device=device, threads=threads, file=file, on_batch=bar.advance))
     require_any(results, not_judged)
     labels = check_labels(bundle)
     return ParityReport(

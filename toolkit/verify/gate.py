@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +17,12 @@ from toolkit.compare.rounding import ROUNDOFF, compare_rounding, rounding_failur
 from toolkit.compare.scores import Scores, score
 from toolkit.compare.verdict import OUTPUTS, Comparison, Outputs, Verdict
 from toolkit.formats.base import Session
+from toolkit.formats.half import LARGEST_FLOAT16
 from toolkit.provenance import available_cores
 from toolkit.results import ArtifactParity, Flip, Rounding, Tolerance
 from toolkit.verify.candidate import CannotRunError, Checks, open_session, run_outputs, run_session
 from toolkit.verify.expected import Expected, Judgement
+from toolkit.verify.half_range import can_measure, half_range
 from toolkit.verify.inputs import BATCH_SIZES, MAIN_BATCH, OTHER_BATCHES, Batch, Images, batches
 from toolkit.verify.invariance import Invariance
 
@@ -55,6 +58,7 @@ def verify_artifact(
     *,
     device: str = "cpu",
     threads: int = 1,
+    file: Path | None = None,
     on_batch: Callable[[int], None] = lambda _: None,
 ) -> ArtifactParity:
     """Compare one artifact with the reference, with the golden samples and with itself.
@@ -68,6 +72,7 @@ def verify_artifact(
         tolerance: what is allowed.
         device: where it was asked to run.
         threads: how many threads it was asked to use.
+        file: where it is; what only shows inside the graph is looked at where this is given.
         on_batch: called with the number of inputs after each batch.
 
     Raises:
@@ -84,6 +89,8 @@ def verify_artifact(
             finding.failures.append(f"it was asked to run on {device} and runs on {session.device}")
     if found.session is not None:
         _judge(found, found.session, judgement, tolerance, opened, on_batch)
+        if file is not None:
+            _range(found, found.session, judgement, tolerance, file)
     return _record(found, artifact, judgement, tolerance, device, threads, time.perf_counter() - started)
 
 
@@ -240,6 +247,16 @@ def _rounding(found: _Found, judgement: Judgement, tolerance: Tolerance, own: Ex
         found.rounding = compare_rounding(exact.logits, logits, exact.rounding[precision], precision)
         finding.failures += rounding_failure(found.rounding, tolerance)
         finding.detail = f"{found.rounding.ratio:.2f} times the rounding error of PyTorch in {precision} ({found.rounding.reference:.1e})"
+
+
+def _range(found: _Found, session: Session, judgement: Judgement, tolerance: Tolerance, file: Path) -> None:
+    """Look for values that float16 cannot hold where the engine computes in float32 and does not show them."""
+    if tolerance.precision != "float16" or session.device != "cpu" or file.suffix != ".onnx" or not can_measure():
+        return
+    with found.checks.check("range") as finding:
+        seen = half_range(file, judgement.contract, judgement.inputs.images, session.threads)
+        finding.failures += [f"{name} reaches {value:.3g}, and float16 holds {LARGEST_FLOAT16:.0f} at most" for name, value in seen.too_large.items()]
+        finding.detail = f"the largest of {seen.tensors} float16 tensors is {seen.largest:.3g}, of {LARGEST_FLOAT16:.0f} that fit"
 
 
 def _golden(found: _Found, session: Session, judgement: Judgement, golden: Expected, tolerance: Tolerance) -> None:

@@ -76,9 +76,10 @@ def verify_run(
     judgement = _judgement(bundle, inputs, deployable, reference, threads, reporter)
     results = []
     for artifact, chosen, tolerance in zip(manifest.artifacts, formats, allowed, strict=True):
-        opened = functools.partial(chosen.open, bundle.file(artifact.file), device)
+        file = bundle.file(artifact.file)
+        opened = functools.partial(chosen.open, file, device)
         with reporter.bar(f"verify {artifact.format}", planned_inputs(judgement), "image") as bar:
-            results.append(verify_artifact(opened, artifact, judgement, tolerance, device=device, threads=threads, on_batch=bar.advance))
+            results.append(verify_artifact(opened, artifact, judgement, tolerance, device=device, threads=threads, file=file, on_batch=bar.advance))
     if bisect:
         results = [_bisected(result, bundle, deployable, judgement) for result in results]
     checks = (check_preprocessing(bundle, record.preprocessing, test), check_labels(bundle))
