@@ -6,16 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from bundles import rewrite_golden
-from onnx import numpy_helper
+from bundles import change_weights, rewrite_golden
 from PIL import Image
 
 from toolkit.bundle import read_manifest
 from toolkit.bundle.update import write_manifest
 from toolkit.errors import BundleError, ImageError
-from toolkit.files import sha256_file
 from toolkit.verify.against import verify_against
 
 
@@ -26,22 +23,9 @@ def other(colour_bundle: Path, tmp_path: Path) -> Path:
     return tmp_path / "other"
 
 
-def rewrite(bundle: Path, change: Callable[[np.ndarray], np.ndarray], **fields: object) -> None:
-    """Change the classifier inside the artifact and some fields of the manifest."""
-    path = bundle / "model.onnx"
-    model = onnx.load(path)
-    weights = next(entry for entry in model.graph.initializer if entry.name == "weights")
-    weights.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(change(numpy_helper.to_array(weights))), "weights"))
-    onnx.save(model, path)
-    manifest = read_manifest(bundle)
-    (artifact,) = manifest.artifacts
-    described = artifact.model_copy(update={"sha256": sha256_file(path), "size_bytes": path.stat().st_size})
-    write_manifest(bundle, manifest.model_copy(update={"artifacts": (described,), **fields}))
-
-
 def of_other_weights(bundle: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
     origin = read_manifest(bundle).origin.model_copy(update={"model_sha256": "1" * 64})
-    rewrite(bundle, change, origin=origin)
+    change_weights(bundle, change, origin=origin)
 
 
 def test_a_bundle_agrees_with_its_copy(colour_bundle: Path, other: Path) -> None:
@@ -56,7 +40,7 @@ def test_a_bundle_agrees_with_its_copy(colour_bundle: Path, other: Path) -> None
 
 
 def test_the_same_weights_are_held_to_their_precision(colour_bundle: Path, other: Path) -> None:
-    rewrite(other, lambda weights: weights * np.float32(1.01))
+    change_weights(other, lambda weights: weights * np.float32(1.01))
     report = verify_against(colour_bundle, other, threads=1)
     assert not report.passed
     assert any(failure.startswith("logits differ by") for failure in report.artifacts[0].failures)
@@ -82,7 +66,7 @@ def test_other_labels_cannot_be_compared(colour_bundle: Path, other: Path) -> No
 
 def test_labels_in_another_order_are_compared_by_name_and_fail(colour_bundle: Path, other: Path) -> None:
     manifest = read_manifest(other)
-    rewrite(other, lambda weights: weights[:, ::-1], labels=manifest.labels[::-1])
+    change_weights(other, lambda weights: weights[:, ::-1], labels=manifest.labels[::-1])
     rewrite_golden(other, lambda text: json.dumps(json.loads(text) | {"labels": list(manifest.labels[::-1])}))
     report = verify_against(colour_bundle, other, threads=1)
     assert not report.passed
@@ -120,7 +104,7 @@ def test_golden_images_of_another_size_need_a_folder(colour_bundle: Path, other:
 
 
 def test_bisection_names_the_node_that_differs(colour_bundle: Path, other: Path) -> None:
-    rewrite(colour_bundle, lambda weights: weights * np.float32(1.01))
+    change_weights(colour_bundle, lambda weights: weights * np.float32(1.01))
     report = verify_against(colour_bundle, other, threads=1, bisect=True)
     found = report.artifacts[0].bisection
     assert found is not None

@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import numpy as np
-import onnx
 import pytest
-from bundles import rewrite_golden
-from onnx import numpy_helper
+from bundles import change_weights, rewrite_golden
 
 from toolkit.bundle import read_manifest
 from toolkit.bundle.update import write_manifest
@@ -18,19 +15,6 @@ from toolkit.formats.registry import get_format
 from toolkit.results import ParityReport
 from toolkit.verify.bundle import targets_of, verify_bundle, write_records
 from toolkit.verify.junit import junit_xml
-
-
-def change_weights(bundle: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
-    """Change the classifier inside the artifact, and the manifest so that it describes the changed file."""
-    path = bundle / "model.onnx"
-    model = onnx.load(path)
-    weights = next(entry for entry in model.graph.initializer if entry.name == "weights")
-    weights.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(change(numpy_helper.to_array(weights))), "weights"))
-    onnx.save(model, path)
-    manifest = read_manifest(bundle)
-    (artifact,) = manifest.artifacts
-    described = artifact.model_copy(update={"sha256": sha256_file(path), "size_bytes": path.stat().st_size})
-    write_manifest(bundle, manifest.model_copy(update={"artifacts": (described,)}))
 
 
 def test_a_good_bundle_passes_by_its_golden_samples(colour_bundle: Path, tmp_path: Path) -> None:
