@@ -159,7 +159,7 @@ class Probe:
         """Take a network and uint8 images ``[n, H, W, 3]``."""
         self._images = torch.from_numpy(images)
         self._exact = self._run(copy.deepcopy(right).double())
-        self.rounding = self._distance(self._run(right))
+        self.rounding = self._distance(self._exact, self._run(right))
         """How far PyTorch in float32 is from float64: less cannot be told from an output by anybody."""
 
     @classmethod
@@ -177,19 +177,35 @@ class Probe:
         Raises:
             NotApplicableError: it is no larger than rounding.
         """
-        found = self._distance(self._run(copy.deepcopy(broken).double()))
+        return self._worth(self._distance(self._exact, self._run(copy.deepcopy(broken).double())))
+
+    def effect_of_file(self, right: Path, broken: Path, format_name: str, contract: InputContract) -> float:
+        """Return the same of an artifact beside the right one of its own format, both in that format's engine.
+
+        Raises:
+            NotApplicableError: it is no larger than rounding.
+        """
+        outputs = [self._run_file(path, format_name, contract) for path in (right, broken)]
+        return self._worth(self._distance(*outputs))
+
+    def _worth(self, found: float) -> float:
         if found <= self.rounding:
             raise NotApplicableError(f"it moves outputs by {found:.1e}, no more than rounding does ({self.rounding:.1e}): this is not a fault here")
         return found
+
+    def _run_file(self, path: Path, format_name: str, contract: InputContract) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        outputs = get_format(format_name).open(path, "cpu", 1).run(contract.encode(self._images.numpy()))
+        return [(torch.from_numpy(outputs["logits"]), torch.from_numpy(outputs["probabilities"]))]
 
     def _run(self, network: torch.nn.Module) -> list[tuple[torch.Tensor, torch.Tensor]]:
         batches = [self._images, *(self._images[row : row + 1] for row in range(min(ALONE, len(self._images))))]
         with torch.inference_mode():
             return [network.eval()(batch) for batch in batches]
 
-    def _distance(self, outputs: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
+    @staticmethod
+    def _distance(expected: list[tuple[torch.Tensor, torch.Tensor]], outputs: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
         worst = 0.0
-        for exact, found in zip(self._exact, outputs, strict=True):
+        for exact, found in zip(expected, outputs, strict=True):
             scale = exact[0].double().abs().amax(dim=1, keepdim=True)
             for right, actual, size in ((exact[0], found[0], scale), (exact[1], found[1], torch.ones_like(scale))):
                 distance = ((actual.double() - right.double()).abs() / size).max()
@@ -246,7 +262,8 @@ class Cases:
     def _file(self, fault: FileFault) -> Iterator[Tried]:
         with copied(self._run, fault.artifact) as place:
             fault.apply(place.bundle)
-            yield self._judged(place, "file", seals=fault.sealed)
+            # What is sealed can be loaded and has another effect than other bytes; the rest is refused, or should be, before anything runs.
+            yield self._judged(place, self._effect_of_file(place) if fault.sealed else "file", seals=fault.sealed)
 
     @contextmanager
     def _overflow(self) -> Iterator[Tried]:
@@ -266,7 +283,12 @@ class Cases:
         with copied(self._run, "onnx") as place:
             artifact = read_manifest(place.bundle).artifacts[0].file
             shutil.copyfile(self._other.bundle / artifact, place.bundle / artifact)
-            yield self._judged(place, "file", seals=True)
+            yield self._judged(place, self._effect_of_file(place), seals=True)
+
+    def _effect_of_file(self, place: RunFolder) -> str:
+        manifest = read_manifest(place.bundle)
+        artifact = manifest.artifacts[0]
+        return said(self._probe.effect_of_file(self._run.bundle / artifact.file, place.bundle / artifact.file, artifact.format, manifest.input))
 
     def _judged(self, place: RunFolder, effect: str, seals: bool) -> Tried:
         if seals:

@@ -200,6 +200,11 @@ def _(folder: Path) -> None:
     change_scales(folder, slice(3, 4), 0.125)
 
 
+@fault("one-range-too-wide", "the range of one activation is 32 times what it should be", artifact="onnx-int8", sealed=True)
+def _(folder: Path) -> None:
+    change_scales(folder, slice(3, 4), 32.0)
+
+
 @fault("int8-channel-zeroed", "one layer's 8-bit weights are zero", artifact="onnx-int8", sealed=True)
 def _(folder: Path) -> None:
     path = only(folder, "model.int8.onnx")

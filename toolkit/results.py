@@ -181,6 +181,10 @@ class Tolerance(Record):
     """Largest loss of top-1 accuracy, as a share of the test images; a larger one counts if it is significant too (exact McNemar, 5%)."""
     mean_divergence: float | None = None
     """Largest mean Kullback-Leibler divergence over the test images, in nats."""
+    median_range_use: float | None = None
+    """Least share of its 8-bit range that the median quantised activation uses on the images of the comparison."""
+    least_range_use: float | None = None
+    """The same for every single one that uses more than one level."""
     tensor_relative: float = 1e-3
     """What bisection allows of a tensor inside the graph, as a share of its largest absolute value."""
 

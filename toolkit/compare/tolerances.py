@@ -24,7 +24,9 @@ from toolkit.results import Tolerance
 # their 24 bits, or one weight with the wrong sign, is at 50 times and more.
 # float16 keeps 11 bits and bfloat16 8, so each layer rounds by up to 5e-4 and 4e-3; random EfficientNet-Lite0 weights end at 4e-3 and 3e-2.
 # int8 changes every logit visibly by design: it is judged by what it says of real images, not by single values. Its self-consistency is not
-# exact either, because a float value on the edge between two steps may fall to either side.
+# exact either, because a float value on the edge between two steps may fall to either side. Ranges that are far too wide do not show in what it
+# says of easy images. In the networks that were looked at (60 to 150 quantised activations each) the median activation used all of its range on
+# 512 test images and the least one 24% of it; of ranges four times too wide, a quarter is used.
 TOLERANCES: dict[str, Tolerance] = {
     "float32": Tolerance(
         precision="float32",
@@ -72,6 +74,8 @@ TOLERANCES: dict[str, Tolerance] = {
         top1_agreement=0.95,
         accuracy_drop=0.01,
         mean_divergence=0.1,
+        median_range_use=1 / 3,
+        least_range_use=1 / 16,
         tensor_relative=0.25,
     ),
 }

@@ -21,8 +21,8 @@ SHAPES = ("Shape", "Size")
 """Operators whose result does not depend on the values of their input."""
 FloatType = Literal["FLOAT", "FLOAT16"]
 """As the ONNX format names it."""
-LARGEST = "/largest"
-"""Added to the name of a tensor, it names the output that holds the tensor's largest absolute value."""
+REDUCTIONS = ("ReduceMin", "ReduceMax")
+"""What is taken of a tensor whose range is asked for; the output that holds it is called by the name of the tensor and this."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Extremes:
     """Largest absolute values in a graph."""
 
     tensors: dict[str, float]
-    """Of every tensor of one floating point type that a node makes, over all images that were run."""
+    """Of every float32 tensor that a node makes, over all images that were run."""
     initializers: dict[str, float]
     """Of every float32 weight or constant."""
 
@@ -108,42 +108,60 @@ def float_tensors(model: onnx.ModelProto, kind: FloatType = "FLOAT") -> dict[str
     return found
 
 
-def extremes(model: onnx.ModelProto, batches: Iterable[npt.NDArray[np.generic]], scratch: Path, threads: int, kind: FloatType = "FLOAT") -> Extremes:
-    """Run a graph and find the largest absolute value of everything in it that has one floating point type.
+def extremes(model: onnx.ModelProto, batches: Iterable[npt.NDArray[np.generic]], scratch: Path, threads: int) -> Extremes:
+    """Run a graph and find the largest absolute value of every float32 tensor in it; arguments as in ``value_ranges``."""
+    found = value_ranges(model, float_tensors(model), batches, scratch, threads)
+    return Extremes({name: float(np.abs(limits).max()) for name, limits in found.items()}, dict(_initializers(model)))
 
-    The maximum of each tensor is taken inside the graph, so that the engine frees the tensor as soon as its maximum is known: memory is
-    that of one ordinary run, however many tensors there are.
+
+def value_ranges(
+    model: onnx.ModelProto,
+    names: Iterable[str],
+    batches: Iterable[npt.NDArray[np.generic]],
+    scratch: Path,
+    threads: int,
+    kind: FloatType = "FLOAT",
+) -> dict[str, tuple[float, float]]:
+    """Run a graph and find the least and the largest value of some tensors in it.
+
+    Both are taken inside the graph, so that the engine frees a tensor as soon as they are known: memory is that of one ordinary run, however
+    many tensors there are.
 
     Args:
         model: the graph; it is not changed.
+        names: of tensors that a node makes.
         batches: encoded inputs.
         scratch: a folder for a temporary model file.
         threads: CPU threads.
-        kind: the type. Where the engine computes float16 in float32, the values are those of float32.
+        kind: type of the tensors. Where the engine computes float16 in float32, the values are those of float32.
+
+    Returns:
+        Least and largest value by name, NaN where one of the values is not a number.
     """
     import onnx
 
-    names = list(float_tensors(model, kind))
+    wanted = list(names)
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
     del probe.graph.output[:]
-    for name in names:
-        absolute, largest, wide = f"{name}/absolute", f"{name}{LARGEST}", name
+    for name in wanted:
+        wide = name
         if kind != "FLOAT":
             wide = f"{name}/float32"
             probe.graph.node.append(onnx.helper.make_node("Cast", [name], [wide], to=onnx.TensorProto.FLOAT))
-        probe.graph.node.append(onnx.helper.make_node("Abs", [wide], [absolute]))
-        probe.graph.node.append(onnx.helper.make_node("ReduceMax", [absolute], [largest], keepdims=0))
-        probe.graph.output.append(onnx.helper.make_tensor_value_info(largest, onnx.TensorProto.FLOAT, []))
+        for reduction in REDUCTIONS:
+            reduced = f"{name}/{reduction}"
+            probe.graph.node.append(onnx.helper.make_node(reduction, [wide], [reduced], keepdims=0))
+            probe.graph.output.append(onnx.helper.make_tensor_value_info(reduced, onnx.TensorProto.FLOAT, []))
     path = scratch / "probe.onnx"
     onnx.save_model(probe, path)
     session = open_session(path, "cpu", threads)
-    found = dict.fromkeys(names, 0.0)
+    # numpy's minimum and maximum keep a NaN once there is one.
+    least, largest = np.full(len(wanted), np.inf), np.full(len(wanted), -np.inf)
     for inputs in batches:
-        for name, value in zip(names, session.run(None, {model.graph.input[0].name: inputs}), strict=True):
-            # A maximum of NaN compares false with everything; it must win here.
-            found[name] = float(value) if not value <= found[name] else found[name]
-    return Extremes(found, dict(_initializers(model)))
+        found = np.array(session.run(None, {model.graph.input[0].name: inputs}), np.float64).reshape(-1, len(REDUCTIONS))
+        least, largest = np.minimum(least, found[:, 0]), np.maximum(largest, found[:, 1])
+    return {name: (low, high) for name, low, high in zip(wanted, least.tolist(), largest.tolist(), strict=True)}
 
 
 def _initializers(model: onnx.ModelProto) -> Iterator[tuple[str, float]]:

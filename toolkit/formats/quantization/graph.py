@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from toolkit.errors import ExportError, first_line
 from toolkit.formats.onnx_graph import name_nodes, outside_layers
 from toolkit.formats.quantization.arithmetic import Arithmetic
@@ -98,6 +100,27 @@ def quantize(model: onnx.ModelProto, ranges: Any, nodes: Iterable[str], per_chan
     quantized: onnx.ModelProto = quantizer.model.model
     _drop_unused_domains(quantized)
     return quantized
+
+
+def activation_ranges(graph: onnx.GraphProto) -> dict[str, tuple[float, float]]:
+    """Return the least and the largest value that each quantised activation of a QDQ graph can have.
+
+    Weights, graph inputs and activations with several scales are not among them.
+    """
+    import onnx
+
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    made = {name for node in graph.node for name in node.output}
+    found = {}
+    for node in graph.node:
+        if node.op_type != "QuantizeLinear" or node.input[0] not in made or len(node.input) < 3:
+            continue
+        scale, zero = constants.get(node.input[1]), constants.get(node.input[2])
+        if scale is None or zero is None or scale.size != 1 or not np.issubdtype(zero.dtype, np.integer):
+            continue
+        limits, middle, step = np.iinfo(zero.dtype), int(zero.item()), float(scale.item())
+        found[node.input[0]] = ((limits.min - middle) * step, (limits.max - middle) * step)
+    return found
 
 
 def _drop_unused_domains(model: onnx.ModelProto) -> None:
