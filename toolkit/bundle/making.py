@@ -35,6 +35,9 @@ class QuantizationCandidate(Record):
     """None where this candidate could not be made or run."""
     drop_points: float | None
     """Accuracy of the float32 graph minus that of this candidate on the same images, in points (hundredths)."""
+    validation_divergence: float | None = None
+    """Mean Kullback-Leibler divergence of its probabilities from those of the float32 graph on the same images, in nats; None where it could not
+    be run or is not finite."""
     images_per_second: float | None
     """Median over interleaved rounds on the machine that exported."""
     chosen: bool
@@ -63,6 +66,8 @@ class QuantizationSearch(Record):
     timed_threads: int
     max_drop_points: float
     """What a candidate may lose at most."""
+    max_divergence: float | None = None
+    """How far its probabilities may be from those of the float32 graph; None where this was not asked for."""
     sensitivity: tuple[GroupSensitivity, ...] = ()
     """Most sensitive first; empty where a candidate passed with every node quantised."""
     candidates: tuple[QuantizationCandidate, ...]

@@ -71,10 +71,10 @@ class OnnxInt8Format:
 
 def _reason(record: QuantizationSearch) -> str:
     """Say in one sentence that nothing passed, and how near the best came."""
-    drops = [candidate.drop_points for candidate in record.candidates if candidate.drop_points is not None]
-    if not drops:
+    usable = [candidate for candidate in record.candidates if candidate.drop_points is not None]
+    if not usable:
         return f"none of {len(record.candidates)} ways to quantise it works: {record.candidates[0].outcome}"
+    best = min(usable, key=lambda candidate: (candidate.drop_points, candidate.validation_divergence or 0.0))
     return (
-        f"none of {len(record.candidates)} candidates keeps the accuracy: the best loses {min(drops):.2f} points on "
-        f"{record.validation_images} validation images, and {record.max_drop_points:g} are allowed (--max-drop)"
+        f"none of {len(record.candidates)} candidates keeps the accuracy on {record.validation_images} validation images; of the best: {best.outcome}"
     )

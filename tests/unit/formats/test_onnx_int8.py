@@ -49,8 +49,8 @@ def test_the_file_is_quantised_keeps_its_metadata_and_has_the_versions_asked_for
 def test_where_no_drop_is_small_enough_there_is_a_reason_and_no_file(tmp_path: Path) -> None:
     made = OnnxInt8Format().export(deployable(), SAMPLE, tmp_path / "model.onnx", REQUEST, calibration(-1))
     assert isinstance(made, NotExported)
-    assert "keeps the accuracy: the best loses" in made.reason
-    assert "on 64 validation images, and -1 are allowed" in made.reason
+    assert "keeps the accuracy on 64 validation images; of the best: it loses" in made.reason
+    assert "more than -1 (--max-drop)" in made.reason
     assert made.quantization is not None
     assert made.quantization.candidates
     assert list(tmp_path.iterdir()) == []

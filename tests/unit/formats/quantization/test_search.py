@@ -98,21 +98,34 @@ def test_a_way_that_does_not_work_is_a_result(tmp_path: Path, monkeypatch: pytes
     assert any(candidate.chosen for candidate in record.candidates)
 
 
-def test_of_equally_fast_candidates_the_most_accurate_is_chosen_and_a_slower_one_never() -> None:
-    fast = _Tried("minmax", False, accuracy=0.95, speed=100.0)
-    as_fast = _Tried("minmax", True, accuracy=0.96, speed=98.0)
-    slow = _Tried("entropy", False, accuracy=0.99, speed=90.0)
+def test_of_equally_fast_candidates_the_nearest_to_float32_is_chosen_and_a_slower_one_never() -> None:
+    fast = _Tried("minmax", False, accuracy=0.96, divergence=0.02, speed=100.0)
+    as_fast = _Tried("minmax", True, accuracy=0.95, divergence=0.01, speed=98.0)
+    slow = _Tried("entropy", False, accuracy=0.99, divergence=0.001, speed=90.0)
     assert choose([fast, as_fast, slow]) is as_fast
     assert choose([fast, slow]) is fast
     assert choose([]) is None
 
 
+def test_a_candidate_that_keeps_the_classes_but_not_the_probabilities_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search_module, "MAX_DIVERGENCE", 0.0)
+    chosen, record = search(layers(IDENTITY, TO_LOGITS), tmp_path, data(max_drop=100.0))
+    assert chosen is None
+    assert all("nats from those in float32, more than 0" in candidate.outcome for candidate in record.candidates)
+    assert all((candidate.validation_divergence or 0) > 0 for candidate in record.candidates)
+    assert record.max_divergence == 0.0
+    # What cannot be told by accuracy is looked for in the layers, too.
+    assert record.sensitivity
+
+
 def test_an_image_whose_logits_are_not_finite_is_not_recognised(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     onnx.save_model(layers(IDENTITY, TO_LOGITS), tmp_path / "made.onnx")
     session = OnnxSession(tmp_path / "made.onnx", "cpu", 1)
-    assert search_module.accuracy(session, data()) == 1.0
-    monkeypatch.setattr(session, "run", lambda inputs: {"logits": np.full((len(inputs), 2), np.nan, np.float32)})
-    assert search_module.accuracy(session, data()) == 0.0
+    found = search_module.predict(session, data())
+    assert (found.accuracy, found.probabilities.shape) == (1.0, (60, 2))
+    nothing = np.full((60, 2), np.nan, np.float32)
+    monkeypatch.setattr(session, "run", lambda inputs: {name: nothing[: len(inputs)] for name in ("logits", "probabilities")})
+    assert search_module.predict(session, data()).accuracy == 0.0
 
 
 def test_normalisation_and_softmax_are_never_quantised() -> None:
