@@ -254,7 +254,7 @@ def _range(found: _Found, session: Session, judgement: Judgement, tolerance: Tol
         return
     started = Checks()
     with started.check("range") as finding:
-        seen = examine_ranges(file, tolerance, judgement.contract, judgement.inputs.images, session.threads)
+        seen = examine_ranges(file, tolerance, judgement.contract, judgement.inputs, session.threads)
         if seen is None:
             return
         finding.failures += seen.failures

@@ -23,7 +23,7 @@ from toolkit.formats.onnx_graph import float_tensors, value_ranges
 from toolkit.formats.quantization.graph import activation_ranges
 from toolkit.results import Tolerance
 from toolkit.verify.candidate import CannotRunError
-from toolkit.verify.inputs import MAIN_BATCH, Images
+from toolkit.verify.inputs import MAIN_BATCH, Images, Inputs
 
 if TYPE_CHECKING:
     import onnx
@@ -40,14 +40,14 @@ class RangeFinding:
     detail: str
 
 
-def examine_ranges(file: Path, tolerance: Tolerance, contract: InputContract, images: Images, threads: int) -> RangeFinding | None:
+def examine_ranges(file: Path, tolerance: Tolerance, contract: InputContract, inputs: Inputs, threads: int) -> RangeFinding | None:
     """Run images through an ONNX file and hold the values inside against the numbers that store them.
 
     Args:
         file: an ONNX file.
         tolerance: its precision says what is looked at: float16 values that do not fit, 8-bit ranges that are hardly used.
         contract: how pixels are fed.
-        images: uint8 ``[n, H, W, 3]``.
+        inputs: what is run through it. Edge inputs count for float16; noise and single colours would use 8-bit ranges as no real image does.
         threads: CPU threads.
 
     Returns:
@@ -61,6 +61,7 @@ def examine_ranges(file: Path, tolerance: Tolerance, contract: InputContract, im
         return None
     import onnx
 
+    images = inputs.images[: inputs.test_images] if tolerance.precision == "int8" else inputs.images
     try:
         return examine(onnx.load_model(file), tolerance, list(_batches(contract, images)), threads)
     except Exception as error:  # an engine may raise anything, and whatever it raises is the verdict

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from toolkit.bundle.manifest import InputContract, Normalization
 from toolkit.compare.tolerances import TOLERANCES, tolerance_for
 from toolkit.verify.candidate import CannotRunError
+from toolkit.verify.inputs import Inputs
 from toolkit.verify.value_range import RangeFinding, examine_ranges
 
 NORMALIZATION = Normalization(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
@@ -18,10 +19,14 @@ CONTRACT = InputContract(name="images", dtype="uint8", shape=("N", SIDE, SIDE, 3
 IMAGES = np.full((40, SIDE, SIDE, 3), 255, np.uint8)
 
 
-def examine(model: onnx.ModelProto, folder: Path, precision: str, images: np.ndarray = IMAGES) -> RangeFinding | None:
+def inputs_of(images: np.ndarray, test_images: int | None = None) -> Inputs:
+    return Inputs(tuple(map(str, range(len(images)))), images, len(images) if test_images is None else test_images)
+
+
+def examine(model: onnx.ModelProto, folder: Path, precision: str, images: np.ndarray = IMAGES, test_images: int | None = None) -> RangeFinding | None:
     path = folder / "model.onnx"
     onnx.save_model(model, path)
-    return examine_ranges(path, TOLERANCES[precision], CONTRACT, images, 1)
+    return examine_ranges(path, TOLERANCES[precision], CONTRACT, inputs_of(images, test_images), 1)
 
 
 def float16(loudness: float) -> onnx.ModelProto:
@@ -94,6 +99,23 @@ def test_one_range_that_is_far_too_wide_is_named(tmp_path: Path) -> None:
     assert found.failures == ("x0 uses 3.1% of its 8-bit range, least 6.2%",)
 
 
+def test_edge_inputs_do_not_fill_a_range_that_real_images_leave_empty(tmp_path: Path) -> None:
+    grey = np.full_like(IMAGES, 8)
+    images = np.concatenate([grey, grey * 0, IMAGES])
+    assert examine(int8(1 / 255), tmp_path, "int8", images) == RangeFinding(
+        (), "1 quantised activations use 100% of their range at the median, the least 100%"
+    )
+    found = examine(int8(1 / 255), tmp_path, "int8", images, test_images=2 * len(grey))
+    assert found is not None
+    assert found.failures[-1] == "x0 uses 3.1% of its 8-bit range, least 6.2%"
+
+
+def test_edge_inputs_count_for_float16(tmp_path: Path) -> None:
+    found = examine(float16(2.0**12), tmp_path, "float16", np.concatenate([IMAGES * 0, IMAGES]), test_images=len(IMAGES))
+    assert found is not None
+    assert len(found.failures) == 1
+
+
 def test_an_activation_that_stays_on_one_level_is_no_fault_of_its_range(tmp_path: Path) -> None:
     found = examine(int8(1 / 255, pairs=3), tmp_path, "int8", IMAGES)
     assert found is not None
@@ -103,7 +125,7 @@ def test_an_activation_that_stays_on_one_level_is_no_fault_of_its_range(tmp_path
 def test_limits_can_be_overridden(tmp_path: Path) -> None:
     onnx.save_model(int8(4 / 255), tmp_path / "model.onnx")
     images = np.concatenate([IMAGES, IMAGES * 0])
-    found = examine_ranges(tmp_path / "model.onnx", tolerance_for("int8", {"median_range_use": 0.2}), CONTRACT, images, 1)
+    found = examine_ranges(tmp_path / "model.onnx", tolerance_for("int8", {"median_range_use": 0.2}), CONTRACT, inputs_of(images), 1)
     assert found is not None
     assert found.failures == ()
 
@@ -118,4 +140,4 @@ def test_a_file_that_is_no_graph_cannot_be_looked_at(tmp_path: Path, precision: 
     path = tmp_path / "model.onnx"
     path.write_bytes(b"no model")
     with pytest.raises(CannotRunError, match="the values inside it cannot be looked at"):
-        examine_ranges(path, TOLERANCES[precision], CONTRACT, IMAGES, 1)
+        examine_ranges(path, TOLERANCES[precision], CONTRACT, inputs_of(IMAGES), 1)
