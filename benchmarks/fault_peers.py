@@ -1,6 +1,7 @@
 """What other tools say of the artifacts that ``fault_detection.py --keep`` broke and of those it left whole.
 
-It needs more packages than toolkit: ``pip install polygraphy optimum-onnx onnx-ir``, in an environment of its own.
+It needs more packages than toolkit, in an environment of its own; measured with
+``pip install polygraphy==0.53.6 optimum==2.1.0 optimum-onnx==0.1.0 transformers==4.57.6``.
 """
 
 from __future__ import annotations
