@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,14 +124,14 @@ class Child:
                 time.sleep(0.01)
         return self._code is not None
 
-    def result(self, seconds: float) -> Run:
+    def result(self, seconds: float, allowed: Collection[int] = (0,)) -> Run:
         """Return what was measured, once it has ended.
 
         Raises:
-            BenchmarkError: it ended with another exit code than 0.
+            BenchmarkError: it ended with another exit code than those that are allowed.
         """
         stdout, stderr = (_content(file) for file in (self._out, self._messages))
-        if self._code != 0:
+        if self._code not in allowed:
             last = "\n".join((stdout + stderr).splitlines()[-_SHOWN_LINES:])
             raise BenchmarkError(f"{self._name} ended with exit code {self._code}; it said:\n{last}")
         return Run(seconds, peak_of(self._reported, self._peak.largest, self._floor), self._peak.tree, stdout)
@@ -145,16 +145,18 @@ class Command:
     environment: Mapping[str, str] | None = None
 
 
-def run_child(command: Sequence[str], environment: Mapping[str, str] | None = None, folder: Path | None = None) -> Run:
+def run_child(
+    command: Sequence[str], environment: Mapping[str, str] | None = None, folder: Path | None = None, allowed: Collection[int] = (0,)
+) -> Run:
     """Run a command to its end and measure it.
 
     Raises:
-        BenchmarkError: it could not be started, or ended with another exit code than 0.
+        BenchmarkError: it could not be started, or ended with another exit code than those that are allowed.
     """
     began = time.perf_counter()
     with Child(command, environment, folder) as child:
         child.wait()
-        return child.result(time.perf_counter() - began)
+        return child.result(time.perf_counter() - began, allowed)
 
 
 def run_in_turns(commands: Sequence[Command], turns: Sequence[float]) -> list[Run]:

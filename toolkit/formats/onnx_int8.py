@@ -75,6 +75,10 @@ def _reason(record: QuantizationSearch) -> str:
     if not usable:
         return f"none of {len(record.candidates)} ways to quantise it works: {record.candidates[0].outcome}"
     best = min(usable, key=lambda candidate: (candidate.drop_points, candidate.validation_divergence or 0.0))
+    images, tried = record.validation_images, len(record.candidates)
+    step = 100 / images
+    few = f"; one of {images} images is {step:.2f} points: give it more validation images, or a larger --max-drop"
     return (
-        f"none of {len(record.candidates)} candidates keeps the accuracy on {record.validation_images} validation images; of the best: {best.outcome}"
+        f"none of {tried} candidates keeps the accuracy on {images} validation images; of the best: {best.outcome}"
+        f"{few if step > record.max_drop_points else ''}"
     )

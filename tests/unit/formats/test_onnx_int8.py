@@ -51,6 +51,7 @@ def test_where_no_drop_is_small_enough_there_is_a_reason_and_no_file(tmp_path: P
     assert isinstance(made, NotExported)
     assert "keeps the accuracy on 64 validation images; of the best: it loses" in made.reason
     assert "more than -1 (--max-drop)" in made.reason
+    assert "one of 64 images is 1.56 points: give it more validation images" in made.reason
     assert made.quantization is not None
     assert made.quantization.candidates
     assert list(tmp_path.iterdir()) == []
