@@ -6,6 +6,9 @@ from toolkit.report import figures
 from toolkit.report.tables import Column, Line, Table
 from toolkit.results import Bisection, ParityReport
 
+FEW = 100
+"""Of fewer images, a difference of accuracy is not told: its interval is several points wide whatever the artifact does. The report has it."""
+
 
 def parity_table(report: ParityReport) -> Table:
     """Return the verdicts: one line per artifact; errors are those of the logits, rounding is a multiple of what PyTorch itself loses."""
@@ -47,7 +50,8 @@ def parity_checks(report: ParityReport) -> list[str]:
     lines += [f"{check.name}: {'passed' if check.passed else 'FAILED'}, {check.detail}" for check in report.checks]
     if inputs := sorted({(artifact.test_images, artifact.edge_inputs) for artifact in report.artifacts if artifact.test_images}):
         lines.append(f"compared on {' and '.join(f'{images} test images and {edges} edge inputs' for images, edges in inputs)}")
-    accuracies = [(artifact.artifact, artifact.accuracy) for artifact in report.artifacts if artifact.accuracy is not None]
+    judged = [artifact for artifact in report.artifacts if artifact.test_images >= FEW]
+    accuracies = [(artifact.artifact, artifact.accuracy) for artifact in judged if artifact.accuracy is not None]
     if accuracies:
         said = "; ".join(f"{name} {figures.points(accuracy.difference, accuracy.interval)}" for name, accuracy in accuracies)
         lines.append(f"accuracy minus that of the reference, in points [95%]: {said}")

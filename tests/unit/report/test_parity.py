@@ -35,6 +35,11 @@ def test_checks_say_which_artifact_did_not_pass(parity):
     assert parity_checks(parity.model_copy(update={"artifacts": (), "checks": ()})) == []
 
 
+def test_a_difference_of_accuracy_on_a_few_images_is_not_told(parity):
+    few = tuple(artifact.model_copy(update={"test_images": 8}) for artifact in parity.artifacts)
+    assert not any(line.startswith("accuracy") for line in parity_checks(parity.model_copy(update={"artifacts": few})))
+
+
 def test_failures_of_the_bundle_come_before_those_of_artifacts(parity):
     bad = parity.checks[0].model_copy(update={"passed": False, "failures": ("cmyk.jpg differs",)})
     failures = parity_failures(parity.model_copy(update={"checks": (bad,)}))
