@@ -141,7 +141,7 @@ def report(cases: Sequence[Case]) -> Report:
     """Judge, and write down."""
     faults = [case for case in cases if case.name and case.caught is not None]
     good = [case for case in cases if not case.name and case.caught is not None]
-    backbones = list(dict.fromkeys(case.backbone for case in cases))
+    backbones = [backbone for backbone in BACKBONES if any(case.backbone == backbone for case in cases)]
     names = list(dict.fromkeys(case.name for case in faults))
     cells = {(case.name, case.backbone): _cell(case) for case in cases if case.name}
     what = {case.name: case.what for case in cases}
