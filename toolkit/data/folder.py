@@ -66,7 +66,7 @@ def load_folder(recipe: DataRecipe, seed: int, splits: Sequence[str], reporter: 
     pools = _pools(root, reporter)
     labels = tuple(printable(name) for name in pools["train"].classes)
     for missing, fraction in (("test", recipe.test_fraction), ("validation", recipe.validation_fraction)):
-        if missing not in pools:
+        if missing not in pools and "train" in splits:  # whoever needs no training images was told when they were loaded
             reporter.line(f"{root} has no {missing} split of its own: {fraction:.0%} of the training images are set aside for it")
     parts = divide({name: pool.targets() for name, pool in pools.items()}, labels, recipe, seed)
     scans = {name: _scan(name, root, pools[parts[name].pool], parts[name], reporter) for name in splits}

@@ -92,6 +92,7 @@ class TestPlainLayout:
         assert list(alone.splits) == ["test"]
         assert heard.bars == [("reading the test images", len(alone.split("test")))]
         assert heard.done == len(alone.split("test"))
+        assert heard.lines == []
         assert alone.split("test").names == whole.split("test").names
         assert alone.split("test").fingerprint == whole.split("test").fingerprint
 
