@@ -140,10 +140,11 @@ def _notes(artifact: ArtifactRecord) -> Iterator[str]:
         yield f"- `{artifact.file}` holds machine code for the machine it was exported on; export again on another one."
     if (search := artifact.quantization) is not None:
         chosen = next(candidate for candidate in search.candidates if candidate.chosen)
+        change = 0.0 - (chosen.drop_points or 0.0)
         yield (
             f"- `{artifact.file}`: quantised with ranges from {search.calibration_images} training images ({chosen.method}, per "
             f"{'channel' if chosen.per_channel else 'tensor'}, {len(chosen.kept_float32)} nodes in float32, weights of {search.weight_bits} bits); "
-            f"{chosen.drop_points:.2f} points of accuracy lost on {search.validation_images} validation images. Exported on {search.processor}."
+            f"accuracy {change:+.2f} points on {search.validation_images} validation images. Exported on {search.processor}."
         )
 
 

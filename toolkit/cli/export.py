@@ -76,6 +76,6 @@ def _show_search(search: QuantizationSearch) -> None:
         name = f"{candidate.method}, per {'channel' if candidate.per_channel else 'tensor'}{kept}"
         figures = ""
         if candidate.validation_accuracy is not None and candidate.drop_points is not None:
-            figures = f"{candidate.validation_accuracy:8.2%}  {-candidate.drop_points:+6.2f}    "
+            figures = f"{candidate.validation_accuracy:8.2%}  {0.0 - candidate.drop_points:+6.2f}    "
             figures += f"{candidate.images_per_second:7.0f} img/s" if candidate.images_per_second is not None else ""
         typer.echo(f"    {name:35} {figures}  {'* ' if candidate.chosen else ''}{candidate.outcome}")

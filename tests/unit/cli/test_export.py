@@ -40,7 +40,11 @@ def search(chosen: bool) -> QuantizationSearch:
         timed_batch_size=16,
         timed_threads=1,
         max_drop_points=0.5,
-        candidates=(candidate(False, None, False, "it cannot be made or run: no"), candidate(True, 0.25, chosen, "the outcome")),
+        candidates=(
+            candidate(False, None, False, "it cannot be made or run: no"),
+            candidate(True, 0.25, chosen, "the outcome"),
+            candidate(False, 0.0, False, "it keeps the accuracy and is slower than the chosen one"),
+        ),
         seconds=1.0,
     )
 
@@ -86,6 +90,7 @@ def test_a_refused_format_is_printed_with_what_was_tried_and_ends_in_1(run: Any,
     assert "it cannot be made or run: no" in out
     assert "minmax, per channel, 2 nodes float32" in out
     assert "96.75%   -0.25       2000 img/s" in out
+    assert "97.00%   +0.00       2000 img/s" in out
     assert "uint8 activations, int8 weights of 8 bits (x86_64 with avx512_vnni); 512 training images, judged on 100 validation images" in out
 
 
@@ -110,5 +115,5 @@ def test_the_model_card_says_what_a_user_must_know(manifest: Manifest) -> None:
     assert "`model.onnx` needs `model.bin` beside it." in card
     assert "holds machine code for the machine it was exported on" in card
     assert "minmax, per channel, 2 nodes in float32, weights of 8 bits" in card
-    assert "0.25 points of accuracy lost on 100 validation images" in card
+    assert "accuracy -0.25 points on 100 validation images" in card
     assert "No `onnx-int8` artifact: nothing keeps the accuracy." in card
