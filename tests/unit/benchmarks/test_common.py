@@ -1,6 +1,5 @@
 """The arithmetic, the subsets and the verdicts of the benchmarks, and one small run of the baseline."""
 
-import importlib.util
 import json
 import math
 import sys
@@ -18,35 +17,6 @@ from toolkit.compare.metrics import wilson_interval
 from toolkit.recipe import load_recipe
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up, and the scripts import _common
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def benchmarks():
-    """Return a loader of the scripts, and forget them afterwards."""
-    before = set(sys.modules)
-    for name in ("_child", "_common", "_textbook"):
-        load(name)
-    yield load
-    for name in {"_child", "_common", "_textbook", "scaling", "full_cifar10", "finetune_vs_textbook", "time_to_accuracy", "textbook_script"} - before:
-        sys.modules.pop(name, None)
-
-
-@pytest.fixture(scope="module")
-def common(benchmarks):
-    return sys.modules["_common"]
-
-
-@pytest.fixture(scope="module")
-def child(benchmarks):
-    return sys.modules["_child"]
 
 
 @pytest.fixture
@@ -160,22 +130,7 @@ def test_megabytes(common):
     assert common.megabytes(None) == common.megabytes() == "not measured"
 
 
-# --- Child processes
-
-
-@pytest.mark.parametrize(
-    ("reported", "sampled", "floor", "expected"),
-    [(900, 850, 100, 900), (102, 30, 100, 30), (102, None, 100, None), (900, None, None, 900), (None, 850, 100, 850), (None, None, None, None)],
-)
-def test_peak_is_the_exact_one_unless_it_may_be_inherited(child, reported, sampled, floor, expected):
-    assert child.peak_of(reported, sampled, floor) == expected
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="wait4 counts descendants on Linux")
-def test_peak_is_that_of_the_largest_process(child):
-    grandchild = "import time; block = b'x' * 300_000_000; time.sleep(0.6)"
-    run = child.run_child([sys.executable, "-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {grandchild!r}], check=True)"])
-    assert 300e6 < run.peak_bytes < 400e6
+# --- Verdicts and reports
 
 
 def test_module_stands_in_for_a_missing_command(common, monkeypatch, tmp_path):
@@ -184,60 +139,6 @@ def test_module_stands_in_for_a_missing_command(common, monkeypatch, tmp_path):
     script = tmp_path / ("toolkit.exe" if sys.platform == "win32" else "toolkit")
     script.touch()
     assert common.toolkit_command() == [str(script)]
-
-
-def test_child_is_measured(child):
-    run = child.run_child([sys.executable, "-c", "import time; block = b'x' * 60_000_000; time.sleep(0.6); print('done')"])
-    assert run.stdout == "done\n"
-    assert 0.6 < run.seconds < 20
-    if run.peak_bytes is not None:
-        assert 60e6 < run.peak_bytes < 160e6
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_peak_is_not_inherited_from_this_process(child):
-    block = np.ones(40_000_000)  # 320 MB
-    run = child.run_child([sys.executable, "-c", "import time; time.sleep(0.5)"])
-    assert block.nbytes > 300e6
-    assert run.peak_bytes is not None
-    assert run.peak_bytes < 100e6
-
-
-def test_child_that_fails_says_what_it_said(child):
-    with pytest.raises(child.BenchmarkError, match=r"(?s)ended with exit code 3; it said:\nno such thing$"):
-        child.run_child([sys.executable, "-c", "import sys; print('no such thing', file=sys.stderr); sys.exit(3)"])
-
-
-BUSY = "import time\nwhile time.process_time() < 0.5: pass\nprint('done')"
-
-
-def test_turns_are_counted_by_themselves(child):
-    began = time.perf_counter()
-    first, second = child.run_in_turns([child.Command([sys.executable, "-c", BUSY])] * 2, (0.1, 0.05))
-    elapsed = time.perf_counter() - began
-    assert (first.stdout, second.stdout) == ("done\n", "done\n")
-    # Each has worked for half a second of its own, and none was working in the other's turn.
-    assert min(first.seconds, second.seconds) >= 0.5
-    assert first.seconds + second.seconds <= elapsed
-
-
-def test_one_that_fails_in_its_turn_ends_the_others(child):
-    commands = [
-        child.Command([sys.executable, "-c", "import time; time.sleep(60)"]),
-        child.Command([sys.executable, "-c", "import sys; sys.exit(3)"]),
-    ]
-    began = time.perf_counter()
-    with pytest.raises(child.BenchmarkError, match="ended with exit code 3"):
-        child.run_in_turns(commands, (0.05, 5.0))
-    assert time.perf_counter() - began < 30
-
-
-def test_command_that_does_not_exist(child):
-    with pytest.raises(child.BenchmarkError, match="cannot be started"):
-        child.run_child(["no-such-command-anywhere"])
-
-
-# --- Verdicts and reports
 
 
 @pytest.fixture
