@@ -20,7 +20,8 @@ from toolkit.errors import ToolkitError
 
 POLL_SECONDS = 0.2
 INHERITED = 1.05
-"""Counters of resident memory are exact to some pages per thread only: a peak this close to the inherited one says nothing."""
+"""Counters of resident memory are exact to some pages per thread only: a peak this close to the inherited one says
+nothing."""
 _SHOWN_LINES = 20
 
 
@@ -35,9 +36,11 @@ class Run:
     seconds: float
     """Wall time of the whole process, start of the interpreter included."""
     peak_bytes: int | None
-    """Largest peak resident memory of any one process: the child or one it started (``ru_maxrss`` of ``wait4``; ``peak_of`` says when not)."""
+    """Largest peak resident memory of any one process: the child or one it started (``ru_maxrss`` of ``wait4``;
+    ``peak_of`` says when not)."""
     tree_bytes: int | None
-    """Largest sum of anonymous memory over the process and its descendants; pages shared after a fork count more than once."""
+    """Largest sum of anonymous memory over the process and its descendants; pages shared after a fork count more than
+    once."""
     stdout: str
 
 
@@ -62,9 +65,14 @@ class _Peak:
 
 
 class Child:
-    """A process of our own group that can be stopped and continued, with all that it starts. Its messages are shown only where it fails."""
+    """A process of our own group that can be stopped and continued, with all that it starts.
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None, folder: Path | None = None) -> None:
+    Its messages are shown only where it fails.
+    """
+
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str] | None = None, folder: Path | None = None
+    ) -> None:
         """Start it.
 
         Raises:
@@ -74,15 +82,22 @@ class Child:
         self._code: int | None = None
         self._reported: int | None = None
         with contextlib.ExitStack() as files:
-            self._out, self._messages = files.enter_context(tempfile.TemporaryFile()), files.enter_context(tempfile.TemporaryFile())
+            self._out, self._messages = (
+                files.enter_context(tempfile.TemporaryFile()),
+                files.enter_context(tempfile.TemporaryFile()),
+            )
             self._process = self._start(command, environment, folder)
             self._files = files.pop_all()
-        self._floor = provenance.peak_memory_bytes()  # Popen returns after exec: the child can have inherited no more than this
+        self._floor = (
+            provenance.peak_memory_bytes()
+        )  # Popen returns after exec: the child can have inherited no more than this
         self._peak, self._ended = _Peak(), threading.Event()
         self._watcher = threading.Thread(target=self._peak.watch, args=(self._process.pid, self._ended), daemon=True)
         self._watcher.start()
 
-    def _start(self, command: Sequence[str], environment: Mapping[str, str] | None, folder: Path | None) -> subprocess.Popen[bytes]:
+    def _start(
+        self, command: Sequence[str], environment: Mapping[str, str] | None, folder: Path | None
+    ) -> subprocess.Popen[bytes]:
         try:
             return subprocess.Popen(
                 command,
@@ -146,7 +161,10 @@ class Command:
 
 
 def run_child(
-    command: Sequence[str], environment: Mapping[str, str] | None = None, folder: Path | None = None, allowed: Collection[int] = (0,)
+    command: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    allowed: Collection[int] = (0,),
 ) -> Run:
     """Run a command to its end and measure it.
 
@@ -160,7 +178,7 @@ def run_child(
 
 
 def run_in_turns(commands: Sequence[Command], turns: Sequence[float]) -> list[Run]:
-    """Run commands side by side, each in its turn while the others stand still, so that what slows the machine slows them all.
+    """Run commands side by side, each in its turn, so that what slows the machine slows them all.
 
     Args:
         commands: what to run.
@@ -198,7 +216,8 @@ def peak_of(reported: int | None, sampled: int | None, floor: int | None) -> int
     """Return the peak memory of a child in bytes.
 
     Args:
-        reported: ``ru_maxrss``. It is exact, but on Linux it survives exec, so that a child begins with the peak of the process that starts it.
+        reported: ``ru_maxrss``. It is exact, but on Linux it survives exec, so that a child begins with the peak of the
+            process that starts it.
         sampled: ``VmHWM``, read every 0.2 s; taken where ``reported`` may be nothing but that inheritance.
         floor: peak memory of the process that starts the child.
     """

@@ -1,4 +1,7 @@
-"""What the benchmarks share: a subset of an image folder, the measured fine-tuning, the arithmetic, claims and reports."""
+"""What the benchmarks share.
+
+A subset of an image folder, the measured fine-tuning, the arithmetic, claims and reports.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,10 @@ def shares(available: Mapping[str, int], total: int) -> dict[str, int]:
     """
     images = sum(available.values())
     if not len(available) <= total <= images:
-        raise BenchmarkError(f"{total} images cannot be drawn from {images} images of {len(available)} classes: give {len(available)} to {images}.")
+        raise BenchmarkError(
+            f"{total} images cannot be drawn from {images} images of {len(available)} classes: give {len(available)} "
+            f"to {images}."
+        )
     exact = {name: total * count / images for name, count in available.items()}
     chosen = {name: max(1, math.floor(value)) for name, value in exact.items()}
     for name in sorted(exact, key=lambda name: chosen[name] - exact[name]):
@@ -97,13 +103,19 @@ def make_subset(data: Path, folder: Path, train: int, test: int, seed: int) -> S
 def _listing(data: Path, split: str) -> dict[str, list[Path]]:
     root = data / split
     if not root.is_dir():
-        raise BenchmarkError(f"{data} has no folder {split}/: give a folder with train/<class>/*.jpg and test/<class>/*.jpg.")
+        raise BenchmarkError(
+            f"{data} has no folder {split}/: give a folder with train/<class>/*.jpg and test/<class>/*.jpg."
+        )
     found = {
-        entry.name: sorted(file for file in entry.iterdir() if file.suffix.lower() in SUFFIXES) for entry in sorted(root.iterdir()) if entry.is_dir()
+        entry.name: sorted(file for file in entry.iterdir() if file.suffix.lower() in SUFFIXES)
+        for entry in sorted(root.iterdir())
+        if entry.is_dir()
     }
     filled = {name: files for name, files in found.items() if files}
     if not filled:
-        raise BenchmarkError(f"{root} has no images ({', '.join(SUFFIXES)}) in class folders: give a folder with {split}/<class>/*.jpg.")
+        raise BenchmarkError(
+            f"{root} has no images ({', '.join(SUFFIXES)}) in class folders: give a folder with {split}/<class>/*.jpg."
+        )
     return filled
 
 
@@ -187,7 +199,9 @@ class Spread:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.median:.1f}" if self.low == self.high else f"{self.median:.1f} ({self.low:.1f} to {self.high:.1f})"
+        return (
+            f"{self.median:.1f}" if self.low == self.high else f"{self.median:.1f} ({self.low:.1f} to {self.high:.1f})"
+        )
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -196,7 +210,10 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def accuracy_interval(accuracy: float, images: int) -> Interval:
-    """Return the 95% Wilson interval of an accuracy over ``images`` images; a mean over several runs is rounded to whole images."""
+    """Return the 95% Wilson interval of an accuracy over ``images`` images.
+
+    A mean over several runs is rounded to whole images.
+    """
     return wilson_interval(round(accuracy * images), images)
 
 
@@ -251,7 +268,11 @@ def megabytes(*sizes: int | None) -> str:
     if not known:
         return "not measured"
     values = spread(known)
-    return f"{values.median:,.0f}" if values.low == values.high else f"{values.median:,.0f} ({values.low:,.0f} to {values.high:,.0f})"
+    return (
+        f"{values.median:,.0f}"
+        if values.low == values.high
+        else f"{values.median:,.0f} ({values.low:,.0f} to {values.high:,.0f})"
+    )
 
 
 # --- Claims and reports
@@ -290,7 +311,10 @@ class Report:
 
 
 def finish(report: Report, folder: Path, arguments: Sequence[str]) -> int:
-    """Write ``<name>.md`` and ``<name>.json`` into ``folder``, print the claims, and return the exit code: 1 if a claim is not met."""
+    """Write ``<name>.md`` and ``<name>.json`` into ``folder``, print the claims, and return the exit code.
+
+    1 if a claim is not met.
+    """
     origin = provenance.collect().model_dump(mode="json")
     command = shlex.join(["python", f"benchmarks/{report.script or report.name}.py", *map(shown, arguments)])
     content = {
@@ -313,12 +337,17 @@ def markdown(report: Report, command: str, origin: Mapping[str, Any]) -> str:
     parts = [f"# {report.title}", "\n".join(f"- {_verdict(claim)}" for claim in report.claims)]
     parts += [_table(table) for table in report.tables]
     parts += ["\n".join(f"- {note}" for note in report.notes)] if report.notes else []
-    parts += [f"```\n{command}\n```", _table(Table(("setting", "value"), [(name, str(value)) for name, value in report.settings.items()]))]
+    parts += [
+        f"```\n{command}\n```",
+        _table(Table(("setting", "value"), [(name, str(value)) for name, value in report.settings.items()])),
+    ]
     machine = origin["hardware"]
     packages = ", ".join(f"{name} {version}" for name, version in origin["packages"].items())
     parts.append(
-        f"Measured {origin['created']} on {machine['cores']} cores of {machine['processor']}, {machine['memory_bytes'] / 2**30:.0f} GiB, "
-        f"{machine['gpu'] or 'no GPU'}, {machine['operating_system']}; Python {origin['python']}, toolkit {origin['toolkit']} "
+        f"Measured {origin['created']} on {machine['cores']} cores of {machine['processor']}, "
+        f"{machine['memory_bytes'] / 2**30:.0f} GiB, "
+        f"{machine['gpu'] or 'no GPU'}, {machine['operating_system']}; Python {origin['python']}, toolkit "
+        f"{origin['toolkit']} "
         f"(commit {origin['commit'] or 'unknown'}), {packages}."
     )
     return "\n\n".join(parts) + "\n"
@@ -347,9 +376,17 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 def parser(description: str | None) -> argparse.ArgumentParser:
     """Return a parser with the options that all benchmarks have."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    made.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="images as train/<class>/*.jpg and test/<class>/*.jpg")
+    made.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="images as train/<class>/*.jpg and test/<class>/*.jpg",
+    )
     made.add_argument("--output", type=Path, default=RESULTS, metavar="FOLDER", help="where the report is written")
-    made.add_argument("--work", type=Path, default=None, metavar="FOLDER", help="where temporary files go (default: the system's)")
+    made.add_argument(
+        "--work", type=Path, default=None, metavar="FOLDER", help="where temporary files go (default: the system's)"
+    )
     return made
 
 
@@ -381,7 +418,9 @@ def workspace(folder: Path | None) -> Iterator[Path]:
     try:
         place = Path(tempfile.mkdtemp(dir=folder, prefix="benchmark-")).resolve()
     except OSError as error:
-        raise BenchmarkError(f"no temporary folder can be made: {error.strerror or error}; give a folder that exists with --work.") from error
+        raise BenchmarkError(
+            f"no temporary folder can be made: {error.strerror or error}; give a folder that exists with --work."
+        ) from error
     try:
         yield place
     finally:

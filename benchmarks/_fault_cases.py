@@ -1,4 +1,7 @@
-"""One fault at a time: planted into a copy of a run, looked at whether it is a fault at all, and judged by ``toolkit verify``."""
+"""One fault at a time.
+
+Planted into a copy of a run, looked at whether it is a fault at all, and judged by ``toolkit verify``.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,8 @@ from toolkit.verify.inputs import Inputs, draw, make_inputs
 
 OUTPUTS = ("logits", "probabilities")
 PROBES = 32
-"""Test images on which a broken network is compared with the right one, beside the edge inputs of ``toolkit verify``."""
+"""Test images on which a broken network is compared with the right one, beside the edge inputs of ``toolkit
+verify``."""
 ALONE = 4
 """Of these, how many are run on their own as well: some faults show only there."""
 
@@ -86,7 +90,12 @@ def copied(run: RunFolder, artifact: str) -> Iterator[RunFolder]:
     """
     with tempfile.TemporaryDirectory(prefix="fault-", dir=run.path.parent) as place:
         made = RunFolder(Path(place) / run.name)
-        shutil.copytree(run.path, made.path, copy_function=os.link, ignore=shutil.ignore_patterns("bundle", "verify", "checkpoints", "bench"))
+        shutil.copytree(
+            run.path,
+            made.path,
+            copy_function=os.link,
+            ignore=shutil.ignore_patterns("bundle", "verify", "checkpoints", "bench"),
+        )
         others = [one.file for one in read_manifest(run.bundle).artifacts if one.format != artifact]
         shutil.copytree(run.bundle, made.bundle, ignore=lambda _, names: [name for name in names if name in others])
         keep_one(made.bundle, artifact)
@@ -107,7 +116,9 @@ def seal(bundle: Path) -> None:
     """Bring size and hash of the artifact up to date, as where the manifest was written after the fault."""
     manifest = read_manifest(bundle)
     artifacts = [
-        one.model_copy(update={"sha256": sha256_file(bundle / one.file), "size_bytes": (bundle / one.file).stat().st_size})
+        one.model_copy(
+            update={"sha256": sha256_file(bundle / one.file), "size_bytes": (bundle / one.file).stat().st_size}
+        )
         for one in manifest.artifacts
     ]
     write_manifest(bundle, manifest.model_copy(update={"artifacts": tuple(artifacts)}))
@@ -118,7 +129,10 @@ _remembered: dict[tuple[str, str, frozenset[str]], Any] = {}
 
 @contextmanager
 def reference_once(run: RunFolder) -> Iterator[None]:
-    """Let ``verify_run`` compute what PyTorch says of a run's images once: it is most of its time, and no fault changes it."""
+    """Let ``verify_run`` compute what PyTorch says of a run's images once.
+
+    It is most of its time, and no fault changes it.
+    """
     model = run.record().model_sha256
 
     def outputs(session: TorchSession, inputs: Inputs, contract: InputContract, on_batch: Callable[[int], None]) -> Any:
@@ -190,10 +204,15 @@ class Probe:
 
     def _worth(self, found: float) -> float:
         if found <= self.rounding:
-            raise NotApplicableError(f"it moves outputs by {found:.1e}, no more than rounding does ({self.rounding:.1e}): this is not a fault here")
+            raise NotApplicableError(
+                f"it moves outputs by {found:.1e}, no more than rounding does ({self.rounding:.1e}): this is not a "
+                "fault here"
+            )
         return found
 
-    def _run_file(self, path: Path, format_name: str, contract: InputContract) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def _run_file(
+        self, path: Path, format_name: str, contract: InputContract
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
         outputs = get_format(format_name).open(path, "cpu", 1).run(contract.encode(self._images.numpy()))
         return [(torch.from_numpy(outputs["logits"]), torch.from_numpy(outputs["probabilities"]))]
 
@@ -203,7 +222,9 @@ class Probe:
             return [network.eval()(batch) for batch in batches]
 
     @staticmethod
-    def _distance(expected: list[tuple[torch.Tensor, torch.Tensor]], outputs: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
+    def _distance(
+        expected: list[tuple[torch.Tensor, torch.Tensor]], outputs: list[tuple[torch.Tensor, torch.Tensor]]
+    ) -> float:
         worst = 0.0
         for exact, found in zip(expected, outputs, strict=True):
             scale = exact[0].double().abs().amax(dim=1, keepdim=True)
@@ -239,7 +260,10 @@ class Cases:
         return Weights(self._right, request_of(manifest), sample_of(manifest))
 
     def all(self) -> Iterator[tuple[str, str, str, Callable[[], AbstractContextManager[Tried]]]]:
-        """Yield name, description and format of each fault, and what tries it; the broken files are removed when that block ends."""
+        """Yield name, description and format of each fault, and what tries it.
+
+        The broken files are removed when that block ends.
+        """
         for network in networks.FAULTS:
             yield network.name, network.what, network.format, lambda fault=network: self._network(fault)
         for file in files.FAULTS:
@@ -262,7 +286,8 @@ class Cases:
     def _file(self, fault: FileFault) -> Iterator[Tried]:
         with copied(self._run, fault.artifact) as place:
             fault.apply(place.bundle)
-            # What is sealed can be loaded and has another effect than other bytes; the rest is refused, or should be, before anything runs.
+            # What is sealed can be loaded and has another effect than other bytes; the rest is refused, or should be,
+            # before anything runs.
             yield self._judged(place, self._effect_of_file(place) if fault.sealed else "file", seals=fault.sealed)
 
     @contextmanager
@@ -288,7 +313,11 @@ class Cases:
     def _effect_of_file(self, place: RunFolder) -> str:
         manifest = read_manifest(place.bundle)
         artifact = manifest.artifacts[0]
-        return said(self._probe.effect_of_file(self._run.bundle / artifact.file, place.bundle / artifact.file, artifact.format, manifest.input))
+        return said(
+            self._probe.effect_of_file(
+                self._run.bundle / artifact.file, place.bundle / artifact.file, artifact.format, manifest.input
+            )
+        )
 
     def _judged(self, place: RunFolder, effect: str, seals: bool) -> Tried:
         if seals:
@@ -302,25 +331,36 @@ class Cases:
 
 
 class Weights:
-    """Exports networks that differ from the right one in weights alone: it is captured once, which is most of the time of an export."""
+    """Exports networks that differ from the right one in weights alone.
+
+    It is captured once, which is most of the time of an export.
+    """
 
     def __init__(self, right: Deployable, request: ExportRequest, sample: torch.Tensor) -> None:
         """Capture the right network as ``torch.onnx.export`` does before it optimises the graph."""
         self._right, self._request, self._sample = right, request, sample
         shapes = ({0: torch.export.Dim("N")},)
-        names: dict[str, Any] = {"input_names": [self._request.input_name], "output_names": list(OUTPUTS), "opset_version": self._request.opset}
-        program = torch.onnx.export(right, (self._sample,), dynamo=True, dynamic_shapes=shapes, optimize=False, verbose=False, **names)
+        names: dict[str, Any] = {
+            "input_names": [self._request.input_name],
+            "output_names": list(OUTPUTS),
+            "opset_version": self._request.opset,
+        }
+        program = torch.onnx.export(
+            right, (self._sample,), dynamo=True, dynamic_shapes=shapes, optimize=False, verbose=False, **names
+        )
         if program is None:
             raise BenchmarkError("torch.onnx.export returned no program.")
         self._captured = program.model_proto
         self._stored = {tensor.name for tensor in self._captured.graph.initializer}
 
     def suffice(self, broken: torch.nn.Module) -> bool:
-        """Return whether a network has the layers of the right one, and weights that the captured graph stores under their names."""
+        """Return whether a network has the layers of the right one, and weights the graph stores under their names."""
         if _layers_of(broken) != _layers_of(self._right):
             return False
         weights = broken.state_dict()
-        return {name for name, tensor in self._right.state_dict().items() if not torch.equal(tensor, weights[name])} <= self._stored
+        return {
+            name for name, tensor in self._right.state_dict().items() if not torch.equal(tensor, weights[name])
+        } <= self._stored
 
     def export(self, broken: torch.nn.Module, path: Path) -> None:
         """Put the weights of a network into the captured graph, optimise it as the exporter does, and save it."""
@@ -357,7 +397,9 @@ def export_broken(network: torch.nn.Module, run: RunFolder, format_name: str, fi
 
 def export_fixed(network: torch.nn.Module, sample: torch.Tensor, path: Path, manifest: Manifest) -> None:
     """Export as a script without ``dynamic_shapes`` does."""
-    program = torch.onnx.export(network, (sample,), dynamo=True, input_names=[manifest.input.name], output_names=list(OUTPUTS), verbose=False)
+    program = torch.onnx.export(
+        network, (sample,), dynamo=True, input_names=[manifest.input.name], output_names=list(OUTPUTS), verbose=False
+    )
     if program is None:
         raise BenchmarkError("torch.onnx.export returned no program.")
     model = program.model_proto

@@ -1,4 +1,7 @@
-"""Faults of a bundle: files that were cut, changed, exchanged or added, and artifacts of lower precision that were made badly."""
+"""Faults of a bundle.
+
+Files that were cut, changed, exchanged or added, and artifacts of lower precision that were made badly.
+"""
 
 from __future__ import annotations
 
@@ -170,7 +173,11 @@ def scales_of_activations(model: onnx.ModelProto) -> list[onnx.TensorProto]:
         NotApplicableError: there is none.
     """
     names = {node.input[1] for node in model.graph.node if node.op_type == "QuantizeLinear"}
-    found = [tensor for tensor in model.graph.initializer if tensor.name in names and tensor.data_type == onnx.TensorProto.FLOAT]
+    found = [
+        tensor
+        for tensor in model.graph.initializer
+        if tensor.name in names and tensor.data_type == onnx.TensorProto.FLOAT
+    ]
     if not found:
         raise NotApplicableError("no activation of it is quantised")
     return found
@@ -181,11 +188,18 @@ def change_scales(folder: Path, tensors: slice, factor: float) -> None:
     path = only(folder, "model.int8.onnx")
     model = onnx.load_model(path)
     for tensor in scales_of_activations(model)[tensors]:
-        tensor.CopyFrom(numpy_helper.from_array((numpy_helper.to_array(tensor) * factor).astype(np.float32), tensor.name))
+        tensor.CopyFrom(
+            numpy_helper.from_array((numpy_helper.to_array(tensor) * factor).astype(np.float32), tensor.name)
+        )
     onnx.save_model(model, path)
 
 
-@fault("stale-calibration", "ranges of activations from other images: a quarter of what they should be", artifact="onnx-int8", sealed=True)
+@fault(
+    "stale-calibration",
+    "ranges of activations from other images: a quarter of what they should be",
+    artifact="onnx-int8",
+    sealed=True,
+)
 def _(folder: Path) -> None:
     change_scales(folder, slice(None), 0.25)
 
@@ -195,12 +209,19 @@ def _(folder: Path) -> None:
     change_scales(folder, slice(None), 16.0)
 
 
-@fault("one-stale-range", "the range of one activation is an eighth of what it should be", artifact="onnx-int8", sealed=True)
+@fault(
+    "one-stale-range",
+    "the range of one activation is an eighth of what it should be",
+    artifact="onnx-int8",
+    sealed=True,
+)
 def _(folder: Path) -> None:
     change_scales(folder, slice(3, 4), 0.125)
 
 
-@fault("one-range-too-wide", "the range of one activation is 32 times what it should be", artifact="onnx-int8", sealed=True)
+@fault(
+    "one-range-too-wide", "the range of one activation is 32 times what it should be", artifact="onnx-int8", sealed=True
+)
 def _(folder: Path) -> None:
     change_scales(folder, slice(3, 4), 32.0)
 
@@ -209,7 +230,11 @@ def _(folder: Path) -> None:
 def _(folder: Path) -> None:
     path = only(folder, "model.int8.onnx")
     model = onnx.load_model(path)
-    weights = [tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) == 4]
+    weights = [
+        tensor
+        for tensor in model.graph.initializer
+        if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) == 4
+    ]
     if not weights:
         raise NotApplicableError("no convolution of it is quantised")
     middle = weights[len(weights) // 2]

@@ -23,7 +23,9 @@ class _OfTheBatch(nn.Module):
         mean = features.mean(dim=(0, 2, 3), keepdim=True)
         variance = (features - mean).square().mean(dim=(0, 2, 3), keepdim=True)
         running_mean, running_variance = (
-            values.view(1, -1, 1, 1) for values in (self.layer.running_mean, self.layer.running_var) if isinstance(values, torch.Tensor)
+            values.view(1, -1, 1, 1)
+            for values in (self.layer.running_mean, self.layer.running_var)
+            if isinstance(values, torch.Tensor)
         )
         normalised = (features - mean) / (variance + self.layer.eps).sqrt()
         made: torch.Tensor = self.layer(normalised * (running_variance + self.layer.eps).sqrt() + running_mean)
@@ -185,7 +187,11 @@ class _OtherPhase(nn.Module):
 
 @fault("wrong-stride", "one convolution with a stride starts one pixel later")
 def _(network: Deployable) -> nn.Module:
-    strided = [(name, layer) for name, layer in layers(network, nn.Conv2d) if isinstance(layer, nn.Conv2d) and layer.stride[0] > 1]
+    strided = [
+        (name, layer)
+        for name, layer in layers(network, nn.Conv2d)
+        if isinstance(layer, nn.Conv2d) and layer.stride[0] > 1
+    ]
     if not strided:
         raise NotApplicableError("it has no convolution with a stride")
     name, layer = strided[-1]
@@ -246,7 +252,11 @@ def _(network: Deployable) -> nn.Module:
 
 @fault("kernel-transposed", "the kernels of one convolution are transposed")
 def _(network: Deployable) -> nn.Module:
-    square = [layer for _, layer in layers(network, nn.Conv2d) if isinstance(layer, nn.Conv2d) and layer.kernel_size[0] == layer.kernel_size[1] > 1]
+    square = [
+        layer
+        for _, layer in layers(network, nn.Conv2d)
+        if isinstance(layer, nn.Conv2d) and layer.kernel_size[0] == layer.kernel_size[1] > 1
+    ]
     if not square:
         raise NotApplicableError("it has no square kernel")
     weight = weight_of(square[len(square) // 2])

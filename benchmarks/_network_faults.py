@@ -1,4 +1,7 @@
-"""Faults of a network: each takes a right ``Deployable`` apart in one place, as a broken exporter or a wrong line of glue code would."""
+"""Faults of a network.
+
+Each takes a right ``Deployable`` apart in one place, as a broken exporter or a wrong line of glue code would.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,10 @@ class Around(nn.Module):
     """A network with something done to its input, and to its outputs."""
 
     def __init__(
-        self, network: nn.Module, before: Callable[[torch.Tensor], torch.Tensor] | None = None, after: Callable[[Outputs], Outputs] | None = None
+        self,
+        network: nn.Module,
+        before: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        after: Callable[[Outputs], Outputs] | None = None,
     ) -> None:
         super().__init__()
         self.network = network

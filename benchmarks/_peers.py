@@ -1,4 +1,4 @@
-"""Other tools that compare an ONNX file with the network it came from, each with its own inputs, tolerances and rules."""
+"""Other tools that compare an ONNX file with its network, each with its own inputs, tolerances and rules."""
 
 from __future__ import annotations
 
@@ -56,10 +56,14 @@ class Right:
         """Return two images of noise, the example inputs of an export."""
         return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, *self.shape), dtype=np.uint8))
 
-    def outputs(self, images: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
+    def outputs(
+        self, images: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+    ) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
         """Return what is right."""
         with torch.inference_mode():
-            return dict(zip(OUTPUTS, (values.numpy() for values in self.network(torch.from_numpy(images))), strict=True))
+            return dict(
+                zip(OUTPUTS, (values.numpy() for values in self.network(torch.from_numpy(images))), strict=True)
+            )
 
 
 class Peer(Protocol):
@@ -80,7 +84,10 @@ class TorchVerify:
 
     name = "torch.onnx.export(verify=True)"
     inputs = "the example inputs of the export: 2 images of noise"
-    rule = f"a warning: checker or onnxruntime fail, absolute difference of {TORCH_ABSOLUTE:g} or relative difference of {TORCH_RELATIVE:g} or more"
+    rule = (
+        f"a warning: checker or onnxruntime fail, absolute difference of {TORCH_ABSOLUTE:g} or relative difference "
+        f"of {TORCH_RELATIVE:g} or more"
+    )
 
     def prepare(self, right: Right, scratch: Path) -> Judge:
         """Export the right network for PyTorch's side of the comparison."""
@@ -108,8 +115,12 @@ class TorchVerify:
             return Opinion(True, f"onnxruntime: {first_line(error)}")
         finally:
             made.release()
-        said = ", ".join(f"{info.name} {info.max_abs_diff:.1e} absolute, {info.max_rel_diff:.1e} relative" for info in found)
-        return Opinion(any(info.max_abs_diff >= TORCH_ABSOLUTE or info.max_rel_diff >= TORCH_RELATIVE for info in found), said)
+        said = ", ".join(
+            f"{info.name} {info.max_abs_diff:.1e} absolute, {info.max_rel_diff:.1e} relative" for info in found
+        )
+        return Opinion(
+            any(info.max_abs_diff >= TORCH_ABSOLUTE or info.max_rel_diff >= TORCH_RELATIVE for info in found), said
+        )
 
 
 class Polygraphy:
@@ -136,12 +147,20 @@ class Polygraphy:
     def _judge(self, path: Path, inputs: Path, outputs: Path) -> Opinion:
         ended = self._run(path, "--load-inputs", str(inputs), "--load-outputs", str(outputs))
         lines = [line.strip() for line in (ended.stdout + ended.stderr).splitlines()]
-        said = next((line for line in lines if line.startswith("[E]") and "RUNNING" not in line and "| Command:" not in line), "")
+        said = next(
+            (line for line in lines if line.startswith("[E]") and "RUNNING" not in line and "| Command:" not in line),
+            "",
+        )
         return Opinion(ended.returncode != 0, said or f"exit code {ended.returncode}")
 
     def _run(self, path: Path, *options: str) -> subprocess.CompletedProcess[str]:
         program = "import sys; from polygraphy.tools import main; sys.exit(main())"
-        return subprocess.run([sys.executable, "-c", program, "run", str(path), "--onnxrt", *options], capture_output=True, text=True, check=False)
+        return subprocess.run(
+            [sys.executable, "-c", program, "run", str(path), "--onnxrt", *options],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
 
 class Optimum:
@@ -149,14 +168,19 @@ class Optimum:
 
     name = "optimum validate_model_outputs"
     inputs = "its dummy inputs: 2 images of noise"
-    rule = "an exception: numpy.allclose with 1e-5 absolute (its default) and numpy's 1e-5 relative fails, or another shape or output"
+    rule = (
+        "an exception: numpy.allclose with 1e-5 absolute (its default) and numpy's 1e-5 relative fails, or another "
+        "shape or output"
+    )
 
     def prepare(self, right: Right, scratch: Path) -> Judge:
         """Make the configuration; the batch axis is called what the right file calls it."""
         import onnx
 
         graph = onnx.load_model(right.onnx).graph
-        axes = {value.name: {0: value.type.tensor_type.shape.dim[0].dim_param} for value in (*graph.input, *graph.output)}
+        axes = {
+            value.name: {0: value.type.tensor_type.shape.dim[0].dim_param} for value in (*graph.input, *graph.output)
+        }
         config, network = _optimum_config(axes, right.shape), _Named(right.network)
         own = self._judge(config, network, right.onnx)
         if own.refused and not own.why.startswith("AtolError"):
@@ -197,7 +221,9 @@ def _optimum_config(axes: Mapping[str, Mapping[int, str]], shape: tuple[int, int
         def __init__(self, task: str, normalized_config: object, **_: object) -> None:
             del task, normalized_config
 
-        def generate(self, input_name: str, framework: str = "pt", int_dtype: str = "int64", float_dtype: str = "fp32") -> torch.Tensor:
+        def generate(
+            self, input_name: str, framework: str = "pt", int_dtype: str = "int64", float_dtype: str = "fp32"
+        ) -> torch.Tensor:
             del input_name, int_dtype, float_dtype
             made = self.random_int_tensor([2, *shape], max_value=256, framework=framework, dtype="int64")
             return made.to(torch.uint8)

@@ -1,4 +1,7 @@
-"""The textbook script as the side that toolkit is compared with: its options, the weights it starts from, one measured run."""
+"""The textbook script as the side that toolkit is compared with.
+
+Its options, the weights it starts from, one measured run.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,14 @@ from _child import Command, Run, run_child
 from toolkit.files import sha256_file
 
 SCRIPT = common.HERE / "textbook_script.py"
-DEFAULTS: Mapping[str, Any] = {"train": 2000, "test": 1000, "seed": 0, "epochs": 10, "image_size": 224, "textbook_weights": None}
+DEFAULTS: Mapping[str, Any] = {
+    "train": 2000,
+    "test": 1000,
+    "seed": 0,
+    "epochs": 10,
+    "image_size": 224,
+    "textbook_weights": None,
+}
 RANDOM_WEIGHTS = common.HERE / "random_weights.py"
 
 
@@ -54,13 +64,30 @@ class Side:
 def add_options(parser: argparse.ArgumentParser, weights: str = "--weights") -> None:
     """Add the options of the textbook side. Those that are not given are left out, until ``with_defaults``."""
     group = parser.add_argument_group("the images and the textbook script", argument_default=argparse.SUPPRESS)
-    group.add_argument("--train", type=common.positive, metavar="N", help=f"training images (default: {DEFAULTS['train']})")
-    group.add_argument("--test", type=common.positive, metavar="M", help=f"test images (default: {DEFAULTS['test']})")
-    group.add_argument("--seed", type=int, help="of the subset and of the first pair; each further pair takes the next one (default: 0)")
-    group.add_argument("--epochs", type=common.positive, metavar="E", help=f"epochs of each of its two stages (default: {DEFAULTS['epochs']})")
-    group.add_argument("--image-size", type=common.positive, metavar="PIXELS", help=f"(default: {DEFAULTS['image_size']})")
     group.add_argument(
-        weights, type=Path, dest="textbook_weights", metavar="FILE", help="ResNet-18, .safetensors or .pth (default: random_weights.py)"
+        "--train", type=common.positive, metavar="N", help=f"training images (default: {DEFAULTS['train']})"
+    )
+    group.add_argument("--test", type=common.positive, metavar="M", help=f"test images (default: {DEFAULTS['test']})")
+    group.add_argument(
+        "--seed",
+        type=int,
+        help="of the subset and of the first pair; each further pair takes the next one (default: 0)",
+    )
+    group.add_argument(
+        "--epochs",
+        type=common.positive,
+        metavar="E",
+        help=f"epochs of each of its two stages (default: {DEFAULTS['epochs']})",
+    )
+    group.add_argument(
+        "--image-size", type=common.positive, metavar="PIXELS", help=f"(default: {DEFAULTS['image_size']})"
+    )
+    group.add_argument(
+        weights,
+        type=Path,
+        dest="textbook_weights",
+        metavar="FILE",
+        help="ResNet-18, .safetensors or .pth (default: random_weights.py)",
     )
 
 
@@ -75,7 +102,9 @@ def with_defaults(options: argparse.Namespace) -> argparse.Namespace:
 
 
 def initial_weights(chosen: Path | None, data: Path, image_size: int, work: Path) -> tuple[Path, str]:
-    """Return the file that the ResNet-18 starts from, and what it is; without a chosen one it is made of the training images.
+    """Return the file that the ResNet-18 starts from, and what it is.
+
+    Without a chosen one it is made of the training images.
 
     Raises:
         BenchmarkError: the chosen file does not exist.
@@ -85,7 +114,18 @@ def initial_weights(chosen: Path | None, data: Path, image_size: int, work: Path
     else:
         path = work / "resnet18.safetensors"
         # In a process of its own: PyTorch's memory would count in the peaks of everything that this process starts.
-        run_child([sys.executable, str(RANDOM_WEIGHTS), "--data", str(data), "--image-size", str(image_size), "--output", str(path)])
+        run_child(
+            [
+                sys.executable,
+                str(RANDOM_WEIGHTS),
+                "--data",
+                str(data),
+                "--image-size",
+                str(image_size),
+                "--output",
+                str(path),
+            ]
+        )
     return path, weights_description(path)
 
 
@@ -104,7 +144,14 @@ def weights_description(path: Path) -> str:
 def textbook_command(data: Path, weights: Path, seed: int, options: argparse.Namespace) -> Command:
     """Return how the script is run."""
     words = [sys.executable, str(SCRIPT), "--data", str(data), "--weights", str(weights), "--seed", str(seed)]
-    words += ["--epochs1", str(options.epochs), "--epochs2", str(options.epochs), "--image-size", str(options.image_size)]
+    words += [
+        "--epochs1",
+        str(options.epochs),
+        "--epochs2",
+        str(options.epochs),
+        "--image-size",
+        str(options.image_size),
+    ]
     return Command(words + (["--threads", str(options.threads)] if options.threads else []))
 
 
@@ -136,4 +183,13 @@ def comparison(sides: Mapping[str, Side], images: int) -> common.Table:
         )
         for name, side in sides.items()
     ]
-    return common.Table(("side", "wall time, s", "test accuracy [95%]", "peak of the largest process, MB", "all processes, anonymous, MB"), rows)
+    return common.Table(
+        (
+            "side",
+            "wall time, s",
+            "test accuracy [95%]",
+            "peak of the largest process, MB",
+            "all processes, anonymous, MB",
+        ),
+        rows,
+    )

@@ -1,4 +1,7 @@
-"""How the time of fine-tuning divides: the frozen part, and reading, forward, backward and optimiser of an epoch, against the processor's peak."""
+"""How the time of fine-tuning divides.
+
+The frozen part, and reading, forward, backward and optimiser of an epoch, against the processor's peak.
+"""
 
 from __future__ import annotations
 
@@ -124,7 +127,10 @@ def floor(job: Job, feed: Feed) -> Floor:
     """Count what one image needs in each part of the work."""
     cached = job.feeding.cached
     if cached is None:
-        raise BenchmarkError(f"{job.backbone.name} cannot be cut at its frozen part, so there is nothing to divide: choose another backbone.")
+        raise BenchmarkError(
+            f"{job.backbone.name} cannot be cut at its frozen part, so there is nothing to divide: choose another "
+            "backbone."
+        )
     size, batch = job.backbone.image_size, 4
     prefix = cached.division.prefix
     job.backbone.model.eval()
@@ -133,8 +139,8 @@ def floor(job: Job, feed: Feed) -> Floor:
     tensors, _ = next(iter(feed.training(Draw(np.arange(batch, dtype=np.int64), batch, (0, 0)), 0)))
     with torch.no_grad():
         forward = operations(lambda: feed.trainee(*tensors))
-    # Each product of the forward pass has two in the backward pass, for its input and for its weights. PyTorch's counter is not asked:
-    # it takes the backward pass of a depthwise convolution for that of a full one.
+    # Each product of the forward pass has two in the backward pass, for its input and for its weights. PyTorch's
+    # counter is not asked: it takes the backward pass of a depthwise convolution for that of a full one.
     return Floor(frozen / batch, forward / batch, 2 * forward / batch)
 
 
@@ -164,7 +170,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--image-size", type=common.positive, default=128)
     parser.add_argument("--unfreeze", help="blocks that are trained in the second stage (default: the recipe's)")
     parser.add_argument("--train", type=common.positive, default=4000, metavar="N", help="training images")
-    parser.add_argument("--epochs", type=common.positive, default=3, help="epochs that are measured, after one that is not")
+    parser.add_argument(
+        "--epochs", type=common.positive, default=3, help="epochs that are measured, after one that is not"
+    )
     parser.add_argument("--threads", type=common.positive, help="CPU threads (default: all cores)")
     return parser.parse_args(arguments)
 
@@ -175,9 +183,16 @@ def rows(measured: Measured) -> list[tuple[str, ...]]:
     made: list[tuple[str, ...]] = []
     for part in PARTS:
         each = common.spread([1000 * one[part] / measured.images for one in measured.spent])
-        share = statistics.median(one[part] / whole for one, whole in zip(measured.spent, measured.seconds, strict=True))
+        share = statistics.median(
+            one[part] / whole for one, whole in zip(measured.spent, measured.seconds, strict=True)
+        )
         made.append(
-            (part, f"{each.median:.3f} ({each.low:.3f} to {each.high:.3f})", f"{share:.1%}", *against(counted.get(part), each.median, measured.peak))
+            (
+                part,
+                f"{each.median:.3f} ({each.low:.3f} to {each.high:.3f})",
+                f"{share:.1%}",
+                *against(counted.get(part), each.median, measured.peak),
+            )
         )
     return made
 
@@ -217,10 +232,16 @@ def measure(recipe: Recipe, epochs: int) -> Measured:
 
 def make_report(measured: Measured, batch_size: int) -> Report:
     """Put the result into words."""
-    reading = statistics.median(one["reading"] / whole for one, whole in zip(measured.spent, measured.seconds, strict=True))
+    reading = statistics.median(
+        one["reading"] / whole for one, whole in zip(measured.spent, measured.seconds, strict=True)
+    )
     ideal = 1000 * (measured.floor.forward + measured.floor.backward) / measured.peak
     actual = 1000 * statistics.median(measured.seconds) / measured.images
-    frozen = ("frozen part", f"{1000 * measured.frozen:.3f}", *against(measured.floor.frozen, 1000 * measured.frozen, measured.peak))
+    frozen = (
+        "frozen part",
+        f"{1000 * measured.frozen:.3f}",
+        *against(measured.floor.frozen, 1000 * measured.frozen, measured.peak),
+    )
     return Report(
         name=NAME,
         title="How the time of fine-tuning divides",
@@ -231,9 +252,16 @@ def make_report(measured: Measured, batch_size: int) -> Report:
             "batch size": batch_size,
             "threads": measured.threads,
             "epochs": len(measured.seconds),
-            "matrix-product peak": f"{measured.peak / 1e9:.0f} GFLOP/s (float32, {SIDE} x {SIDE}, the fastest product seen)",
+            "matrix-product peak": f"{measured.peak / 1e9:.0f} GFLOP/s (float32, {SIDE} x {SIDE}, the fastest "
+            "product seen)",
         },
-        claims=[Claim(f"waiting for batches from the cache takes at most {READING:.0%} of an epoch", f"{reading:.1%}", reading <= READING)],
+        claims=[
+            Claim(
+                f"waiting for batches from the cache takes at most {READING:.0%} of an epoch",
+                f"{reading:.1%}",
+                reading <= READING,
+            )
+        ],
         tables=[
             Table(("part of an epoch", "ms per image", "share of the epoch", *AGAINST), rows(measured)),
             Table(
@@ -242,11 +270,14 @@ def make_report(measured: Measured, batch_size: int) -> Report:
             ),
         ],
         notes=[
-            f"The floor of an epoch is {ideal:.2f} ms per image: the multiply-adds of forward and backward at the peak. Measured: "
+            f"The floor of an epoch is {ideal:.2f} ms per image: the multiply-adds of forward and backward at the "
+            "peak. Measured: "
             f"{actual:.2f} ms, so that an epoch runs at {ideal / actual:.0%} of what the processor could do.",
-            "Multiply-adds are those of convolutions and matrix products, as PyTorch counts them, twice as many in the backward pass; the rest "
+            "Multiply-adds are those of convolutions and matrix products, as PyTorch counts them, twice as many in "
+            "the backward pass; the rest "
             "(BatchNorm, activations) is moving memory.",
-            "Reading is the time that training waits for the next batch, which a thread reads ahead. Median over the epochs, with the range.",
+            "Reading is the time that training waits for the next batch, which a thread reads ahead. Median over the "
+            "epochs, with the range.",
         ],
         measurements=asdict(measured),
     )
@@ -256,7 +287,9 @@ def benchmark(arguments: Sequence[str]) -> int:
     """Measure and write the report."""
     options = parse(arguments)
     recipe = make_recipe(options)
-    return common.finish(make_report(measure(recipe, options.epochs), recipe.train.batch_size), options.output, arguments)
+    return common.finish(
+        make_report(measure(recipe, options.epochs), recipe.train.batch_size), options.output, arguments
+    )
 
 
 if __name__ == "__main__":

@@ -21,12 +21,32 @@ from toolkit.runs import RunFolder
 NAME = "fault_detection"
 BACKBONES: Mapping[str, Sequence[str]] = {
     "timm:tf_efficientnet_lite0": ("--stage1-epochs", "6", "--stage2-epochs", "2"),
-    "torchvision:resnet18": ("--weights", "none", "--stage1-epochs", "1", "--stage2-epochs", "3", "--stage2-unfreeze", "4"),
-    "torchvision:shufflenet_v2_x0_5": ("--weights", "none", "--stage1-epochs", "1", "--stage2-epochs", "10", "--stage2-unfreeze", "5"),
+    "torchvision:resnet18": (
+        "--weights",
+        "none",
+        "--stage1-epochs",
+        "1",
+        "--stage2-epochs",
+        "3",
+        "--stage2-unfreeze",
+        "4",
+    ),
+    "torchvision:shufflenet_v2_x0_5": (
+        "--weights",
+        "none",
+        "--stage1-epochs",
+        "1",
+        "--stage2-epochs",
+        "10",
+        "--stage2-unfreeze",
+        "5",
+    ),
 }
-"""Backbones with what ``toolkit finetune --recipe digits`` is told besides: two start from random weights, which need training throughout."""
+"""Backbones with what ``toolkit finetune --recipe digits`` is told besides: two start from random weights, which need
+training throughout."""
 AGAIN = ("--stage1-epochs", "3", "--stage2-epochs", "1", "--stage2-unfreeze", "1")
-"""How a run is trained that starts from the first run of its backbone, with another seed: a new head, other images, the last block anew."""
+"""How a run is trained that starts from the first run of its backbone, with another seed: a new head, other images, the
+last block anew."""
 FORMATS = "onnx,torchscript,onnx-int8,onnx-fp16"
 GOOD = ("onnx", "onnx-int8", "onnx-fp16")
 LEAST = 40
@@ -78,7 +98,10 @@ class Ledger:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(case)) + "\n")
         verdict = "not tried" if case.caught is None else "caught" if case.caught else "passed"
-        print(f"  {case.run:24} {case.name or 'good':32} {case.format:12} {verdict}: {case.by} [{case.effect}]", flush=True)
+        print(
+            f"  {case.run:24} {case.name or 'good':32} {case.format:12} {verdict}: {case.by} [{case.effect}]",
+            flush=True,
+        )
 
 
 def make_run(backbone: str, seed: int, folder: Path, formats: str) -> RunFolder:
@@ -92,7 +115,20 @@ def make_run(backbone: str, seed: int, folder: Path, formats: str) -> RunFolder:
     if not run.record_file.is_file():
         shutil.rmtree(run.path, ignore_errors=True)
         options = ("--weights", str(first.model_file), *AGAIN) if seed else BACKBONES[backbone]
-        run_child([*common.toolkit_command(), "finetune", "--recipe", "digits", "--backbone", backbone, *options, "--seed", str(seed), *place])
+        run_child(
+            [
+                *common.toolkit_command(),
+                "finetune",
+                "--recipe",
+                "digits",
+                "--backbone",
+                backbone,
+                *options,
+                "--seed",
+                str(seed),
+                *place,
+            ]
+        )
     if not run.bundle.is_dir():
         # 1: a format that no artifact was good enough for, which the manifest tells.
         run_child([*common.toolkit_command(), "export", "--formats", formats, *place], allowed=(0, 1))
@@ -112,11 +148,25 @@ def try_faults(backbone: str, only: Sequence[str], work: Path, keep: bool, ledge
                 if kept and tried.artifact:
                     (work / kept).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(tried.artifact, work / kept)
-            ledger.add(Case(run.name, backbone, name, what, format_name, tried.verdict.caught, tried.verdict.by, tried.effect, kept))
+            ledger.add(
+                Case(
+                    run.name,
+                    backbone,
+                    name,
+                    what,
+                    format_name,
+                    tried.verdict.caught,
+                    tried.verdict.by,
+                    tried.effect,
+                    kept,
+                )
+            )
         except NotApplicableError as error:
             ledger.add(Case(run.name, backbone, name, what, format_name, None, str(error)))
         except ExportError as error:
-            ledger.add(Case(run.name, backbone, name, what, format_name, None, f"it cannot be exported: {first_line(error)}"))
+            ledger.add(
+                Case(run.name, backbone, name, what, format_name, None, f"it cannot be exported: {first_line(error)}")
+            )
 
 
 def judge_good(backbone: str, seed: int, work: Path, keep: bool, ledger: Ledger) -> None:
@@ -154,17 +204,33 @@ def report(cases: Sequence[Case]) -> Report:
     return Report(
         name=NAME,
         title="Faults that toolkit verify catches",
-        settings={"data": "digits", "image size": "64 px", "test images": 359, "good runs": len({case.run for case in good})},
+        settings={
+            "data": "digits",
+            "image size": "64 px",
+            "test images": 359,
+            "good runs": len({case.run for case in good}),
+        },
         claims=_claims(faults, good),
-        tables=[Table(("fault", "what is wrong", *backbones), rows), Table(("good artifacts", "judged", "refused"), tally)],
+        tables=[
+            Table(("fault", "what is wrong", *backbones), rows),
+            Table(("good artifacts", "judged", "refused"), tally),
+        ],
         notes=[
-            "A fault is planted into the network before it is exported, or into the bundle; where a careless exporter would have written the "
-            "manifest after the fault, its hashes are brought up to date. What follows 'caught by' are the checks that failed, or the sentence "
-            "that refused the bundle; the number is how far the fault moves an output, of the largest logit of a row, in float64.",
+            "A fault is planted into the network before it is exported, or into the bundle; where a careless "
+            "exporter would have written the "
+            "manifest after the fault, its hashes are brought up to date. What follows 'caught by' are the checks "
+            "that failed, or the sentence "
+            "that refused the bundle; the number is how far the fault moves an output, of the largest logit of a "
+            "row, in float64.",
             "A change that moves no output by more than rounding does is not counted as a fault.",
-            "Good runs are those that are broken here, and others that start from their weights with another seed: another split into training, "
+            "Good runs are those that are broken here, and others that start from their weights with another seed: "
+            "another split into training, "
             "validation and test images, a new head, the last block trained again, other calibration images.",
-            *(f"Not tried on {case.run}: {case.name or case.format}: {case.by}." for case in cases if case.caught is None),
+            *(
+                f"Not tried on {case.run}: {case.name or case.format}: {case.by}."
+                for case in cases
+                if case.caught is None
+            ),
         ],
         measurements={"cases": [asdict(case) for case in cases]},
     )
@@ -179,7 +245,11 @@ def _claims(faults: Sequence[Case], good: Sequence[Case]) -> list[Claim]:
     return [
         Claim(f"at least {LEAST} kinds of faults on {len(BACKBONES)} backbones", kinds, fewest >= LEAST),
         Claim("every fault is caught", f"{caught} of {len(faults)}", caught == len(faults) > 0),
-        Claim("no good artifact is refused", f"{refused} of {len(good)} refused, of {runs} runs", refused == 0 and bool(good)),
+        Claim(
+            "no good artifact is refused",
+            f"{refused} of {len(good)} refused, of {runs} runs",
+            refused == 0 and bool(good),
+        ),
     ]
 
 
@@ -193,13 +263,34 @@ def _cell(case: Case) -> str:
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--work", type=Path, default=None, metavar="FOLDER", help="runs and finished cases, to go on with later (default: temporary)")
-    parser.add_argument("--backbone", action="append", choices=list(BACKBONES), help="only this one; may be given several times (default: all)")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=None,
+        metavar="FOLDER",
+        help="runs and finished cases, to go on with later (default: temporary)",
+    )
+    parser.add_argument(
+        "--backbone",
+        action="append",
+        choices=list(BACKBONES),
+        help="only this one; may be given several times (default: all)",
+    )
     parser.add_argument("--only", choices=("faults", "good"), default=None, help="only one half (default: both)")
-    parser.add_argument("--fault", action="append", default=[], metavar="NAME", help="only this one, and again; may be given several times")
-    parser.add_argument("--good-seeds", type=common.positive, default=20, metavar="N", help="good runs, the backbones in turn")
+    parser.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only this one, and again; may be given several times",
+    )
+    parser.add_argument(
+        "--good-seeds", type=common.positive, default=20, metavar="N", help="good runs, the backbones in turn"
+    )
     parser.add_argument("--keep", action="store_true", help="keep runs and broken files in --work, for fault_peers.py")
-    parser.add_argument("--output", type=Path, default=common.RESULTS, metavar="FOLDER", help="where the report is written")
+    parser.add_argument(
+        "--output", type=Path, default=common.RESULTS, metavar="FOLDER", help="where the report is written"
+    )
     return parser.parse_args(arguments)
 
 

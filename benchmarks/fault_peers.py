@@ -58,10 +58,14 @@ def file_of(case: Case, work: Path) -> Path | None:
     if case.name:
         return work / case.file if case.file else None
     bundle = work / case.run / "bundle"
-    return bundle / next(artifact.file for artifact in read_manifest(bundle).artifacts if artifact.format == case.format)
+    return bundle / next(
+        artifact.file for artifact in read_manifest(bundle).artifacts if artifact.format == case.format
+    )
 
 
-def ask(peer: Peer, cases: Sequence[Case], work: Path, known: Mapping[tuple[str, str, str, str], Heard]) -> Iterator[Heard]:
+def ask(
+    peer: Peer, cases: Sequence[Case], work: Path, known: Mapping[tuple[str, str, str, str], Heard]
+) -> Iterator[Heard]:
     """Yield what a tool says of the cases that it was not asked about before."""
     missing = [case for case in cases if (peer.name, *case.key) not in known]
     for run in dict.fromkeys(case.run for case in missing):
@@ -75,7 +79,12 @@ def ask(peer: Peer, cases: Sequence[Case], work: Path, known: Mapping[tuple[str,
                     yield Heard(peer.name, *case.key, False, NOT_SEEN)
                 else:
                     opinion = judge(file)
-                    yield Heard(peer.name, *case.key, opinion.refused, opinion.why.replace(f"{work}/", "").replace(scratch, "..."))
+                    yield Heard(
+                        peer.name,
+                        *case.key,
+                        opinion.refused,
+                        opinion.why.replace(f"{work}/", "").replace(scratch, "..."),
+                    )
 
 
 def report(cases: Sequence[Case], opinions: Mapping[tuple[str, str, str, str], Heard]) -> Report:
@@ -85,7 +94,10 @@ def report(cases: Sequence[Case], opinions: Mapping[tuple[str, str, str, str], H
     tools = [OURS, *(peer.name for peer in PEERS)]
     faults, good = [case for case in cases if case.name], [case for case in cases if not case.name]
     names = list(dict.fromkeys(case.name for case in faults))
-    rows = [(name, *(_share(tool, [case for case in faults if case.name == name], every) for tool in tools)) for name in names]
+    rows = [
+        (name, *(_share(tool, [case for case in faults if case.name == name], every) for tool in tools))
+        for name in names
+    ]
     good_formats = list(dict.fromkeys(case.format for case in good))
     summary = [_summary(tool, faults, good, good_formats, every) for tool in tools]
     caught, refused = _refused(OURS, faults, every), _refused(OURS, good, every)
@@ -95,20 +107,36 @@ def report(cases: Sequence[Case], opinions: Mapping[tuple[str, str, str, str], H
         title="The same faults, judged by other tools",
         settings={"broken artifacts": len(faults), "good artifacts": len(good), **_versions()},
         claims=[
-            Claim("toolkit catches more than any other tool", figures, all(caught > _refused(tool, faults, every) for tool in tools[1:])),
+            Claim(
+                "toolkit catches more than any other tool",
+                figures,
+                all(caught > _refused(tool, faults, every) for tool in tools[1:]),
+            ),
             Claim("and refuses no good artifact", f"{refused} of {len(good)}", refused == 0 and bool(good)),
         ],
         tables=[
-            Table(("tool", "faults caught", "of those in an ONNX file", *(f"good {name} refused" for name in good_formats)), summary),
+            Table(
+                (
+                    "tool",
+                    "faults caught",
+                    "of those in an ONNX file",
+                    *(f"good {name} refused" for name in good_formats),
+                ),
+                summary,
+            ),
             Table(("tool", "compares on", "refuses by"), [(peer.name, peer.inputs, peer.rule) for peer in PEERS]),
             Table(("fault", *tools), rows),
         ],
         notes=[
-            "Each tool is given the right PyTorch network and the file, as if its own export had made the fault. torch.onnx.export goes on after "
-            "it has found a difference and returns the program: a warning counts as caught here, and so does an error that it only prints "
+            "Each tool is given the right PyTorch network and the file, as if its own export had made the fault. "
+            "torch.onnx.export goes on after "
+            "it has found a difference and returns the program: a warning counts as caught here, and so does an "
+            "error that it only prints "
             "with verbose=True.",
-            f"'{NOT_SEEN}': the fault is in the manifest, in the folder, or in a TorchScript artifact. It counts as not caught.",
-            "The tools compare with the float32 network whatever the precision of the file, at their default tolerances; all of them take others.",
+            f"'{NOT_SEEN}': the fault is in the manifest, in the folder, or in a TorchScript artifact. It counts as "
+            "not caught.",
+            "The tools compare with the float32 network whatever the precision of the file, at their default "
+            "tolerances; all of them take others.",
         ],
         measurements={"opinions": [asdict(heard) for heard in every.values()]},
     )
@@ -119,7 +147,11 @@ def _refused(tool: str, cases: Sequence[Case], every: Mapping[tuple[str, str, st
 
 
 def _summary(
-    tool: str, faults: Sequence[Case], good: Sequence[Case], formats: Sequence[str], every: Mapping[tuple[str, str, str, str], Heard]
+    tool: str,
+    faults: Sequence[Case],
+    good: Sequence[Case],
+    formats: Sequence[str],
+    every: Mapping[tuple[str, str, str, str], Heard],
 ) -> tuple[str, ...]:
     inside = [case for case in faults if case.file]
     alarms = [[case for case in good if case.format == name] for name in formats]
@@ -150,9 +182,15 @@ def _versions() -> dict[str, str]:
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, metavar="FOLDER", help="what fault_detection.py --work FOLDER --keep left")
     parser.add_argument(
-        "--output", type=Path, default=common.RESULTS, metavar="FOLDER", help=f"where the report is written (default: {common.RESULTS})"
+        "--work", type=Path, required=True, metavar="FOLDER", help="what fault_detection.py --work FOLDER --keep left"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=common.RESULTS,
+        metavar="FOLDER",
+        help=f"where the report is written (default: {common.RESULTS})",
     )
     return parser.parse_args(arguments)
 
@@ -176,7 +214,8 @@ def benchmark(arguments: Sequence[str]) -> int:
                 file.write(json.dumps(asdict(heard)) + "\n")
                 file.flush()
                 print(
-                    f"{heard.tool:32} {heard.run:24} {heard.name or 'good':32} {'refused' if heard.refused else 'passed'}: {heard.why[:80]}",
+                    f"{heard.tool:32} {heard.run:24} {heard.name or 'good':32} "
+                    f"{'refused' if heard.refused else 'passed'}: {heard.why[:80]}",
                     flush=True,
                 )
     return common.finish(report(cases, opinions), options.output, arguments)

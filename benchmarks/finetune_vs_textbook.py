@@ -1,4 +1,7 @@
-"""The textbook script against ``toolkit finetune --recipe textbook``: same images, same initial backbone, same epochs."""
+"""The textbook script against ``toolkit finetune --recipe textbook``.
+
+Same images, same initial backbone, same epochs.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ from _textbook import Side
 NAME = "finetune_vs_textbook"
 SPEEDUP = 5.0
 TURNS = (20.0, 4.0)
-"""Seconds of the textbook script and of toolkit, in turn: so both are spread over the same hour, whatever else the machine does meanwhile."""
+"""Seconds of the textbook script and of toolkit, in turn: so both are spread over the same hour, whatever else the
+machine does meanwhile."""
 
 
 def ratios(baseline: Side, ours: Side) -> list[float]:
@@ -28,25 +32,47 @@ def claims(baseline: Side, ours: Side, images: int, speedup: float) -> list[Clai
     ratio = common.spread(ratios(baseline, ours))
     pairs = "" if ratio.low == ratio.high else f" (pairs: {ratio.low:.2f}x to {ratio.high:.2f}x)"
     interval = common.difference_interval(ours.accuracy(), baseline.accuracy(), images)
-    points = f"{100 * (ours.accuracy() - baseline.accuracy()):+.1f} points [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
+    points = (
+        f"{100 * (ours.accuracy() - baseline.accuracy()):+.1f} points [{100 * interval.low:+.1f}, "
+        f"{100 * interval.high:+.1f}]"
+    )
     return [
         Claim(f"at least {speedup:g}x less wall time", f"{ratio.median:.2f}x{pairs}", ratio.median >= speedup),
-        Claim("accuracy no worse: the 95% interval of the difference does not lie wholly below zero", points, interval.high >= 0),
+        Claim(
+            "accuracy no worse: the 95% interval of the difference does not lie wholly below zero",
+            points,
+            interval.high >= 0,
+        ),
     ]
 
 
 def toolkit_arguments(data: Path, weights: Path, seed: int, options: argparse.Namespace) -> list[str]:
     """Return what ``toolkit finetune`` is asked to do."""
     arguments = ["--recipe", "textbook", "--data", str(data), "--weights", str(weights), "--seed", str(seed)]
-    arguments += ["--stage1-epochs", str(options.epochs), "--stage2-epochs", str(options.epochs), "--image-size", str(options.image_size)]
+    arguments += [
+        "--stage1-epochs",
+        str(options.epochs),
+        "--stage2-epochs",
+        str(options.epochs),
+        "--image-size",
+        str(options.image_size),
+    ]
     return arguments + (["--threads", str(options.threads)] if options.threads else [])
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = common.parser(__doc__)
-    parser.add_argument("--repeat", type=common.positive, default=1, metavar="PAIRS", help="pairs of runs: textbook, toolkit, textbook, toolkit ...")
-    parser.add_argument("--threads", type=common.positive, help="CPU threads of both sides (default: each side's own choice)")
+    parser.add_argument(
+        "--repeat",
+        type=common.positive,
+        default=1,
+        metavar="PAIRS",
+        help="pairs of runs: textbook, toolkit, textbook, toolkit ...",
+    )
+    parser.add_argument(
+        "--threads", type=common.positive, help="CPU threads of both sides (default: each side's own choice)"
+    )
     parser.add_argument("--speedup", type=float, default=SPEEDUP, help="what is claimed")
     textbook.add_options(parser)
     return textbook.with_defaults(parser.parse_args(arguments))
@@ -73,15 +99,22 @@ def make_report(options: argparse.Namespace, subset: Subset, weights: str, basel
         claims=claims(baseline, ours, subset.test, options.speedup),
         tables=[textbook.comparison({"textbook script": baseline, "toolkit finetune": ours}, subset.test)],
         notes=[
-            f"The two sides ran in turns of {TURNS[0]:g} and {TURNS[1]:g} seconds, each standing still (SIGSTOP) in the other's turn. Wall time is "
-            "of the whole process, from its start to its end, in its own turns. Of several pairs the median, with the range.",
-            "Every toolkit run began with an empty cache; the files of the images were in the same place for both sides.",
-            "toolkit sets a tenth of the training images aside for validation, which cannot be turned off (--validation-fraction is above 0): "
-            "it trains on the other nine tenths, looks at the validation images after every epoch, and tests the best weights. "
+            f"The two sides ran in turns of {TURNS[0]:g} and {TURNS[1]:g} seconds, each standing still (SIGSTOP) in "
+            "the other's turn. Wall time is "
+            "of the whole process, from its start to its end, in its own turns. Of several pairs the median, with "
+            "the range.",
+            "Every toolkit run began with an empty cache; the files of the images were in the same place for both "
+            "sides.",
+            "toolkit sets a tenth of the training images aside for validation, which cannot be turned off "
+            "(--validation-fraction is above 0): "
+            "it trains on the other nine tenths, looks at the validation images after every epoch, and tests the "
+            "best weights. "
             "The textbook script trains on all images, and tests the last weights.",
-            "The textbook script leaves all BatchNorm layers in training mode, as such scripts do, so that their statistics follow the new images; "
+            "The textbook script leaves all BatchNorm layers in training mode, as such scripts do, so that their "
+            "statistics follow the new images; "
             "toolkit keeps those of the initial weights.",
-            "Accuracy is the mean over the pairs; its intervals take the test images once, whatever the number of pairs.",
+            "Accuracy is the mean over the pairs; its intervals take the test images once, whatever the number of "
+            "pairs.",
         ],
         measurements={"textbook": baseline.record(), "toolkit": ours.record(), "ratios": ratios(baseline, ours)},
     )

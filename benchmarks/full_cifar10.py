@@ -1,4 +1,7 @@
-"""``toolkit finetune`` on the whole of CIFAR-10 as an image folder: accuracy and wall time; arguments after ``--`` are passed on."""
+"""``toolkit finetune`` on the whole of CIFAR-10 as an image folder: accuracy and wall time.
+
+Arguments after ``--`` are passed on.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ from _common import Claim, Report, Table
 
 NAME = "full_cifar10"
 EMBEDDED = ("--recipe", "folder", "--backbone", "timm:tf_efficientnet_lite0")
-"""What ``toolkit finetune`` is asked for; the weights come from a pip package. Arguments after ``--`` stand behind and prevail."""
+"""What ``toolkit finetune`` is asked for; the weights come from a pip package. Arguments after ``--`` stand behind and
+prevail."""
 
 
 def claims(accuracy: float, images: int, seconds: float, needed: float, minutes: float) -> list[Claim]:
@@ -30,14 +34,23 @@ def benchmark(arguments: Sequence[str]) -> int:
     parser = common.parser(__doc__)
     parser.add_argument("--accuracy", type=float, default=92.5, metavar="PERCENT", help="what is claimed")
     parser.add_argument("--minutes", type=float, default=45, help="what is claimed")
-    parser.add_argument("--name", default=NAME, help="name of the report, where several runs are kept beside each other")
-    parser.add_argument("--keep", type=Path, default=None, metavar="FOLDER", help="where the run is kept, for toolkit export and bench")
+    parser.add_argument(
+        "--name", default=NAME, help="name of the report, where several runs are kept beside each other"
+    )
+    parser.add_argument(
+        "--keep", type=Path, default=None, metavar="FOLDER", help="where the run is kept, for toolkit export and bench"
+    )
     options = parser.parse_args(own)
     if options.keep and options.keep.exists():
         raise BenchmarkError(f"{options.keep} exists: give a folder that does not.")
     if not options.data.is_dir():
-        raise BenchmarkError(f"{options.data} is not a folder: give CIFAR-10 as train/<class>/*.jpg and test/<class>/*.jpg.")
-    with common.workspace(options.work) as work, common.finetuning([*EMBEDDED, "--data", str(options.data.resolve()), *extra], work) as prepared:
+        raise BenchmarkError(
+            f"{options.data} is not a folder: give CIFAR-10 as train/<class>/*.jpg and test/<class>/*.jpg."
+        )
+    with (
+        common.workspace(options.work) as work,
+        common.finetuning([*EMBEDDED, "--data", str(options.data.resolve()), *extra], work) as prepared,
+    ):
         result = prepared.read(run_child(prepared.command.words, prepared.command.environment))
         if options.keep:
             shutil.copytree(prepared.folder, options.keep)
@@ -61,8 +74,21 @@ def benchmark(arguments: Sequence[str]) -> int:
             "test images": result.images,
         },
         claims=claims(result.accuracy, result.images, result.run.seconds, options.accuracy, options.minutes),
-        tables=[Table(("wall time, minutes", "test accuracy [95%]", "peak of the largest process, MB", "all processes, anonymous, MB"), [row])],
-        notes=["One run of the whole process with an empty cache.", "A tenth of the training images is set aside for validation."],
+        tables=[
+            Table(
+                (
+                    "wall time, minutes",
+                    "test accuracy [95%]",
+                    "peak of the largest process, MB",
+                    "all processes, anonymous, MB",
+                ),
+                [row],
+            )
+        ],
+        notes=[
+            "One run of the whole process with an empty cache.",
+            "A tenth of the training images is set aside for validation.",
+        ],
         measurements={
             "accuracy": result.accuracy,
             "seconds": result.run.seconds,

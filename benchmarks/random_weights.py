@@ -1,7 +1,8 @@
 """A ResNet-18 that both sides of a comparison can start from where no pretrained one is at hand.
 
-The weights are random. The BatchNorm statistics are those of real images: without them a frozen layer would normalise with mean 0 and variance 1,
-which are statistics of nothing, and a script that leaves BatchNorm in training mode would win by that alone.
+The weights are random. The BatchNorm statistics are those of real images: without them a frozen layer would normalise
+with mean 0 and variance 1, which are statistics of nothing, and a script that leaves BatchNorm in training mode would
+win by that alone.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def make(train: Path, image_size: int, images: int, seed: int) -> nn.Module:
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # the plain mean over all batches
-    transform = transforms.Compose([transforms.Resize((image_size, image_size)), transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
+    transform = transforms.Compose(
+        [transforms.Resize((image_size, image_size)), transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
+    )
     whole = datasets.ImageFolder(train, transform)
     drawn = torch.randperm(len(whole))[:images].tolist()
     with torch.no_grad():
@@ -46,7 +49,9 @@ def make(train: Path, image_size: int, images: int, seed: int) -> nn.Module:
 
 def main() -> None:
     """Read the command line and write the file."""
-    parser = argparse.ArgumentParser(description="Write a random ResNet-18 whose BatchNorm statistics are those of real images.")
+    parser = argparse.ArgumentParser(
+        description="Write a random ResNet-18 whose BatchNorm statistics are those of real images."
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder with train/<class>/")
     parser.add_argument("--output", type=Path, required=True, help="the .safetensors file to write")
     parser.add_argument("--image-size", type=int, default=224)

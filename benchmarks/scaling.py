@@ -1,4 +1,7 @@
-"""Time and peak memory of ``toolkit finetune`` as the number of training images grows; arguments after ``--`` are passed on."""
+"""Time and peak memory of ``toolkit finetune`` as the number of training images grows.
+
+Arguments after ``--`` are passed on.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,17 @@ def sizes(text: str) -> list[int]:
     """Read rising sizes, separated by commas."""
     values = [common.positive(part.strip()) for part in text.split(",")]
     if len(values) < MIN_SIZES or values != sorted(set(values)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of at least {MIN_SIZES} rising sizes, such as 1000,5000,20000")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a list of at least {MIN_SIZES} rising sizes, such as 1000,5000,20000"
+        )
     return values
 
 
 def turn(size: int) -> float:
-    """Return the seconds of a size's turn: larger ones take longer, so that all are spread over much of the same time."""
+    """Return the seconds of a size's turn.
+
+    Larger ones take longer, so that all are spread over much of the same time.
+    """
     return 1 + size / 5000
 
 
@@ -45,7 +53,8 @@ def claims(counts: Sequence[int], seconds: Sequence[float], peaks: Sequence[int 
     return [
         Claim("peak memory at every size within 1 GB of that at the smallest", memory, flat),
         Claim(
-            "time is linear: the seconds per additional 1,000 images between neighbouring sizes are within 30% of each other",
+            "time is linear: the seconds per additional 1,000 images between neighbouring sizes are within 30% of "
+            "each other",
             f"{', '.join(f'{rate:.2f}' for rate in rates)}; {ratio}",
             linear,
         ),
@@ -57,12 +66,19 @@ def benchmark(arguments: Sequence[str]) -> int:
     own, extra = common.split_arguments(arguments)
     parser = common.parser(__doc__)
     parser.add_argument("--sizes", type=sizes, default="1000,5000,20000,50000", help="numbers of training images")
-    parser.add_argument("--test", type=common.positive, default=1000, metavar="M", help="test images, the same number at every size")
+    parser.add_argument(
+        "--test", type=common.positive, default=1000, metavar="M", help="test images, the same number at every size"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the subsets")
     options = parser.parse_args(own)
     with common.workspace(options.work) as work, contextlib.ExitStack() as stack:
-        subsets = [common.make_subset(options.data, work / str(size), size, options.test, options.seed) for size in options.sizes]
-        prepared = [stack.enter_context(common.finetuning(["--data", str(subset.folder), *extra], work)) for subset in subsets]
+        subsets = [
+            common.make_subset(options.data, work / str(size), size, options.test, options.seed)
+            for size in options.sizes
+        ]
+        prepared = [
+            stack.enter_context(common.finetuning(["--data", str(subset.folder), *extra], work)) for subset in subsets
+        ]
         runs = run_in_turns([each.command for each in prepared], [turn(size) for size in options.sizes])
         results = [each.read(run) for each, run in zip(prepared, runs, strict=True)]
     seconds = [result.run.seconds for result in results]
@@ -106,10 +122,14 @@ def benchmark(arguments: Sequence[str]) -> int:
         claims=claims(options.sizes, seconds, [result.run.peak_bytes for result in results]),
         tables=[Table(header, rows)],
         notes=[
-            f"The straight line through all sizes (least squares): {line}; the point farthest from it is {line.deviation:.1%} off.",
-            "The sizes ran in turns, each standing still (SIGSTOP) in the turns of the others, longer turns for larger ones, so that what slows the "
-            "machine slows them all. Wall time is of the whole process in its own turns; each began with an empty cache.",
-            "Peak memory counts the pages of mapped files, too, which the system takes back when it needs them; the anonymous part does not.",
+            f"The straight line through all sizes (least squares): {line}; the point farthest from it is "
+            f"{line.deviation:.1%} off.",
+            "The sizes ran in turns, each standing still (SIGSTOP) in the turns of the others, longer turns for "
+            "larger ones, so that what slows the "
+            "machine slows them all. Wall time is of the whole process in its own turns; each began with an empty "
+            "cache.",
+            "Peak memory counts the pages of mapped files, too, which the system takes back when it needs them; the "
+            "anonymous part does not.",
             "A tenth of the training images is set aside for validation and looked at after every epoch.",
         ],
         measurements={

@@ -40,15 +40,27 @@ def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with train/<class>/ and test/<class>/")
-    parser.add_argument("--weights", type=Path, help="state dict of a ResNet-18, .safetensors or .pth (default: random by --seed)")
+    parser.add_argument(
+        "--weights", type=Path, help="state dict of a ResNet-18, .safetensors or .pth (default: random by --seed)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs1", type=int, default=10, help="epochs of the head alone")
     parser.add_argument("--epochs2", type=int, default=10, help="epochs of layer4 and the head")
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--batch-size", type=int, default=BATCH_SIZE)
     parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's own choice)")
-    parser.add_argument("--evaluate", choices=("each", "end"), default="end", help="look at the test images after each epoch, or at the end only")
-    parser.add_argument("--time-log", type=Path, metavar="FILE", help="write one JSON line per epoch; its seconds leave out the test images")
+    parser.add_argument(
+        "--evaluate",
+        choices=("each", "end"),
+        default="end",
+        help="look at the test images after each epoch, or at the end only",
+    )
+    parser.add_argument(
+        "--time-log",
+        type=Path,
+        metavar="FILE",
+        help="write one JSON line per epoch; its seconds leave out the test images",
+    )
     options = parser.parse_args()
     if min(options.epochs1, options.epochs2) < 0 or options.epochs1 + options.epochs2 == 0:
         parser.error("--epochs1 and --epochs2 must be 0 or more, and not both 0")
@@ -58,7 +70,9 @@ def arguments() -> argparse.Namespace:
 def loaders(options: argparse.Namespace) -> tuple[DataLoader[Any], DataLoader[Any], int, int]:
     """Return the loaders of the training and the test images, the number of training images, and of classes."""
     size = options.image_size
-    transform = transforms.Compose([transforms.Resize((size, size)), transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
+    transform = transforms.Compose(
+        [transforms.Resize((size, size)), transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
+    )
     train = datasets.ImageFolder(options.data / "train", transform)
     test = datasets.ImageFolder(options.data / "test", transform)
     return (
@@ -74,7 +88,9 @@ def make_model(weights: Path | None, classes: int) -> Any:
     model = models.resnet18(weights=None)
     if weights is not None:
         is_safe = weights.suffix == ".safetensors"
-        model.load_state_dict(load_file(weights) if is_safe else torch.load(weights, map_location="cpu", weights_only=True))
+        model.load_state_dict(
+            load_file(weights) if is_safe else torch.load(weights, map_location="cpu", weights_only=True)
+        )
     for parameter in model.parameters():
         parameter.requires_grad = False
     model.fc = nn.Linear(model.fc.in_features, classes)
@@ -89,7 +105,10 @@ def train_stage(
     device: torch.device,
     after_epoch: Callable[[int], None],
 ) -> None:
-    """Train for some epochs. All of the model is in training mode, so that the statistics of its frozen BatchNorm layers move, too."""
+    """Train for some epochs.
+
+    All of the model is in training mode, so that the statistics of its frozen BatchNorm layers move, too.
+    """
     criterion = nn.CrossEntropyLoss()
     for epoch in range(1, epochs + 1):
         model.train()
@@ -153,8 +172,18 @@ def main() -> None:
     began2 = clock.seconds()
     for parameter in model.layer4.parameters():
         parameter.requires_grad = True
-    groups = [{"params": model.layer4.parameters(), "lr": BACKBONE_RATE}, {"params": model.fc.parameters(), "lr": HEAD_RATE}]
-    train_stage(model, train, torch.optim.SGD(groups, momentum=MOMENTUM), options.epochs2, device, lambda epoch: after_epoch(2, epoch))
+    groups = [
+        {"params": model.layer4.parameters(), "lr": BACKBONE_RATE},
+        {"params": model.fc.parameters(), "lr": HEAD_RATE},
+    ]
+    train_stage(
+        model,
+        train,
+        torch.optim.SGD(groups, momentum=MOMENTUM),
+        options.epochs2,
+        device,
+        lambda epoch: after_epoch(2, epoch),
+    )
     ended = clock.seconds()
 
     result = {

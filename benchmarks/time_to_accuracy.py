@@ -1,4 +1,7 @@
-"""Wall time of a ``toolkit finetune`` that reaches the accuracy of the textbook script; arguments after ``--`` are passed on."""
+"""Wall time of a ``toolkit finetune`` that reaches the accuracy of the textbook script.
+
+Arguments after ``--`` are passed on.
+"""
 
 from __future__ import annotations
 
@@ -59,11 +62,14 @@ def read_textbook(path: Path) -> Textbook:
             origin=f"taken from {path.name}, measured {origin['created']}",
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise BenchmarkError(f"{path} is not a result of finetune_vs_textbook: give the finetune_vs_textbook.json that it wrote.") from error
+        raise BenchmarkError(
+            f"{path} is not a result of finetune_vs_textbook: give the finetune_vs_textbook.json that it wrote."
+        ) from error
     here = provenance.hardware()
     if machine != (here.processor, here.cores):
         raise BenchmarkError(
-            f"{path} was measured on {machine[1]} cores of {machine[0]}, this machine has {here.cores} of {here.processor}: "
+            f"{path} was measured on {machine[1]} cores of {machine[0]}, this machine has {here.cores} of "
+            f"{here.processor}: "
             "run finetune_vs_textbook here, or leave --textbook-result out."
         )
     return result
@@ -74,7 +80,11 @@ def claims(target: Textbook, results: Sequence[Finetuned], speedup: float) -> li
     lowest = min(result.accuracy for result in results)
     ratio = target.seconds / common.spread([result.run.seconds for result in results]).median
     return [
-        Claim(f"every run reaches the test accuracy of the textbook script, {target.accuracy:.1%}", f"{lowest:.1%}", lowest >= target.accuracy),
+        Claim(
+            f"every run reaches the test accuracy of the textbook script, {target.accuracy:.1%}",
+            f"{lowest:.1%}",
+            lowest >= target.accuracy,
+        ),
         Claim(f"at least {speedup:g}x less wall time", f"{ratio:.2f}x", ratio >= speedup),
     ]
 
@@ -86,9 +96,17 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         BenchmarkError: options of the textbook script are given together with its result.
     """
     parser = common.parser(__doc__)
-    parser.add_argument("--textbook-result", type=Path, default=None, metavar="FILE", help="JSON of finetune_vs_textbook, instead of a run")
+    parser.add_argument(
+        "--textbook-result",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="JSON of finetune_vs_textbook, instead of a run",
+    )
     parser.add_argument("--repeat", type=common.positive, default=1, metavar="RUNS")
-    parser.add_argument("--threads", type=common.positive, help="CPU threads of both sides (default: each side's own choice)")
+    parser.add_argument(
+        "--threads", type=common.positive, help="CPU threads of both sides (default: each side's own choice)"
+    )
     parser.add_argument("--speedup", type=float, default=SPEEDUP, help="what is claimed")
     parser.add_argument("--recipe", default="cifar10", help="of toolkit")
     parser.add_argument("--backbone", help="of toolkit (default: the recipe's)")
@@ -97,7 +115,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.textbook_result is not None and textbook.given(options):
         named = ", ".join(f"--{name.replace('_', '-')}" for name in textbook.given(options))
-        raise BenchmarkError(f"{named} cannot be given with --textbook-result, whose result was measured with its own: leave out one or the other.")
+        raise BenchmarkError(
+            f"{named} cannot be given with --textbook-result, whose result was measured with its own: leave out one "
+            "or the other."
+        )
     return textbook.with_defaults(options)
 
 
@@ -126,22 +147,32 @@ def measure_textbook(side: Side, subset: Subset, described: str, options: argpar
 
 
 def start_of(weights: str | None, said: str) -> str:
-    """Return what toolkit started from: a file is described as the one of the textbook script is, anything else as toolkit said."""
+    """Return what toolkit started from.
+
+    A file is described as the one of the textbook script is, anything else as toolkit said.
+    """
     path = Path(weights) if weights else None
     return textbook.weights_description(path) if path and path.is_file() else said
 
 
 def unequal_start(theirs: str, ours: str) -> list[str]:
-    """Return a warning where the textbook script alone began with random weights: its accuracy is then an easy target."""
+    """Return a warning where the textbook script alone began with random weights.
+
+    Its accuracy is then an easy target.
+    """
     if not theirs.startswith("random") or ours.startswith("random"):
         return []
     return [
-        "**Unequal start**: the textbook script began with random weights, toolkit with pretrained ones. With pretrained weights the script would "
-        "reach a higher accuracy, so this result says nothing about the claim: give pretrained ones to the script (--textbook-weights)."
+        "**Unequal start**: the textbook script began with random weights, toolkit with pretrained ones. With "
+        "pretrained weights the script would "
+        "reach a higher accuracy, so this result says nothing about the claim: give pretrained ones to the script "
+        "(--textbook-weights)."
     ]
 
 
-def make_report(options: argparse.Namespace, extra: Sequence[str], target: Textbook, results: Sequence[Finetuned]) -> Report:
+def make_report(
+    options: argparse.Namespace, extra: Sequence[str], target: Textbook, results: Sequence[Finetuned]
+) -> Report:
     """Put the result into words."""
     accuracies = [result.accuracy for result in results]
     seconds = [result.run.seconds for result in results]
@@ -179,9 +210,12 @@ def make_report(options: argparse.Namespace, extra: Sequence[str], target: Textb
         tables=[common.Table(("side", "wall time, s", "test accuracy [95%]", "peak of the largest process, MB"), rows)],
         notes=[
             *unequal_start(target.weights, start),
-            "The two sides differ in what they train, as the settings say: the claim is about the time to an accuracy, not about the same work.",
-            "The time of toolkit is that of its whole process, also where it reaches the accuracy earlier; each run began with an empty cache.",
-            "The accuracies are compared as they are; the intervals say how far another draw of as many test images might move them.",
+            "The two sides differ in what they train, as the settings say: the claim is about the time to an "
+            "accuracy, not about the same work.",
+            "The time of toolkit is that of its whole process, also where it reaches the accuracy earlier; each run "
+            "began with an empty cache.",
+            "The accuracies are compared as they are; the intervals say how far another draw of as many test images "
+            "might move them.",
         ],
         measurements={
             "textbook": {"accuracy": target.accuracy, "seconds": target.seconds},
@@ -199,18 +233,27 @@ def benchmark(arguments: Sequence[str]) -> int:
     known = read_textbook(options.textbook_result) if options.textbook_result else None
     baseline, ours = Side([], []), Side([], [])
     with common.workspace(options.work) as work:
-        train, test, seed = (known.train, known.test, known.seed) if known else (options.train, options.test, options.seed)
+        train, test, seed = (
+            (known.train, known.test, known.seed) if known else (options.train, options.test, options.seed)
+        )
         subset = common.make_subset(options.data, work / "data", train, test, seed)
         if known and subset.fingerprint != known.subset:
-            raise BenchmarkError(f"{options.data} does not give the subset that the textbook script was measured on: give the same --data as then.")
+            raise BenchmarkError(
+                f"{options.data} does not give the subset that the textbook script was measured on: give the same "
+                "--data as then."
+            )
         weights, described = None, ""
         if known is None:
-            weights, described = textbook.initial_weights(options.textbook_weights, subset.folder, options.image_size, work)
+            weights, described = textbook.initial_weights(
+                options.textbook_weights, subset.folder, options.image_size, work
+            )
         results = []
         for run in range(options.repeat):
             if weights is not None:
                 print(f"run {run + 1} of {options.repeat}: textbook script ...", flush=True)
-                textbook.add_textbook(baseline, run_child(textbook.textbook_command(subset.folder, weights, seed + run, options).words))
+                textbook.add_textbook(
+                    baseline, run_child(textbook.textbook_command(subset.folder, weights, seed + run, options).words)
+                )
             results.append(common.finetune(toolkit_arguments(subset.folder, options, extra), work))
             textbook.add_toolkit(ours, results[-1])
     target = known or measure_textbook(baseline, subset, described, options)

@@ -1,4 +1,4 @@
-"""Changes to a bundle whose manifest then describes the changed files, as a tool that writes bundles would leave them."""
+"""Changes to a bundle whose manifest then describes the changed files, as a tool that writes bundles leaves them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ def rewrite_golden(bundle: Path, change: Callable[[str], str]) -> None:
     expected = bundle / "golden" / "expected.json"
     expected.write_text(change(expected.read_text(encoding="utf-8")), encoding="utf-8")
     manifest = read_manifest(bundle)
-    write_manifest(bundle, manifest.model_copy(update={"files": {name: file_record(bundle / name) for name in manifest.files}}))
+    write_manifest(
+        bundle, manifest.model_copy(update={"files": {name: file_record(bundle / name) for name in manifest.files}})
+    )
 
 
 def change_weights(bundle: Path, change: Callable[[np.ndarray], np.ndarray], **fields: object) -> None:

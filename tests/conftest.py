@@ -1,4 +1,7 @@
-"""Fixtures that several test packages share: a bundle small enough to make in milliseconds, with a real ONNX artifact."""
+"""Fixtures that several test packages share.
+
+A bundle small enough to make in milliseconds, with a real ONNX artifact.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,10 @@ def colour_outputs(images: np.ndarray) -> dict[str, np.ndarray]:
     """Compute in numpy what ``colour_model`` computes."""
     logits = images.astype(np.float32).mean(axis=(1, 2)) @ WEIGHTS
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return {"logits": logits.astype(np.float32), "probabilities": (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(np.float32)}
+    return {
+        "logits": logits.astype(np.float32),
+        "probabilities": (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(np.float32),
+    }
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -117,12 +123,16 @@ def colour_manifest() -> Callable[[Path], Manifest]:
 
 
 @pytest.fixture
-def colour_bundle(tmp_path: Path, colour_image: Callable[[str], np.ndarray], colour_manifest: Callable[[Path], Manifest]) -> Path:
+def colour_bundle(
+    tmp_path: Path, colour_image: Callable[[str], np.ndarray], colour_manifest: Callable[[Path], Manifest]
+) -> Path:
     """Return a complete bundle that tells red, green and blue images apart."""
     target = tmp_path / "colours" / "bundle"
     with new_bundle(target) as folder:
         colour_model(folder / "model.onnx")
         images = np.stack([colour_image(label) for label in LABELS])
-        files = write_golden(folder, images, colour_outputs(images), [f"{label}.png" for label in LABELS], list(LABELS), LABELS)
+        files = write_golden(
+            folder, images, colour_outputs(images), [f"{label}.png" for label in LABELS], list(LABELS), LABELS
+        )
         write_manifest(folder, colour_manifest(folder).model_copy(update={"files": files}))
     return target

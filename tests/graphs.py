@@ -24,7 +24,9 @@ def graph_of(nodes: Sequence[onnx.NodeProto], weights: Mapping[str, np.ndarray],
 
 
 def layers(*weights: np.ndarray) -> onnx.ModelProto:
-    """Return a classifier: pixels divided by 255, one convolution of 1 x 1 with ReLU per weight ``[out, in]``, mean over the image, logits.
+    """Return a classifier.
+
+    Pixels divided by 255, one convolution of 1 x 1 with ReLU per weight ``[out, in]``, mean over the image, logits.
 
     The first of the last convolution's channels is the logit of class 0, the second that of class 1.
     """

@@ -19,7 +19,12 @@ __version__ = "0.1.0"
 
 __all__ = ["Bundle", "Prediction", "Predictor", "__version__", "load"]
 
-_HOME = {"Bundle": "toolkit.bundle", "Prediction": "toolkit.runtime", "Predictor": "toolkit.runtime", "load": "toolkit.runtime"}
+_HOME = {
+    "Bundle": "toolkit.bundle",
+    "Prediction": "toolkit.runtime",
+    "Predictor": "toolkit.runtime",
+    "load": "toolkit.runtime",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -41,7 +41,9 @@ class Digest:
     def __post_init__(self) -> None:
         digits = hashlib.new(self.algorithm, usedforsecurity=False).digest_size * 2
         if not _SHORTEST_PREFIX <= len(self.hex) <= digits or not set(self.hex.lower()) <= set("0123456789abcdef"):
-            raise ValueError(f"{self.hex!r} is no {self.algorithm} digest: give {_SHORTEST_PREFIX} to {digits} hexadecimal digits")
+            raise ValueError(
+                f"{self.hex!r} is no {self.algorithm} digest: give {_SHORTEST_PREFIX} to {digits} hexadecimal digits"
+            )
 
     def matches(self, path: Path) -> bool:
         """Tell whether a file has this digest; False if it cannot be read."""
@@ -60,7 +62,10 @@ class Digest:
 
 
 def cache_folder() -> Path:
-    """Return the folder for files that can be fetched again: ``$TOOLKIT_CACHE``, or ``toolkit`` in the user's cache folder. It need not exist."""
+    """Return the folder for files that can be fetched again.
+
+    ``$TOOLKIT_CACHE``, or ``toolkit`` in the user's cache folder. It need not exist.
+    """
     chosen = os.environ.get("TOOLKIT_CACHE")
     if chosen:
         return Path(chosen).expanduser()
@@ -111,8 +116,8 @@ def fetch(
 ) -> Path:
     """Make sure that ``target`` is the file at ``url``.
 
-    A file with the right digest is taken as it is, without network. One with another digest is fetched again and replaced only when
-    the new one is whole and right.
+    A file with the right digest is taken as it is, without network. One with another digest is fetched again and
+    replaced only when the new one is whole and right.
 
     Args:
         url: where to fetch from.
@@ -163,7 +168,9 @@ def _fetch_once(url: str, target: Path, digest: Digest, reporter: Reporter) -> N
         response = urllib.request.urlopen(url, timeout=_SOCKET_TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
         with error:
-            raise _BrokenError(_reason(error), final=400 <= error.code < 500 and error.code not in _WORTH_A_RETRY) from error
+            raise _BrokenError(
+                _reason(error), final=400 <= error.code < 500 and error.code not in _WORTH_A_RETRY
+            ) from error
     except _NETWORK_ERRORS as error:
         raise _BrokenError(_reason(error)) from error
     with response, atomic_path(target) as temporary:
@@ -173,7 +180,9 @@ def _fetch_once(url: str, target: Path, digest: Digest, reporter: Reporter) -> N
             raise _BrokenError(f"the {digest.algorithm} digest of what arrived is {actual}, expected {digest.hex}")
 
 
-def _copy(response: http.client.HTTPResponse, file: BinaryIO, description: str, algorithm: str, reporter: Reporter) -> str:
+def _copy(
+    response: http.client.HTTPResponse, file: BinaryIO, description: str, algorithm: str, reporter: Reporter
+) -> str:
     length = response.headers.get("Content-Length", "")
     expected = int(length) if length.isdecimal() else None
     hasher = hashlib.new(algorithm, usedforsecurity=False)

@@ -19,7 +19,8 @@
     ├── MissingDependencyError   an optional package that this action needs
     └── FileWriteError           a file or folder that cannot be written
 
-A failed gate (parity, accuracy) is not an exception: it is a record with a verdict, and exit code 1. Any other exception is a bug.
+A failed gate (parity, accuracy) is not an exception: it is a record with a verdict, and exit code 1. Any other
+exception is a bug.
 """
 
 from __future__ import annotations

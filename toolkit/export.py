@@ -1,4 +1,7 @@
-"""From a run to a bundle: build the ``Deployable``, write one artifact per format, add golden samples and the manifest."""
+"""From a run to a bundle.
+
+Build the ``Deployable``, write one artifact per format, add golden samples and the manifest.
+"""
 
 from __future__ import annotations
 
@@ -58,11 +61,15 @@ def export_run(run: RunFolder, *, options: ExportRecipe | None = None, reporter:
     with new_bundle(run.bundle) as folder, ExitStack() as images:
         calibration = None
         if any(one.calibrates for one in chosen):
-            calibration = images.enter_context(calibration_of_run(run, record, contract.encode, options.max_drop, reporter))
+            calibration = images.enter_context(
+                calibration_of_run(run, record, contract.encode, options.max_drop, reporter)
+            )
         made = []
         with reporter.bar("export", len(chosen), "artifact") as bar:
             for one in chosen:
-                made.append(_export_one(one, deployable, contract, request, folder, calibration if one.calibrates else None))
+                made.append(
+                    _export_one(one, deployable, contract, request, folder, calibration if one.calibrates else None)
+                )
                 bar.advance(format=one.name)
         return write_manifest(
             folder,
@@ -90,7 +97,12 @@ def _usable(names: tuple[str, ...]) -> list[Format]:
 
 
 def _export_one(
-    chosen: Format, deployable: Deployable, contract: InputContract, request: ExportRequest, folder: Path, calibration: Calibration | None
+    chosen: Format,
+    deployable: Deployable,
+    contract: InputContract,
+    request: ExportRequest,
+    folder: Path,
+    calibration: Calibration | None,
 ) -> ArtifactRecord | RefusedArtifact:
     path = folder / f"model{chosen.suffix}"
     if path.exists():
@@ -99,9 +111,13 @@ def _export_one(
     sample = torch.from_numpy(contract.encode(pixels))
     before = set(folder.rglob("*"))
     made = chosen.export(deployable, sample, path, request, calibration)
-    _require_files(chosen, set(folder.rglob("*")) - before, {path, *made.further_files} if isinstance(made, Exported) else set())
+    _require_files(
+        chosen, set(folder.rglob("*")) - before, {path, *made.further_files} if isinstance(made, Exported) else set()
+    )
     if isinstance(made, NotExported):
-        return RefusedArtifact(format=chosen.name, precision=chosen.precision, reason=made.reason, quantization=made.quantization)
+        return RefusedArtifact(
+            format=chosen.name, precision=chosen.precision, reason=made.reason, quantization=made.quantization
+        )
     facts = chosen.facts(path)
     return ArtifactRecord(
         format=chosen.name,
@@ -123,7 +139,10 @@ def _require_files(chosen: Format, written: set[Path], told: set[Path]) -> None:
     """Raise where a format wrote other files than it says: what the manifest does not list, nobody checks."""
     if written != told:
         differing = ", ".join(sorted(path.name for path in written ^ told))
-        raise ExportError(f"the format {chosen.name!r} did not write exactly the files it says it did ({differing}): update the package it is from.")
+        raise ExportError(
+            f"the format {chosen.name!r} did not write exactly the files it says it did ({differing}): update the "
+            "package it is from."
+        )
 
 
 def deployable_size(contract: InputContract) -> tuple[int, int]:

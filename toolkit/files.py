@@ -13,7 +13,9 @@ from toolkit.errors import FileWriteError
 
 @contextlib.contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Yield a path beside ``target`` to write to; move it into place when the block ends well, remove it when it does not.
+    """Yield a path beside ``target`` to write to.
+
+    Move it into place when the block ends well, remove it when it does not.
 
     The temporary name keeps the target's suffix, because writers choose their format by it.
 
@@ -30,7 +32,9 @@ def atomic_path(target: Path) -> Iterator[Path]:
     except OSError as error:
         if error.filename is not None and Path(error.filename) not in (temporary, target, target.parent):
             raise
-        raise FileWriteError(f"cannot write {target}: {error.strerror or error}. Free some space or choose a folder you may write to.") from error
+        raise FileWriteError(
+            f"cannot write {target}: {error.strerror or error}. Free some space or choose a folder you may write to."
+        ) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -56,7 +60,8 @@ def sha256_file(path: Path) -> str:
 def point_link(link: Path, target: Path) -> None:
     """Make ``link`` a relative symbolic link to ``target``, replacing an older link in one step.
 
-    On a file system without symbolic links a text file holding the relative path is written instead; ``follow_link`` reads both.
+    On a file system without symbolic links a text file holding the relative path is written instead; ``follow_link``
+    reads both.
     """
     relative = os.path.relpath(target, link.parent)
     temporary = link.with_name(f".{link.name}.{os.urandom(4).hex()}")

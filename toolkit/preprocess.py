@@ -24,12 +24,31 @@ from pydantic import BaseModel, ConfigDict, Field
 from toolkit.errors import ImageError
 
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8]
-"""A path, the bytes of an image file, a Pillow image, or a uint8 array ``[h, w]``, ``[h, w, 1]``, ``[h, w, 3]`` or ``[h, w, 4]``."""
+"""A path, the bytes of an image file, a Pillow image, or a uint8 array ``[h, w]``, ``[h, w, 1]``, ``[h, w, 3]`` or
+``[h, w, 4]``."""
 
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-"""Pillow's names of the formats that are read. The others are rare as photographs, and some start another program (EPS)."""
+"""Pillow's names of the formats that are read. The others are rare as photographs, and some start another program
+(EPS)."""
 
-IMAGE_SUFFIXES = (".apng", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (
+    ".apng",
+    ".bmp",
+    ".gif",
+    ".jfif",
+    ".jp2",
+    ".jpe",
+    ".jpeg",
+    ".jpg",
+    ".pbm",
+    ".pgm",
+    ".png",
+    ".pnm",
+    ".ppm",
+    ".tif",
+    ".tiff",
+    ".webp",
+)
 """Suffixes, in lower case, by which a file in a folder is taken as an image. The content decides how it is read."""
 
 _FILTERS = {
@@ -74,7 +93,8 @@ _PILLOW_ERRORS = (
 class Preprocessing(BaseModel):
     """What the host does to an image before the graph sees it; stands in the manifest as it is.
 
-    Each decision that is not a choice is a field with one allowed value, so that a bundle made under another rule is refused, not misread.
+    Each decision that is not a choice is a field with one allowed value, so that a bundle made under another rule is
+    refused, not misread.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -95,7 +115,9 @@ class Preprocessing(BaseModel):
     alpha: Literal["composited on white"] = "composited on white"
     cmyk: Literal["Pillow's formula, Adobe inversion undone"] = "Pillow's formula, Adobe inversion undone"
     sixteen_bit: Literal["high byte: value // 256"] = "high byte: value // 256"
-    wider_pixels: Literal["refused: floating point, and integers outside 0..65535"] = "refused: floating point, and integers outside 0..65535"
+    wider_pixels: Literal["refused: floating point, and integers outside 0..65535"] = (
+        "refused: floating point, and integers outside 0..65535"
+    )
     resampling: Literal["Pillow, on 8-bit RGB, antialiased; no change where the size fits"] = (
         "Pillow, on 8-bit RGB, antialiased; no change where the size fits"
     )
@@ -106,7 +128,8 @@ def decode(source: ImageSource) -> npt.NDArray[np.uint8]:
     """Turn an image into RGB pixels at its own size.
 
     Args:
-        source: see ``ImageSource``. Arrays must be uint8; of a Pillow image the current frame is taken, of a file the first.
+        source: see ``ImageSource``. Arrays must be uint8; of a Pillow image the current frame is taken, of a file the
+            first.
 
     Returns:
         uint8 ``[h, w, 3]``, contiguous. An array that is this already is returned as it is, not copied.
@@ -114,7 +137,13 @@ def decode(source: ImageSource) -> npt.NDArray[np.uint8]:
     Raises:
         ImageError: naming the source and the reason.
     """
-    if isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.ndim == 3 and source.shape[2] == 3 and source.size:
+    if (
+        isinstance(source, np.ndarray)
+        and source.dtype == np.uint8
+        and source.ndim == 3
+        and source.shape[2] == 3
+        and source.size
+    ):
         return np.ascontiguousarray(source)
     return np.array(_rgb_or_error(source))
 
@@ -122,8 +151,8 @@ def decode(source: ImageSource) -> npt.NDArray[np.uint8]:
 def prepare(source: ImageSource, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
     """Decode an image and bring it to the model's size.
 
-    ``squash`` scales each side on its own. ``crop`` scales the short side to target / crop_fraction and cuts the centre out, also
-    where the image has the target size already. A scaling that changes no side changes no pixel.
+    ``squash`` scales each side on its own. ``crop`` scales the short side to target / crop_fraction and cuts the centre
+    out, also where the image has the target size already. A scaling that changes no side changes no pixel.
 
     Returns:
         uint8 ``[height, width, 3]`` RGB.
@@ -177,7 +206,11 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
                 seen.add(real)
                 kept.append(name)
         folders[:] = kept
-        found += [Path(current, name) for name in files if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES]
+        found += [
+            Path(current, name)
+            for name in files
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+        ]
     return sorted(found, key=lambda path: path.relative_to(root).as_posix())
 
 
@@ -207,7 +240,9 @@ def _name(source: object) -> str:
     kinds: tuple[tuple[type, str], ...] = ((bytes, "bytes"), (Image.Image, "a Pillow image"), (np.ndarray, "an array"))
     kind = next((text for known, text in kinds if isinstance(source, known)), type(source).__name__)
     file_name = getattr(source, "filename", "")
-    return f"the image given as {kind}" + (f" ({printable(file_name)})" if isinstance(file_name, str) and file_name else "")
+    return f"the image given as {kind}" + (
+        f" ({printable(file_name)})" if isinstance(file_name, str) and file_name else ""
+    )
 
 
 def _rgb(source: ImageSource) -> Image.Image:
@@ -230,10 +265,14 @@ def _from_array(array: npt.NDArray[Any]) -> Image.Image:
     if array.dtype != np.uint8:
         raise _RefusedError(f"its dtype is {array.dtype}, and it must be uint8 with values 0..255")
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        raise _RefusedError(f"its shape is {list(array.shape)}, and it must be [h, w], [h, w, 1], [h, w, 3] or [h, w, 4]")
+        raise _RefusedError(
+            f"its shape is {list(array.shape)}, and it must be [h, w], [h, w, 1], [h, w, 3] or [h, w, 4]"
+        )
     if array.size == 0:
         raise _RefusedError(f"its shape is {list(array.shape)}: it has no pixels")
-    return _opaque_rgb(Image.fromarray(np.ascontiguousarray(array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array)))
+    return _opaque_rgb(
+        Image.fromarray(np.ascontiguousarray(array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array))
+    )
 
 
 def _from_pillow(image: Image.Image) -> Image.Image:
@@ -258,7 +297,9 @@ def _opaque_rgb(image: Image.Image) -> Image.Image:
     if image.mode in _DEEP_MODES:
         image = _eight_bit(image)
     elif image.mode not in _OPAQUE_MODES | _ALPHA_MODES:
-        raise _RefusedError(f"its pixel type {image.mode} has no defined range here; save it with 8 or 16 bits per channel")
+        raise _RefusedError(
+            f"its pixel type {image.mode} has no defined range here; save it with 8 or 16 bits per channel"
+        )
     if image.mode not in _ALPHA_MODES and "transparency" not in image.info:
         return image.convert("RGB")
     layered = image.convert("RGBA")
@@ -326,8 +367,9 @@ def _reason(error: BaseException) -> str:
 class _PillowWarningsIgnored:
     """Ignore the warnings of Pillow's own modules while any thread decodes.
 
-    ``warnings.catch_warnings`` swaps the filters of the whole process, and threads that overlap can leave the wrong ones behind.
-    This adds one narrow filter when the first thread enters and takes the same one out when the last leaves.
+    ``warnings.catch_warnings`` swaps the filters of the whole process, and threads that overlap can leave the wrong
+    ones behind. This adds one narrow filter when the first thread enters and takes the same one out when the last
+    leaves.
     """
 
     def __init__(self) -> None:

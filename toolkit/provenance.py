@@ -14,7 +14,18 @@ from pathlib import Path
 import toolkit
 from toolkit.results import Hardware, Provenance
 
-PACKAGES = ("torch", "torchvision", "timm", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy", "pillow", "scikit-learn")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "numpy",
+    "pillow",
+    "scikit-learn",
+)
 
 
 def collect() -> Provenance:
@@ -62,7 +73,8 @@ def peak_memory_bytes() -> int | None:
     """Return the peak resident memory of this process; None where the system does not tell (Windows)."""
     status = Path("/proc/self/status")
     if status.is_file():
-        # getrusage is wrong here on Linux: ru_maxrss survives exec, so a worker would start with the peak of the process that started it.
+        # getrusage is wrong here on Linux: ru_maxrss survives exec, so a worker would start with the peak of the
+        # process that started it.
         for line in status.read_text(encoding="ascii", errors="replace").splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
@@ -75,14 +87,23 @@ def peak_memory_bytes() -> int | None:
 
 
 def git_commit(folder: Path) -> str | None:
-    """Return the commit checked out in ``folder``, with ``-dirty`` if tracked files differ; None outside a checkout or without git."""
+    """Return the commit checked out in ``folder``, with ``-dirty`` if tracked files differ.
+
+    None outside a checkout or without git.
+    """
     git = shutil.which("git")
     if git is None:
         return None
     try:
-        commit = subprocess.run([git, "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        commit = subprocess.run(
+            [git, "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
         status = subprocess.run(
-            [git, "-C", str(folder), "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True, timeout=10, check=True
+            [git, "-C", str(folder), "status", "--porcelain", "--untracked-files=no"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
         ).stdout
     except (subprocess.SubprocessError, OSError):
         return None
@@ -110,7 +131,9 @@ def _gpu() -> str | None:
     if tool is None:
         return None
     try:
-        answer = subprocess.run([tool, "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, timeout=10, check=True).stdout
+        answer = subprocess.run(
+            [tool, "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, timeout=10, check=True
+        ).stdout
     except (subprocess.SubprocessError, OSError):
         return None
     return "; ".join(line.strip() for line in answer.splitlines() if line.strip()) or None

@@ -1,6 +1,7 @@
 """What a run is asked to do: frozen models, read from TOML, overridden by flags, written into the run folder.
 
-A recipe is a plain description: it names data and a backbone but does not look at them. All bad fields are reported at once.
+A recipe is a plain description: it names data and a backbone but does not look at them. All bad fields are reported at
+once.
 """
 
 from __future__ import annotations
@@ -32,39 +33,71 @@ def _count_or_names(value: Any) -> Any:
 class DataRecipe(_Section):
     """Which labelled images, and how they are divided."""
 
-    source: str = Field("digits", min_length=1, description="'cifar10', 'digits', or a folder of images sorted into one folder per class")
+    source: str = Field(
+        "digits",
+        min_length=1,
+        description="'cifar10', 'digits', or a folder of images sorted into one folder per class",
+    )
     root: str | None = Field(None, description="where the CIFAR-10 archive is kept (default: the user's cache folder)")
-    validation_fraction: float = Field(0.1, gt=0.0, lt=1.0, description="share of the training images set aside to choose the best weights")
-    test_fraction: float = Field(0.2, gt=0.0, lt=1.0, description="share set aside for the test where the source has no test split of its own")
-    train_limit: int | None = Field(None, ge=1, description="use at most this many training images, drawn per class (validation images included)")
+    validation_fraction: float = Field(
+        0.1, gt=0.0, lt=1.0, description="share of the training images set aside to choose the best weights"
+    )
+    test_fraction: float = Field(
+        0.2, gt=0.0, lt=1.0, description="share set aside for the test where the source has no test split of its own"
+    )
+    train_limit: int | None = Field(
+        None, ge=1, description="use at most this many training images, drawn per class (validation images included)"
+    )
     test_limit: int | None = Field(None, ge=1, description="use at most this many test images, drawn per class")
     skip_unreadable: bool = Field(False, description="leave out files that cannot be decoded instead of stopping")
-    resize: Literal["squash", "crop"] = Field("squash", description="squash both sides to the model's size, or scale the short side and crop")
-    interpolation: Literal["bilinear", "bicubic", "lanczos", "box", "nearest"] = Field("bilinear", description="resampling filter")
+    resize: Literal["squash", "crop"] = Field(
+        "squash", description="squash both sides to the model's size, or scale the short side and crop"
+    )
+    interpolation: Literal["bilinear", "bicubic", "lanczos", "box", "nearest"] = Field(
+        "bilinear", description="resampling filter"
+    )
 
 
 class BackboneRecipe(_Section):
     """Which pretrained network."""
 
-    name: str = Field("timm:tf_efficientnet_lite0", min_length=1, description="'torchvision:NAME', 'timm:NAME', or a bare name (torchvision first)")
-    weights: str = Field("default", min_length=1, description="'default' (pretrained), 'none' (random), or a .safetensors or .pth file")
-    image_size: int | None = Field(None, ge=16, le=2048, description="side of the square input in pixels (default: the backbone's own)")
+    name: str = Field(
+        "timm:tf_efficientnet_lite0",
+        min_length=1,
+        description="'torchvision:NAME', 'timm:NAME', or a bare name (torchvision first)",
+    )
+    weights: str = Field(
+        "default", min_length=1, description="'default' (pretrained), 'none' (random), or a .safetensors or .pth file"
+    )
+    image_size: int | None = Field(
+        None, ge=16, le=2048, description="side of the square input in pixels (default: the backbone's own)"
+    )
 
 
 class AugmentRecipe(_Section):
     """Random changes of the training images."""
 
     flip: bool = Field(False, description="mirror left and right with probability one half")
-    shift: float = Field(0.0, ge=0.0, le=0.5, description="shift by up to this fraction of the side, repeating the edge pixels")
-    mixup: float = Field(0.0, ge=0.0, le=10.0, description="mixup: alpha of the Beta distribution of the shares; 0 leaves it out")
+    shift: float = Field(
+        0.0, ge=0.0, le=0.5, description="shift by up to this fraction of the side, repeating the edge pixels"
+    )
+    mixup: float = Field(
+        0.0, ge=0.0, le=10.0, description="mixup: alpha of the Beta distribution of the shares; 0 leaves it out"
+    )
 
 
 class CacheRecipe(_Section):
     """Activations of the frozen part of the network, computed once and kept."""
 
-    use: bool = Field(True, description="compute the frozen part of the network once per image and keep the result on disk")
+    use: bool = Field(
+        True, description="compute the frozen part of the network once per image and keep the result on disk"
+    )
     views: int | None = Field(
-        None, ge=1, le=64, description="views of each training image that are kept, each epoch draws one (default: 4 with augmentation, 1 without)"
+        None,
+        ge=1,
+        le=64,
+        description="views of each training image that are kept, each epoch draws one (default: 4 with augmentation, "
+        "1 without)",
     )
     dtype: Literal["float16", "float32"] = Field("float16", description="precision in which activations are kept")
 
@@ -72,16 +105,23 @@ class CacheRecipe(_Section):
 class TrainRecipe(_Section):
     """What both stages share."""
 
-    loss: Literal["cross_entropy", "mse"] = Field("cross_entropy", description="cross-entropy, or mean squared error on one-hot targets")
+    loss: Literal["cross_entropy", "mse"] = Field(
+        "cross_entropy", description="cross-entropy, or mean squared error on one-hot targets"
+    )
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0, description="label smoothing of the cross-entropy")
     batch_size: int = Field(64, ge=1, description="images per step")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="arithmetic of forward and backward passes; auto is bfloat16 where the processor and the trained layers gain, else float32",
+        description="arithmetic of forward and backward passes; auto is bfloat16 where the processor and the trained "
+        "layers gain, else float32",
     )
-    checkpoint_minutes: float = Field(5.0, gt=0.0, description="save a checkpoint after every epoch, and at least this often")
+    checkpoint_minutes: float = Field(
+        5.0, gt=0.0, description="save a checkpoint after every epoch, and at least this often"
+    )
     train_bn: bool = Field(False, description="let BatchNorm layers of unfrozen blocks use and update batch statistics")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train; auto takes CUDA if there is one")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where to train; auto takes CUDA if there is one"
+    )
     threads: int | None = Field(None, ge=1, description="CPU threads (default: all cores)")
 
     @model_validator(mode="after")
@@ -100,7 +140,9 @@ class StageRecipe(_Section):
     backbone_lr: float = Field(0.0001, gt=0.0, description="learning rate of the unfrozen blocks")
     momentum: float = Field(0.9, ge=0.0, lt=1.0, description="momentum of SGD")
     weight_decay: float = Field(0.0, ge=0.0, description="weight decay")
-    schedule: Literal["constant", "cosine", "one_cycle"] = Field("constant", description="learning-rate schedule over the stage, stepped per batch")
+    schedule: Literal["constant", "cosine", "one_cycle"] = Field(
+        "constant", description="learning-rate schedule over the stage, stepped per batch"
+    )
     unfreeze: Annotated[int | tuple[str, ...], BeforeValidator(_count_or_names)] = Field(
         0, description="how many of the last blocks to train beside the head, or module names"
     )
@@ -118,17 +160,29 @@ class ExportRecipe(_Section):
     formats: Annotated[tuple[str, ...], BeforeValidator(_split)] = Field(
         ("torchscript", "onnx"), min_length=1, description="export formats, separated by commas"
     )
-    input: Literal["images", "tensor"] = Field("images", description="graph input: uint8 images [N,H,W,3], or a normalised float tensor [N,3,H,W]")
-    profile: Literal["wide", "newest"] | None = Field(None, description="ONNX opset and IR version for the most readers, or the newest ones")
-    opset: int | None = Field(None, ge=18, le=30, description="ONNX opset (default: the profile's, or the exporter's recommended one)")
-    ir: int | None = Field(None, ge=8, le=14, description="ONNX IR version (default: the profile's, or the exporter's own)")
-    max_drop: float = Field(0.5, ge=0.0, le=100.0, description="points of validation accuracy that a quantised artifact may lose")
+    input: Literal["images", "tensor"] = Field(
+        "images", description="graph input: uint8 images [N,H,W,3], or a normalised float tensor [N,3,H,W]"
+    )
+    profile: Literal["wide", "newest"] | None = Field(
+        None, description="ONNX opset and IR version for the most readers, or the newest ones"
+    )
+    opset: int | None = Field(
+        None, ge=18, le=30, description="ONNX opset (default: the profile's, or the exporter's recommended one)"
+    )
+    ir: int | None = Field(
+        None, ge=8, le=14, description="ONNX IR version (default: the profile's, or the exporter's own)"
+    )
+    max_drop: float = Field(
+        0.5, ge=0.0, le=100.0, description="points of validation accuracy that a quantised artifact may lose"
+    )
 
 
 class Recipe(_Section):
     """Everything that decides what a run computes."""
 
-    name: str = Field("custom", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="the recipe's name; it starts the run's name")
+    name: str = Field(
+        "custom", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="the recipe's name; it starts the run's name"
+    )
     description: str = Field("", description="one line on what it is for")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of splits, initial head, order and augmentation")
     data: DataRecipe = DataRecipe.model_validate({})
@@ -188,14 +242,19 @@ def _validate(tree: Mapping[str, Any], origin: str) -> Recipe:
 def _describe(error: ValidationError, origin: str) -> str:
     lines = []
     for problem in error.errors():
-        field = ".".join(str(part) for part in problem["loc"] if not (isinstance(part, str) and ("[" in part or part == "int")))
+        field = ".".join(
+            str(part) for part in problem["loc"] if not (isinstance(part, str) and ("[" in part or part == "int"))
+        )
         if problem["type"] == "extra_forbidden":
             lines.append(f"  {field}: no such field; fields here are {', '.join(_siblings(problem['loc']))}")
         elif problem["type"] == "value_error":
             lines.append(f"  {field or 'recipe'}: {problem['ctx']['error']}")
         else:
             lines.append(f"  {field}: {problem['msg']} (given: {problem['input']!r})")
-    return f"{len(lines)} field{'s' if len(lines) > 1 else ''} of the recipe from {origin} cannot be used:\n" + "\n".join(dict.fromkeys(lines))
+    return (
+        f"{len(lines)} field{'s' if len(lines) > 1 else ''} of the recipe from {origin} cannot be used:\n"
+        + "\n".join(dict.fromkeys(lines))
+    )
 
 
 def _siblings(location: tuple[int | str, ...]) -> list[str]:
@@ -225,7 +284,9 @@ def load_recipe(name_or_path: str) -> Recipe:
         return parse_recipe(shipped[name_or_path], f"recipe {name_or_path!r}")
     path = Path(name_or_path)
     if not path.is_file():
-        raise RecipeError(f"no recipe {name_or_path!r}: give one of {', '.join(['auto', *shipped])}, or the path of a TOML file")
+        raise RecipeError(
+            f"no recipe {name_or_path!r}: give one of {', '.join(['auto', *shipped])}, or the path of a TOML file"
+        )
     try:
         return parse_recipe(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:

@@ -1,6 +1,7 @@
 """What a stage found out: frozen records with a JSON round trip and a published JSON Schema.
 
-A record carries figures and verdicts, never behaviour. Units stand in the field names (``_seconds``, ``_bytes``) or in the docstring.
+A record carries figures and verdicts, never behaviour. Units stand in the field names (``_seconds``, ``_bytes``) or in
+the docstring.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from toolkit.files import write_text
 
 
 class Record(BaseModel):
-    """A frozen record. Not-a-number and infinity are kept in JSON as strings, so that a diverged result can still be written."""
+    """A frozen record.
+
+    Not-a-number and infinity are kept in JSON as strings, so that a diverged result can still be written.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings", use_attribute_docstrings=True)
 
@@ -50,7 +54,9 @@ class Record(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise RunError(f"{path} is not what '{made_by}' writes ({where}: {first['msg']}): run '{made_by}' again.") from error
+            raise RunError(
+                f"{path} is not what '{made_by}' writes ({where}: {first['msg']}): run '{made_by}' again."
+            ) from error
 
 
 class Interval(Record):
@@ -126,7 +132,8 @@ class ErrorStatistics(Record):
     mean_absolute: float
     p99_absolute: float
     max_relative: float
-    """Largest absolute error divided by the largest absolute reference value of the same image (row), so that zeros do not count."""
+    """Largest absolute error divided by the largest absolute reference value of the same image (row), so that zeros do
+    not count."""
     min_cosine: float
     """Smallest cosine similarity of an image's output vector to its reference."""
     p50_absolute: float | None = None
@@ -170,15 +177,18 @@ class Tolerance(Record):
     """Allowed share of the largest absolute reference logit of the same image."""
     probabilities_absolute: float | None
     rounding_multiple: float | None = None
-    """How many times the rounding error of PyTorch in the same precision, measured against float64 on the same images."""
+    """How many times the rounding error of PyTorch in the same precision, measured against float64 on the same
+    images."""
     self_relative: float = 1e-3
-    """Allowed difference between two runs of one image through the artifact, as a share of its largest absolute logit."""
+    """Allowed difference between two runs of one image through the artifact, as a share of its largest absolute
+    logit."""
     softmax_absolute: float = 1e-3
     """Allowed difference between the probabilities and the softmax of the logits beside them."""
     top1_agreement: float | None = None
     """Least share of test images with the same most probable class."""
     accuracy_drop: float | None = None
-    """Largest loss of top-1 accuracy, as a share of the test images; a larger one counts if it is significant too (exact McNemar, 5%)."""
+    """Largest loss of top-1 accuracy, as a share of the test images; a larger one counts if it is significant too
+    (exact McNemar, 5%)."""
     mean_divergence: float | None = None
     """Largest mean Kullback-Leibler divergence over the test images, in nats."""
     median_range_use: float | None = None
@@ -190,7 +200,7 @@ class Tolerance(Record):
 
 
 class Divergence(Record):
-    """Kullback-Leibler divergence of the artifact's probabilities from those of the reference, per test image, in nats (Kullback, Leibler 1951)."""
+    """Kullback-Leibler divergence of the artifact's probabilities from the reference's, per test image, in nats."""
 
     mean: float
     p99: float
@@ -218,7 +228,8 @@ class PairedAccuracy(Record):
     difference: float
     """Artifact minus reference."""
     interval: Interval
-    """Of ``difference``: square-and-add score interval for paired proportions (Newcombe 1998, Statistics in Medicine 17:2635, method 10)."""
+    """Of ``difference``: square-and-add score interval for paired proportions (Newcombe 1998, Statistics in Medicine
+    17:2635, method 10)."""
     only_reference_right: int
     only_artifact_right: int
     p_value: float
@@ -232,7 +243,8 @@ class PairedAccuracy(Record):
 class Rounding(Record):
     """The artifact's error beside the one that arithmetic of this precision has in this network.
 
-    Errors are root mean squares over images of the largest logit error relative to the largest logit, against PyTorch in float64.
+    Errors are root mean squares over images of the largest logit error relative to the largest logit, against PyTorch
+    in float64.
     """
 
     images: int
@@ -263,7 +275,8 @@ class DivergedNode(Record):
     """The PyTorch module it came from; empty where the file does not say."""
     tensor: str
     error: float
-    """Largest error over all samples as a share of the tensor's largest absolute value; infinite where shape or type differ, or it is not finite."""
+    """Largest error over all samples as a share of the tensor's largest absolute value; infinite where shape or type
+    differ, or it is not finite."""
 
 
 class Bisection(Record):
@@ -280,7 +293,8 @@ class Bisection(Record):
     path: tuple[DivergedNode, ...]
     """The nodes before it and after it, in the order of computation."""
     lacking: tuple[str, ...]
-    """Nodes of the reference before it (all of them, where there is no first) that the artifact's graph does not have."""
+    """Nodes of the reference before it (all of them, where there is no first) that the artifact's graph does not
+    have."""
 
 
 class ArtifactParity(Record):
@@ -310,7 +324,8 @@ class ArtifactParity(Record):
     checks: tuple[Check, ...] = ()
     """What was checked, in order; the failures above are theirs."""
     top5_agreement: float | None = None
-    """Share of inputs whose most probable class is among the artifact's five; None where there are fewer than 6 classes."""
+    """Share of inputs whose most probable class is among the artifact's five; None where there are fewer than 6
+    classes."""
     divergence: Divergence | None = None
     accuracy: PairedAccuracy | None = None
     """None where no true labels are known."""

@@ -115,7 +115,9 @@ class RunFolder:
         try:
             return parse_recipe(self.recipe_file.read_text(encoding="utf-8"), str(self.recipe_file))
         except OSError as error:
-            raise RunError(f"{self.recipe_file} cannot be read ({error.strerror}): run 'toolkit finetune' first.") from error
+            raise RunError(
+                f"{self.recipe_file} cannot be read ({error.strerror}): run 'toolkit finetune' first."
+            ) from error
 
     def record(self) -> RunRecord:
         """Read ``run.json``, which exists once fine-tuning has finished.
@@ -156,7 +158,9 @@ def new_run(name: str, root: Path = ARTIFACTS) -> RunFolder:
     check_run_name(name)
     run = RunFolder(root / name)
     if run.record_file.exists():
-        raise RunError(f"there is a finished run {name!r} in {root} already: choose another --run name, or remove {run.path}.")
+        raise RunError(
+            f"there is a finished run {name!r} in {root} already: choose another --run name, or remove {run.path}."
+        )
     return run
 
 
@@ -176,7 +180,11 @@ def find_unfinished(run: str | None = None, root: Path = ARTIFACTS) -> RunFolder
     Raises:
         RunError: there is none, or the run is finished.
     """
-    folders = [RunFolder(path.parent) for path in root.glob("*/recipe.toml") if path.parent.name != LATEST] if root.is_dir() else []
+    folders = (
+        [RunFolder(path.parent) for path in root.glob("*/recipe.toml") if path.parent.name != LATEST]
+        if root.is_dir()
+        else []
+    )
     unfinished = [folder for folder in folders if not folder.record_file.exists()]
     if run is None:
         if not unfinished:
@@ -207,5 +215,12 @@ def find_run(run: str | None = None, root: Path = ARTIFACTS) -> RunFolder:
             return RunFolder(follow_link(path) if path.is_symlink() else path)
         if path.name == LATEST and path.is_file():
             return RunFolder(follow_link(path))
-    known = sorted(entry.name for entry in root.iterdir() if (entry / "recipe.toml").is_file() and entry.name != LATEST) if root.is_dir() else []
-    raise RunError(f"there is no run {run!r} in {root}; " + (f"runs there: {', '.join(known)}." if known else "run 'toolkit finetune' first."))
+    known = (
+        sorted(entry.name for entry in root.iterdir() if (entry / "recipe.toml").is_file() and entry.name != LATEST)
+        if root.is_dir()
+        else []
+    )
+    raise RunError(
+        f"there is no run {run!r} in {root}; "
+        + (f"runs there: {', '.join(known)}." if known else "run 'toolkit finetune' first.")
+    )

@@ -2,8 +2,8 @@
 
     python tests/compatibility/oldest_onnxruntime.py --interpreter python3.10 --releases 1.13.1,1.14.1,1.20.1
 
-Exports a small network with every profile, in float32 and in 8 bits, makes a scratch environment per release, runs every file there, and
-compares the logits. Needs pip's index; the release decides which interpreter has wheels of it.
+Exports a small network with every profile, in float32 and in 8 bits, makes a scratch environment per release, runs
+every file there, and compares the logits. Needs pip's index; the release decides which interpreter has wheels of it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ else:
 
 
 def export(folder: Path) -> list[str]:
-    """Write a file per profile and precision with what today's onnxruntime says of some images; return the files' names."""
+    """Write a file per profile and precision with what today's onnxruntime says of some images.
+
+    Return the files' names.
+    """
     import torch
     from torch import nn
 
@@ -43,8 +46,16 @@ def export(folder: Path) -> list[str]:
     from toolkit.formats.profiles import PROFILES
     from toolkit.formats.registry import get_format
 
-    layers = [nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.Hardswish(), nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.ReLU6()]
-    model = nn.Sequential(*layers, nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(8), nn.Linear(8, 4))
+    layers = [
+        nn.Conv2d(3, 8, 3, bias=False),
+        nn.BatchNorm2d(8),
+        nn.Hardswish(),
+        nn.Conv2d(8, 8, 3, padding=1, groups=8),
+        nn.ReLU6(),
+    ]
+    model = nn.Sequential(
+        *layers, nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(8), nn.Linear(8, 4)
+    )
     deployable = Deployable(model.eval(), Normalization(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)))
     images = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 3), dtype=np.uint8)
     np.save(folder / "images.npy", images)
@@ -77,15 +88,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--interpreter", default=sys.executable, help="a Python that the releases have wheels for")
     parser.add_argument("--releases", default="1.13.1,1.14.1", help="releases of onnxruntime, separated by commas")
-    parser.add_argument("--environments", type=Path, help="where scratch environments are kept (default: a temporary folder)")
+    parser.add_argument(
+        "--environments", type=Path, help="where scratch environments are kept (default: a temporary folder)"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         names = export(Path(scratch))
         for release in arguments.releases.split(","):
             python = environment(arguments.interpreter, release, arguments.environments or Path(scratch))
             for name in names:
-                done = subprocess.run([str(python), "-c", PROBE, scratch, name], capture_output=True, text=True, check=False)
-                print(f"onnxruntime {release:8} {name:18} {done.stdout.strip() or 'crashed: ' + done.stderr.strip()[-150:]}", flush=True)
+                done = subprocess.run(
+                    [str(python), "-c", PROBE, scratch, name], capture_output=True, text=True, check=False
+                )
+                print(
+                    f"onnxruntime {release:8} {name:18} "
+                    f"{done.stdout.strip() or 'crashed: ' + done.stderr.strip()[-150:]}",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

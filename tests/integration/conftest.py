@@ -31,7 +31,10 @@ MODELS = ("resnet18", "timm:tf_efficientnet_lite0")
 
 
 def _settle(deployable: Deployable, encoded: np.ndarray) -> None:
-    """Give every BatchNorm the statistics of these inputs: with any others most channels are zero everywhere, and hide what is planted in them."""
+    """Give every BatchNorm the statistics of these inputs.
+
+    With any others most channels are zero everywhere, and hide what is planted in them.
+    """
     for part in deployable.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
             part.momentum = 1.0
@@ -53,7 +56,9 @@ class Exported:
         _settle(self.deployable, self.contract.encode(self.inputs.images))
         self.path = folder / "model.onnx"
         sample = torch.from_numpy(self.contract.encode(images[:2]))
-        OnnxFormat().export(self.deployable, sample, self.path, ExportRequest("images", ("logits", "probabilities"), {}), None)
+        OnnxFormat().export(
+            self.deployable, sample, self.path, ExportRequest("images", ("logits", "probabilities"), {}), None
+        )
 
     def changed(self, change: Callable[[onnx.ModelProto], None], target: Path) -> Path:
         """Write a changed copy of the file."""
@@ -72,9 +77,18 @@ class Exported:
     def verified(self, path: Path) -> ArtifactParity:
         """Put a file through the gate, with PyTorch as the reference."""
         record = ArtifactRecord(
-            format="onnx", precision="float32", file=path.name, sha256="0" * 64, size_bytes=1, opset=None, ir_version=None, producer="test"
+            format="onnx",
+            precision="float32",
+            file=path.name,
+            sha256="0" * 64,
+            size_bytes=1,
+            opset=None,
+            ir_version=None,
+            producer="test",
         )
-        return verify_artifact(lambda threads: OnnxFormat().open(path, "cpu", threads), record, self.judgement, TOLERANCES["float32"])
+        return verify_artifact(
+            lambda threads: OnnxFormat().open(path, "cpu", threads), record, self.judgement, TOLERANCES["float32"]
+        )
 
     def bisected(self, change: Callable[[onnx.ModelProto], None], target: Path) -> Bisection:
         """Bisect a changed copy of the file against a fresh export."""

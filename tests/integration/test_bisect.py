@@ -17,7 +17,10 @@ def convolutions(path: Path) -> list[onnx.NodeProto]:
 
 
 def flip_a_sign(values: np.ndarray) -> None:
-    """Turn the sign of the largest weight in the middle of its kernel: at the edge of a small map the others meet nothing but padding."""
+    """Turn the sign of the largest weight in the middle of its kernel.
+
+    At the edge of a small map the others meet nothing but padding.
+    """
     middle = values[:, :, values.shape[2] // 2, values.shape[3] // 2]
     middle[np.unravel_index(int(np.abs(middle).argmax()), middle.shape)] *= -1
 

@@ -1,4 +1,7 @@
-"""Training on kept activations is the same arithmetic as training on images: every step's loss and the final weights are compared."""
+"""Training on kept activations is the same arithmetic as training on images.
+
+Every step's loss and the final weights are compared.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +80,10 @@ def recipe(model: str, **changes: Any) -> Recipe:
 
 
 def calibrated(model: str, folder: Path) -> str:
-    """Write random weights whose BatchNorm statistics are those of some images: without, activations grow from layer to layer."""
+    """Write random weights whose BatchNorm statistics are those of some images.
+
+    Without, activations grow from layer to layer.
+    """
     size, _ = MODELS[model]
     network = create_backbone(model, weights="none", classes=10, image_size=size, seed=0).model.train()
     for module in network.modules():
@@ -96,14 +102,21 @@ def weights(run: RunFolder) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("model", "engine", "relative"), [*((model, "torch", 1e-5) for model in MODELS), *((model, "onnxruntime", 2e-4) for model in MODELS)]
+    ("model", "engine", "relative"),
+    [*((model, "torch", 1e-5) for model in MODELS), *((model, "onnxruntime", 2e-4) for model in MODELS)],
 )
 def test_every_loss_and_the_final_weights_are_those_of_training_on_images(
     model: str, engine: str, relative: float, tmp_path: Path, losses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In PyTorch the frozen part rounds as training on images does; onnxruntime adds in another order, and training carries that on."""
+    """In PyTorch the frozen part rounds as training on images does.
+
+    Onnxruntime adds in another order, and training carries that on.
+    """
     if engine == "torch":
-        monkeypatch.setattr("toolkit.finetune.feeding.make_prefix", lambda network, size, device, *rest: TorchPrefix(network, device, None))
+        monkeypatch.setattr(
+            "toolkit.finetune.feeding.make_prefix",
+            lambda network, size, device, *rest: TorchPrefix(network, device, None),
+        )
     start = calibrated(model, tmp_path)
     cached = finetune_run(recipe(model, backbone__weights=start), name="cached", root=tmp_path)
     assert [entry.key.engine.split()[0] for entry in entries(cache_root()) if entry.key] == [engine] * 2
@@ -158,7 +171,9 @@ def test_a_damaged_cache_is_computed_again_and_never_used(damage: str, tmp_path:
     assert second.record().model_sha256 == first.record().model_sha256
 
 
-def test_a_cache_that_does_not_fit_is_said_and_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_does_not_fit_is_said_and_training_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plain = finetune_run(recipe("resnet18", cache__use=False), name="plain", root=tmp_path)
     monkeypatch.setattr("toolkit.finetune.features.free_bytes", lambda folder: 1000)
     without = finetune_run(recipe("resnet18"), name="without", root=tmp_path)
@@ -167,19 +182,27 @@ def test_a_cache_that_does_not_fit_is_said_and_training_goes_on(tmp_path: Path, 
 
 
 def test_a_network_that_cannot_be_cut_is_trained_on_images(tmp_path: Path) -> None:
-    run = finetune_run(recipe("resnet18", stage1__epochs=0, stage2__unfreeze=5, stage2__epochs=1), name="whole", root=tmp_path)
+    run = finetune_run(
+        recipe("resnet18", stage1__epochs=0, stage2__unfreeze=5, stage2__epochs=1), name="whole", root=tmp_path
+    )
     assert run.record().stages[0].trained[0] == "stem"
     assert entries(cache_root()) == []
 
 
 def test_views_are_drawn_anew_in_each_epoch(tmp_path: Path, losses: list[float]) -> None:
-    run = finetune_run(recipe("resnet18", augment__flip=True, augment__shift=0.1, augment__mixup=0.2, cache__views=3), name="views", root=tmp_path)
+    run = finetune_run(
+        recipe("resnet18", augment__flip=True, augment__shift=0.1, augment__mixup=0.2, cache__views=3),
+        name="views",
+        root=tmp_path,
+    )
     rows = sorted(entry.rows or 0 for entry in entries(cache_root()))
     validation = run.record().data.splits["validation"].images
     assert rows == [validation, 3 * run.record().data.splits["train"].images]
 
 
-def test_a_stage_that_freezes_again_what_an_earlier_one_trained_has_a_cache_of_its_own(tmp_path: Path, losses: list[float]) -> None:
+def test_a_stage_that_freezes_again_what_an_earlier_one_trained_has_a_cache_of_its_own(
+    tmp_path: Path, losses: list[float]
+) -> None:
     changes = {"stage1__unfreeze": 2, "stage2__unfreeze": 1}
     cached = finetune_run(recipe("resnet18", **changes), name="cached", root=tmp_path)
     with_cache = list(losses)

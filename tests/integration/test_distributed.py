@@ -85,7 +85,11 @@ def test_a_process_that_dies_ends_the_job_and_the_checkpoint_goes_on(tmp_path: P
     run = RunFolder(tmp_path / "artifacts" / "two")
     pointer = run.checkpoints / "latest.json"
     deadline = time.monotonic() + 200
-    while not (pointer.exists() and '"stage": 2' in pointer.read_text()) and time.monotonic() < deadline and process.poll() is None:
+    while (
+        not (pointer.exists() and '"stage": 2' in pointer.read_text())
+        and time.monotonic() < deadline
+        and process.poll() is None
+    ):
         time.sleep(0.1)
     os.kill(_worker(process.pid, rank=1), signal.SIGKILL)
     said, _ = process.communicate(timeout=120)

@@ -1,4 +1,7 @@
-"""One model of each family, with a new head, goes through both exporters and the parity gate: surgery must leave what they can trace."""
+"""One model of each family, with a new head, goes through both exporters and the parity gate.
+
+Surgery must leave what they can trace.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,9 @@ def test_it_exports_and_verifies(judged: tuple[Deployable, Judgement], format_na
         pytest.skip(reason)
     path = tmp_path / f"model{chosen.suffix}"
     sample = torch.from_numpy(judgement.contract.encode(judgement.inputs.images[:2]))
-    chosen.export(deployable, sample, path, ExportRequest(judgement.contract.name, ("logits", "probabilities"), {}), None)
+    chosen.export(
+        deployable, sample, path, ExportRequest(judgement.contract.name, ("logits", "probabilities"), {}), None
+    )
     record = ArtifactRecord(
         format=format_name,
         precision=chosen.precision,
@@ -63,7 +68,9 @@ def test_it_exports_and_verifies(judged: tuple[Deployable, Judgement], format_na
         ir_version=None,
         producer="test",
     )
-    found = verify_artifact(lambda threads: chosen.open(path, "cpu", threads), record, judgement, TOLERANCES["float32"], threads=2)
+    found = verify_artifact(
+        lambda threads: chosen.open(path, "cpu", threads), record, judgement, TOLERANCES["float32"], threads=2
+    )
     assert found.failures == ()
     assert found.batch_sizes == BATCH_SIZES
     assert found.rounding is not None

@@ -26,12 +26,16 @@ def test_it_is_cut_and_the_parts_compute_what_the_whole_computes(name: str) -> N
     with torch.no_grad():
         backbone.model.eval()
         outputs = dict(zip((tensor.name for tensor in division.tensors), division.prefix(images), strict=True))
-        assert {key: tuple(output.shape) for key, output in outputs.items()} == {tensor.name: (5, *tensor.shape) for tensor in division.tensors}
+        assert {key: tuple(output.shape) for key, output in outputs.items()} == {
+            tensor.name: (5, *tensor.shape) for tensor in division.tensors
+        }
         for parts, cut in zip(stages, division.cuts, strict=True):
             assert cut.tensors
             assert all(4 * tensor.elements < LARGEST for tensor in cut.tensors)
             backbone.model.eval()
-            torch.testing.assert_close(cut.infer(*(outputs[tensor.name].clone() for tensor in cut.tensors)), backbone.model(images))
+            torch.testing.assert_close(
+                cut.infer(*(outputs[tensor.name].clone() for tensor in cut.tensors)), backbone.model(images)
+            )
             apply_modes(backbone, parts)
             with seeded(3):
                 whole = backbone.model(images)

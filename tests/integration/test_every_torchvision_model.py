@@ -22,7 +22,10 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(autouse=True)
 def cheap_initialisation(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Fill weights from one short table of random numbers: drawing 644 million of them would take longer than the test."""
+    """Fill weights from one short table of random numbers.
+
+    Drawing 644 million of them would take longer than the test.
+    """
     table = torch.randn(1 << 16, generator=torch.Generator().manual_seed(0)) * 0.05
 
     def fill(tensor: torch.Tensor, *arguments: object, **options: object) -> torch.Tensor:
@@ -48,7 +51,10 @@ def block_tensors(model: nn.Module, block: Block) -> Iterator[str]:
 
 def digests(model: nn.Module) -> dict[str, bytes]:
     """Hash each tensor, so that a network of 2.6 GB need not be kept twice."""
-    return {name: hashlib.blake2b(tensor.detach().contiguous().numpy(), digest_size=16).digest() for name, tensor in model.state_dict().items()}
+    return {
+        name: hashlib.blake2b(tensor.detach().contiguous().numpy(), digest_size=16).digest()
+        for name, tensor in model.state_dict().items()
+    }
 
 
 def check_blocks_cover_everything_once(backbone: Backbone) -> None:
@@ -75,7 +81,9 @@ def test_surgery_and_one_step(name: str) -> None:
     before = digests(model)
     images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(1))
     torch.manual_seed(2)
-    optimizer = torch.optim.SGD([{"params": parts.head}, {"params": parts.backbone}], lr=0.1, momentum=0.9, weight_decay=0.1)
+    optimizer = torch.optim.SGD(
+        [{"params": parts.head}, {"params": parts.backbone}], lr=0.1, momentum=0.9, weight_decay=0.1
+    )
     logits = model(images)
     assert isinstance(logits, torch.Tensor)
     assert logits.shape == (2, CLASSES)
@@ -84,17 +92,29 @@ def test_surgery_and_one_step(name: str) -> None:
 
     after = digests(model)
     moved = {key for key in after if after[key] != before[key]}
-    unfrozen = {*block_tensors(model, backbone.blocks[-1]), *(f"{backbone.head[0]}.{key}" for key in ("weight", "bias"))}
+    unfrozen = {
+        *block_tensors(model, backbone.blocks[-1]),
+        *(f"{backbone.head[0]}.{key}" for key in ("weight", "bias")),
+    }
     assert moved <= unfrozen
     assert f"{backbone.head[0]}.weight" in moved
     assert moved - {f"{backbone.head[0]}.weight", f"{backbone.head[0]}.bias"}
-    statistics = {f"{path}.{key}" for path, module in model.named_modules() if has_running_statistics(module) for key, _ in module.named_buffers()}
+    statistics = {
+        f"{path}.{key}"
+        for path, module in model.named_modules()
+        if has_running_statistics(module)
+        for key, _ in module.named_buffers()
+    }
     assert not moved & statistics
     del optimizer
 
     # Without training mode for everything, a network that answers with a tuple in it would pass.
     model.requires_grad_(False).train()
     with torch.no_grad():
-        whole = model(images.repeat_interleave(2, 2).repeat_interleave(2, 3) if size <= 40 and not name.startswith("vit") else images)
+        whole = model(
+            images.repeat_interleave(2, 2).repeat_interleave(2, 3)
+            if size <= 40 and not name.startswith("vit")
+            else images
+        )
     assert isinstance(whole, torch.Tensor)
     assert whole.shape == (2, CLASSES)

@@ -26,7 +26,10 @@ SMALL = (
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that pip has installed the package into. The sources are copied first, because building writes beside them."""
+    """A folder that pip has installed the package into.
+
+    The sources are copied first, because building writes beside them.
+    """
     folder = tmp_path_factory.mktemp("installed")
     shutil.copytree(PACKAGE, folder / "source", ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
     options = ("--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "--target")
@@ -67,7 +70,10 @@ def test_it_is_listed_exported_verified_and_benchmarked(tmp_path: Path, installe
     assert packed.file == "model.onnx.gz"
     assert (packed.opset, packed.ir_version) == (plain.opset, plain.ir_version)
     assert packed.size_bytes < plain.size_bytes
-    assert [verdict.passed for verdict in ParityReport.load(folder.parity_file, "toolkit verify").artifacts] == [True, True]
+    assert [verdict.passed for verdict in ParityReport.load(folder.parity_file, "toolkit verify").artifacts] == [
+        True,
+        True,
+    ]
     rows = {row.name: row for row in BenchReport.load(folder.bench_file, "toolkit bench").rows}
     assert rows["onnx-gzip"].timings
     assert rows["onnx-gzip"].test_accuracy == rows["onnx"].test_accuracy

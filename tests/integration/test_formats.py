@@ -1,4 +1,7 @@
-"""Every format from a real run: exported by the command, opened from the bundle, and compared with PyTorch on the run's own test images."""
+"""Every format from a real run.
+
+Exported by the command, opened from the bundle, and compared with PyTorch on the run's own test images.
+"""
 
 from __future__ import annotations
 
@@ -44,10 +47,22 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 @pytest.fixture(scope="module")
 def exported(trained: RunFolder) -> tuple[Bundle, str]:
-    """The bundle with every format that can be used here, and what the command printed. Two points more may be lost than by default: with 60
+    """The bundle with every format that can be used here, and what the command printed.
+
+    Two points more may be lost than by default: with 60
     validation images one is 1.7 points."""
     usable = [name for name in (*ONNX_FAMILY, "openvino", "pt2") if get_format(name).unavailable() is None]
-    done = run(trained.path.parents[1], "export", "--formats", ",".join(usable), "--profile", "wide", "--max-drop", "2.5", "--quiet")
+    done = run(
+        trained.path.parents[1],
+        "export",
+        "--formats",
+        ",".join(usable),
+        "--profile",
+        "wide",
+        "--max-drop",
+        "2.5",
+        "--quiet",
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return Bundle.open(trained.bundle), done.stdout
 
@@ -106,7 +121,9 @@ def test_the_profile_is_that_of_the_saved_files(exported: tuple[Bundle, str], na
     assert (record.opset, record.ir_version) == (18, 8)
     facts = get_format(name).facts(exported[0].file(record.file))
     assert (facts.opset, facts.ir_version) == (18, 8)
-    assert set(facts.metadata) == {f"toolkit.{key}" for key in ("labels", "input", "preprocessing", "run", "backbone", "model_sha256")}
+    assert set(facts.metadata) == {
+        f"toolkit.{key}" for key in ("labels", "input", "preprocessing", "run", "backbone", "model_sha256")
+    }
 
 
 def test_files_beside_an_artifact_stand_in_the_manifest(exported: tuple[Bundle, str]) -> None:

@@ -12,7 +12,11 @@ from toolkit.finetune.stage import finetune_run
 from toolkit.recipe import load_recipe
 from toolkit.verify.run import verify_run
 
-pytestmark = [pytest.mark.gpu, pytest.mark.slow, pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.slow,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device"),
+]
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])

@@ -79,7 +79,11 @@ class TestFinetune:
         assert record.model_sha256 == sha256_file(folder.model_file)
         assert sum(split.images for split in record.data.splits.values()) == 400
         with folder.history_file.open(newline="") as file:
-            assert [(row["stage"], row["epoch"]) for row in csv.DictReader(file)] == [("1", "1"), ("2", "1"), ("2", "2")]
+            assert [(row["stage"], row["epoch"]) for row in csv.DictReader(file)] == [
+                ("1", "1"),
+                ("2", "1"),
+                ("2", "2"),
+            ]
         for picture in ("learning_curves.png", "confusion.png"):
             with Image.open(folder.path / picture) as opened:
                 assert min(opened.size) > 300
@@ -87,7 +91,10 @@ class TestFinetune:
     def test_the_best_epoch_on_validation_is_the_one_that_is_kept(self, trained: Path) -> None:
         folder = small(trained)
         with folder.history_file.open(newline="") as file:
-            accuracies = {(int(row["stage"]), int(row["epoch"])): float(row["validation_accuracy"]) for row in csv.DictReader(file)}
+            accuracies = {
+                (int(row["stage"]), int(row["epoch"])): float(row["validation_accuracy"])
+                for row in csv.DictReader(file)
+            }
         record = folder.record()
         assert record.best_validation_accuracy == pytest.approx(max(accuracies.values()), abs=1e-5)
         assert accuracies[record.best_stage, record.best_epoch] == pytest.approx(max(accuracies.values()))
@@ -104,15 +111,31 @@ class TestFinetune:
         done = run(tmp_path, "finetune", *SMALL, "--run", "again", "--quiet")
         assert done.returncode == 0, done.stderr
         assert done.stderr == ""
-        assert sha256_file(tmp_path / "artifacts" / "again" / "model.safetensors") == small(trained).record().model_sha256
+        assert (
+            sha256_file(tmp_path / "artifacts" / "again" / "model.safetensors") == small(trained).record().model_sha256
+        )
 
     def test_another_seed_gives_other_weights(self, trained: Path, tmp_path: Path) -> None:
         done = run(tmp_path, "finetune", *SMALL, "--seed", "1", "--run", "other", "--quiet")
         assert done.returncode == 0, done.stderr
-        assert sha256_file(tmp_path / "artifacts" / "other" / "model.safetensors") != small(trained).record().model_sha256
+        assert (
+            sha256_file(tmp_path / "artifacts" / "other" / "model.safetensors") != small(trained).record().model_sha256
+        )
 
     def test_without_a_terminal_there_is_a_line_per_epoch_and_no_bar(self, tmp_path: Path) -> None:
-        done = run(tmp_path, "finetune", *SMALL, "--stage2-epochs", "0", "--stage1-optimizer", "sgd", "--loss", "mse", "--label-smoothing", "0")
+        done = run(
+            tmp_path,
+            "finetune",
+            *SMALL,
+            "--stage2-epochs",
+            "0",
+            "--stage1-optimizer",
+            "sgd",
+            "--loss",
+            "mse",
+            "--label-smoothing",
+            "0",
+        )
         assert done.returncode == 0, done.stderr
         assert "stage 1 epoch 1/1: train loss" in done.stderr
         assert "\x1b" not in done.stderr + done.stdout
@@ -121,10 +144,14 @@ class TestFinetune:
         assert name.startswith("digits-tf_efficientnet_lite0-")
 
     def test_a_diverging_run_stops_and_names_step_and_rates(self, tmp_path: Path) -> None:
-        done = run(tmp_path, "finetune", *SMALL, "--stage1-optimizer", "sgd", "--stage1-head-lr", "1e38", "--run", "wild")
+        done = run(
+            tmp_path, "finetune", *SMALL, "--stage1-optimizer", "sgd", "--stage1-head-lr", "1e38", "--run", "wild"
+        )
         assert done.returncode == 2
         last = done.stderr.strip().splitlines()[-1]
-        assert "the loss is nan at stage 1, epoch 1, step" in last or "the loss is inf at stage 1, epoch 1, step" in last
+        assert (
+            "the loss is nan at stage 1, epoch 1, step" in last or "the loss is inf at stage 1, epoch 1, step" in last
+        )
         assert "learning rates" in last
         assert not (tmp_path / "artifacts" / "latest").exists()
         again = run(tmp_path, "export")
@@ -137,7 +164,18 @@ class TestFinetune:
         assert "there is a finished run 'small'" in done.stderr
 
     def test_all_bad_flags_are_named_at_once(self, tmp_path: Path) -> None:
-        done = run(tmp_path, "finetune", "--recipe", "digits", "--image-size", "huge", "--loss", "hinge", "--stage1-epochs", "-1")
+        done = run(
+            tmp_path,
+            "finetune",
+            "--recipe",
+            "digits",
+            "--image-size",
+            "huge",
+            "--loss",
+            "hinge",
+            "--stage1-epochs",
+            "-1",
+        )
         assert done.returncode == 2
         for field in ("backbone.image_size", "train.loss", "stage1.epochs"):
             assert field in done.stderr
@@ -169,7 +207,9 @@ class TestExport:
         assert bundle.manifest.origin.model_sha256 == record.model_sha256
         assert "## Artifacts" in (folder.bundle / "MODEL_CARD.md").read_text()
         model = onnx.load(folder.bundle / "model.onnx")
-        assert json.loads({entry.key: entry.value for entry in model.metadata_props}["toolkit.labels"]) == list(record.labels)
+        assert json.loads({entry.key: entry.value for entry in model.metadata_props}["toolkit.labels"]) == list(
+            record.labels
+        )
         assert {entry.name for entry in folder.bundle.iterdir()} == {
             "manifest.json",
             "MODEL_CARD.md",
@@ -244,7 +284,11 @@ class TestVerify:
         report = ParityReport.load(small(job).parity_file, "toolkit verify")
         assert [artifact.passed for artifact in report.artifacts] == [True, False]
         assert "logits differ" in report.artifacts[1].failures[0]
-        failed = [case.get("classname") for case in ET.parse(small(job).junit_file).getroot().iter("testcase") if case.find("failure") is not None]
+        failed = [
+            case.get("classname")
+            for case in ET.parse(small(job).junit_file).getroot().iter("testcase")
+            if case.find("failure") is not None
+        ]
         assert set(failed) == {"toolkit.verify.small.model.onnx"}
         assert read_manifest(small(job).bundle).artifacts[1].parity.failed_checks  # type: ignore[union-attr]  # it was verified above
         bench = run(job, "bench", "--rounds", "2", "--threads", "1", "--batch-sizes", "4", "--quiet")
@@ -292,7 +336,9 @@ def damage(folder: RunFolder, change: Callable[[np.ndarray], np.ndarray]) -> Non
     onnx.save(model, path)
     manifest = read_manifest(folder.bundle)
     artifacts = [
-        artifact.model_copy(update={"sha256": sha256_file(path), "size_bytes": path.stat().st_size}) if artifact.format == "onnx" else artifact
+        artifact.model_copy(update={"sha256": sha256_file(path), "size_bytes": path.stat().st_size})
+        if artifact.format == "onnx"
+        else artifact
         for artifact in manifest.artifacts
     ]
     write_manifest(folder.bundle, manifest.model_copy(update={"artifacts": tuple(artifacts)}))
@@ -353,7 +399,20 @@ def make_photos(folder: Path) -> None:
 
 def test_a_folder_of_ones_own_images(tmp_path: Path) -> None:
     make_photos(tmp_path / "photos")
-    flags = ("--data", "photos", "--image-size", "32", "--stage1-epochs", "15", "--stage2-epochs", "1", "--threads", "1", "--batch-size", "8")
+    flags = (
+        "--data",
+        "photos",
+        "--image-size",
+        "32",
+        "--stage1-epochs",
+        "15",
+        "--stage2-epochs",
+        "1",
+        "--threads",
+        "1",
+        "--batch-size",
+        "8",
+    )
     done = run(tmp_path, "finetune", *flags, "--stage1-head-lr", "0.02")
     assert done.returncode == 0, done.stderr
     assert "using the 'folder' recipe for photos" in done.stderr
@@ -377,4 +436,6 @@ def test_an_unreadable_image_stops_the_run_before_training_unless_it_is_skipped(
     assert not (tmp_path / "artifacts").exists()
     done = run(tmp_path, "finetune", *flags, "--skip-unreadable")
     assert done.returncode == 0, done.stderr
-    assert [skipped.file for skipped in find_run(None, tmp_path / "artifacts").record().data.skipped] == ["hund/broken.jpg"]
+    assert [skipped.file for skipped in find_run(None, tmp_path / "artifacts").record().data.skipped] == [
+        "hund/broken.jpg"
+    ]

@@ -23,7 +23,9 @@ def copy(tmp_path: Path) -> Path:
 
 def lint(folder: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(folder)}
-    return subprocess.run([str(LINT), "--no-cache"], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [str(LINT), "--no-cache"], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def test_the_package_as_it_is_keeps_the_layers(copy: Path) -> None:
@@ -35,10 +37,18 @@ def test_the_package_as_it_is_keeps_the_layers(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "line", "chain"),
     [
-        ("bench/shortcut.py", "from toolkit.export import export_run", "toolkit.bench is not allowed to import toolkit.export"),
+        (
+            "bench/shortcut.py",
+            "from toolkit.export import export_run",
+            "toolkit.bench is not allowed to import toolkit.export",
+        ),
         ("verify/shortcut.py", "import toolkit.finetune", "toolkit.verify is not allowed to import toolkit.finetune"),
         ("runtime/shortcut.py", "import torch", "toolkit.runtime is not allowed to import torch"),
-        ("runtime/shortcut.py", "def later():\n    import torchvision", "toolkit.runtime is not allowed to import torchvision"),
+        (
+            "runtime/shortcut.py",
+            "def later():\n    import torchvision",
+            "toolkit.runtime is not allowed to import torchvision",
+        ),
         ("bundle/shortcut.py", "import toolkit.runtime", "toolkit.bundle is not allowed to import toolkit.runtime"),
         ("verify/against.py", "import torch", "toolkit.verify.against is not allowed to import torch"),
         ("report/shortcut.py", "import torch", "toolkit.report is not allowed to import torch"),

@@ -10,7 +10,9 @@ from toolkit.recipe import load_recipe, shipped_recipes
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "toolkit.cli.main", *arguments], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "toolkit.cli.main", *arguments], capture_output=True, text=True, check=False
+    )
 
 
 def test_backbones_have_parameters_cost_input_and_cut() -> None:
@@ -18,14 +20,18 @@ def test_backbones_have_parameters_cost_input_and_cut() -> None:
     assert done.returncode == 0, done.stderr
     header, row = done.stdout.splitlines()
     assert header.split() == ["backbone", "params", "(M)", "GMACs", "input", "last", "block"]
-    # 11.69 million parameters and 1.81 billion multiply-adds are what torchvision's own documentation says of ResNet-18.
+    # 11.69 million parameters and 1.81 billion multiply-adds are what torchvision's own documentation says of
+    # ResNet-18.
     assert row.split() == ["torchvision:resnet18", "11.69", "1.81", "224", "layer4"]
 
 
 def test_a_pattern_without_a_match_is_one_sentence() -> None:
     done = run("backbones", "torchvision:nothing*")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "toolkit: no backbone matches 'torchvision:nothing*': give a pattern such as 'resnet*' or 'timm:vit_*'.\n"
+    assert (
+        done.stderr
+        == "toolkit: no backbone matches 'torchvision:nothing*': give a pattern such as 'resnet*' or 'timm:vit_*'.\n"
+    )
 
 
 def test_every_recipe_is_listed_with_its_description() -> None:

@@ -43,20 +43,32 @@ def photos(tmp_path: Path) -> Path:
     for label in ("cat", "dog"):
         (tmp_path / "photos" / label).mkdir(parents=True)
         for index in range(40):
-            Image.fromarray(generator.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(tmp_path / "photos" / label / f"{index:02d}.png")
+            Image.fromarray(generator.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(
+                tmp_path / "photos" / label / f"{index:02d}.png"
+            )
     return tmp_path / "photos"
 
 
 def small(folder: Path, **changes: object) -> Recipe:
-    wanted = {"data.source": str(folder), "backbone.image_size": 32, "train.threads": 1, "stage1.epochs": 1, "stage2.epochs": 1}
+    wanted = {
+        "data.source": str(folder),
+        "backbone.image_size": 32,
+        "train.threads": 1,
+        "stage1.epochs": 1,
+        "stage2.epochs": 1,
+    }
     return load_recipe("folder").override({**wanted, "cache.views": 2, **changes})
 
 
-def test_a_dry_run_says_what_it_would_cost_and_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_says_what_it_would_cost_and_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run("finetune", "--recipe", "digits", "--dry-run") == 0
     said = capsys.readouterr().err
     assert re.search(r"plan: about .* in all; 0\.\d\d GB of disk, \d+\.\d GB of memory", said)
-    assert re.search(r"the frozen part at \d+ img/s .*; stage 1 at \d+ img/s .*; stage 2 at \d+ img/s .*; the test takes", said)
+    assert re.search(
+        r"the frozen part at \d+ img/s .*; stage 1 at \d+ img/s .*; stage 2 at \d+ img/s .*; the test takes", said
+    )
     assert not (tmp_path / "artifacts").exists()
     assert entries(cache_root()) == []
 
@@ -74,7 +86,10 @@ def test_a_time_budget_changes_the_recipe_and_says_how() -> None:
     chosen = recipe_for_budget(asked, 60.0, reporter=Listening())
     assert 3 <= chosen.stage2.epochs < 100_000
     assert chosen.backbone.image_size == asked.backbone.image_size
-    assert said == ["to fit 60 s: cache.views is 1", f"to fit 60 s: stage2.epochs is {chosen.stage2.epochs} instead of 100000"]
+    assert said == [
+        "to fit 60 s: cache.views is 1",
+        f"to fit 60 s: stage2.epochs is {chosen.stage2.epochs} instead of 100000",
+    ]
 
 
 def test_a_budget_that_is_no_time_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
@@ -119,7 +134,9 @@ def test_an_image_that_disappears_is_named_and_nothing_half_written_stays(photos
     assert [path for path in cache_root().iterdir() if path.name.endswith(".part")] == []
 
 
-def test_a_disk_that_fills_up_is_said_and_nothing_half_written_stays(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_is_said_and_nothing_half_written_stays(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import os
 
     def full(descriptor: int) -> None:
@@ -163,5 +180,7 @@ def test_a_checkpoint_is_refused_after_the_images_changed(photos: Path, tmp_path
             finetune_run(recipe, name="changed", root=tmp_path / "artifacts")
     for path in sorted((photos / "cat").iterdir())[:20]:
         Image.new("RGB", (20, 20), "red").save(path)
-    with pytest.raises(RunError, match=r"the run 'changed' cannot go on: its .*train images.* changed since it was started"):
+    with pytest.raises(
+        RunError, match=r"the run 'changed' cannot go on: its .*train images.* changed since it was started"
+    ):
         finetune_run(recipe, name="changed", root=tmp_path / "artifacts", resume=True)

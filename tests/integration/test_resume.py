@@ -23,12 +23,37 @@ pytestmark = pytest.mark.slow
 
 KILLS = 25
 ARGUMENTS = (
-    *("--recipe", "digits", "--image-size", "32", "--train-limit", "500", "--test-limit", "60", "--threads", "1", "--batch-size", "16"),
-    *("--stage1-epochs", "2", "--stage2-epochs", "3", "--stage2-unfreeze", "2", "--augment-shift", "0.1", "--views", "2"),
+    *(
+        "--recipe",
+        "digits",
+        "--image-size",
+        "32",
+        "--train-limit",
+        "500",
+        "--test-limit",
+        "60",
+        "--threads",
+        "1",
+        "--batch-size",
+        "16",
+    ),
+    *(
+        "--stage1-epochs",
+        "2",
+        "--stage2-epochs",
+        "3",
+        "--stage2-unfreeze",
+        "2",
+        "--augment-shift",
+        "0.1",
+        "--views",
+        "2",
+    ),
     *("--augment-mixup", "0.2", "--checkpoint-minutes", "0.004", "--run", "killed", "--quiet"),
 )
 
-# One process that is warm before the clock starts: what is killed is training, not the import of PyTorch. It forks a child per attempt.
+# One process that is warm before the clock starts: what is killed is training, not the import of PyTorch. It forks a
+# child per attempt.
 SERVER = """
 import os, sys
 from pathlib import Path
@@ -138,7 +163,8 @@ def test_killed_at_random_moments_it_ends_as_if_it_had_never_been(server: Server
         child = server.start("finetune", *ARGUMENTS)
         while not run.record_file.exists():
             if kills == 0:
-                # Once for certain before there is a checkpoint; how early chance comes depends on what else the machine does.
+                # Once for certain before there is a checkpoint; how early chance comes depends on what else the machine
+                # does.
                 begun = time.monotonic()
                 while not run.recipe_file.exists() and time.monotonic() - begun < whole:
                     time.sleep(0.01)
@@ -153,7 +179,8 @@ def test_killed_at_random_moments_it_ends_as_if_it_had_never_been(server: Server
             kills += 1
             phases.add(phase(run))
             if run.record_file.exists():
-                # Killed while its pictures were drawn: the run is whole, and 'toolkit report' draws them again (and finds no benchmark to report).
+                # Killed while its pictures were drawn: the run is whole, and 'toolkit report' draws them again (and
+                # finds no benchmark to report).
                 server.start("report", "--run", "killed")
                 assert server.wait() == 2, (tmp_path / "log.txt").read_text()
                 break
@@ -173,7 +200,13 @@ def test_killed_at_random_moments_it_ends_as_if_it_had_never_been(server: Server
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
     environment = {**os.environ, "TOOLKIT_CACHE": str(tmp_path / "cache")}
     command = [sys.executable, "-m", "toolkit.cli.main", "finetune"]
-    process = subprocess.Popen([*command, *ARGUMENTS, "--stage2-epochs", "400"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, *ARGUMENTS, "--stage2-epochs", "400"],
+        cwd=tmp_path,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     run = RunFolder(tmp_path / "artifacts" / "killed")
     while not run.history_file.exists() and process.poll() is None:
         time.sleep(0.1)
@@ -184,7 +217,12 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
     assert "Traceback" not in said
     assert (run.checkpoints / "latest.json").exists()
     refused = subprocess.run(
-        [*command, "--resume", "--stage2-epochs", "3"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        [*command, "--resume", "--stage2-epochs", "3"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert refused.returncode == 2
     assert "--resume goes on with a run's own recipe" in refused.stderr
@@ -192,7 +230,11 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
 
 def test_without_an_unfinished_run_there_is_nothing_to_go_on_with(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "toolkit.cli.main", "finetune", "--resume"], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "toolkit.cli.main", "finetune", "--resume"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 2
     assert done.stderr == "toolkit: there is no unfinished run in artifacts: start one with 'toolkit finetune'.\n"

@@ -16,7 +16,19 @@ pytestmark = pytest.mark.slow
 pytest.importorskip("cryptography", reason="the extra 'sign' is not installed")
 
 SMALL = (
-    *("--recipe", "digits", "--image-size", "32", "--train-limit", "200", "--test-limit", "50", "--run", "small", "--quiet"),
+    *(
+        "--recipe",
+        "digits",
+        "--image-size",
+        "32",
+        "--train-limit",
+        "200",
+        "--test-limit",
+        "50",
+        "--run",
+        "small",
+        "--quiet",
+    ),
     *("--stage1-epochs", "1", "--stage2-epochs", "0", "--threads", "1"),
 )
 KEY = ("--verify-key", "ours.public.pem")
@@ -24,7 +36,12 @@ KEY = ("--verify-key", "ours.public.pem")
 
 def run(folder: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, "-m", "toolkit.cli.main", *arguments], cwd=folder, env={**os.environ}, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "toolkit.cli.main", *arguments],
+        cwd=folder,
+        env={**os.environ},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == code, done.stdout + done.stderr
     return done
@@ -43,7 +60,9 @@ def test_from_a_run_to_a_signed_archive_and_back(tmp_path: Path) -> None:
     assert Bundle.open(bundle).signature is None
 
     run(tmp_path, "sign", "artifacts/latest", "--key", "ours.private.pem")
-    measured = run(tmp_path, "bench", "--rounds", "2", "--threads", "1", "--batch-sizes", "1", "--device", "cpu", "--quiet")
+    measured = run(
+        tmp_path, "bench", "--rounds", "2", "--threads", "1", "--batch-sizes", "1", "--device", "cpu", "--quiet"
+    )
     assert measured.stderr.count("is no longer signed") == 1
 
     tested = run(tmp_path, "selftest", "artifacts/latest", "--threads", "1").stdout.splitlines()
@@ -58,5 +77,7 @@ def test_from_a_run_to_a_signed_archive_and_back(tmp_path: Path) -> None:
 
     readme = (tmp_path / "small" / "README.md").read_text(encoding="utf-8")
     program = readme.partition("```python\n")[2].partition("```")[0]
-    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "small")], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "small")], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stdout) == (0, "passed\n"), done.stderr

@@ -1,4 +1,7 @@
-"""Faults that hide within a usual tolerance, planted in real exports: each must fail the gate, and the untouched file must pass."""
+"""Faults that hide within a usual tolerance, planted in real exports.
+
+Each must fail the gate, and the untouched file must pass.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ def truncate(bits: int) -> Callable[[np.ndarray], None]:
 
 
 def flip_a_sign(values: np.ndarray) -> None:
-    """Turn the sign of the largest weight in the middle of its kernel: at the edge of a small map the others meet nothing but padding."""
+    """Turn the sign of the largest weight in the middle of its kernel.
+
+    At the edge of a small map the others meet nothing but padding.
+    """
     middle = values[:, :, values.shape[2] // 2, values.shape[3] // 2]
     middle[np.unravel_index(int(np.abs(middle).argmax()), middle.shape)] *= -1
 
@@ -53,7 +59,9 @@ def test_the_untouched_export_passes(exported: Any) -> None:
 
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_small_fault_in_one_layer_fails(exported: Any, change_weights: Any, tmp_path: Path, fault: str, share: float) -> None:
+def test_a_small_fault_in_one_layer_fails(
+    exported: Any, change_weights: Any, tmp_path: Path, fault: str, share: float
+) -> None:
     layers = [node for node in onnx.load(exported.path).graph.node if node.op_type == "Conv"]
     name = layers[int(share * (len(layers) - 1))].input[1]
     path = exported.changed(lambda model: change_weights(model, name, FAULTS[fault]), tmp_path / "bad.onnx")

@@ -22,7 +22,11 @@ def on_a_terminal(folder: Path, *arguments: str) -> tuple[int, str]:
     master, slave = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "toolkit.cli.main", *arguments], cwd=folder, stdout=subprocess.DEVNULL, stderr=slave, env=environment
+        [sys.executable, "-m", "toolkit.cli.main", *arguments],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=slave,
+        env=environment,
     )
     os.close(slave)
     parts = []

@@ -12,7 +12,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-BLOCKED = ("torch", "torchvision", "timm", "onnx", "onnxscript", "sklearn", "matplotlib", "safetensors", "tomli_w", "scipy")
+BLOCKED = (
+    "torch",
+    "torchvision",
+    "timm",
+    "onnx",
+    "onnxscript",
+    "sklearn",
+    "matplotlib",
+    "safetensors",
+    "tomli_w",
+    "scipy",
+)
 
 BLOCK = f"""
 import sys
@@ -27,7 +38,9 @@ sys.meta_path.insert(0, Blocker())
 
 
 def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", BLOCK + program, *arguments], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", BLOCK + program, *arguments], capture_output=True, text=True, check=False
+    )
 
 
 @pytest.fixture
@@ -44,7 +57,11 @@ def test_the_blocker_blocks() -> None:
 
 
 def test_load_and_predict(colour_bundle: Path, picture: Path) -> None:
-    done = run("import toolkit\nprint(toolkit.load(sys.argv[1]).predict([sys.argv[2]])[0].label)", str(colour_bundle), str(picture))
+    done = run(
+        "import toolkit\nprint(toolkit.load(sys.argv[1]).predict([sys.argv[2]])[0].label)",
+        str(colour_bundle),
+        str(picture),
+    )
     assert (done.returncode, done.stdout.strip()) == (0, "green"), done.stderr
 
 
@@ -166,10 +183,15 @@ print(get_format("torchscript").unavailable())
 
 def test_without_onnxruntime_loading_says_what_to_install(colour_bundle: Path) -> None:
     program = """
-sys.meta_path[0].find_spec = lambda name, path=None, target=None: (_ for _ in ()).throw(ImportError(name)) if name == "onnxruntime" else None
+def refuse(name, path=None, target=None):
+    if name == "onnxruntime":
+        raise ImportError(name)
+sys.meta_path[0].find_spec = refuse
 from toolkit.cli.main import main
 main(sys.argv[1:])
 """
     done = run(program, "predict", str(colour_bundle), str(colour_bundle))
     assert done.returncode == 2
-    assert done.stderr.strip() == "toolkit: onnxruntime is not installed: pip install 'toolkit[cpu]' (or 'toolkit[gpu]')."
+    assert (
+        done.stderr.strip() == "toolkit: onnxruntime is not installed: pip install 'toolkit[cpu]' (or 'toolkit[gpu]')."
+    )

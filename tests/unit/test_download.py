@@ -117,7 +117,12 @@ class Naps:
 
 
 def get(url: str, target: Path, **changes: object) -> Path:
-    arguments: dict[str, object] = {"digest": Digest("sha256", SHA256), "reporter": Silent(), "sleep": Naps(), **changes}
+    arguments: dict[str, object] = {
+        "digest": Digest("sha256", SHA256),
+        "reporter": Silent(),
+        "sleep": Naps(),
+        **changes,
+    }
     return fetch(url, target, **arguments)  # type: ignore[arg-type]  # the arguments of fetch, with defaults for these tests
 
 
@@ -140,7 +145,9 @@ class TestFetch:
             get(server.url, tmp_path / "model.bin")
         assert (tmp_path / "model.bin").read_bytes() == CONTENT
 
-    @pytest.mark.parametrize("digest", [Digest("md5", hashlib.md5(CONTENT).hexdigest()), Digest("sha256", SHA256[:8].upper())])
+    @pytest.mark.parametrize(
+        "digest", [Digest("md5", hashlib.md5(CONTENT).hexdigest()), Digest("sha256", SHA256[:8].upper())]
+    )
     def test_md5_and_the_first_digits_of_a_digest(self, tmp_path: Path, digest: Digest) -> None:
         with Server(good) as server:
             get(server.url, tmp_path / "model.bin", digest=digest)
@@ -160,7 +167,9 @@ class TestFetch:
         assert (tmp_path / "model.bin").read_bytes() == CONTENT
         assert "downloading it again" in heard.lines[0]
 
-    @pytest.mark.parametrize("broken", [half, dropped, status(503), status(429), send(b"x" * len(CONTENT), len(CONTENT))])
+    @pytest.mark.parametrize(
+        "broken", [half, dropped, status(503), status(429), send(b"x" * len(CONTENT), len(CONTENT))]
+    )
     def test_breaks_twice_then_works(self, tmp_path: Path, broken: Answer) -> None:
         naps, heard = Naps(), Heard()
         with Server(broken, broken, good) as server:
@@ -177,7 +186,10 @@ class TestFetch:
             (half, rf"broke after {len(CONTENT) // 2} of {len(CONTENT)} bytes"),
             (dropped, "closed connection|reset"),
             (status(503), "503 Service Unavailable"),
-            (send(b"x" * 10, 10), f"sha256 digest of what arrived is {hashlib.sha256(b'x' * 10).hexdigest()}, expected {SHA256}"),
+            (
+                send(b"x" * 10, 10),
+                f"sha256 digest of what arrived is {hashlib.sha256(b'x' * 10).hexdigest()}, expected {SHA256}",
+            ),
             (send(CONTENT[:-1], None), "digest of what arrived"),
         ],
     )
@@ -301,7 +313,9 @@ class TestCacheFolder:
             ("win32", None, "home/AppData/Local/toolkit"),
         ],
     )
-    def test_of_the_platform(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, platform: str, variable: str | None, expected: str) -> None:
+    def test_of_the_platform(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, platform: str, variable: str | None, expected: str
+    ) -> None:
         for name in ("TOOLKIT_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
             monkeypatch.delenv(name, raising=False)
         if variable is not None:

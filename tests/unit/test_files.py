@@ -38,7 +38,10 @@ def test_the_temporary_file_keeps_the_suffix_and_the_folder_is_made(tmp_path: Pa
 def test_a_full_disk_is_one_sentence_and_keeps_the_old_file(tmp_path: Path) -> None:
     target = tmp_path / "weights"
     write_text(target, "old")
-    with pytest.raises(FileWriteError, match=r"cannot write .*weights: No space left on device"), atomic_path(target) as temporary:
+    with (
+        pytest.raises(FileWriteError, match=r"cannot write .*weights: No space left on device"),
+        atomic_path(target) as temporary,
+    ):
         raise OSError(errno.ENOSPC, "No space left on device", str(temporary))
     assert target.read_text() == "old"
 

@@ -1,4 +1,8 @@
-"""The image path: every kind of picture becomes the RGB pixels that the manifest promises, and nothing but ImageError comes out of bad input."""
+"""The image path.
+
+Every kind of picture becomes the RGB pixels that the manifest promises, and nothing but ImageError comes out of bad
+input.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,16 @@ from pydantic import ValidationError
 
 from toolkit import preprocess
 from toolkit.errors import ImageError
-from toolkit.preprocess import IMAGE_SUFFIXES, Preprocessing, decode, fault, list_images, prepare, prepare_batch, printable
+from toolkit.preprocess import (
+    IMAGE_SUFFIXES,
+    Preprocessing,
+    decode,
+    fault,
+    list_images,
+    prepare,
+    prepare_batch,
+    printable,
+)
 
 WHITE = 255
 
@@ -30,7 +43,9 @@ def encoded(image: Image.Image, format: str, **options: object) -> bytes:
 
 
 def noise(height: int = 5, width: int = 7, channels: int = 3, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, channels) if channels else (height, width), dtype=np.uint8)
+    return np.random.default_rng(seed).integers(
+        0, 256, (height, width, channels) if channels else (height, width), dtype=np.uint8
+    )
 
 
 def png(width: int, height: int, depth: int, color: int, rows: bytes, extra: bytes = b"") -> bytes:
@@ -45,7 +60,9 @@ def png(width: int, height: int, depth: int, color: int, rows: bytes, extra: byt
 
 
 def squash(size: int = 4, **changes: object) -> Preprocessing:
-    return Preprocessing.model_validate({"height": size, "width": size, "resize": "squash", "interpolation": "bilinear", **changes})
+    return Preprocessing.model_validate(
+        {"height": size, "width": size, "resize": "squash", "interpolation": "bilinear", **changes}
+    )
 
 
 def on_white(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
@@ -64,7 +81,9 @@ class TestColor:
     @pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF", "GIF", "PPM"])
     def test_grey_is_repeated(self, format: str) -> None:
         grey = noise(channels=0)
-        np.testing.assert_array_equal(decode(encoded(Image.fromarray(grey), format)), np.repeat(grey[..., None], 3, axis=2))
+        np.testing.assert_array_equal(
+            decode(encoded(Image.fromarray(grey), format)), np.repeat(grey[..., None], 3, axis=2)
+        )
 
     def test_bilevel_is_black_and_white(self) -> None:
         bits = noise(channels=0) > 127
@@ -157,7 +176,9 @@ class TestOrientation:
         pixels = noise()
         exif = Image.Exif()
         exif[0x0112] = orientation
-        decoded = decode(encoded(Image.fromarray(pixels), format, exif=exif, **({"lossless": True} if format == "WEBP" else {})))
+        decoded = decode(
+            encoded(Image.fromarray(pixels), format, exif=exif, **({"lossless": True} if format == "WEBP" else {}))
+        )
         np.testing.assert_array_equal(decoded, self.EXPECTED[orientation](pixels))
 
     def test_jpeg_and_pillow_image(self) -> None:
@@ -183,7 +204,9 @@ class TestContainers:
 
     def test_multi_picture_jpeg(self) -> None:
         frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
-        np.testing.assert_allclose(decode(encoded(frames[0], "MPO", save_all=True, append_images=frames[1:])), np.asarray(frames[0]), atol=3)
+        np.testing.assert_allclose(
+            decode(encoded(frames[0], "MPO", save_all=True, append_images=frames[1:])), np.asarray(frames[0]), atol=3
+        )
 
     @pytest.mark.skipif(not features.check("jpg_2000"), reason="this Pillow is built without JPEG 2000")
     def test_jpeg_2000(self) -> None:
@@ -344,7 +367,9 @@ def _small_files() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("kind", sorted(_small_files()))
-def test_damaged_files_give_an_array_or_an_image_error(kind: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_damaged_files_give_an_array_or_an_image_error(
+    kind: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     # A flipped byte in a header can promise a picture of gigabytes; a lower limit keeps this test small.
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500_000)
     content = _small_files()[kind]
@@ -407,13 +432,17 @@ class TestPrepare:
 
     def test_the_right_size_is_untouched(self) -> None:
         for resize in ("squash", "crop"):
-            np.testing.assert_array_equal(prepare(noise(8, 8), squash(8, resize=resize, interpolation="lanczos")), noise(8, 8))
+            np.testing.assert_array_equal(
+                prepare(noise(8, 8), squash(8, resize=resize, interpolation="lanczos")), noise(8, 8)
+            )
 
     @pytest.mark.parametrize(("height", "width"), [(40, 61), (61, 40), (8, 8), (1, 2)])
     def test_crop_scales_the_short_side_and_takes_the_centre(self, height: int, width: int) -> None:
         pixels = noise(height, width)
         short = round(16 / 0.875)
-        scaled = (short, int(short * height / width + 0.5)) if width < height else (int(short * width / height + 0.5), short)
+        scaled = (
+            (short, int(short * height / width + 0.5)) if width < height else (int(short * width / height + 0.5), short)
+        )
         resized = np.asarray(Image.fromarray(pixels).resize(scaled, Image.Resampling.BILINEAR))
         top, left = (scaled[1] - 16) // 2, (scaled[0] - 16) // 2
         prepared = prepare(pixels, squash(16, resize="crop", crop_fraction=0.875))
@@ -430,7 +459,12 @@ class TestPrepare:
 
     def test_batch_equals_single_images(self, tmp_path: Path) -> None:
         Image.fromarray(noise(9, 9, seed=3)).save(tmp_path / "a.png")
-        sources = [noise(), tmp_path / "a.png", encoded(Image.fromarray(noise(seed=2)), "PNG"), Image.fromarray(noise(channels=0))]
+        sources = [
+            noise(),
+            tmp_path / "a.png",
+            encoded(Image.fromarray(noise(seed=2)), "PNG"),
+            Image.fromarray(noise(channels=0)),
+        ]
         batch = prepare_batch(sources, squash(6))
         assert batch.shape == (4, 6, 6, 3)
         assert batch.dtype == np.uint8
@@ -449,7 +483,9 @@ class TestPreprocessing:
     def test_round_trip(self) -> None:
         assert Preprocessing.model_validate_json(squash().model_dump_json()) == squash()
 
-    @pytest.mark.parametrize("change", [{"height": 0}, {"crop_fraction": 0}, {"crop_fraction": 1.1}, {"alpha": "on black"}, {"unknown": 1}])
+    @pytest.mark.parametrize(
+        "change", [{"height": 0}, {"crop_fraction": 0}, {"crop_fraction": 1.1}, {"alpha": "on black"}, {"unknown": 1}]
+    )
     def test_other_rules_are_refused(self, change: dict[str, object]) -> None:
         with pytest.raises(ValidationError):
             squash(**change)
@@ -460,7 +496,12 @@ class TestListImages:
         for name in ["b/2.PNG", "b/10.png", "a.jpg", "é.webp", "notes.txt", ".hidden.png", ".git/x.png", "b/.DS_Store"]:
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).touch()
-        assert [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path)] == ["a.jpg", "b/10.png", "b/2.PNG", "é.webp"]
+        assert [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path)] == [
+            "a.jpg",
+            "b/10.png",
+            "b/2.PNG",
+            "é.webp",
+        ]
 
     def test_links_are_followed_once(self, tmp_path: Path) -> None:
         (tmp_path / "real").mkdir()
@@ -469,7 +510,10 @@ class TestListImages:
         (tmp_path / "pictures" / "linked").symlink_to(tmp_path / "real")
         (tmp_path / "pictures" / "loop").symlink_to(tmp_path / "pictures")
         (tmp_path / "pictures" / "b.png").symlink_to(tmp_path / "real" / "a.png")
-        assert [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path / "pictures")] == ["pictures/b.png", "pictures/linked/a.png"]
+        assert [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path / "pictures")] == [
+            "pictures/b.png",
+            "pictures/linked/a.png",
+        ]
 
     def test_missing_folder(self, tmp_path: Path) -> None:
         with pytest.raises(ImageError, match="gone cannot be listed"):

@@ -13,7 +13,9 @@ from toolkit import provenance
 
 def git(folder: Path, *arguments: str) -> str:
     identity = ("-c", "user.name=tester", "-c", "user.email=tester@example.org")
-    return subprocess.run(["git", "-C", str(folder), *identity, *arguments], check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        ["git", "-C", str(folder), *identity, *arguments], check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def test_it_says_which_versions_and_which_machine() -> None:

@@ -29,7 +29,13 @@ def test_textbook_is_the_protocol_of_the_book() -> None:
         "default",
         224,
     )
-    assert (recipe.train.loss, recipe.train.label_smoothing, recipe.train.batch_size, recipe.augment.flip, recipe.augment.shift) == (
+    assert (
+        recipe.train.loss,
+        recipe.train.label_smoothing,
+        recipe.train.batch_size,
+        recipe.augment.flip,
+        recipe.augment.shift,
+    ) == (
         "cross_entropy",
         0.0,
         100,
@@ -66,7 +72,13 @@ def test_all_bad_fields_are_named_at_once() -> None:
         parse_recipe(text, "my.toml")
     message = str(caught.value)
     assert "my.toml" in message
-    for field in ("stage1.epochs", "stage1.head_lr", "data.resize", "data.colour: no such field", "train: label_smoothing applies"):
+    for field in (
+        "stage1.epochs",
+        "stage1.head_lr",
+        "data.resize",
+        "data.colour: no such field",
+        "train: label_smoothing applies",
+    ):
         assert field in message
 
 
@@ -76,14 +88,23 @@ def test_an_unknown_field_names_the_ones_there_are() -> None:
 
 
 def test_a_flag_gives_text_and_the_recipe_makes_it_a_value() -> None:
-    recipe = Recipe().override({"stage1.epochs": "3", "stage2.head_lr": "0.5", "export.formats": "onnx, torchscript", "backbone.image_size": "96"})
+    recipe = Recipe().override(
+        {
+            "stage1.epochs": "3",
+            "stage2.head_lr": "0.5",
+            "export.formats": "onnx, torchscript",
+            "backbone.image_size": "96",
+        }
+    )
     assert recipe.stage1.epochs == 3
     assert recipe.stage2.head_lr == 0.5
     assert recipe.export.formats == ("onnx", "torchscript")
     assert recipe.backbone.image_size == 96
 
 
-@pytest.mark.parametrize(("text", "value"), [("2", 2), ("layer4", ("layer4",)), ("layer3, layer4.1", ("layer3", "layer4.1"))])
+@pytest.mark.parametrize(
+    ("text", "value"), [("2", 2), ("layer4", ("layer4",)), ("layer3, layer4.1", ("layer3", "layer4.1"))]
+)
 def test_unfreeze_is_a_count_or_names(text: str, value: object) -> None:
     assert Recipe().override({"stage2.unfreeze": text}).stage2.unfreeze == value
 
@@ -99,7 +120,9 @@ def test_nothing_to_train_is_refused() -> None:
 
 
 def test_an_unknown_recipe_names_the_ones_there_are() -> None:
-    with pytest.raises(RecipeError, match="no recipe 'digit': give one of auto, cifar10, digits, folder, textbook, or the path"):
+    with pytest.raises(
+        RecipeError, match="no recipe 'digit': give one of auto, cifar10, digits, folder, textbook, or the path"
+    ):
         load_recipe("digit")
 
 

@@ -18,7 +18,12 @@ def test_a_record_round_trips_through_a_file(tmp_path: Path) -> None:
 
 def test_a_diverged_result_can_be_written_and_read() -> None:
     statistics = ErrorStatistics(
-        elements=1, max_absolute=math.inf, mean_absolute=math.nan, p99_absolute=math.inf, max_relative=math.inf, min_cosine=-1.0
+        elements=1,
+        max_absolute=math.inf,
+        mean_absolute=math.nan,
+        p99_absolute=math.inf,
+        max_relative=math.inf,
+        min_cosine=-1.0,
     )
     again = ErrorStatistics.from_json(statistics.to_json())
     assert again.max_absolute == math.inf

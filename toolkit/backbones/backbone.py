@@ -20,10 +20,11 @@ class Block:
     """A stretch of the network that is frozen or trained as one.
 
     Attributes:
-        name: what a person calls it: the dotted name of its main module (``layer4``, ``features.denseblock4``), a range of layers in a
-            sequence (``features.24-28``), or ``stem``.
+        name: what a person calls it: the dotted name of its main module (``layer4``, ``features.denseblock4``), a range
+            of layers in a sequence (``features.24-28``), or ``stem``.
         modules: dotted names of its modules; no module lies inside another.
-        parameters: dotted names of parameters and buffers that belong to the block but to none of its modules, such as ``class_token``.
+        parameters: dotted names of parameters and buffers that belong to the block but to none of its modules, such as
+            ``class_token``.
     """
 
     name: str
@@ -39,12 +40,14 @@ class Backbone:
         name: canonical name, ``torchvision:resnet18`` or ``timm:tf_efficientnet_lite0``.
         model: float32 ``[N, 3, H, W]`` in, one float32 tensor ``[N, C]`` out, in training and in inference mode.
         head: dotted names of the head's layers, usually one.
-        blocks: the rest in order from input to output; each parameter and buffer outside the head belongs to exactly one.
+        blocks: the rest in order from input to output; each parameter and buffer outside the head belongs to exactly
+            one.
         weights: where the weights came from, for a person.
         normalization: what the weights expect.
         image_size: side of the square input in pixels: what was asked for, or the backbone's own.
         interpolation: resampling filter with which the weights were evaluated.
-        crop_fraction: side of the centre crop over the side that the image was scaled to, when the weights were evaluated.
+        crop_fraction: side of the centre crop over the side that the image was scaled to, when the weights were
+            evaluated.
     """
 
     name: str
@@ -69,7 +72,10 @@ class Defaults:
 
 
 class Source(Protocol):
-    """What a module that provides models implements, as plain functions. ``name`` is the name without the source's prefix."""
+    """What a module that provides models implements, as plain functions.
+
+    ``name`` is the name without the source's prefix.
+    """
 
     def names(self) -> Sequence[str]:
         """Return the names of all models."""

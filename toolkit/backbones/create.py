@@ -17,13 +17,15 @@ from toolkit.progress import Reporter, Silent
 _SILENT = Silent()
 
 
-def create_backbone(name: str, *, weights: str, classes: int, image_size: int | None, seed: int, reporter: Reporter = _SILENT) -> Backbone:
+def create_backbone(
+    name: str, *, weights: str, classes: int, image_size: int | None, seed: int, reporter: Reporter = _SILENT
+) -> Backbone:
     """Build a network, load weights, and give it a new head.
 
     Args:
         name: ``torchvision:NAME``, ``timm:NAME`` or a bare name.
-        weights: ``default`` (pretrained), ``none`` (random, from ``seed``), or the path of a ``.safetensors``, ``.pth`` or ``.pt`` file of the
-            same architecture; the head in it, of whatever size, is left out.
+        weights: ``default`` (pretrained), ``none`` (random, from ``seed``), or the path of a ``.safetensors``, ``.pth``
+            or ``.pt`` file of the same architecture; the head in it, of whatever size, is left out.
         classes: outputs of the new head, which always starts random, from ``seed``.
         image_size: side of the square input in pixels; None takes the backbone's own.
         seed: the same seed gives the same tensors, whatever was drawn before.
@@ -73,7 +75,7 @@ def takes_image_size(name: str, image_size: int) -> bool:
 
 
 def build_architecture(name: str, classes: int, image_size: int) -> nn.Module:
-    """Build the network of ``create_backbone`` without its weights, on the CPU in inference mode, to load a run's weights into.
+    """Build the network of ``create_backbone`` without its weights, on the CPU in inference mode.
 
     Raises:
         BackboneError: no such model, or an image size it cannot take.
@@ -83,11 +85,15 @@ def build_architecture(name: str, classes: int, image_size: int) -> nn.Module:
         try:
             return source.build(bare, classes, image_size).eval()
         except (AssertionError, ValueError) as error:
-            raise BackboneError(f"{canonical} cannot be built for images of {image_size} x {image_size} pixels ({first_line(error)}).") from error
+            raise BackboneError(
+                f"{canonical} cannot be built for images of {image_size} x {image_size} pixels ({first_line(error)})."
+            ) from error
 
 
 def weights_available(name: str) -> str | None:
-    """Say in one phrase why a backbone's default weights cannot be had; None if they are on disk, in a pip package, or their host answers.
+    """Say in one phrase why a backbone's default weights cannot be had.
+
+    None if they are on disk, in a pip package, or their host answers.
 
     Takes at most about five seconds beside the import of the source.
 
@@ -111,6 +117,8 @@ def _with_weights(
     try:
         adapted = source.adapt(model, state, image_size)
     except (KeyError, ValueError, RuntimeError, AttributeError, AssertionError, IndexError, TypeError) as error:
-        raise BackboneError(f"the weights in {path} do not fit {canonical} ({first_line(error)}). Is it another architecture?") from error
+        raise BackboneError(
+            f"the weights in {path} do not fit {canonical} ({first_line(error)}). Is it another architecture?"
+        ) from error
     load_state(model, adapted, find_head(model), str(path))
     return model, f"file {path}"

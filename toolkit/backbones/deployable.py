@@ -15,7 +15,7 @@ from toolkit.errors import DeviceError
 
 
 class Deployable(nn.Module):
-    """A classifier with its normalisation inside and its softmax outside the last layer, so that all artifacts mean the same.
+    """A classifier with its normalisation before and its softmax behind it, so that all artifacts mean the same.
 
     Takes uint8 ``[N, H, W, 3]`` RGB (``input="images"``), or normalised float32 ``[N, 3, H, W]`` (``input="tensor"``);
     returns ``(logits, probabilities)``, both float32 ``[N, C]``.
@@ -43,8 +43,20 @@ class Deployable(nn.Module):
 def input_contract(normalization: Normalization, height: int, width: int, takes_images: bool = True) -> InputContract:
     """Describe the input of ``Deployable`` for the manifest."""
     if takes_images:
-        return InputContract(name="images", dtype="uint8", shape=("N", height, width, 3), normalization=normalization, normalization_in_graph=True)
-    return InputContract(name="tensor", dtype="float32", shape=("N", 3, height, width), normalization=normalization, normalization_in_graph=False)
+        return InputContract(
+            name="images",
+            dtype="uint8",
+            shape=("N", height, width, 3),
+            normalization=normalization,
+            normalization_in_graph=True,
+        )
+    return InputContract(
+        name="tensor",
+        dtype="float32",
+        shape=("N", 3, height, width),
+        normalization=normalization,
+        normalization_in_graph=False,
+    )
 
 
 def output_contracts(classes: int) -> tuple[OutputContract, OutputContract]:
@@ -69,14 +81,19 @@ def torch_threads(threads: int) -> Iterator[None]:
 class TorchSession:
     """PyTorch itself as a session: the reference of every comparison."""
 
-    def __init__(self, deployable: Deployable, device: str = "cpu", threads: int = 1, channels_last: bool = False) -> None:
+    def __init__(
+        self, deployable: Deployable, device: str = "cpu", threads: int = 1, channels_last: bool = False
+    ) -> None:
         """Move the network to a device.
 
         Raises:
             DeviceError: CUDA was asked for and PyTorch cannot use it.
         """
         if device == "cuda" and not torch.cuda.is_available():
-            raise DeviceError("PyTorch sees no CUDA device: torch.cuda.is_available() is False. Use --device cpu, or see 'toolkit doctor'.")
+            raise DeviceError(
+                "PyTorch sees no CUDA device: torch.cuda.is_available() is False. Use --device cpu, or see 'toolkit "
+                "doctor'."
+            )
         self.device = device
         self.threads = threads
         self.engine = f"torch {torch.__version__}"

@@ -1,10 +1,11 @@
 """The division of a network into the blocks that a practitioner would freeze and unfreeze.
 
-The modules below the root are walked in order; containers that merely hold the layers in a row (``features``, ``layers``, ``encoder``...) are
-opened. What is made of several layers (a stage, a residual block, an Inception module, a Fire module) is a block of its own; so is a run of
-plain convolutions up to the next pooling, and each hidden linear layer of a classifier. The rest joins one of these: normalisation what
-precedes it, the step that scales down between two stages the stage after it (or the one that bears its number: DenseNet's ``transition1``),
-a parameter such as the class token what it stands beside, dropout what precedes it.
+The modules below the root are walked in order; containers that merely hold the layers in a row (``features``,
+``layers``, ``encoder``...) are opened. What is made of several layers (a stage, a residual block, an Inception module,
+a Fire module) is a block of its own; so is a run of plain convolutions up to the next pooling, and each hidden linear
+layer of a classifier. The rest joins one of these: normalisation what precedes it, the step that scales down between
+two stages the stage after it (or the one that bears its number: DenseNet's ``transition1``), a parameter such as the
+class token what it stands beside, dropout what precedes it.
 
 timm's models bring rules of their own (``group_matcher``), which are used for them.
 """
@@ -24,7 +25,9 @@ from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _Av
 
 from toolkit.backbones.backbone import Block
 
-_OPENED = frozenset({"features", "layers", "blocks", "stages", "dense_stages", "encoder", "trunk_output", "classifier", "heads"})
+_OPENED = frozenset(
+    {"features", "layers", "blocks", "stages", "dense_stages", "encoder", "trunk_output", "classifier", "heads"}
+)
 _NORMALISATIONS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 _POOLINGS = (_MaxPoolNd, _AvgPoolNd, _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd)
 _RANDOM = ("Dropout", "StochasticDepth", "DropPath")
@@ -62,9 +65,13 @@ class _Draft:
 
     def finish(self, first: bool) -> Block:
         """Name the block."""
-        kept = [unit for unit in self.units if unit.module is None or _has_tensors(unit.module) or _is_random(unit.module)]
+        kept = [
+            unit for unit in self.units if unit.module is None or _has_tensors(unit.module) or _is_random(unit.module)
+        ]
         return Block(
-            name=self.main.name if self.main else _joint_name([unit for unit in kept if unit.kind not in (_Kind.NOTHING, _Kind.POOLING)], first),
+            name=self.main.name
+            if self.main
+            else _joint_name([unit for unit in kept if unit.kind not in (_Kind.NOTHING, _Kind.POOLING)], first),
             modules=tuple(unit.name for unit in kept if unit.module is not None),
             parameters=tuple(unit.name for unit in kept if unit.module is None),
         )
@@ -124,7 +131,9 @@ def _units(module: nn.Module, prefix: str, head: Sequence[str]) -> Iterator[_Uni
     yield from _loose(module, prefix)
     for name, child in module.named_children():
         full = f"{prefix}{name}"
-        if any(layer.startswith(f"{full}.") for layer in head) or (name in _OPENED and next(child.children(), None) is not None):
+        if any(layer.startswith(f"{full}.") for layer in head) or (
+            name in _OPENED and next(child.children(), None) is not None
+        ):
             yield from _units(child, f"{full}.", head)
         else:
             yield _unit(full, child)
@@ -132,7 +141,10 @@ def _units(module: nn.Module, prefix: str, head: Sequence[str]) -> Iterator[_Uni
 
 def _tensor_names(module: nn.Module, prefix: str) -> list[str]:
     """Return the names of all parameters and buffers, also each name of one that has several."""
-    both = (module.named_parameters(prefix, remove_duplicate=False), module.named_buffers(prefix, remove_duplicate=False))
+    both = (
+        module.named_parameters(prefix, remove_duplicate=False),
+        module.named_buffers(prefix, remove_duplicate=False),
+    )
     return [name for tensors in both for name, _ in tensors]
 
 
@@ -141,8 +153,13 @@ def _loose(module: nn.Module, prefix: str) -> Iterator[_Unit]:
         yield _Unit(f"{prefix}{name}", None, _Kind.LOOSE)
 
 
-def _gather(module: nn.Module, prefix: str, group_of: dict[str, int], head: set[str], drafts: dict[int, _Draft], met: list[int]) -> None:
-    """Give each group the largest modules that lie wholly inside it; ``met`` collects the groups in the order of the walk."""
+def _gather(
+    module: nn.Module, prefix: str, group_of: dict[str, int], head: set[str], drafts: dict[int, _Draft], met: list[int]
+) -> None:
+    """Give each group the largest modules that lie wholly inside it.
+
+    ``met`` collects the groups in the order of the walk.
+    """
     for unit in _loose(module, prefix):
         drafts[group_of[unit.name]].units.append(unit)
     for name, child in module.named_children():
@@ -167,7 +184,11 @@ def _unit(name: str, module: nn.Module) -> _Unit:
 def _kind(module: nn.Module) -> _Kind:
     if not _has_tensors(module):
         return _Kind.POOLING if any(isinstance(part, _POOLINGS) for part in module.modules()) else _Kind.NOTHING
-    weighted = [part for part in module.modules() if not isinstance(part, _NORMALISATIONS) and next(part.parameters(recurse=False), None) is not None]
+    weighted = [
+        part
+        for part in module.modules()
+        if not isinstance(part, _NORMALISATIONS) and next(part.parameters(recurse=False), None) is not None
+    ]
     if not weighted:
         return _Kind.NORMALISATION
     if module is weighted[0] and isinstance(module, nn.Linear):
@@ -204,4 +225,8 @@ def _joint_name(units: Sequence[_Unit], first: bool) -> str:
     leaves = [name.rpartition(".")[2] for name in names]
     if len(parents) == 1 and all(leaf.isdigit() for leaf in leaves):
         return f"{names[0]}-{leaves[-1]}"
-    return "stem" if first else "+".join(name for unit, name in zip(units, names, strict=True) if unit.kind is not _Kind.NORMALISATION)
+    return (
+        "stem"
+        if first
+        else "+".join(name for unit, name in zip(units, names, strict=True) if unit.kind is not _Kind.NORMALISATION)
+    )

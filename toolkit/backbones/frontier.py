@@ -1,8 +1,9 @@
 """The frozen frontier: the tensors that cross from the frozen part of a network into the part that is trained.
 
-The *prefix* is the largest part of the graph on which no trainable parameter and no training-mode behaviour acts: a constant function of the
-image, which need not be computed once per epoch. The rest is the *suffix*. Both are found on the graph that ``torch.fx`` traces. Modules that
-are frozen as a whole stay closed, so that code inside them which cannot be traced does no harm.
+The *prefix* is the largest part of the graph on which no trainable parameter and no training-mode behaviour acts: a
+constant function of the image, which need not be computed once per epoch. The rest is the *suffix*. Both are found on
+the graph that ``torch.fx`` traces. Modules that are frozen as a whole stay closed, so that code inside them which
+cannot be traced does no harm.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from toolkit.backbones.surgery import TrainableParts, apply_modes, has_running_s
 from toolkit.errors import first_line
 
 CHECK_RELATIVE = 1e-4
-"""How far the parts, run one after the other, may be from the whole: they compute the same operations, so rounding is all there is."""
+"""How far the parts, run one after the other, may be from the whole: they compute the same operations, so rounding is
+all there is."""
 
 
 BATCH: Literal["batch"] = "batch"
@@ -74,8 +76,8 @@ class Division:
 
     Attributes:
         cuts: one per stage, in order.
-        prefix: normalised float32 ``[N, 3, H, W]`` in; the tensors of all cuts out, each once, in the order of ``tensors``. It shares its modules
-            with the network: put it into inference mode before it is run.
+        prefix: normalised float32 ``[N, 3, H, W]`` in; the tensors of all cuts out, each once, in the order of
+            ``tensors``. It shares its modules with the network: put it into inference mode before it is run.
         tensors: what the prefix returns.
     """
 
@@ -88,18 +90,22 @@ def divide_at_frontier(backbone: Backbone, stages: Sequence[TrainableParts]) -> 
     """Find the frontier of each stage and cut there.
 
     Args:
-        backbone: the network, on the CPU; left with the modes of the last stage. Parameters of earlier stages must be frozen or not such
-            that each stage's frontier lies before everything that an earlier stage trains (see ``independent_stages``).
+        backbone: the network, on the CPU; left with the modes of the last stage. Parameters of earlier stages must be
+            frozen or not such that each stage's frontier lies before everything that an earlier stage trains (see
+            ``independent_stages``).
         stages: what each stage trains, from ``set_trainable``.
 
     Raises:
-        NoFrontierError: the graph cannot be traced or cut, there is nothing frozen before the trained part, or the parts do not compute
-            what the whole computes.
+        NoFrontierError: the graph cannot be traced or cut, there is nothing frozen before the trained part, or the
+            parts do not compute what the whole computes.
     """
     model = backbone.model
     trained = {id(parameter) for parts in stages for parameter in (*parts.head, *parts.backbone)}
     opened = _opened(backbone, stages, trained)
-    examples = [torch.rand(batch, 3, backbone.image_size, backbone.image_size, generator=torch.Generator().manual_seed(batch)) for batch in (2, 3)]
+    examples = [
+        torch.rand(batch, 3, backbone.image_size, backbone.image_size, generator=torch.Generator().manual_seed(batch))
+        for batch in (2, 3)
+    ]
     model.eval()
     inference = _trace(model, opened)
     values = [_Recorder(fx.GraphModule(model, inference)).record(example) for example in examples]
@@ -117,21 +123,28 @@ def divide_at_frontier(backbone: Backbone, stages: Sequence[TrainableParts]) -> 
 
 
 def independent_stages(stages: Sequence[TrainableParts]) -> bool:
-    """Tell whether no stage trains what a later stage takes as frozen, so that one pass over the images serves all stages."""
+    """Tell whether no stage trains what a later one takes as frozen, so that one pass over the images serves all."""
     for earlier, later in pairwise(stages):
         allowed = {id(parameter) for parameter in (*later.head, *later.backbone)}
-        if not {id(parameter) for parameter in (*earlier.head, *earlier.backbone)} <= allowed or (earlier.train_bn and not later.train_bn):
+        if not {id(parameter) for parameter in (*earlier.head, *earlier.backbone)} <= allowed or (
+            earlier.train_bn and not later.train_bn
+        ):
             return False
     return True
 
 
 def _opened(backbone: Backbone, stages: Sequence[TrainableParts], trained: Collection[int]) -> set[str]:
-    """Return the modules that the tracer looks into: those with a part that any stage trains or that acts in training mode."""
+    """Return the modules that the tracer looks into.
+
+    Those with a part that any stage trains or that acts in training mode.
+    """
     opened: set[str] = set()
     for parts in stages:
         apply_modes(backbone, parts)
         for name, module in backbone.model.named_modules():
-            if any(id(parameter) in trained for parameter in module.parameters()) or any(_acts_in_training(part) for part in module.modules()):
+            if any(id(parameter) in trained for parameter in module.parameters()) or any(
+                _acts_in_training(part) for part in module.modules()
+            ):
                 opened.add(name)
     return opened
 
@@ -140,9 +153,15 @@ def _acts_in_training(module: nn.Module) -> bool:
     """Tell whether a module computes something else now than in inference mode."""
     if not module.training:
         return False
-    random = isinstance(module, nn.modules.dropout._DropoutNd) or type(module).__name__ in ("StochasticDepth", "DropPath", "PatchDropout")
+    random = isinstance(module, nn.modules.dropout._DropoutNd) or type(module).__name__ in (
+        "StochasticDepth",
+        "DropPath",
+        "PatchDropout",
+    )
     return (
-        (random and _probability(module) > 0) or has_running_statistics(module) or (isinstance(module, nn.MultiheadAttention) and module.dropout > 0)
+        (random and _probability(module) > 0)
+        or has_running_statistics(module)
+        or (isinstance(module, nn.MultiheadAttention) and module.dropout > 0)
     )
 
 
@@ -168,8 +187,13 @@ class _Tracer(fx.Tracer):
 
 
 def _untraceable() -> tuple[tuple[Callable[..., Any], ...], tuple[type[nn.Module], ...]]:
-    """Return functions and kinds of modules that tracing must not enter: torchvision's operators, and what timm registers as such."""
-    operators = [member for _, member in inspect.getmembers(torchvision.ops, inspect.isclass) if issubclass(member, nn.Module)]
+    """Return functions and kinds of modules that tracing must not enter.
+
+    Torchvision's operators, and what timm registers as such.
+    """
+    operators = [
+        member for _, member in inspect.getmembers(torchvision.ops, inspect.isclass) if issubclass(member, nn.Module)
+    ]
     closed = [kind for kind in operators if not issubclass(kind, nn.Sequential)]
     functions: list[Callable[..., Any]] = []
     if "timm" in sys.modules:  # a torchvision model does not wait for timm
@@ -205,7 +229,9 @@ def _erase(graph: fx.Graph, node: fx.Node) -> None:
 
 def _is_kept(node: fx.Node) -> bool:
     """Keep what has no user but an effect: operations in place, and whole modules, which may contain some."""
-    return node.op in ("placeholder", "output", "call_module") or (node.op == "call_method" and str(node.target).endswith("_"))
+    return node.op in ("placeholder", "output", "call_module") or (
+        node.op == "call_method" and str(node.target).endswith("_")
+    )
 
 
 class _Recorder(fx.Interpreter):
@@ -230,7 +256,9 @@ class _Recorder(fx.Interpreter):
         return value
 
 
-def _frontier(graph: fx.Graph, model: nn.Module, trained: Collection[int], values: Sequence[Mapping[str, Any]]) -> list[str]:
+def _frontier(
+    graph: fx.Graph, model: nn.Module, trained: Collection[int], values: Sequence[Mapping[str, Any]]
+) -> list[str]:
     """Return the names of the nodes whose values cross into the trained part, in the order of the graph."""
     modules = dict(model.named_modules())
     parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -239,37 +267,59 @@ def _frontier(graph: fx.Graph, model: nn.Module, trained: Collection[int], value
     for node in graph.nodes:
         if node.op == "placeholder" or any(argument in of_image for argument in node.all_input_nodes):
             of_image.add(node)
-        if _is_trained(node, modules, parameters, trained) or any(argument in trained_nodes for argument in node.all_input_nodes):
+        if _is_trained(node, modules, parameters, trained) or any(
+            argument in trained_nodes for argument in node.all_input_nodes
+        ):
             trained_nodes.add(node)
     crossing: set[fx.Node] = set()
     pending = [argument for node in graph.nodes if node in trained_nodes for argument in node.all_input_nodes]
     while pending:
         node = pending.pop()
-        if node in trained_nodes or node in crossing or node not in of_image or _known_size(node.name, values) is not None:
+        if (
+            node in trained_nodes
+            or node in crossing
+            or node not in of_image
+            or _known_size(node.name, values) is not None
+        ):
             continue
         if _is_batch(node.name, values):
             crossing.add(node)
-        else:  # an expression of sizes, or a tensor without the batch as its first axis: the suffix computes it again from what it is made of
+        # an expression of sizes, or a tensor without the batch as its first axis: the suffix computes it again from
+        # what it is made of
+        else:
             pending += node.all_input_nodes
     if not trained_nodes:
         raise NoFrontierError("nothing in its graph is trained")
     if any(node.op == "placeholder" for node in crossing):
-        raise NoFrontierError("the trained part takes the image itself" if len(crossing) > 1 else "nothing before the trained part is frozen")
+        raise NoFrontierError(
+            "the trained part takes the image itself"
+            if len(crossing) > 1
+            else "nothing before the trained part is frozen"
+        )
     return [node.name for node in graph.nodes if node in crossing and not _is_cheap(node, crossing, of_image, modules)]
 
 
-def _is_cheap(node: fx.Node, crossing: Collection[fx.Node], of_image: Collection[fx.Node], modules: Mapping[str, nn.Module]) -> bool:
-    """Tell whether the suffix had better compute a node again: it has no parameters and all it needs crosses anyway (a pooling, a ``cat``)."""
+def _is_cheap(
+    node: fx.Node, crossing: Collection[fx.Node], of_image: Collection[fx.Node], modules: Mapping[str, nn.Module]
+) -> bool:
+    """Tell whether the suffix had better compute a node again.
+
+    It has no parameters and all it needs crosses anyway (a pooling, a ``cat``).
+    """
     if node.op == "call_module" and next(modules[str(node.target)].parameters(), None) is not None:
         return False
     needs = [argument for argument in node.all_input_nodes if argument in of_image]
     return bool(needs) and len(needs) == len(node.all_input_nodes) and all(argument in crossing for argument in needs)
 
 
-def _is_trained(node: fx.Node, modules: Mapping[str, nn.Module], parameters: Mapping[str, nn.Parameter], trained: Collection[int]) -> bool:
+def _is_trained(
+    node: fx.Node, modules: Mapping[str, nn.Module], parameters: Mapping[str, nn.Parameter], trained: Collection[int]
+) -> bool:
     if node.op == "call_module":
         module = modules[str(node.target)]
-        return any(id(parameter) in trained for parameter in module.parameters()) or any(_acts_in_training(part) for part in module.modules())
+        return any(id(parameter) in trained for parameter in module.parameters()) or any(
+            _acts_in_training(part) for part in module.modules()
+        )
     if node.op == "get_attr":
         return id(parameters.get(str(node.target))) in trained
     return node.kwargs.get("training") is True
@@ -285,15 +335,23 @@ def _is_batch(name: str, values: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _known_size(name: str, values: Sequence[Mapping[str, Any]]) -> int | Literal["batch"] | None:
-    """Return what a size asked of the image or of a frozen tensor is whatever the batch: the number itself, ``BATCH``, or None for neither."""
+    """Return what a size asked of the image or of a frozen tensor is whatever the batch.
+
+    The number itself, ``BATCH``, or None for neither.
+    """
     first, second = (each.get(name) for each in values)
     if type(first) is not int or type(second) is not int:
         return None
     return first if first == second else BATCH if (first, second) == (2, 3) else None
 
 
-def _suffix(model: nn.Module, graph: fx.Graph, names: Sequence[str], values: Sequence[Mapping[str, Any]]) -> fx.GraphModule:
-    """Copy what leads from the named nodes to the output; sizes that were asked of the image are asked of the first of these."""
+def _suffix(
+    model: nn.Module, graph: fx.Graph, names: Sequence[str], values: Sequence[Mapping[str, Any]]
+) -> fx.GraphModule:
+    """Copy what leads from the named nodes to the output.
+
+    Sizes that were asked of the image are asked of the first of these.
+    """
     made = fx.Graph()
     known = [made.placeholder(f"frontier_{index}") for index in range(len(names))]
     sizes = {node.name: size for node in graph.nodes if (size := _known_size(node.name, values)) is not None}
@@ -304,7 +362,13 @@ def _suffix(model: nn.Module, graph: fx.Graph, names: Sequence[str], values: Seq
     for node in graph.nodes:
         if node in needed and node not in copies:
             size = sizes.get(node.name)
-            copies[node] = made.node_copy(node, lambda argument: copies[argument]) if size is None else batch if size == BATCH else size
+            copies[node] = (
+                made.node_copy(node, lambda argument: copies[argument])
+                if size is None
+                else batch
+                if size == BATCH
+                else size
+            )
     if not batch.users:
         made.erase_node(batch)
     return fx.GraphModule(model, made)
@@ -348,7 +412,9 @@ def _check(backbone: Backbone, stages: Sequence[TrainableParts], division: Divis
     for parts, cut in zip(stages, division.cuts, strict=True):
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             model.eval()
-            tensors = dict(zip((tensor.name for tensor in division.tensors), _run(division.prefix, example), strict=True))
+            tensors = dict(
+                zip((tensor.name for tensor in division.tensors), _run(division.prefix, example), strict=True)
+            )
             frontier = [tensors[tensor.name] for tensor in cut.tensors]
             _require_close(_run(cut.infer, *(tensor.clone() for tensor in frontier)), model(example), "inference")
             apply_modes(backbone, parts)
@@ -356,7 +422,9 @@ def _check(backbone: Backbone, stages: Sequence[TrainableParts], division: Divis
             split, actual = _train_once(model, cut.train, *(tensor.clone() for tensor in frontier))
             _require_close(split, whole, "training")
             if different := [name for name, buffer in expected.items() if not _same(actual[name], buffer)]:
-                raise NoFrontierError(f"its parts do not update in training what the whole updates ({', '.join(different)})")
+                raise NoFrontierError(
+                    f"its parts do not update in training what the whole updates ({', '.join(different)})"
+                )
 
 
 def _run(part: nn.Module, *inputs: torch.Tensor) -> Any:
@@ -377,7 +445,11 @@ def _train_once(model: nn.Module, part: nn.Module, *inputs: torch.Tensor) -> tup
 
 
 def _same(actual: torch.Tensor, expected: torch.Tensor) -> bool:
-    return torch.allclose(actual, expected, rtol=CHECK_RELATIVE) if expected.is_floating_point() else torch.equal(actual, expected)
+    return (
+        torch.allclose(actual, expected, rtol=CHECK_RELATIVE)
+        if expected.is_floating_point()
+        else torch.equal(actual, expected)
+    )
 
 
 def _statistics(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -396,4 +468,6 @@ def _require_close(actual: Any, expected: torch.Tensor, mode: str) -> None:
     scale = float(expected.abs().max().clamp(min=1e-3))
     error = float((actual - expected).abs().max())
     if not error <= CHECK_RELATIVE * scale:
-        raise NoFrontierError(f"its parts do not compute in {mode} what the whole computes (they differ by {error:.2g} of {scale:.2g})")
+        raise NoFrontierError(
+            f"its parts do not compute in {mode} what the whole computes (they differ by {error:.2g} of {scale:.2g})"
+        )

@@ -10,7 +10,8 @@ from toolkit.backbones.backbone import Source
 from toolkit.errors import BackboneError
 
 SOURCES = ("torchvision", "timm")
-"""Prefixes in the order in which a bare name is looked up; ``toolkit.backbones.source_PREFIX`` implements ``Source``."""
+"""Prefixes in the order in which a bare name is looked up; ``toolkit.backbones.source_PREFIX`` implements
+``Source``."""
 
 _SUGGESTIONS = 4
 
@@ -30,7 +31,10 @@ def canonical_name(name: str) -> str:
     if not colon:
         prefix, bare = "", name
     elif prefix not in SOURCES:
-        raise BackboneError(f"no backbone {name!r}: the name starts with one of {', '.join(f'{known}:' for known in SOURCES)} or with no prefix.")
+        raise BackboneError(
+            f"no backbone {name!r}: the name starts with one of {', '.join(f'{known}:' for known in SOURCES)} or "
+            "with no prefix."
+        )
     candidates = (prefix,) if prefix else SOURCES
     for candidate in candidates:
         if source(candidate).has(bare):
@@ -50,6 +54,10 @@ def split_name(name: str) -> tuple[str, Source, str]:
 
 
 def _suggest(bare: str) -> str:
-    close = [f"{prefix}:{match}" for prefix in SOURCES for match in difflib.get_close_matches(bare.lower(), source(prefix).names(), _SUGGESTIONS)]
+    close = [
+        f"{prefix}:{match}"
+        for prefix in SOURCES
+        for match in difflib.get_close_matches(bare.lower(), source(prefix).names(), _SUGGESTIONS)
+    ]
     listing = "'toolkit backbones' lists torchvision's models, 'toolkit backbones timm:*' those of timm."
     return f"Close names: {', '.join(close)}; {listing}" if close else f"Nothing is spelled like it: {listing}"

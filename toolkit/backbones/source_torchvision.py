@@ -1,8 +1,9 @@
 """torchvision's classification models.
 
-Inception v3 and GoogLeNet are built without their auxiliary heads. Those branch off in the middle of the network and act, through their loss,
-only on the layers before; they help to train from scratch, have no part in the answer and are never shipped. Without them the networks return
-one tensor in training mode too. Their tensors in a pretrained checkpoint are dropped.
+Inception v3 and GoogLeNet are built without their auxiliary heads. Those branch off in the middle of the network and
+act, through their loss, only on the layers before; they help to train from scratch, have no part in the answer and are
+never shipped. Without them the networks return one tensor in training mode too. Their tensors in a pretrained
+checkpoint are dropped.
 """
 
 from __future__ import annotations
@@ -46,9 +47,9 @@ def has(name: str) -> bool:
 def defaults(name: str) -> Defaults:
     """Return how the default weights were evaluated.
 
-    With pretrained weights torchvision gives Inception v3 and GoogLeNet ``transform_input``, which undoes the ImageNet normalisation inside the
-    network and applies mean and standard deviation 0.5 instead. Here the pixels are normalised so in the first place: the same arithmetic,
-    without the detour in every exported graph.
+    With pretrained weights torchvision gives Inception v3 and GoogLeNet ``transform_input``, which undoes the ImageNet
+    normalisation inside the network and applies mean and standard deviation 0.5 instead. Here the pixels are normalised
+    so in the first place: the same arithmetic, without the detour in every exported graph.
     """
     weights = _default_weights(name)
     if weights is None:
@@ -100,10 +101,13 @@ def pretrained(name: str, classes: int, image_size: int, reporter: Reporter) -> 
 
 
 def adapt(model: nn.Module, state: Mapping[str, torch.Tensor], image_size: int) -> Mapping[str, torch.Tensor]:
-    """Drop auxiliary heads, bring DenseNet's old names up to date, and fit a ViT's position embeddings to another image size."""
+    """Drop auxiliary heads, renew DenseNet's old names, and fit a ViT's position embeddings to another image size."""
     if isinstance(model, torchvision.models.DenseNet):
         # Checkpoints from before dots in module names were forbidden say "denselayer1.norm.1.weight".
-        return {re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)", r"\1\2", name): tensor for name, tensor in state.items()}
+        return {
+            re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)", r"\1\2", name): tensor
+            for name, tensor in state.items()
+        }
     if isinstance(model, torchvision.models.Inception3 | torchvision.models.GoogLeNet):
         return {name: tensor for name, tensor in state.items() if not name.startswith(_AUXILIARY_HEADS)}
     if isinstance(model, torchvision.models.VisionTransformer) and "encoder.pos_embedding" in state:

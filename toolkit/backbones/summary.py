@@ -20,8 +20,8 @@ class BackboneSummary:
     Attributes:
         name: canonical name.
         parameters: number of parameters, the ImageNet head included, auxiliary heads not.
-        gmacs: billions of multiply-adds of convolutions and matrix products for one image of ``image_size``; not-a-number where the network
-            cannot be counted.
+        gmacs: billions of multiply-adds of convolutions and matrix products for one image of ``image_size``;
+            not-a-number where the network cannot be counted.
         image_size: side of the network's own input in pixels.
         default_cut: name of the last block: what is trained beside the head when one block is unfrozen.
     """
@@ -37,8 +37,8 @@ def list_backbones(pattern: str | None) -> Iterator[BackboneSummary]:
     """Yield the backbones whose names match, one after the other; each takes some tenths of a second and no memory.
 
     Args:
-        pattern: as in a shell (``resnet*``, ``timm:vit_*``), with or without the prefix of a source; without one, timm is looked at where
-            torchvision has no match. None means all of torchvision.
+        pattern: as in a shell (``resnet*``, ``timm:vit_*``), with or without the prefix of a source; without one, timm
+            is looked at where torchvision has no match. None means all of torchvision.
     """
     for prefix, name in _matching(pattern):
         yield summarize(prefix, name)
@@ -63,6 +63,10 @@ def _matching(pattern: str | None) -> list[tuple[str, str]]:
         return [("torchvision", name) for name in source("torchvision").names()]
     prefix, colon, rest = pattern.partition(":")
     if colon:
-        return [(prefix, name) for name in source(prefix).names() if fnmatchcase(name, rest)] if prefix in SOURCES else []
-    found = ([(candidate, name) for name in source(candidate).names() if fnmatchcase(name, pattern)] for candidate in SOURCES)
+        return (
+            [(prefix, name) for name in source(prefix).names() if fnmatchcase(name, rest)] if prefix in SOURCES else []
+        )
+    found = (
+        [(candidate, name) for name in source(candidate).names() if fnmatchcase(name, pattern)] for candidate in SOURCES
+    )
     return next((matches for matches in found if matches), [])

@@ -39,7 +39,9 @@ class TrainableParts:
 
 
 def find_head(model: nn.Module) -> tuple[str, ...]:
-    """Return the dotted names of the layers that give the class scores: what timm declares, else the last linear or convolutional layer.
+    """Return the dotted names of the layers that give the class scores.
+
+    What timm declares, else the last linear or convolutional layer.
 
     Raises:
         BackboneError: there is none.
@@ -53,7 +55,8 @@ def find_head(model: nn.Module) -> tuple[str, ...]:
         present = tuple(layers[-1:])
     if not present or not all(isinstance(model.get_submodule(name), nn.Linear | nn.Conv2d) for name in present):
         raise BackboneError(
-            f"{type(model).__name__} has no linear or convolutional layer at its end that a new head could replace: choose another backbone."
+            f"{type(model).__name__} has no linear or convolutional layer at its end that a new head could replace: "
+            "choose another backbone."
         )
     return present
 
@@ -61,8 +64,8 @@ def find_head(model: nn.Module) -> tuple[str, ...]:
 def replace_head(model: nn.Module, head: Sequence[str], classes: int, seed: int) -> None:
     """Put a layer with ``classes`` outputs in place of each of the head's layers.
 
-    The new layer is of the same kind, with a bias where the old one had one, and starts as PyTorch starts such a layer (weights and bias
-    uniform within one over the root of the number of inputs), drawn from ``seed`` alone.
+    The new layer is of the same kind, with a bias where the old one had one, and starts as PyTorch starts such a layer
+    (weights and bias uniform within one over the root of the number of inputs), drawn from ``seed`` alone.
     """
     with seeded(seed):
         for name in head:
@@ -71,7 +74,10 @@ def replace_head(model: nn.Module, head: Sequence[str], classes: int, seed: int)
 
 
 def find_blocks(model: nn.Module, head: Sequence[str]) -> tuple[Block, ...]:
-    """Divide a network, except for its head, into blocks from input to output; each parameter and buffer belongs to exactly one."""
+    """Divide a network, except for its head, into blocks from input to output.
+
+    Each parameter and buffer belongs to exactly one.
+    """
     if callable(getattr(model, "group_matcher", None)):
         return divide_by_matcher(model, head)
     return divide(model, head)
@@ -82,8 +88,9 @@ def select_blocks(backbone: Backbone, unfreeze: int | Sequence[str]) -> tuple[Bl
 
     Args:
         backbone: the network.
-        unfreeze: how many of the last blocks, or names of blocks or of any modules (``layer4``, ``layer4.1``, ``features.6``). A name that
-            is both means the block, which may hold more than the module (its final normalisation, for example).
+        unfreeze: how many of the last blocks, or names of blocks or of any modules (``layer4``, ``layer4.1``,
+            ``features.6``). A name that is both means the block, which may hold more than the module (its final
+            normalisation, for example).
 
     Raises:
         BackboneError: there are fewer blocks, or there is no such name, or nothing to train under it.
@@ -92,7 +99,8 @@ def select_blocks(backbone: Backbone, unfreeze: int | Sequence[str]) -> tuple[Bl
         count = len(backbone.blocks)
         if not 0 <= unfreeze <= count:
             raise BackboneError(
-                f"cannot unfreeze {unfreeze} blocks: {backbone.name} has {count} ({_listing(backbone)}). Give 0 to {count}, or names."
+                f"cannot unfreeze {unfreeze} blocks: {backbone.name} has {count} ({_listing(backbone)}). Give 0 to "
+                f"{count}, or names."
             )
         return backbone.blocks[count - unfreeze :]
     by_name = {block.name: block for block in backbone.blocks}
@@ -105,7 +113,8 @@ def set_trainable(backbone: Backbone, unfreeze: int | Sequence[str], *, train_bn
     Args:
         backbone: changed in place; what an earlier call left has no effect.
         unfreeze: see ``select_blocks``.
-        train_bn: let normalisation layers of the chosen blocks use and update batch statistics. Their weights are trained either way.
+        train_bn: let normalisation layers of the chosen blocks use and update batch statistics. Their weights are
+            trained either way.
 
     Raises:
         BackboneError: see ``select_blocks``.
@@ -136,7 +145,8 @@ def set_trainable(backbone: Backbone, unfreeze: int | Sequence[str], *, train_bn
 def apply_modes(backbone: Backbone, parts: TrainableParts) -> None:
     """Put the trained modules, and only those, into training mode (dropout acts); call it again after an evaluation.
 
-    Layers with running statistics outside of the chosen blocks are always in inference mode, those inside only with ``train_bn``.
+    Layers with running statistics outside of the chosen blocks are always in inference mode, those inside only with
+    ``train_bn``.
     """
     backbone.model.eval()
     for name in parts.modules:
@@ -148,7 +158,10 @@ def apply_modes(backbone: Backbone, parts: TrainableParts) -> None:
 
 
 def has_running_statistics(module: nn.Module) -> bool:
-    """Tell whether a layer normalises with statistics that it updates in training mode: all BatchNorm layers, and timm's variants."""
+    """Tell whether a layer normalises with statistics that it updates in training mode.
+
+    All BatchNorm layers, and timm's variants.
+    """
     return isinstance(module, _NormBase) or "running_mean" in module._buffers or "running_var" in module._buffers
 
 
@@ -174,10 +187,13 @@ def _module_block(backbone: Backbone, name: str) -> Block:
         close = difflib.get_close_matches(name, [*modules], 3)
         hint = f" Close names: {', '.join(close)}." if close else ""
         raise BackboneError(
-            f"{backbone.name} has no block or module {name!r}.{hint} Its blocks are {_listing(backbone)}; any module inside them will do."
+            f"{backbone.name} has no block or module {name!r}.{hint} Its blocks are {_listing(backbone)}; any module "
+            "inside them will do."
         )
     if next(modules[name].parameters(), None) is None:
-        raise BackboneError(f"the module {name!r} of {backbone.name} has no parameters to train. Its blocks are {_listing(backbone)}.")
+        raise BackboneError(
+            f"the module {name!r} of {backbone.name} has no parameters to train. Its blocks are {_listing(backbone)}."
+        )
     return Block(name, (name,))
 
 

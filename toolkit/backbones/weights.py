@@ -21,14 +21,25 @@ from toolkit.files import atomic_path
 
 _WRAPPERS = ("state_dict", "model")
 _SHOWN = 4
-_UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError, UnicodeDecodeError, zipfile.BadZipFile)
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    UnicodeDecodeError,
+    zipfile.BadZipFile,
+)
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
     """Write all parameters and persistent buffers as safetensors, atomically.
 
-    Tensors are written from the CPU in the plain memory order, whatever the network uses. One that has two names is written under both,
-    so that every name is found when it is read.
+    Tensors are written from the CPU in the plain memory order, whatever the network uses. One that has two names is
+    written under both, so that every name is found when it is read.
 
     Raises:
         FileWriteError: the file cannot be written.
@@ -49,23 +60,31 @@ def load_weights(model: nn.Module, path: Path) -> None:
     """Read what ``save_weights`` wrote into the same architecture; every tensor must be there and fit.
 
     Raises:
-        BackboneError: the file cannot be read, or tensors are missing, unexpected or of another shape; the first few are named.
+        BackboneError: the file cannot be read, or tensors are missing, unexpected or of another shape; the first few
+            are named.
     """
     load_state(model, _read_safetensors(path), ignore=(), origin=str(path))
 
 
 def read_checkpoint(path: Path) -> Mapping[str, torch.Tensor]:
-    """Read a state dict from ``.safetensors``, or from ``.pth`` or ``.pt`` without running anything that the file holds.
+    """Read a state dict from ``.safetensors``, or from ``.pth`` or ``.pt`` without running what the file holds.
 
-    The wrappers ``{"state_dict": ...}`` and ``{"model": ...}`` and the prefix ``module.`` of data-parallel training are taken off.
+    The wrappers ``{"state_dict": ...}`` and ``{"model": ...}`` and the prefix ``module.`` of data-parallel training are
+    taken off.
 
     Raises:
         BackboneError: the file is missing, is no checkpoint, or holds more than tensors and plain containers.
     """
     if path.suffix not in (".safetensors", ".pth", ".pt"):
-        raise BackboneError(f"weights {str(path)!r} are not usable: give 'default', 'none', or a file ending in .safetensors, .pth or .pt.")
+        raise BackboneError(
+            f"weights {str(path)!r} are not usable: give 'default', 'none', or a file ending in .safetensors, .pth "
+            "or .pt."
+        )
     if not path.is_file():
-        raise BackboneError(f"there is no weights file {path}: give the path of a .safetensors, .pth or .pt file, or 'default' or 'none'.")
+        raise BackboneError(
+            f"there is no weights file {path}: give the path of a .safetensors, .pth or .pt file, or 'default' or "
+            "'none'."
+        )
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     return _tensors(_read_pickle(path), path)
@@ -84,10 +103,14 @@ def load_state(model: nn.Module, state: Mapping[str, torch.Tensor], ignore: Sequ
         BackboneError: tensors are missing, unexpected or of another shape; the first few are named.
     """
     prefixes = tuple(f"{name}." for name in ignore)
-    kept: OrderedDict[str, torch.Tensor] = OrderedDict((name, tensor) for name, tensor in state.items() if not name.startswith(prefixes))
+    kept: OrderedDict[str, torch.Tensor] = OrderedDict(
+        (name, tensor) for name, tensor in state.items() if not name.startswith(prefixes)
+    )
     own = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(prefixes)}
     problems = [
-        f"{name} is {_shape(kept[name])}, the model's is {_shape(own[name])}" for name in own if name in kept and kept[name].shape != own[name].shape
+        f"{name} is {_shape(kept[name])}, the model's is {_shape(own[name])}"
+        for name in own
+        if name in kept and kept[name].shape != own[name].shape
     ]
     if not problems:
         _attach_version(model, state, kept)
@@ -97,7 +120,8 @@ def load_state(model: nn.Module, state: Mapping[str, torch.Tensor], ignore: Sequ
     if problems:
         more = f" (and {len(problems) - _SHOWN} more)" if len(problems) > _SHOWN else ""
         raise BackboneError(
-            f"the weights in {origin} do not fit {type(model).__name__}: {'; '.join(problems[:_SHOWN])}{more}. Is it another architecture?"
+            f"the weights in {origin} do not fit {type(model).__name__}: {'; '.join(problems[:_SHOWN])}{more}. Is it "
+            "another architecture?"
         )
 
 
@@ -105,18 +129,22 @@ def load_by_order(model: nn.Module, state: Mapping[str, torch.Tensor], ignore: S
     """Copy a state dict whose tensors come in the network's order under other names.
 
     Raises:
-        BackboneError: the number of tensors, a last name (``weight``, ``running_mean``...) or a shape outside ``ignore`` differs.
+        BackboneError: the number of tensors, a last name (``weight``, ``running_mean``...) or a shape outside
+            ``ignore`` differs.
     """
     own = model.state_dict()
     prefixes = tuple(f"{name}." for name in ignore)
     if len(own) != len(state):
-        raise BackboneError(f"{origin} holds {len(state)} tensors, {type(model).__name__} has {len(own)}: it is another architecture.")
+        raise BackboneError(
+            f"{origin} holds {len(state)} tensors, {type(model).__name__} has {len(own)}: it is another architecture."
+        )
     renamed: OrderedDict[str, torch.Tensor] = OrderedDict()
     for (name, mine), (theirs, tensor) in zip(own.items(), state.items(), strict=True):
         same_kind = name.rpartition(".")[2] == theirs.rpartition(".")[2]
         if not same_kind or (mine.shape != tensor.shape and not name.startswith(prefixes)):
             raise BackboneError(
-                f"{origin} does not fit {type(model).__name__}: {theirs} {_shape(tensor)} stands where {name} {_shape(mine)} is expected."
+                f"{origin} does not fit {type(model).__name__}: {theirs} {_shape(tensor)} stands where {name} "
+                f"{_shape(mine)} is expected."
             )
         renamed[name] = tensor
     load_state(model, renamed, ignore, origin)
@@ -125,8 +153,9 @@ def load_by_order(model: nn.Module, state: Mapping[str, torch.Tensor], ignore: S
 def _attach_version(model: nn.Module, state: Mapping[str, torch.Tensor], kept: OrderedDict[str, torch.Tensor]) -> None:
     """Keep the versions that a ``.pth`` records; where none are recorded, say that the root module is the present one.
 
-    torchvision's MNASNet refuses a state dict without its version, and safetensors has no room for one. Versions of the inner modules are
-    left open, so that layers bring old names up to date and BatchNorm fills in a missing ``num_batches_tracked``.
+    torchvision's MNASNet refuses a state dict without its version, and safetensors has no room for one. Versions of the
+    inner modules are left open, so that layers bring old names up to date and BatchNorm fills in a missing
+    ``num_batches_tracked``.
     """
     recorded = getattr(state, "_metadata", None)
     kept._metadata = recorded if recorded is not None else OrderedDict({"": {"version": model._version}})  # type: ignore[attr-defined]  # nn.Module reads this attribute
@@ -150,7 +179,8 @@ def _read_pickle(path: Path) -> Any:
         forbidden = re.search(r"(?:Unsupported global: GLOBAL|GLOBAL) ([\w.]+)", str(error))
         if forbidden:
             raise BackboneError(
-                f"{path} is refused: reading it would run code ({forbidden[1]}). Save only the state dict, with torch.save(model.state_dict(), ...) "
+                f"{path} is refused: reading it would run code ({forbidden[1]}). Save only the state dict, with "
+                "torch.save(model.state_dict(), ...) "
                 "or as safetensors."
             ) from error
         raise BackboneError(f"{path} is not a PyTorch checkpoint.") from error

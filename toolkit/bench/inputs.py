@@ -48,8 +48,12 @@ class Inputs:
 
 
 @contextmanager
-def prepared_inputs(split: Split, preprocessing: Preprocessing, limit: int | None, seed: int, reporter: Reporter) -> Iterator[Inputs]:
-    """Write test images to a temporary folder, in pieces of bounded size; the folder goes when the block ends, well or not.
+def prepared_inputs(
+    split: Split, preprocessing: Preprocessing, limit: int | None, seed: int, reporter: Reporter
+) -> Iterator[Inputs]:
+    """Write test images to a temporary folder, in pieces of bounded size.
+
+    The folder goes when the block ends, well or not.
 
     Args:
         split: the test split.
@@ -78,7 +82,9 @@ def prepared_inputs(split: Split, preprocessing: Preprocessing, limit: int | Non
         yield inputs
 
 
-def _write_images(path: Path, split: Split, indices: npt.NDArray[np.int64], preprocessing: Preprocessing, reporter: Reporter) -> None:
+def _write_images(
+    path: Path, split: Split, indices: npt.NDArray[np.int64], preprocessing: Preprocessing, reporter: Reporter
+) -> None:
     shape = (len(indices), preprocessing.height, preprocessing.width, 3)
     chunk = max(1, CHUNK_BYTES // (preprocessing.height * preprocessing.width * 3))
     with path.open("wb") as file, reporter.bar("test images", total=len(indices), unit="images") as bar:

@@ -12,7 +12,8 @@ class Job(Record):
     """One row of the table: how to open the model, and the images to run it on."""
 
     factory: str
-    """``module:function``. The function takes ``arguments``, imports the engine, and returns a function that opens the session."""
+    """``module:function``. The function takes ``arguments``, imports the engine, and returns a function that opens the
+    session."""
     arguments: dict[str, Any]
     """JSON values only."""
     images: str

@@ -14,7 +14,8 @@ MIN_CALLS = 3
 def measure_round(session: Session, inputs: npt.NDArray[np.generic], clock: Clock, min_seconds: float) -> list[float]:
     """Call ``session.run`` at least 3 times and until ``min_seconds`` have been measured.
 
-    ``run`` returns arrays on the host, so a call on a GPU is over when it returns and no further synchronisation is needed.
+    ``run`` returns arrays on the host, so a call on a GPU is over when it returns and no further synchronisation is
+    needed.
 
     Args:
         session: the model.
@@ -37,5 +38,8 @@ def measure_round(session: Session, inputs: npt.NDArray[np.generic], clock: Cloc
 
 
 def warm_up(session: Session, inputs: npt.NDArray[np.generic], clock: Clock, min_seconds: float) -> None:
-    """Run a whole round that nobody counts: engines compile, choose kernels and fill their memory pools in the first calls of each shape."""
+    """Run a whole round that nobody counts.
+
+    Engines compile, choose kernels and fill their memory pools in the first calls of each shape.
+    """
     measure_round(session, inputs, clock, min_seconds)

@@ -19,7 +19,10 @@ STOP_SECONDS = 5.0
 
 
 class WorkerFailedError(Exception):
-    """A worker raised or died; the message says why in one sentence. It never leaves the stage: it becomes a row without figures."""
+    """A worker raised or died; the message says why in one sentence.
+
+    It never leaves the stage: it becomes a row without figures.
+    """
 
 
 class WorkerProcess:
@@ -32,7 +35,8 @@ class WorkerProcess:
 
     def __init__(self, job: Job, log: Path) -> None:
         self._log = log
-        # The child finds the same packages as this process. -P keeps it from importing what happens to lie in the working directory.
+        # The child finds the same packages as this process. -P keeps it from importing what happens to lie in the
+        # working directory.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         with log.open("wb") as errors:
             self._process = subprocess.Popen(
@@ -106,5 +110,9 @@ class WorkerProcess:
         if code < 0:
             name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
             return f"the worker was killed by {name}{OUT_OF_MEMORY_HINT if name == 'SIGKILL' else ''}"
-        said = [line.strip() for line in self._log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        said = [
+            line.strip()
+            for line in self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+            if line.strip()
+        ]
         return f"the worker ended with exit code {code}" + (f": {said[-1]}" if said else "")

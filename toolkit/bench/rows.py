@@ -1,4 +1,7 @@
-"""Which rows the table has: PyTorch itself in two memory layouts and every artifact, on every device that is asked for."""
+"""Which rows the table has.
+
+PyTorch itself in two memory layouts and every artifact, on every device that is asked for.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,9 @@ class Plan:
 
 
 def devices(asked: str) -> tuple[str, ...]:
-    """Return the devices to measure on: those asked for, or with ``auto`` the CPU, and CUDA where there is a GPU that an engine can use.
+    """Return the devices to measure on.
+
+    Those asked for, or with ``auto`` the CPU, and CUDA where there is a GPU that an engine can use.
 
     Raises:
         DeviceError: there is no such device.
@@ -53,12 +58,17 @@ def plan_rows(run: RunFolder, record: RunRecord, manifest: Manifest, on: Sequenc
     """Return the rows in the order of the table: device by device, PyTorch first."""
     plans = []
     for device in on:
-        plans += [_pytorch(run, record, manifest, name, device, threads, channels_last) for name, channels_last in PYTORCH_ROWS]
+        plans += [
+            _pytorch(run, record, manifest, name, device, threads, channels_last)
+            for name, channels_last in PYTORCH_ROWS
+        ]
         plans += [_artifact(run.bundle, artifact, device, threads) for artifact in manifest.artifacts]
     return plans
 
 
-def _pytorch(run: RunFolder, record: RunRecord, manifest: Manifest, name: str, device: str, threads: int, channels_last: bool) -> Plan:
+def _pytorch(
+    run: RunFolder, record: RunRecord, manifest: Manifest, name: str, device: str, threads: int, channels_last: bool
+) -> Plan:
     return Plan(
         name=name,
         file=run.model_file.name,
@@ -92,7 +102,12 @@ def _artifact(bundle: Path, artifact: ArtifactRecord, device: str, threads: int)
         size_bytes=artifact.total_bytes,
         device=device,
         factory=ARTIFACT_FACTORY,
-        arguments={"format": artifact.format, "path": str((bundle / artifact.file).resolve()), "device": device, "threads": threads},
+        arguments={
+            "format": artifact.format,
+            "path": str((bundle / artifact.file).resolve()),
+            "device": device,
+            "threads": threads,
+        },
         refused=refused,
     )
 

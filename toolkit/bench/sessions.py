@@ -1,4 +1,7 @@
-"""How a worker opens each kind of row. Runs inside the worker; nothing heavy is imported before a function is called."""
+"""How a worker opens each kind of row.
+
+Runs inside the worker; nothing heavy is imported before a function is called.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +40,8 @@ def pytorch(arguments: Mapping[str, Any]) -> Opener:
     """Import PyTorch and the backbones.
 
     Args:
-        arguments: ``backbone``, ``classes``, ``image_size``, ``weights`` (path), ``normalization``, ``takes_images``, ``device``,
-            ``threads``, ``channels_last``.
+        arguments: ``backbone``, ``classes``, ``image_size``, ``weights`` (path), ``normalization``, ``takes_images``,
+            ``device``, ``threads``, ``channels_last``.
 
     Returns:
         A function that builds the network and loads its weights.
@@ -52,7 +55,9 @@ def pytorch(arguments: Mapping[str, Any]) -> Opener:
     def opener() -> Session:
         model = build_architecture(arguments["backbone"], arguments["classes"], arguments["image_size"])
         load_weights(model, Path(arguments["weights"]))
-        deployable = Deployable(model, Normalization.model_validate(arguments["normalization"]), arguments["takes_images"])
+        deployable = Deployable(
+            model, Normalization.model_validate(arguments["normalization"]), arguments["takes_images"]
+        )
         return TorchSession(deployable, arguments["device"], arguments["threads"], arguments["channels_last"])
 
     return opener

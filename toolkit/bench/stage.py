@@ -45,7 +45,8 @@ def bench_run(
         reporter: where progress goes.
 
     Raises:
-        RunError: the run is not finished, not verified, its bundle is of other weights, or its test images have changed.
+        RunError: the run is not finished, not verified, its bundle is of other weights, or its test images have
+            changed.
         BundleError: there is no bundle, or a file of it was changed.
         DeviceError: there is no such device.
         ToolkitError: a count is out of range.
@@ -87,12 +88,15 @@ def check_verified(run: RunFolder, manifest: Manifest) -> None:
     unverified = [artifact.file for artifact in manifest.artifacts if artifact.parity is None]
     if unverified:
         raise RunError(
-            f"{', '.join(unverified)} of {run.bundle} {'was' if len(unverified) == 1 else 'were'} not verified: run 'toolkit verify' first."
+            f"{', '.join(unverified)} of {run.bundle} {'was' if len(unverified) == 1 else 'were'} not verified: run "
+            "'toolkit verify' first."
         )
 
 
 def bench_row(outcome: Outcome, threads: int, images: int) -> BenchRow:
-    """Turn what was measured into a row; a row that dropped out has no figures at all, so that half of them cannot mislead.
+    """Turn what was measured into a row.
+
+    A row that dropped out has no figures at all, so that half of them cannot mislead.
 
     Args:
         outcome: of one row.
@@ -108,7 +112,9 @@ def bench_row(outcome: Outcome, threads: int, images: int) -> BenchRow:
         missing=outcome.missing,
         engine=outcome.engine if measured else None,
         threads=threads,
-        timings=tuple(batch_timing(size, rounds) for size, rounds in sorted(outcome.rounds.items())) if measured else (),
+        timings=tuple(batch_timing(size, rounds) for size, rounds in sorted(outcome.rounds.items()))
+        if measured
+        else (),
         load_seconds=outcome.load_seconds if measured else None,
         peak_memory_bytes=outcome.peak_memory_bytes if measured else None,
         size_bytes=plan.size_bytes,
@@ -129,16 +135,24 @@ def batch_timing(batch_size: int, rounds: list[list[float]]) -> BatchTiming:
 
 def _check_weights(run: RunFolder, record: RunRecord, manifest: Manifest) -> None:
     if manifest.origin.model_sha256 != record.model_sha256:
-        raise RunError(f"the bundle {run.bundle} was made from other weights than {run.model_file}: run 'toolkit export' again.")
+        raise RunError(
+            f"the bundle {run.bundle} was made from other weights than {run.model_file}: run 'toolkit export' again."
+        )
     if not run.model_file.is_file():
         raise RunError(f"{run.model_file} is missing: run 'toolkit finetune' again.")
     if sha256_file(run.model_file) != record.model_sha256:
-        raise RunError(f"{run.model_file} is not the file that {run.record_file.name} describes: run 'toolkit finetune' again.")
+        raise RunError(
+            f"{run.model_file} is not the file that {run.record_file.name} describes: run 'toolkit finetune' again."
+        )
 
 
-def _check_counts(threads: int | None, batch_sizes: tuple[int, ...], rounds: int, min_seconds: float, accuracy_images: int | None) -> None:
+def _check_counts(
+    threads: int | None, batch_sizes: tuple[int, ...], rounds: int, min_seconds: float, accuracy_images: int | None
+) -> None:
     if not batch_sizes or min(batch_sizes) < 1:
-        raise ToolkitError(f"batch sizes {list(batch_sizes)} cannot be measured: give one or more whole numbers of 1 or more.")
+        raise ToolkitError(
+            f"batch sizes {list(batch_sizes)} cannot be measured: give one or more whole numbers of 1 or more."
+        )
     for name, value in (("threads", threads), ("rounds", rounds), ("accuracy_images", accuracy_images)):
         if value is not None and value < 1:
             raise ToolkitError(f"{name} is {value}: give a whole number of 1 or more.")

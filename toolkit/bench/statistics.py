@@ -38,4 +38,8 @@ def estimate(values: Sequence[float], seed: int = 0) -> Estimate:
     resampled = np.random.default_rng(seed).choice(rounds, size=(RESAMPLES, rounds.size), replace=True)
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.percentile(np.median(resampled, axis=1), (tail, 100 - tail), method="linear")
-    return Estimate(median=float(np.median(rounds)), interval=Interval(low=float(low), high=float(high), level=LEVEL), rounds=rounds.size)
+    return Estimate(
+        median=float(np.median(rounds)),
+        interval=Interval(low=float(low), high=float(high), level=LEVEL),
+        rounds=rounds.size,
+    )

@@ -1,7 +1,7 @@
 """Measuring all rows in interleaved rounds, one worker computing at a time.
 
-Rounds are interleaved because a machine's speed drifts (temperature, neighbours): rows measured one after the other would each get their own
-weather, rows measured in turn share it.
+Rounds are interleaved because a machine's speed drifts (temperature, neighbours): rows measured one after the other
+would each get their own weather, rows measured in turn share it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ class Outcome:
 class Sweep:
     """One measurement of all rows. A row that fails drops out with its reason; the others go on."""
 
-    def __init__(self, plans: Sequence[Plan], inputs: Inputs, contract: InputContract, settings: Settings, reporter: Reporter) -> None:
+    def __init__(
+        self, plans: Sequence[Plan], inputs: Inputs, contract: InputContract, settings: Settings, reporter: Reporter
+    ) -> None:
         self.outcomes = [Outcome(plan, missing=plan.refused) for plan in plans]
         self._inputs = inputs
         self._contract = contract
@@ -77,7 +79,9 @@ class Sweep:
         """Import all engines at once, then open the models one by one, so that each load time is measured alone."""
         for index, outcome in enumerate(self.outcomes):
             if outcome.missing is None:
-                self._workers[index] = WorkerProcess(self._job(outcome.plan), self._inputs.folder / f"worker-{index}.log")
+                self._workers[index] = WorkerProcess(
+                    self._job(outcome.plan), self._inputs.folder / f"worker-{index}.log"
+                )
         for index in list(self._workers):
             try:
                 self._workers[index].wait_ready()

@@ -1,7 +1,8 @@
 """The process behind one row: ``python -m toolkit.bench.worker``.
 
-One process per row, because memory, load time and thread pools cannot be told apart inside one. Messages are lines of JSON: a ``Job`` first,
-then commands on standard input; one reply each on standard output. The end of standard input is the end of the process, so no worker
+One process per row, because memory, load time and thread pools cannot be told apart inside one. Messages are lines of
+JSON: a ``Job`` first, then commands on standard input; one reply each on standard output. The end of standard input is
+    the end of the process, so no worker
 outlives the process that started it, however that one ended.
 """
 
@@ -61,7 +62,12 @@ class Worker:
         start = self._clock.now()
         self._session = self._opener()
         load_seconds = self._clock.now() - start
-        return {"device": self._session.device, "engine": self._session.engine, "threads": self._session.threads, "load_seconds": load_seconds}
+        return {
+            "device": self._session.device,
+            "engine": self._session.engine,
+            "threads": self._session.threads,
+            "load_seconds": load_seconds,
+        }
 
     def _opened(self) -> Session:
         if self._session is None:
@@ -76,7 +82,8 @@ class Worker:
 
     def _measure(self, batch_size: int) -> list[float]:
         session, inputs = self._opened(), self._batch(batch_size)
-        # Another process has computed since the last round: caches are cold and threads asleep. One call that nobody counts wakes them.
+        # Another process has computed since the last round: caches are cold and threads asleep. One call that nobody
+        # counts wakes them.
         session.run(inputs)
         return measure_round(session, inputs, self._clock, self._job.min_seconds)
 

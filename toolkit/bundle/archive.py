@@ -1,10 +1,15 @@
-"""A bundle as one file: the same bundle is the same bytes on every machine, and nothing is unpacked that was not checked.
+"""A bundle as one file.
 
-The file is a plain tar archive (ustar, https://pubs.opengroup.org/onlinepubs/9699919799/utilities/pax.html#tag_20_92_13_06), which every
-system can list and unpack without toolkit. It is not compressed: weights hardly shrink, and compressors give other bytes from version to
-version. It is not a zip: there names and sizes stand in two places, and readers differ in which one they believe. The manifest comes first,
-the other names follow in order, and times, owners and modes are fixed. So there is exactly one header that a member can have; any other is
-refused, and with it links, devices and extensions. The headers are written here because ``tarfile`` has changed its own between versions.
+The same bundle is the same bytes on every machine, and nothing is unpacked that was not checked.
+
+The file is a plain tar archive (ustar,
+https://pubs.opengroup.org/onlinepubs/9699919799/utilities/pax.html#tag_20_92_13_06), which every system can list and
+unpack without toolkit. It is not compressed: weights hardly shrink, and compressors give other bytes from version to
+version. It is not a zip: there names and sizes stand in two places, and readers differ in which one they believe. The
+manifest comes first,
+the other names follow in order, and times, owners and modes are fixed. So there is exactly one header that a member can
+have; any other is refused, and with it links, devices and extensions. The headers are written here because ``tarfile``
+has changed its own between versions.
 """
 
 from __future__ import annotations
@@ -72,7 +77,10 @@ def pack(path: str | Path, target: Path | None = None) -> Path:
         raise FileWriteError(f"the bundle's name {name!r} cannot name a file: name the archive with -o.")
     target = target or Path(f"{name}{SUFFIX}")
     if bundle.path.resolve() in target.resolve().parents:
-        raise FileWriteError(f"{target} is inside the bundle, where it would be a file that nobody listed: write the archive elsewhere with -o.")
+        raise FileWriteError(
+            f"{target} is inside the bundle, where it would be a file that nobody listed: write the archive "
+            "elsewhere with -o."
+        )
     signature = read_signature(bundle.path)
     with atomic_path(target) as temporary, temporary.open("wb") as archive:
         _write_content(archive, MANIFEST_NAME, bundle.manifest_bytes)
@@ -88,8 +96,9 @@ def pack(path: str | Path, target: Path | None = None) -> Path:
 def unpack(archive: Path, target: Path | None = None, verify_key: str | Path | None = None) -> Path:
     """Make a bundle of an archive that ``pack`` wrote.
 
-    The signature is checked first, then the manifest, then name, place and size of every member; only then is anything written, so an archive
-    cannot take more space than it has itself. The folder appears when all of it was checked; a kill leaves no manifest behind.
+    The signature is checked first, then the manifest, then name, place and size of every member; only then is anything
+    written, so an archive cannot take more space than it has itself. The folder appears when all of it was checked; a
+    kill leaves no manifest behind.
 
     Args:
         archive: the file.
@@ -164,7 +173,10 @@ def _members(file: BinaryIO, archive: Path) -> Iterator[_Member]:
         yield member
     file.seek(at)
     if total != at + len(END) or file.read(len(END)) != END:
-        raise IntegrityError(f"{archive} has {total} bytes, it should end at {at + len(END)} with zeros: it was cut, or something was added.")
+        raise IntegrityError(
+            f"{archive} has {total} bytes, it should end at {at + len(END)} with zeros: it was cut, or something was "
+            "added."
+        )
 
 
 def _parsed(block: bytes, at: int, archive: Path) -> _Member:
@@ -174,14 +186,21 @@ def _parsed(block: bytes, at: int, archive: Path) -> _Member:
     except ValueError:
         name, size = "", -1
     if len(block) != BLOCK or size < 0:
-        raise BundleError(f"{archive} is not an archive that 'toolkit pack' wrote: byte {at} should start a file. Copy it again.")
+        raise BundleError(
+            f"{archive} is not an archive that 'toolkit pack' wrote: byte {at} should start a file. Copy it again."
+        )
     if block[156:157] != REGULAR:
         kind = KINDS.get(block[156:157], "an extension")
-        raise IntegrityError(f"{archive} holds {name!r} as {kind}; 'toolkit pack' writes plain files only. Pack the bundle again.")
+        raise IntegrityError(
+            f"{archive} holds {name!r} as {kind}; 'toolkit pack' writes plain files only. Pack the bundle again."
+        )
     if problem := name_problem(name):
         raise IntegrityError(f"{archive} holds {name!r}, which {problem}.")
     if block != _header(name, size):
-        raise IntegrityError(f"{archive} holds {name} with other times, owners or modes than 'toolkit pack' writes. Pack the bundle again.")
+        raise IntegrityError(
+            f"{archive} holds {name} with other times, owners or modes than 'toolkit pack' writes. Pack the bundle "
+            "again."
+        )
     return _Member(name, size, at + BLOCK)
 
 
@@ -196,9 +215,13 @@ def _require_next(member: _Member, before: list[_Member], files: dict[str, FileR
 def _content(file: BinaryIO, member: _Member | None, name: str, largest: int, archive: Path) -> bytes:
     if member is None or member.name != name:
         found = "nothing" if member is None else member.name
-        raise BundleError(f"{archive} is not an archive that 'toolkit pack' wrote: it starts with {found} instead of {name}.")
+        raise BundleError(
+            f"{archive} is not an archive that 'toolkit pack' wrote: it starts with {found} instead of {name}."
+        )
     if member.size > largest:
-        raise IntegrityError(f"{archive / name} is larger than {largest} bytes, so it is not what toolkit writes. Pack the bundle again.")
+        raise IntegrityError(
+            f"{archive / name} is larger than {largest} bytes, so it is not what toolkit writes. Pack the bundle again."
+        )
     file.seek(member.offset)
     return file.read(member.size)
 
@@ -217,14 +240,19 @@ def _extract(file: BinaryIO, member: _Member, path: Path) -> None:
 
 @contextlib.contextmanager
 def _appearing(target: Path) -> Iterator[Path]:
-    """Yield an empty folder beside ``target`` and give it that name when the block ends well; remove it when it does not."""
+    """Yield an empty folder beside ``target`` and give it that name when the block ends well.
+
+    Remove it when it does not.
+    """
     folder = target.parent / f".{target.name}.{os.urandom(4).hex()}.part"
     try:
         folder.mkdir(parents=True)
         yield folder
         folder.rename(target)
     except OSError as error:
-        raise FileWriteError(f"cannot write {target}: {error.strerror or error}. Free some space or choose a folder you may write to.") from error
+        raise FileWriteError(
+            f"cannot write {target}: {error.strerror or error}. Free some space or choose a folder you may write to."
+        ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -250,7 +278,9 @@ def _write_file(archive: BinaryIO, name: str, path: Path, record: FileRecord) ->
 def _header(name: str, size: int) -> bytes:
     """Return the one header of a regular file: mode 644, owner 0 without a name, 1 January 1970."""
     number = b"%07o\0"
-    before = name.encode().ljust(100, b"\0") + number % 0o644 + number % 0 + number % 0 + b"%011o\0" % size + b"%011o\0" % 0
+    before = (
+        name.encode().ljust(100, b"\0") + number % 0o644 + number % 0 + number % 0 + b"%011o\0" % size + b"%011o\0" % 0
+    )
     after = REGULAR + bytes(100) + b"ustar\0" + b"00" + bytes(64) + number % 0 + number % 0 + bytes(155 + 12)
     # The sum is taken with blanks in its own place.
     checksum = sum(before) + sum(after) + 8 * ord(" ")

@@ -1,4 +1,7 @@
-"""Comparing a folder with its manifest: exactly the listed files, each the described one, none of them a way out of the folder."""
+"""Comparing a folder with its manifest.
+
+Exactly the listed files, each the described one, none of them a way out of the folder.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,9 @@ def small_file(path: Path, largest: int) -> bytes:
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror}.") from error
     if len(content) > largest:
-        raise IntegrityError(f"{path} is larger than {largest} bytes, so it is not what toolkit writes. Copy the bundle again.")
+        raise IntegrityError(
+            f"{path} is larger than {largest} bytes, so it is not what toolkit writes. Copy the bundle again."
+        )
     return content
 
 
@@ -62,13 +67,17 @@ def parse_manifest(content: bytes, path: Path) -> Manifest:
     try:
         raw = parse_json(content)
     except ValueError as error:
-        raise BundleError(f"{path} is not JSON ({error}). The file was cut or edited: copy the bundle again.") from error
+        raise BundleError(
+            f"{path} is not JSON ({error}). The file was cut or edited: copy the bundle again."
+        ) from error
     try:
         return Manifest.model_validate(upgraded(raw))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise BundleError(f"{path} is malformed at {where}: {first['msg']}. The file was edited: copy the bundle again.") from error
+        raise BundleError(
+            f"{path} is malformed at {where}: {first['msg']}. The file was edited: copy the bundle again."
+        ) from error
     except ValueError as error:
         raise BundleError(f"{path} has {error}. Update toolkit, or export again.") from error
 
@@ -83,7 +92,9 @@ def listed_files(manifest: Manifest, where: Path) -> dict[str, FileRecord]:
     Raises:
         IntegrityError: a name is not one that a file of a bundle may have, or stands there twice.
     """
-    pairs = [pair for artifact in manifest.artifacts for pair in artifact.all_files.items()] + list(manifest.files.items())
+    pairs = [pair for artifact in manifest.artifacts for pair in artifact.all_files.items()] + list(
+        manifest.files.items()
+    )
     if problem := names_problem((name for name, _ in pairs), own=UNLISTED):
         raise IntegrityError(f"the manifest of {where} names {problem}.")
     return dict(pairs)
@@ -99,7 +110,8 @@ def check_folder(folder: Path, manifest: Manifest, where: Path | None = None) ->
 
     Raises:
         BundleError: the folder cannot be read.
-        IntegrityError: naming the file that is missing, added, changed, a link, no regular file, or points out of the folder.
+        IntegrityError: naming the file that is missing, added, changed, a link, no regular file, or points out of the
+            folder.
     """
     where = where or folder
     files = listed_files(manifest, where)
@@ -110,10 +122,15 @@ def check_folder(folder: Path, manifest: Manifest, where: Path | None = None) ->
             if name == MODEL_CARD_NAME and name not in sizes:
                 continue
             if name not in sizes:
-                raise IntegrityError(f"the bundle {where} lacks {name}, which its manifest lists. Copy the whole folder again.")
+                raise IntegrityError(
+                    f"the bundle {where} lacks {name}, which its manifest lists. Copy the whole folder again."
+                )
             require_size(where / name, sizes[name], record)
             if sha256_file(folder / name) != record.sha256:
-                raise IntegrityError(f"{where / name} is not the file that the manifest describes (its SHA-256 differs). Copy the bundle again.")
+                raise IntegrityError(
+                    f"{where / name} is not the file that the manifest describes (its SHA-256 differs). Copy the "
+                    "bundle again."
+                )
     except OSError as error:
         raise BundleError(f"{error.filename or folder} cannot be read: {error.strerror}.") from error
     onnx = {artifact.file for artifact in manifest.artifacts if artifact.format in ONNX_FORMATS}
@@ -129,11 +146,17 @@ def require_size(path: Path, size: int, record: FileRecord) -> None:
         IntegrityError: naming the file.
     """
     if size != record.size_bytes:
-        raise IntegrityError(f"{path} has {size} bytes, its manifest says {record.size_bytes}. The file was cut or changed: copy the bundle again.")
+        raise IntegrityError(
+            f"{path} has {size} bytes, its manifest says {record.size_bytes}. The file was cut or changed: copy the "
+            "bundle again."
+        )
 
 
 def _plain_files(folder: Path, where: Path, files: Mapping[str, FileRecord]) -> Iterator[tuple[str, int]]:
-    """Yield name and size of every file below a folder; nothing but listed files and the folders on the way to them is let through."""
+    """Yield name and size of every file below a folder.
+
+    Nothing but listed files and the folders on the way to them is let through.
+    """
     folders = {str(parent) for name in files for parent in PurePosixPath(name).parents}
     waiting = [""]
     while waiting:
@@ -142,7 +165,10 @@ def _plain_files(folder: Path, where: Path, files: Mapping[str, FileRecord]) -> 
             for entry in sorted(entries, key=lambda entry: entry.name):
                 name, status = f"{inside}{entry.name}", entry.stat(follow_symlinks=False)
                 if not (name in files or name in folders or name in UNLISTED):
-                    raise IntegrityError(f"{_said(where / name)} is not listed in the manifest of the bundle. Remove it, or copy the bundle again.")
+                    raise IntegrityError(
+                        f"{_said(where / name)} is not listed in the manifest of the bundle. Remove it, or copy the "
+                        "bundle again."
+                    )
                 if stat.S_ISDIR(status.st_mode) and name in folders:
                     waiting.append(f"{name}/")
                 elif not stat.S_ISREG(status.st_mode):
@@ -156,17 +182,22 @@ def _check_pointers(folder: Path, where: Path, name: str, files: Mapping[str, Fi
     try:
         locations = set(external_locations(folder / name))
     except ValueError as error:
-        raise BundleError(f"{where / name} cannot be looked through for paths that lead out of the bundle: {error}. Export again.") from error
+        raise BundleError(
+            f"{where / name} cannot be looked through for paths that lead out of the bundle: {error}. Export again."
+        ) from error
     for location in sorted(locations):
         if name_problem(location) is not None or str(PurePosixPath(name).parent / location) not in files:
             raise IntegrityError(
-                f"{where / name} keeps weights in {location!r}, which is no file of the bundle. Use only bundles whose files are all inside."
+                f"{where / name} keeps weights in {location!r}, which is no file of the bundle. Use only bundles "
+                "whose files are all inside."
             )
 
 
 def _not_plain(path: Path, mode: int) -> str:
     if stat.S_ISLNK(mode):
-        return f"{_said(path)} is a symbolic link; a bundle holds plain files only. Copy the bundle with links resolved."
+        return (
+            f"{_said(path)} is a symbolic link; a bundle holds plain files only. Copy the bundle with links resolved."
+        )
     kind = "a folder" if stat.S_ISDIR(mode) else "a device, pipe or socket"
     return f"{_said(path)} is {kind}; a bundle has a plain file there. Copy the bundle again."
 

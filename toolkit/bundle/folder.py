@@ -1,4 +1,7 @@
-"""Opening a bundle: nothing is parsed by an engine before its hash was checked, and nothing outside the folder is touched."""
+"""Opening a bundle.
+
+Nothing is parsed by an engine before its hash was checked, and nothing outside the folder is touched.
+"""
 
 from __future__ import annotations
 
@@ -39,16 +42,18 @@ class Bundle:
 
     @classmethod
     def open(cls, path: str | Path, verify_key: str | Path | None = None) -> Bundle:
-        """Check the signature, read the manifest, and check that the folder holds exactly the files it lists, by size and SHA-256.
+        """Check the signature, read the manifest, and check that the folder holds exactly the files it lists.
 
         Args:
             path: the bundle's folder, or a run folder that has one.
-            verify_key: PEM file of the public key that must have signed the bundle; None for a bundle that need not be signed.
+            verify_key: PEM file of the public key that must have signed the bundle; None for a bundle that need not be
+                signed.
 
         Raises:
             BundleError: there is no bundle, or its manifest is not one.
             SignatureError: the signature is stale; or, with a key, missing, of another key or not valid.
-            IntegrityError: a file is missing, added, changed, a link, not a regular file, or named or pointing outside the folder.
+            IntegrityError: a file is missing, added, changed, a link, not a regular file, or named or pointing outside
+                the folder.
             MissingDependencyError: a key is given and the package ``cryptography`` is not installed.
         """
         folder = find_bundle(Path(path))
@@ -79,7 +84,9 @@ class Bundle:
             raise BundleError(f"the bundle {self.path} holds no artifact ({reasons}): export another format.")
         by_format = {artifact.format: artifact for artifact in self.manifest.artifacts}
         if format_name is None:
-            return next((by_format[name] for name in PREFERRED_FORMATS if name in by_format), self.manifest.artifacts[0])
+            return next(
+                (by_format[name] for name in PREFERRED_FORMATS if name in by_format), self.manifest.artifacts[0]
+            )
         if format_name not in by_format:
             raise BundleError(f"the bundle {self.path} has no {format_name!r} artifact; it has {', '.join(by_format)}.")
         return by_format[format_name]
@@ -98,7 +105,10 @@ class Bundle:
             raise BundleError(f"the golden samples of {self.path} cannot be read: {error}") from error
         pre = self.manifest.preprocessing
         if golden.labels != self.manifest.labels or (golden.height, golden.width) != (pre.height, pre.width):
-            raise BundleError(f"the golden samples of {self.path} have other labels or another size than its manifest: export it again.")
+            raise BundleError(
+                f"the golden samples of {self.path} have other labels or another size than its manifest: export it "
+                "again."
+            )
         return golden
 
     def golden_images(self) -> npt.NDArray[np.uint8]:
@@ -112,7 +122,10 @@ class Bundle:
         for case in golden.cases:
             content = self.file(case.file).read_bytes()
             if len(content) != golden.height * golden.width * 3:
-                raise BundleError(f"{self.path / case.file} has {len(content)} bytes, which are not {golden.height} x {golden.width} RGB pixels.")
+                raise BundleError(
+                    f"{self.path / case.file} has {len(content)} bytes, which are not {golden.height} x "
+                    f"{golden.width} RGB pixels."
+                )
             images.append(np.frombuffer(content, np.uint8).reshape(golden.height, golden.width, 3))
         return np.stack(images)
 
@@ -129,9 +142,13 @@ def find_bundle(path: Path) -> Path:
         if os.path.lexists(folder / MANIFEST_NAME):
             return folder
     if path.is_file():
-        raise BundleError(f"{path} is a file, a bundle is a folder. 'toolkit unpack' makes one from a file that 'toolkit pack' wrote.")
+        raise BundleError(
+            f"{path} is a file, a bundle is a folder. 'toolkit unpack' makes one from a file that 'toolkit pack' wrote."
+        )
     if not path.exists():
-        raise BundleError(f"there is no {path}. Give the folder that 'toolkit export' wrote, e.g. artifacts/latest/bundle.")
+        raise BundleError(
+            f"there is no {path}. Give the folder that 'toolkit export' wrote, e.g. artifacts/latest/bundle."
+        )
     raise BundleError(f"{path} is not a bundle: it has no {MANIFEST_NAME}. 'toolkit export' makes one from a run.")
 
 

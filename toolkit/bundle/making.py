@@ -7,11 +7,12 @@ from typing import Literal
 from toolkit.results import Record
 
 Portability = Literal["any", "same-machine"]
-"""``any``: wherever its engine runs. ``same-machine``: holds machine code for the processor it was exported on; it promises nothing elsewhere."""
+"""``any``: wherever its engine runs. ``same-machine``: holds machine code for the processor it was exported on; it
+promises nothing elsewhere."""
 
 CalibrationMethod = Literal["minmax", "entropy", "percentile"]
-"""How the range of an activation is chosen from its values: all of it, the part that loses least information (in the sense of
-Kullback and Leibler), or all but the outermost values."""
+"""How the range of an activation is chosen from its values: all of it, the part that loses least information (in the
+sense of Kullback and Leibler), or all but the outermost values."""
 
 
 class GroupSensitivity(Record):
@@ -36,8 +37,8 @@ class QuantizationCandidate(Record):
     drop_points: float | None
     """Accuracy of the float32 graph minus that of this candidate on the same images, in points (hundredths)."""
     validation_divergence: float | None = None
-    """Mean Kullback-Leibler divergence of its probabilities from those of the float32 graph on the same images, in nats; None where it could not
-    be run or is not finite."""
+    """Mean Kullback-Leibler divergence of its probabilities from those of the float32 graph on the same images, in
+    nats; None where it could not be run or is not finite."""
     images_per_second: float | None
     """Median over interleaved rounds on the machine that exported."""
     chosen: bool
@@ -51,7 +52,8 @@ class QuantizationSearch(Record):
     activations: Literal["uint8", "int8"]
     weights: Literal["int8"] = "int8"
     weight_bits: Literal[7, 8]
-    """7 where the processor adds 8-bit products with saturation; a file with 8 bits must not run on such a processor."""
+    """7 where the processor adds 8-bit products with saturation; a file with 8 bits must not run on such a
+    processor."""
     processor: str
     """What the two choices above follow from."""
     calibration_images: int

@@ -97,7 +97,10 @@ class ParityVerdict(Record):
 
 
 class BenchSummary(Record):
-    """What ``toolkit bench`` measured of an artifact on one device, in brief; the whole is in the run's ``bench/bench.json``."""
+    """What ``toolkit bench`` measured of an artifact on one device, in brief.
+
+    The whole is in the run's ``bench/bench.json``.
+    """
 
     device: str
     processor: str
@@ -142,7 +145,8 @@ class ArtifactRecord(Record):
     quantization: QuantizationSearch | None = None
     """How a quantised artifact was found."""
     tolerance: Tolerance | None = None
-    """How far its outputs on the golden samples may be from the expected ones; None where the precision has no tolerance."""
+    """How far its outputs on the golden samples may be from the expected ones; None where the precision has no
+    tolerance."""
     parity: ParityVerdict | None = None
     benchmarks: tuple[BenchSummary, ...] = ()
 
@@ -213,7 +217,10 @@ class Manifest(Record):
             raise ValueError(f"the input has the shape {list(self.input.shape)}, preprocessing makes {['N', *wanted]}")
         for output in self.outputs:
             if output.shape[1:] != (len(self.labels),):
-                raise ValueError(f"the output {output.name} has the shape {list(output.shape)}, but there are {len(self.labels)} labels")
+                raise ValueError(
+                    f"the output {output.name} has the shape {list(output.shape)}, but there are {len(self.labels)} "
+                    "labels"
+                )
         return self
 
 
@@ -241,5 +248,8 @@ class Golden(Record):
     def _has_a_value_per_label(self) -> Self:
         for case in self.cases:
             if not len(case.logits) == len(case.probabilities) == len(self.labels):
-                raise ValueError(f"{case.file} has {len(case.logits)} logits, {len(case.probabilities)} probabilities, {len(self.labels)} labels")
+                raise ValueError(
+                    f"{case.file} has {len(case.logits)} logits, {len(case.probabilities)} probabilities, "
+                    f"{len(self.labels)} labels"
+                )
         return self

@@ -1,4 +1,7 @@
-"""The manifest, said to a person: ``MODEL_CARD.md``, in the order of Mitchell et al. 2019 ("Model Cards for Model Reporting")."""
+"""The manifest, said to a person: ``MODEL_CARD.md``, in the order of Mitchell et al.
+
+2019 ("Model Cards for Model Reporting").
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,10 @@ from collections.abc import Iterator
 from toolkit.bundle.manifest import README_NAME, ArtifactRecord, Manifest
 from toolkit.results import ClassScore, Evaluation
 
-_INTENDED_USE = """_Not written yet. Whoever ships this model knows what it is for, what it must not be used for, and on which kinds of images it was
-never tried; `toolkit card FOLDER --intended-use FILE` puts that here. The results below hold for images like those of the test split only._"""
+_INTENDED_USE = """\
+_Not written yet. Whoever ships this model knows what it is for, what it must not be used for, and on which kinds of
+images it was never tried; `toolkit card FOLDER --intended-use FILE` puts that here. The results below hold for images
+like those of the test split only._"""
 
 _HOW_TO_LOAD = """```python
 import toolkit
@@ -43,10 +48,16 @@ def model_card(manifest: Manifest) -> str:
 
 def _what_it_is(manifest: Manifest) -> str:
     origin, evaluation = manifest.origin, manifest.evaluation
-    text = f"An image classifier with {len(manifest.labels)} classes, fine-tuned from {_code(origin.backbone)} on {_text(origin.data)}"
+    text = (
+        f"An image classifier with {len(manifest.labels)} classes, fine-tuned from {_code(origin.backbone)} on "
+        f"{_text(origin.data)}"
+    )
     if evaluation is None:
         return f"{text}."
-    return f"{text}: it is right on {evaluation.top1:.2%} of {evaluation.images} images of the {_text(evaluation.split)} split."
+    return (
+        f"{text}: it is right on {evaluation.top1:.2%} of {evaluation.images} images of the "
+        f"{_text(evaluation.split)} split."
+    )
 
 
 def _what_to_install(manifest: Manifest) -> str:
@@ -57,21 +68,33 @@ def _what_to_install(manifest: Manifest) -> str:
 
 def _contract(manifest: Manifest) -> str:
     pre = manifest.preprocessing
-    normalised = "inside the graph" if manifest.input.normalization_in_graph else "left to the caller, see `manifest.json`"
+    normalised = (
+        "inside the graph" if manifest.input.normalization_in_graph else "left to the caller, see `manifest.json`"
+    )
     taken = manifest.input
     lines = [
         f"- Input `{taken.name}`: {taken.dtype} {_shape(taken.shape)}, {taken.color}; normalisation is {normalised}.",
         f"- Before the graph: {pre.resize} to {pre.height} x {pre.width} with the {pre.interpolation} filter.",
-        *(f"- Output `{output.name}`: {output.dtype} {_shape(output.shape)}, {output.meaning}." for output in manifest.outputs),
+        *(
+            f"- Output `{output.name}`: {output.dtype} {_shape(output.shape)}, {output.meaning}."
+            for output in manifest.outputs
+        ),
     ]
     if README_NAME in manifest.files:
-        lines.append(f"- Other languages: [{README_NAME}]({README_NAME}) says how to make the input and how to check the outputs.")
+        lines.append(
+            f"- Other languages: [{README_NAME}]({README_NAME}) says how to make the input and how to check the "
+            "outputs."
+        )
     return "\n".join(lines)
 
 
 def _labels(labels: tuple[str, ...]) -> str:
     numbered = ", ".join(f"{index}: {_text(label)}" for index, label in enumerate(labels))
-    return _folded(f"{len(labels)} labels", numbered) if len(labels) > _MANY_LABELS else f"By position in both outputs: {numbered}"
+    return (
+        _folded(f"{len(labels)} labels", numbered)
+        if len(labels) > _MANY_LABELS
+        else f"By position in both outputs: {numbered}"
+    )
 
 
 def _data(manifest: Manifest) -> str:
@@ -118,17 +141,28 @@ def _confusions(evaluation: Evaluation) -> list[str]:
         for predicted, count in enumerate(row)
         if count and true != predicted
     )
-    return [f"{labels[true]} taken for {labels[predicted]} ({-count})" for count, true, predicted in mistakes[:_CONFUSIONS]]
+    return [
+        f"{labels[true]} taken for {labels[predicted]} ({-count})" for count, true, predicted in mistakes[:_CONFUSIONS]
+    ]
 
 
 def _artifacts(manifest: Manifest) -> str:
-    rows = ["| file | format | precision | size | parity with PyTorch | test accuracy | speed |", "|---|---|---|---|---|---|---|"]
+    rows = [
+        "| file | format | precision | size | parity with PyTorch | test accuracy | speed |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for artifact in manifest.artifacts:
-        kind = f"{_code(artifact.file)} | {_text(artifact.format)} | {_text(artifact.precision)} | {artifact.total_bytes / 1e6:.1f} MB"
+        kind = (
+            f"{_code(artifact.file)} | {_text(artifact.format)} | {_text(artifact.precision)} | "
+            f"{artifact.total_bytes / 1e6:.1f} MB"
+        )
         rows.append(f"| {kind} | {_parity(artifact)} | {_accuracy(artifact)} | {_speed(artifact)} |")
     notes = [note for artifact in manifest.artifacts for note in _notes(artifact)]
     notes += [f"- No `{refused.format}` artifact: {refused.reason}." for refused in manifest.not_exported]
-    check = "`toolkit selftest FOLDER` runs the samples in `golden/` through every artifact and compares with what PyTorch gave."
+    check = (
+        "`toolkit selftest FOLDER` runs the samples in `golden/` through every artifact and compares with what "
+        "PyTorch gave."
+    )
     return "\n\n".join(("\n".join(rows), *(("\n".join(notes),) if notes else ()), check))
 
 
@@ -142,9 +176,12 @@ def _notes(artifact: ArtifactRecord) -> Iterator[str]:
         chosen = next(candidate for candidate in search.candidates if candidate.chosen)
         change = 0.0 - (chosen.drop_points or 0.0)
         yield (
-            f"- `{artifact.file}`: quantised with ranges from {search.calibration_images} training images ({chosen.method}, per "
-            f"{'channel' if chosen.per_channel else 'tensor'}, {len(chosen.kept_float32)} nodes in float32, weights of {search.weight_bits} bits); "
-            f"accuracy {change:+.2f} points on {search.validation_images} validation images. Exported on {search.processor}."
+            f"- `{artifact.file}`: quantised with ranges from {search.calibration_images} training images "
+            f"({chosen.method}, per "
+            f"{'channel' if chosen.per_channel else 'tensor'}, {len(chosen.kept_float32)} nodes in float32, weights "
+            f"of {search.weight_bits} bits); "
+            f"accuracy {change:+.2f} points on {search.validation_images} validation images. Exported on "
+            f"{search.processor}."
         )
 
 
@@ -179,10 +216,14 @@ def _speed(artifact: ArtifactRecord) -> str:
 
 def _training(manifest: Manifest) -> str:
     origin = manifest.origin
-    # The recipe is written by toolkit, but its strings are the user's: a fence longer than any in it cannot be closed from inside.
+    # The recipe is written by toolkit, but its strings are the user's: a fence longer than any in it cannot be closed
+    # from inside.
     fence = "`" * (max([2, *(len(run) for run in re.findall("`+", origin.recipe))]) + 1)
     recipe = _folded("The whole recipe", f"{fence}toml\n{origin.recipe.strip()}\n{fence}")
-    return f"- Starting weights: {_text(origin.weights)}.\n- Fine-tuned weights: SHA-256 `{origin.model_sha256}`.\n\n{recipe}"
+    return (
+        f"- Starting weights: {_text(origin.weights)}.\n- Fine-tuned weights: SHA-256 "
+        f"`{origin.model_sha256}`.\n\n{recipe}"
+    )
 
 
 def _origin(manifest: Manifest) -> str:
@@ -191,9 +232,11 @@ def _origin(manifest: Manifest) -> str:
     commit = f", commit `{made.commit}`" if made.commit else ""
     return "\n".join(
         (
-            f"- Run {_code(manifest.origin.run)}, exported {made.created} by toolkit {made.toolkit}, Python {made.python}{commit}.",
+            f"- Run {_code(manifest.origin.run)}, exported {made.created} by toolkit {made.toolkit}, Python "
+            f"{made.python}{commit}.",
             f"- Packages: {packages}.",
-            f"- Machine: {_text(made.hardware.processor)}, {made.hardware.cores} cores, {_text(made.hardware.operating_system)}.",
+            f"- Machine: {_text(made.hardware.processor)}, {made.hardware.cores} cores, "
+            f"{_text(made.hardware.operating_system)}.",
         )
     )
 

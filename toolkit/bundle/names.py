@@ -1,4 +1,4 @@
-"""Which names a bundle's files may have, so that the folder means the same on Linux, macOS and Windows and never leads out of itself."""
+"""Which names a bundle's files may have: the same on Linux, macOS and Windows, and never leading out of the folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from collections.abc import Iterable
 FORBIDDEN = frozenset('<>:"|?*')
 """Characters that Windows has no file names with."""
 RESERVED = frozenset(
-    ("con", "prn", "aux", "nul", "conin$", "conout$", *(f"{port}{digit}" for port in ("com", "lpt") for digit in (*"0123456789", *"¹²³")))
+    (
+        "con",
+        "prn",
+        "aux",
+        "nul",
+        "conin$",
+        "conout$",
+        *(f"{port}{digit}" for port in ("com", "lpt") for digit in (*"0123456789", *"¹²³")),
+    )
 )
 """Names that are devices on Windows, whatever their suffix:
 https://learn.microsoft.com/en-us/windows/win32/fileio/naming-a-file"""
@@ -26,7 +34,10 @@ def name_problem(name: str) -> str | None:
     if "\\" in name or any(part in ("", ".", "..") for part in parts):
         return "is not a path inside the bundle"
     if not name.isprintable() or FORBIDDEN.intersection(name):
-        return f"holds a character that file names cannot have everywhere (control characters and {' '.join(sorted(FORBIDDEN))})"
+        return (
+            "holds a character that file names cannot have everywhere (control characters and "
+            f"{' '.join(sorted(FORBIDDEN))})"
+        )
     if any(part.endswith((".", " ")) for part in parts):
         return "has a part that ends in a dot or a space, which Windows drops"
     if reserved := next((part for part in parts if part.split(".")[0].rstrip().casefold() in RESERVED), None):

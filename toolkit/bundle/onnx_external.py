@@ -1,8 +1,9 @@
 """Which other files an ONNX file points to: read from the protobuf bytes themselves, before any engine opens them.
 
-An ONNX file may keep its weights in other files, named by path. An engine follows such a path wherever it leads, so it has to be known
-before. Only the messages on the way to a tensor are looked at; field numbers are those of
-https://github.com/onnx/onnx/blob/main/onnx/onnx.proto, the encoding is that of https://protobuf.dev/programming-guides/encoding/.
+An ONNX file may keep its weights in other files, named by path. An engine follows such a path wherever it leads, so it
+has to be known before. Only the messages on the way to a tensor are looked at; field numbers are those of
+https://github.com/onnx/onnx/blob/main/onnx/onnx.proto, the encoding is that of
+https://protobuf.dev/programming-guides/encoding/.
 """
 
 from __future__ import annotations
@@ -71,7 +72,10 @@ def _of_tensor(content: _Buffer, start: int, end: int) -> list[str]:
 
 
 def _location(content: _Buffer, start: int, end: int) -> list[str]:
-    """Return the values of an entry that has the key ``location``; all of them, because parsers may differ in which one they keep."""
+    """Return the values of an entry that has the key ``location``.
+
+    All of them, because parsers may differ in which one they keep.
+    """
     keys: list[bytes] = []
     values: list[bytes] = []
     for field, wire, first, last in _fields(content, start, end):

@@ -1,7 +1,7 @@
 """Ed25519 signatures (RFC 8032) over the bytes of ``manifest.json``, which holds the hash of every other file.
 
-The signature lies beside the manifest. The file also names the public key and the manifest it was made for, so that a wrong key and a
-manifest that changed since can be told apart; neither is believed without the signature.
+The signature lies beside the manifest. The file also names the public key and the manifest it was made for, so that a
+wrong key and a manifest that changed since can be told apart; neither is believed without the signature.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ def read_signature(folder: Path) -> bytes | None:
     return small_file(path, LARGEST_FILE) if os.path.lexists(path) else None
 
 
-def check_signature(content: bytes | None, manifest: bytes, where: Path, verify_key: str | Path | None = None) -> Signature | None:
+def check_signature(
+    content: bytes | None, manifest: bytes, where: Path, verify_key: str | Path | None = None
+) -> Signature | None:
     """Check a signature before the manifest is parsed.
 
     Without a key only a stale signature is noticed: one that was made for another manifest than the one beside it.
@@ -77,14 +79,21 @@ def check_signature(content: bytes | None, manifest: bytes, where: Path, verify_
     key = None if verify_key is None else _public_key(Path(verify_key))
     if content is None:
         if key is not None:
-            raise SignatureError(f"{where} is not signed: sign it with 'toolkit sign', or leave --verify-key out if you trust its source.")
+            raise SignatureError(
+                f"{where} is not signed: sign it with 'toolkit sign', or leave --verify-key out if you trust its "
+                "source."
+            )
         return None
     signature = _parsed(content, where)
     if key is not None and _encoded(key) != signature.public_key:
         ours, theirs = fingerprint(_encoded(key)), fingerprint(signature.public_key)
-        raise SignatureError(f"{where} is signed by the key {theirs}, not by {ours} of {verify_key}. Get it from whom you trust.")
+        raise SignatureError(
+            f"{where} is signed by the key {theirs}, not by {ours} of {verify_key}. Get it from whom you trust."
+        )
     if hashlib.sha256(manifest).hexdigest() != signature.manifest_sha256:
-        raise SignatureError(f"the manifest of {where} was changed after it was signed, so the signature is stale. {SIGN_AGAIN}")
+        raise SignatureError(
+            f"the manifest of {where} was changed after it was signed, so the signature is stale. {SIGN_AGAIN}"
+        )
     if key is not None:
         _require_valid(key, signature, manifest, where)
     return signature
@@ -110,7 +119,9 @@ def make_signature(manifest: bytes, key_file: Path) -> Signature:
 
 
 def make_keys(private_file: Path, public_file: Path) -> str:
-    """Write a new pair of keys as PEM files, the private one readable by its owner only. Files that exist are never overwritten.
+    """Write a new pair of keys as PEM files, the private one readable by its owner only.
+
+    Files that exist are never overwritten.
 
     Returns:
         The fingerprint of the public key.
@@ -124,8 +135,12 @@ def make_keys(private_file: Path, public_file: Path) -> str:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     key = Ed25519PrivateKey.generate()
-    private: bytes = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    public: bytes = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    private: bytes = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    public: bytes = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
     if existing := next((path for path in (private_file, public_file) if os.path.lexists(path)), None):
         raise FileWriteError(f"{existing} exists already, and keys are never overwritten: choose another name.")
     _write_new(private_file, private, 0o600)
@@ -150,7 +165,9 @@ def _require_valid(key: Ed25519PublicKey, signature: Signature, manifest: bytes,
     try:
         key.verify(base64.b64decode(signature.signature), manifest)
     except InvalidSignature as error:
-        raise SignatureError(f"the signature of {where} is not valid: the manifest or the signature was changed. Copy the bundle again.") from error
+        raise SignatureError(
+            f"the signature of {where} is not valid: the manifest or the signature was changed. Copy the bundle again."
+        ) from error
 
 
 def _public_key(path: Path) -> Ed25519PublicKey:
@@ -160,10 +177,14 @@ def _public_key(path: Path) -> Ed25519PublicKey:
 
     content = _key_file(path)
     if b"PRIVATE KEY" in content:
-        raise SignatureError(f"{path} is a private key: give the public one, and keep the private one where only signing happens.")
+        raise SignatureError(
+            f"{path} is a private key: give the public one, and keep the private one where only signing happens."
+        )
     try:
         key = load_pem_public_key(content)
-    except Exception as error:  # cryptography raises ValueError, UnsupportedAlgorithm and others, whatever is wrong with the file
+    except (
+        Exception
+    ) as error:  # cryptography raises ValueError, UnsupportedAlgorithm and others, whatever is wrong with the file
         raise SignatureError(f"{path} is not a public key in PEM: 'toolkit keygen' makes one.") from error
     if not isinstance(key, Ed25519PublicKey):
         raise SignatureError(f"{path} is not an Ed25519 key: 'toolkit keygen' makes one.")
@@ -179,7 +200,10 @@ def _private_key(path: Path) -> Ed25519PrivateKey:
     if b"PUBLIC KEY" in content:
         raise SignatureError(f"{path} is a public key: give the private one, which signs.")
     if b"ENCRYPTED" in content:
-        raise SignatureError(f"{path} is protected by a password, which toolkit cannot ask for: decrypt it into a file that only you can read.")
+        raise SignatureError(
+            f"{path} is protected by a password, which toolkit cannot ask for: decrypt it into a file that only you "
+            "can read."
+        )
     try:
         key = load_pem_private_key(content, password=None)
     except Exception as error:  # see _public_key
@@ -217,5 +241,7 @@ def _require_cryptography() -> None:
     try:
         import cryptography
     except ImportError as error:
-        raise MissingDependencyError("signatures need the package cryptography: pip install 'toolkit[sign]'.") from error
+        raise MissingDependencyError(
+            "signatures need the package cryptography: pip install 'toolkit[sign]'."
+        ) from error
     del cryptography

@@ -1,4 +1,7 @@
-"""JSON as a bundle holds it: what Python's parser lets through beyond the standard, or cannot survive, is refused with its reason."""
+"""JSON as a bundle holds it.
+
+What Python's parser lets through beyond the standard, or cannot survive, is refused with its reason.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,13 @@ def parse_json(content: bytes) -> Any:
     """Parse JSON (RFC 8259) strictly.
 
     Raises:
-        ValueError: naming what is wrong: not UTF-8, not JSON, a key twice in one object, a number that is not finite, or nested too deeply.
+        ValueError: naming what is wrong: not UTF-8, not JSON, a key twice in one object, a number that is not finite,
+            or nested too deeply.
     """
     try:
-        return json.loads(content.decode(), object_pairs_hook=_without_duplicates, parse_float=_finite, parse_constant=_no_constant)
+        return json.loads(
+            content.decode(), object_pairs_hook=_without_duplicates, parse_float=_finite, parse_constant=_no_constant
+        )
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 

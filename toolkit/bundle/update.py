@@ -35,7 +35,8 @@ from toolkit.files import sha256_file, write_text
 from toolkit.results import ArtifactParity, BenchReport, BenchRow, ParityReport
 
 MOST_CONFUSIONS = 1000
-"""Classes up to which the manifest holds the confusion matrix; it grows with their square, and a service reads it at every start."""
+"""Classes up to which the manifest holds the confusion matrix; it grows with their square, and a service reads it at
+every start."""
 
 
 @contextlib.contextmanager
@@ -62,7 +63,8 @@ def new_bundle(target: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise FileWriteError(
-            f"cannot write the bundle {target}: {error.strerror or error}. Free some space or choose a folder you may write to."
+            f"cannot write the bundle {target}: {error.strerror or error}. Free some space or choose a folder you "
+            "may write to."
         ) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
@@ -98,7 +100,10 @@ def write_golden(
         ExportError: the network returns values that are not finite, which nothing can be compared with.
     """
     if not all(np.isfinite(values).all() for values in outputs.values()):
-        raise ExportError("the network returns values that are not finite on the golden samples: the run has diverged, so train it again.")
+        raise ExportError(
+            "the network returns values that are not finite on the golden samples: the run has diverged, so train it "
+            "again."
+        )
     records: dict[str, FileRecord] = {}
     cases = []
     (folder / "golden").mkdir()
@@ -106,8 +111,18 @@ def write_golden(
         name = f"golden/{index:03d}.bin"
         (folder / name).write_bytes(np.ascontiguousarray(image).tobytes())
         records[name] = file_record(folder / name)
-        logits, probabilities = (tuple(float(value) for value in outputs[key][index]) for key in ("logits", "probabilities"))
-        cases.append(GoldenCase(file=name, source=sources[index], true_label=true_labels[index], logits=logits, probabilities=probabilities))
+        logits, probabilities = (
+            tuple(float(value) for value in outputs[key][index]) for key in ("logits", "probabilities")
+        )
+        cases.append(
+            GoldenCase(
+                file=name,
+                source=sources[index],
+                true_label=true_labels[index],
+                logits=logits,
+                probabilities=probabilities,
+            )
+        )
     golden = Golden(height=images.shape[1], width=images.shape[2], labels=labels, cases=tuple(cases))
     golden.save(folder / GOLDEN_EXPECTED)
     records[GOLDEN_EXPECTED] = file_record(folder / GOLDEN_EXPECTED)
@@ -117,13 +132,16 @@ def write_golden(
 def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
     """Write the manifest and the model card that says the same to a person.
 
-    The first manifest of a folder also lists every file that is there, and gets a README for other languages; later ones list what the
-    first did. A signature of the manifest before is removed, for it would be stale.
+    The first manifest of a folder also lists every file that is there, and gets a README for other languages; later
+    ones list what the first did. A signature of the manifest before is removed, for it would be stale.
 
-    The old card goes first and the new one comes last, so that a kill in between leaves a bundle that lacks its card, not one that
-    contradicts it. Nothing half-written is ever inside the folder, where it would be a file that nobody listed.
+    The old card goes first and the new one comes last, so that a kill in between leaves a bundle that lacks its card,
+    not one that contradicts it. Nothing half-written is ever inside the folder, where it would be a file that nobody
+    listed.
     """
-    manifest = manifest.model_copy(update={"artifacts": tuple(_with_tolerance(artifact) for artifact in manifest.artifacts)})
+    manifest = manifest.model_copy(
+        update={"artifacts": tuple(_with_tolerance(artifact) for artifact in manifest.artifacts)}
+    )
     if not (folder / MANIFEST_NAME).exists():
         manifest = _with_all_files(folder, manifest)
     with _writing(folder):
@@ -148,19 +166,30 @@ def _writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise FileWriteError(f"cannot write into the bundle {folder}: {error.strerror or error}. Copy it to where you may write.") from error
+        raise FileWriteError(
+            f"cannot write into the bundle {folder}: {error.strerror or error}. Copy it to where you may write."
+        ) from error
 
 
 def _with_tolerance(artifact: ArtifactRecord) -> ArtifactRecord:
-    return artifact if artifact.tolerance else artifact.model_copy(update={"tolerance": TOLERANCES.get(artifact.precision)})
+    return (
+        artifact
+        if artifact.tolerance
+        else artifact.model_copy(update={"tolerance": TOLERANCES.get(artifact.precision)})
+    )
 
 
 def _with_all_files(folder: Path, manifest: Manifest) -> Manifest:
-    """Return the first manifest of a folder: with every file that export has put there, and without what would make it huge."""
+    """Return the first manifest of a folder.
+
+    With every file that export has put there, and without what would make it huge.
+    """
     write_text(folder / README_NAME, readme(manifest))
     artifacts = {name for artifact in manifest.artifacts for name in artifact.all_files}
     found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    changes: dict[str, object] = {"files": {name: file_record(folder / name) for name in found if name not in artifacts}}
+    changes: dict[str, object] = {
+        "files": {name: file_record(folder / name) for name in found if name not in artifacts}
+    }
     if manifest.evaluation and len(manifest.labels) > MOST_CONFUSIONS:
         changes["evaluation"] = manifest.evaluation.model_copy(update={"confusion": ()})
     return manifest.model_copy(update=changes)
@@ -194,7 +223,8 @@ def record_parity(folder: Path, report: ParityReport) -> None:
     verdicts = {(result.file, result.sha256): _verdict(result, report) for result in report.artifacts}
     manifest = read_manifest(folder)
     artifacts = [
-        artifact.model_copy(update={"parity": verdicts.get((artifact.file, artifact.sha256), artifact.parity)}) for artifact in manifest.artifacts
+        artifact.model_copy(update={"parity": verdicts.get((artifact.file, artifact.sha256), artifact.parity)})
+        for artifact in manifest.artifacts
     ]
     write_manifest(folder, manifest.model_copy(update={"artifacts": tuple(artifacts)}))
 
@@ -253,7 +283,9 @@ def _summary(row: BenchRow, report: BenchReport) -> BenchSummary:
     smallest = min(row.timings, key=lambda timing: timing.batch_size)
     return BenchSummary(
         device=row.device,
-        processor=(report.provenance.hardware.gpu or "GPU") if row.device == "cuda" else report.provenance.hardware.processor,
+        processor=(report.provenance.hardware.gpu or "GPU")
+        if row.device == "cuda"
+        else report.provenance.hardware.processor,
         threads=row.threads,
         batch_size=fastest.batch_size,
         images_per_second=fastest.throughput.median,

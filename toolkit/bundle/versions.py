@@ -1,7 +1,8 @@
 """Old versions of the manifest, made into the version of today, one step per version.
 
-A step changes what its version meant into what the next one means. It works on parsed JSON that nobody has looked at yet, so it only moves
-and adds; the record of today judges the result. tests/assets/manifests holds one manifest per version, as written by the code of its time.
+A step changes what its version meant into what the next one means. It works on parsed JSON that nobody has looked at
+yet, so it only moves and adds; the record of today judges the result. tests/assets/manifests holds one manifest per
+version, as written by the code of its time.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from toolkit.bundle.manifest import SCHEMA_VERSION
 
 
 def _from_1(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Version 2 adds a tolerance to each artifact; where it is absent the table of ``toolkit.compare.tolerances`` holds."""
+    """Version 2 adds a tolerance to each artifact.
+
+    Where it is absent the table of ``toolkit.compare.tolerances`` holds.
+    """
     return {**raw, "schema_version": 2}
 
 

@@ -9,13 +9,16 @@ import typer
 
 def command(
     pattern: Annotated[
-        str | None, typer.Argument(metavar="[PATTERN]", help="Which, e.g. 'resnet*' or 'timm:vit_*' (default: all of torchvision).")
+        str | None,
+        typer.Argument(
+            metavar="[PATTERN]", help="Which, e.g. 'resnet*' or 'timm:vit_*' (default: all of torchvision)."
+        ),
     ] = None,
 ) -> None:
     """List backbones with their size and cost.
 
-    Parameters count the ImageNet head; GMACs are billions of multiply-adds for one image at the input size; the last column is what
-    '--stage2-unfreeze 1' trains.
+    Parameters count the ImageNet head; GMACs are billions of multiply-adds for one image at the input size; the last
+    column is what '--stage2-unfreeze 1' trains.
     """
     from toolkit.backbones import list_backbones
     from toolkit.errors import BackboneError

@@ -18,16 +18,22 @@ if TYPE_CHECKING:
 def command(
     run: RunOption = None,
     artifacts: ArtifactsOption = Path("artifacts"),
-    device: Annotated[str, typer.Option("--device", metavar="[auto|cpu|cuda]", help="auto is the CPU, and CUDA where there is one.")] = "auto",
+    device: Annotated[
+        str, typer.Option("--device", metavar="[auto|cpu|cuda]", help="auto is the CPU, and CUDA where there is one.")
+    ] = "auto",
     threads: ThreadsOption = None,
-    batch_sizes: Annotated[str, typer.Option("--batch-sizes", metavar="A,B", help="Batch sizes, separated by commas.")] = "1,32",
-    rounds: Annotated[int, typer.Option("--rounds", min=2, help="Interleaved rounds; more of them narrow the intervals.")] = 7,
+    batch_sizes: Annotated[
+        str, typer.Option("--batch-sizes", metavar="A,B", help="Batch sizes, separated by commas.")
+    ] = "1,32",
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=2, help="Interleaved rounds; more of them narrow the intervals.")
+    ] = 7,
     quiet: QuietOption = False,
 ) -> None:
     """Measure speed, latency and test accuracy of every artifact, beside PyTorch itself.
 
-    Artifacts that were not verified are verified first. Writes RUN/bench/bench.json, bench.csv and report.md; exit code 1 if an artifact
-    failed verification, or if nothing could be measured.
+    Artifacts that were not verified are verified first. Writes RUN/bench/bench.json, bench.csv and report.md; exit code
+    1 if an artifact failed verification, or if nothing could be measured.
     """
     from toolkit.bench import bench_run
     from toolkit.cli.console import output, reporter, telling_of_lost_signature
@@ -53,7 +59,10 @@ def _sizes(text: str) -> tuple[int, ...]:
     except ValueError:
         sizes = ()
     if not sizes or min(sizes) < 1:
-        raise ToolkitError(f"--batch-sizes {text!r} is not a list of sizes: give whole numbers of 1 or more, separated by commas, e.g. 1,8,32.")
+        raise ToolkitError(
+            f"--batch-sizes {text!r} is not a list of sizes: give whole numbers of 1 or more, separated by commas, "
+            "e.g. 1,8,32."
+        )
     return sizes
 
 

@@ -15,8 +15,12 @@ if TYPE_CHECKING:
 
 
 def command(
-    digests: Annotated[list[str] | None, typer.Argument(metavar="DIGEST", help="First digits of the ones meant (default: all).")] = None,
-    clear: Annotated[bool, typer.Option("--clear", help="Remove them. They are computed again when they are needed.")] = False,
+    digests: Annotated[
+        list[str] | None, typer.Argument(metavar="DIGEST", help="First digits of the ones meant (default: all).")
+    ] = None,
+    clear: Annotated[
+        bool, typer.Option("--clear", help="Remove them. They are computed again when they are needed.")
+    ] = False,
 ) -> None:
     """List or clear what was computed once and kept: activations of frozen prefixes.
 
@@ -38,7 +42,9 @@ def command(
 def _clear(root: Path, chosen: Sequence[Entry]) -> None:
     from toolkit.finetune import cache_folder
 
-    freed = sum(cache_folder.clear(root, entry.digest) for entry in chosen) if chosen else cache_folder.clear(root, None)
+    freed = (
+        sum(cache_folder.clear(root, entry.digest) for entry in chosen) if chosen else cache_folder.clear(root, None)
+    )
     typer.echo(f"{_size(freed)} freed in {root}")
 
 
@@ -52,11 +58,18 @@ def _list(root: Path, entries: Sequence[Entry], unfinished: int) -> None:
     total = sum(entry.bytes for entry in entries)
     typer.echo(f"{_size(total)} in {len(entries)} {'cache' if len(entries) == 1 else 'caches'} in {root}")
     if unfinished:
-        typer.echo(f"{_size(unfinished)} more are being written, or were when their process was killed (--clear removes those)")
+        typer.echo(
+            f"{_size(unfinished)} more are being written, or were when their process was killed (--clear removes those)"
+        )
 
 
 def _describe(entry: Entry) -> None:
-    values = {"digest": entry.digest, "size": _size(entry.bytes), "created": _date(entry.created), "last used": _date(entry.last_used)}
+    values = {
+        "digest": entry.digest,
+        "size": _size(entry.bytes),
+        "created": _date(entry.created),
+        "last used": _date(entry.last_used),
+    }
     if entry.key is None:
         values["tensors"] = _tensors(entry)
     else:

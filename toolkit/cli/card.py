@@ -17,13 +17,14 @@ LONGEST_TEXT = 100_000
 def command(
     bundle: BundleArgument,
     intended_use: Annotated[
-        Path | None, typer.Option("--intended-use", metavar="FILE", help="Markdown (UTF-8) on what the model is for, and what not.")
+        Path | None,
+        typer.Option("--intended-use", metavar="FILE", help="Markdown (UTF-8) on what the model is for, and what not."),
     ] = None,
 ) -> None:
     """Print a bundle's model card, or say in it what the model is for.
 
-    The card is made from the manifest, and its hash is checked like that of every file: with --intended-use the text of FILE goes into both.
-    The next export makes a new bundle without it.
+    The card is made from the manifest, and its hash is checked like that of every file: with --intended-use the text of
+    FILE goes into both. The next export makes a new bundle without it.
     """
     from toolkit.bundle import Bundle
     from toolkit.bundle.folder import find_bundle

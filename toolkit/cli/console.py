@@ -9,7 +9,16 @@ from pathlib import Path
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from toolkit.progress import Bar, Reporter, Silent
@@ -24,7 +33,13 @@ class _Rate(ProgressColumn):
         unit = task.fields["unit"]
         if not speed:
             return Text("")
-        return Text(f"{speed / 1e6:.1f} MB/s" if unit == "B" else f"{speed:.0f} {unit}/s" if speed >= 10 else f"{speed:.1f} {unit}/s")
+        return Text(
+            f"{speed / 1e6:.1f} MB/s"
+            if unit == "B"
+            else f"{speed:.0f} {unit}/s"
+            if speed >= 10
+            else f"{speed:.1f} {unit}/s"
+        )
 
 
 class _TerminalBar:
@@ -75,7 +90,7 @@ def reporter(quiet: bool) -> Reporter:
 
 @contextmanager
 def telling_of_lost_signature(bundle: Path) -> Iterator[None]:
-    """Say on standard error, also of a quiet command, if the block has removed the signature of a bundle by writing into its manifest."""
+    """Say on standard error, also of a quiet command, if the block has removed a bundle's signature."""
     from toolkit.bundle.manifest import SIGNATURE_NAME
 
     signed = (bundle / SIGNATURE_NAME).exists()
@@ -83,7 +98,11 @@ def telling_of_lost_signature(bundle: Path) -> Iterator[None]:
         yield
     finally:
         if signed and not (bundle / SIGNATURE_NAME).exists():
-            typer.echo(f"toolkit: {bundle} is no longer signed, because its manifest has changed: sign it again with 'toolkit sign'.", err=True)
+            typer.echo(
+                f"toolkit: {bundle} is no longer signed, because its manifest has changed: sign it again with "
+                "'toolkit sign'.",
+                err=True,
+            )
 
 
 def output() -> Console:

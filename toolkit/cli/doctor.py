@@ -14,10 +14,22 @@ import typer
 
 from toolkit.errors import first_line
 
-IDENTITY_MODEL = base64.b64decode("CAc6NwoQCgF4EgF5IghJZGVudGl0eRIBZ1oPCgF4EgoKCAgBEgQKAggBYg8KAXkSCgoICAESBAoCCAFCBAoAEA0=")
+IDENTITY_MODEL = base64.b64decode(
+    "CAc6NwoQCgF4EgF5IghJZGVudGl0eRIBZ1oPCgF4EgoKCAgBEgQKAggBYg8KAXkSCgoICAESBAoCCAFCBAoAEA0="
+)
 """y = x on one float, opset 13: the smallest model that makes a provider prove that it can be loaded."""
 
-TRAINING_PACKAGES = ("torch", "torchvision", "timm", "onnx", "onnxscript", "sklearn", "matplotlib", "safetensors", "tomli_w")
+TRAINING_PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "onnx",
+    "onnxscript",
+    "sklearn",
+    "matplotlib",
+    "safetensors",
+    "tomli_w",
+)
 
 
 @dataclass(frozen=True)
@@ -56,8 +68,14 @@ def _machine() -> Iterator[Finding]:
     from toolkit.provenance import hardware
 
     machine = hardware()
-    yield Finding("toolkit", None, f"{toolkit.__version__}, Python {platform.python_version()}, {machine.operating_system}")
-    yield Finding("processor", None, f"{machine.processor}, {machine.cores} cores for this process (the default number of threads)")
+    yield Finding(
+        "toolkit", None, f"{toolkit.__version__}, Python {platform.python_version()}, {machine.operating_system}"
+    )
+    yield Finding(
+        "processor",
+        None,
+        f"{machine.processor}, {machine.cores} cores for this process (the default number of threads)",
+    )
     yield Finding("memory", None, f"{machine.memory_bytes / 2**30:.1f} GiB" if machine.memory_bytes else "unknown")
     yield Finding("GPU", machine.gpu is not None, machine.gpu or "nvidia-smi is not there or names no device")
 
@@ -66,7 +84,10 @@ def _onnxruntime() -> Iterator[Finding]:
     installed = [name for name in ("onnxruntime", "onnxruntime-gpu") if _version(name)]
     if len(installed) == 2:
         yield Finding(
-            "onnxruntime", False, "both onnxruntime and onnxruntime-gpu are installed and overwrite each other: uninstall both, then install one"
+            "onnxruntime",
+            False,
+            "both onnxruntime and onnxruntime-gpu are installed and overwrite each other: uninstall both, then "
+            "install one",
         )
     try:
         onnxruntime: Any = import_module("onnxruntime")
@@ -93,7 +114,9 @@ def _provider(onnxruntime: Any, title: str, provider: str, package: str) -> Find
     finally:
         onnxruntime.set_default_logger_severity(2)
     if session.get_providers()[0] != provider:
-        return Finding(subject, False, f"{package} has it, but its libraries (CUDA, cuDNN, driver) cannot be loaded here")
+        return Finding(
+            subject, False, f"{package} has it, but its libraries (CUDA, cuDNN, driver) cannot be loaded here"
+        )
     return Finding(subject, True, package)
 
 
@@ -101,13 +124,21 @@ def _torch() -> Iterator[Finding]:
     try:
         torch: Any = import_module("torch")
     except ImportError as error:
-        yield Finding("torch", False, f"{first_line(error)}: pip install 'toolkit[train]' to fine-tune and export; prediction does not need it")
+        yield Finding(
+            "torch",
+            False,
+            f"{first_line(error)}: pip install 'toolkit[train]' to fine-tune and export; prediction does not need it",
+        )
         return
     yield Finding("torch", True, f"{torch.__version__}, {torch.get_num_threads()} threads")
     if torch.cuda.is_available():
         yield Finding("torch on CUDA", True, f"{torch.cuda.get_device_name(0)}, CUDA {torch.version.cuda}")
     else:
-        built = f"built for CUDA {torch.version.cuda}, but no device or driver is found" if torch.version.cuda else "this build of torch has no CUDA"
+        built = (
+            f"built for CUDA {torch.version.cuda}, but no device or driver is found"
+            if torch.version.cuda
+            else "this build of torch has no CUDA"
+        )
         yield Finding("torch on CUDA", False, built)
 
 

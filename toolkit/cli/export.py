@@ -17,32 +17,60 @@ if TYPE_CHECKING:
 def command(
     run: RunOption = None,
     artifacts: ArtifactsOption = Path("artifacts"),
-    formats: Annotated[str | None, typer.Option("--formats", metavar="A,B", help="Formats, separated by commas (default: the recipe's).")] = None,
+    formats: Annotated[
+        str | None,
+        typer.Option("--formats", metavar="A,B", help="Formats, separated by commas (default: the recipe's)."),
+    ] = None,
     graph_input: Annotated[
         str | None,
-        typer.Option("--input", metavar="[images|tensor]", help="uint8 images with normalisation in the graph, or a normalised float tensor."),
+        typer.Option(
+            "--input",
+            metavar="[images|tensor]",
+            help="uint8 images with normalisation in the graph, or a normalised float tensor.",
+        ),
     ] = None,
     profile: Annotated[
-        str | None, typer.Option("--profile", metavar="[wide|newest]", help="ONNX opset and IR version for the most readers, or the newest ones.")
+        str | None,
+        typer.Option(
+            "--profile",
+            metavar="[wide|newest]",
+            help="ONNX opset and IR version for the most readers, or the newest ones.",
+        ),
     ] = None,
-    opset: Annotated[int | None, typer.Option("--opset", help="ONNX opset (default: the profile's, or the exporter's recommended one).")] = None,
-    ir: Annotated[int | None, typer.Option("--ir", help="ONNX IR version (default: the profile's, or the exporter's own).")] = None,
+    opset: Annotated[
+        int | None,
+        typer.Option("--opset", help="ONNX opset (default: the profile's, or the exporter's recommended one)."),
+    ] = None,
+    ir: Annotated[
+        int | None, typer.Option("--ir", help="ONNX IR version (default: the profile's, or the exporter's own).")
+    ] = None,
     max_drop: Annotated[
-        float | None, typer.Option("--max-drop", help="Points of validation accuracy that a quantised artifact may lose (default: 0.5).")
+        float | None,
+        typer.Option(
+            "--max-drop", help="Points of validation accuracy that a quantised artifact may lose (default: 0.5)."
+        ),
     ] = None,
     quiet: QuietOption = False,
 ) -> None:
     """Export a run to TorchScript, ONNX and other formats in one checked bundle.
 
-    Writes RUN/bundle: the artifacts, manifest.json, golden samples and a model card. An older bundle is replaced as a whole. Exit code 1 if
-    no artifact of a format is good enough; the manifest says why and what was tried. 'toolkit formats' lists the formats.
+    Writes RUN/bundle: the artifacts, manifest.json, golden samples and a model card. An older bundle is replaced as a
+    whole. Exit code 1 if no artifact of a format is good enough; the manifest says why and what was tried. 'toolkit
+    formats' lists the formats.
     """
     from toolkit.cli.console import reporter
     from toolkit.export import export_run
     from toolkit.runs import find_run
 
     folder = find_run(run, artifacts)
-    changes = {"formats": formats, "input": graph_input, "profile": profile, "opset": opset, "ir": ir, "max_drop": max_drop}
+    changes = {
+        "formats": formats,
+        "input": graph_input,
+        "profile": profile,
+        "opset": opset,
+        "ir": ir,
+        "max_drop": max_drop,
+    }
     recipe = folder.recipe().override({f"export.{key}": value for key, value in changes.items() if value is not None})
     manifest = export_run(folder, options=recipe.export, reporter=reporter(quiet))
     typer.echo(f"bundle {folder.bundle}")
@@ -59,18 +87,31 @@ def _show(artifact: ArtifactRecord) -> None:
     detail = f"opset {artifact.opset}, IR {artifact.ir_version}, " if artifact.opset else ""
     if artifact.portability == "same-machine":
         detail += "for this machine only, "
-    typer.echo(f"  {artifact.file:24} {artifact.format:12} {artifact.precision:8} {artifact.total_bytes / 1e6:7.1f} MB  {detail}{artifact.producer}")
+    typer.echo(
+        f"  {artifact.file:24} {artifact.format:12} {artifact.precision:8} {artifact.total_bytes / 1e6:7.1f} MB  "
+        f"{detail}{artifact.producer}"
+    )
     if artifact.quantization is not None:
         _show_search(artifact.quantization)
     elif artifact.kept_float32:
-        typer.echo(f"    {len(artifact.kept_float32)} nodes stay in float32, because their values do not fit: {', '.join(artifact.kept_float32[:5])}")
+        typer.echo(
+            f"    {len(artifact.kept_float32)} nodes stay in float32, because their values do not fit: "
+            f"{', '.join(artifact.kept_float32[:5])}"
+        )
 
 
 def _show_search(search: QuantizationSearch) -> None:
     """Print one line per candidate, the float32 graph first."""
-    weights = f"{search.activations} activations, {search.weights} weights of {search.weight_bits} bits ({search.processor})"
-    typer.echo(f"    {weights}; {search.calibration_images} training images, judged on {search.validation_images} validation images")
-    typer.echo(f"    {'float32':35} {search.float32_accuracy:8.2%}            {search.float32_images_per_second:7.0f} img/s")
+    weights = (
+        f"{search.activations} activations, {search.weights} weights of {search.weight_bits} bits ({search.processor})"
+    )
+    typer.echo(
+        f"    {weights}; {search.calibration_images} training images, judged on {search.validation_images} "
+        "validation images"
+    )
+    typer.echo(
+        f"    {'float32':35} {search.float32_accuracy:8.2%}            {search.float32_images_per_second:7.0f} img/s"
+    )
     for candidate in search.candidates:
         kept = f", {len(candidate.kept_float32)} nodes float32" if candidate.kept_float32 else ""
         name = f"{candidate.method}, per {'channel' if candidate.per_channel else 'tensor'}{kept}"

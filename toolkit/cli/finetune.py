@@ -15,17 +15,31 @@ from toolkit.errors import RecipeError
 @with_recipe_flags
 def command(
     recipe: Annotated[
-        str, typer.Option("--recipe", metavar="NAME|FILE", help="A shipped recipe, a TOML file, or auto ('toolkit recipes').")
+        str,
+        typer.Option(
+            "--recipe", metavar="NAME|FILE", help="A shipped recipe, a TOML file, or auto ('toolkit recipes')."
+        ),
     ] = "auto",
-    run: Annotated[str | None, typer.Option("--run", metavar="NAME", help="Name of the run (default: data, backbone and time).")] = None,
+    run: Annotated[
+        str | None, typer.Option("--run", metavar="NAME", help="Name of the run (default: data, backbone and time).")
+    ] = None,
     artifacts: ArtifactsOption = Path("artifacts"),
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a run that was stopped or killed (--run names it, default: the last).")
+        bool,
+        typer.Option(
+            "--resume", help="Go on with a run that was stopped or killed (--run names it, default: the last)."
+        ),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure and say what the run would cost, and stop there.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Measure and say what the run would cost, and stop there.")
+    ] = False,
     time_budget: Annotated[
         str | None,
-        typer.Option("--time-budget", metavar="TIME", help="Choose resolution, views and epochs to fit, e.g. 20m; the choice is in the recipe."),
+        typer.Option(
+            "--time-budget",
+            metavar="TIME",
+            help="Choose resolution, views and epochs to fit, e.g. 20m; the choice is in the recipe.",
+        ),
     ] = None,
     quiet: QuietOption = False,
     *,
@@ -33,8 +47,9 @@ def command(
 ) -> None:
     """Fine-tune a pretrained backbone in two stages.
 
-    Stage 1 trains a new head on the frozen backbone; stage 2 unfreezes the last blocks at a smaller rate. The best weights on the
-    validation images are kept and looked at once on the test images. Every field of the recipe has a flag.
+    Stage 1 trains a new head on the frozen backbone; stage 2 unfreezes the last blocks at a smaller rate. The best
+    weights on the validation images are kept and looked at once on the test images. Every field of the recipe has a
+    flag.
     """
     from toolkit.cli.console import output, reporter
     from toolkit.finetune.auto import choose_recipe
@@ -47,7 +62,10 @@ def command(
     progress = reporter(quiet)
     if resume:
         if overrides or recipe != "auto" or dry_run or time_budget:
-            raise RecipeError("--resume goes on with a run's own recipe: give no other recipe and no flag that changes it, or start a new run.")
+            raise RecipeError(
+                "--resume goes on with a run's own recipe: give no other recipe and no flag that changes it, or "
+                "start a new run."
+            )
         unfinished = find_unfinished(run, artifacts)
         folder = finetune_run(unfinished.recipe(), name=unfinished.name, root=artifacts, resume=True, reporter=progress)
     else:

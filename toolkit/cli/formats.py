@@ -12,4 +12,6 @@ def command() -> None:
     typer.echo(f"{'format':14} {'precision':10} {'file':24} here")
     for name, known in formats().items():
         reason = known.unavailable()
-        typer.echo(f"{name:14} {known.precision:10} {'model' + known.suffix:24} {'yes' if reason is None else f'no: {reason}'}")
+        typer.echo(
+            f"{name:14} {known.precision:10} {'model' + known.suffix:24} {'yes' if reason is None else f'no: {reason}'}"
+        )

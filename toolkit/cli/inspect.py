@@ -27,7 +27,10 @@ def command(
         return
     for title, value in _describe(opened.manifest):
         typer.echo(f"{title:14} {value}")
-    typer.echo(f"{'files':14} all {len(opened.manifest.artifacts) + len(opened.manifest.files)} match their SHA-256, and there are no others")
+    typer.echo(
+        f"{'files':14} all {len(opened.manifest.artifacts) + len(opened.manifest.files)} match their SHA-256, and "
+        "there are no others"
+    )
     typer.echo(f"{'signature':14} {_signed(opened, verify_key)}")
 
 
@@ -37,7 +40,11 @@ def _signed(bundle: Bundle, verify_key: Path | None) -> str:
     if bundle.signature is None:
         return "none"
     key = fingerprint(bundle.signature.public_key)
-    return f"valid, by the key {key} of {verify_key}" if verify_key else f"by the key {key}, not checked: give that key with --verify-key"
+    return (
+        f"valid, by the key {key} of {verify_key}"
+        if verify_key
+        else f"by the key {key}, not checked: give that key with --verify-key"
+    )
 
 
 def _describe(manifest: Manifest) -> list[tuple[str, str]]:
@@ -51,7 +58,10 @@ def _describe(manifest: Manifest) -> list[tuple[str, str]]:
         ("preprocessing", f"RGB, {pre.resize} to {pre.height} x {pre.width}, {pre.interpolation}{crop}"),
         ("input", f"{manifest.input.name}: {manifest.input.dtype} {_shape(manifest.input.shape)}"),
         ("normalisation", f"{where}: mean {_numbers(norm.mean)}, std {_numbers(norm.std)} of pixels in 0..1"),
-        *(("output", f"{output.name}: {output.dtype} {_shape(output.shape)}, {output.meaning}") for output in manifest.outputs),
+        *(
+            ("output", f"{output.name}: {output.dtype} {_shape(output.shape)}, {output.meaning}")
+            for output in manifest.outputs
+        ),
     ]
     for artifact in manifest.artifacts:
         lines += _describe_artifact(artifact)
@@ -69,19 +79,31 @@ def _describe(manifest: Manifest) -> list[tuple[str, str]]:
 def _describe_artifact(artifact: ArtifactRecord) -> list[tuple[str, str]]:
     opset = f", opset {artifact.opset}, IR {artifact.ir_version}" if artifact.opset else ""
     lines = [
-        ("artifact", f"{artifact.file}: {artifact.format}, {artifact.precision}, {artifact.total_bytes / 1e6:.1f} MB{opset}, {artifact.producer}")
+        (
+            "artifact",
+            f"{artifact.file}: {artifact.format}, {artifact.precision}, {artifact.total_bytes / 1e6:.1f} MB{opset}, "
+            f"{artifact.producer}",
+        )
     ]
     parity = artifact.parity
     if parity is None:
         lines.append(("", "not verified yet: toolkit verify"))
     elif parity.passed:
-        error = f", largest logit error {parity.max_absolute_logits:.1e}" if parity.max_absolute_logits is not None else ""
+        error = (
+            f", largest logit error {parity.max_absolute_logits:.1e}" if parity.max_absolute_logits is not None else ""
+        )
         lines.append(("", f"parity passed on {parity.test_images} test images ({parity.device}){error}"))
     else:
         lines += [("", f"parity FAILED: {reason}") for reason in parity.failures]
     for bench in artifact.benchmarks:
         latency = f"{bench.latency_p50_seconds * 1e3:.1f} ms at batch {bench.latency_batch_size}"
-        lines.append(("", f"{bench.images_per_second:.0f} img/s at batch {bench.batch_size}, {latency}, {bench.device}: {bench.processor}"))
+        lines.append(
+            (
+                "",
+                f"{bench.images_per_second:.0f} img/s at batch {bench.batch_size}, {latency}, {bench.device}: "
+                f"{bench.processor}",
+            )
+        )
     return lines
 
 

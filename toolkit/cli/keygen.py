@@ -13,7 +13,8 @@ def command(
 ) -> None:
     """Make a pair of keys for signing bundles.
 
-    Writes NAME.private.pem, which signs and only you may read, and NAME.public.pem, which others check with. Neither is ever overwritten.
+    Writes NAME.private.pem, which signs and only you may read, and NAME.public.pem, which others check with. Neither is
+    ever overwritten.
     """
     from toolkit.bundle.signature import make_keys
 

@@ -7,13 +7,25 @@ from typing import Annotated
 
 import typer
 
-BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder, or a run that has one (e.g. artifacts/latest).")]
+BundleArgument = Annotated[
+    Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder, or a run that has one (e.g. artifacts/latest).")
+]
 VerifyKeyOption = Annotated[
-    Path | None, typer.Option("--verify-key", metavar="FILE", help="Public key (PEM) that must have signed the bundle; checked before all else.")
+    Path | None,
+    typer.Option(
+        "--verify-key",
+        metavar="FILE",
+        help="Public key (PEM) that must have signed the bundle; checked before all else.",
+    ),
 ]
 RunOption = Annotated[
-    str | None, typer.Option("--run", metavar="NAME", help="The run: a name in the artifacts folder or a path (default: the newest).")
+    str | None,
+    typer.Option(
+        "--run", metavar="NAME", help="The run: a name in the artifacts folder or a path (default: the newest)."
+    ),
 ]
 ArtifactsOption = Annotated[Path, typer.Option("--artifacts", metavar="FOLDER", help="Where runs are kept.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
-ThreadsOption = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads (default: all cores of this process).")]
+ThreadsOption = Annotated[
+    int | None, typer.Option("--threads", min=1, help="CPU threads (default: all cores of this process).")
+]

@@ -12,8 +12,12 @@ from toolkit.cli.options import BundleArgument
 
 def command(
     bundle: BundleArgument,
-    target: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="The archive (default: NAME.tar, here).")] = None,
-    key: Annotated[Path | None, typer.Option("--sign", metavar="KEY", help="Sign the bundle with this private key (PEM) first.")] = None,
+    target: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="The archive (default: NAME.tar, here).")
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option("--sign", metavar="KEY", help="Sign the bundle with this private key (PEM) first.")
+    ] = None,
 ) -> None:
     """Write a bundle as one archive, the same bytes on every machine.
 

@@ -20,10 +20,18 @@ if TYPE_CHECKING:
 
 def command(
     bundle: BundleArgument,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Image files, or folders that are searched for them.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line, with the probability of every class.")] = False,
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Image files, or folders that are searched for them."),
+    ],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object per line, with the probability of every class.")
+    ] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="A table with a header line.")] = False,
-    artifact: Annotated[str | None, typer.Option("--artifact", metavar="FORMAT", help="Artifact to use (default: onnx if there is one).")] = None,
+    artifact: Annotated[
+        str | None,
+        typer.Option("--artifact", metavar="FORMAT", help="Artifact to use (default: onnx if there is one)."),
+    ] = None,
     device: Annotated[str, typer.Option("--device", metavar="[cpu|cuda]", help="Where to run.")] = "cpu",
     threads: ThreadsOption = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images per call of the engine.")] = 32,
@@ -32,8 +40,8 @@ def command(
 ) -> None:
     """Classify images with a bundle; needs no PyTorch.
 
-    Prints file, label and probability per image. Files that cannot be decoded are named on standard error and make the exit code 2; the
-    others are classified all the same.
+    Prints file, label and probability per image. Files that cannot be decoded are named on standard error and make the
+    exit code 2; the others are classified all the same.
     """
     from toolkit.cli.console import reporter
     from toolkit.runtime import load
@@ -77,8 +85,15 @@ def _text_line(path: Path, prediction: Prediction) -> None:
 
 
 def _json_line(path: Path, prediction: Prediction) -> None:
-    probabilities = {label: float(value) for label, value in zip(prediction.labels, prediction.probabilities, strict=True)}
-    record = {"file": str(path), "label": prediction.label, "probability": prediction.probability, "probabilities": probabilities}
+    probabilities = {
+        label: float(value) for label, value in zip(prediction.labels, prediction.probabilities, strict=True)
+    }
+    record = {
+        "file": str(path),
+        "label": prediction.label,
+        "probability": prediction.probability,
+        "probabilities": probabilities,
+    }
     typer.echo(json.dumps(record, ensure_ascii=False))
 
 
@@ -87,6 +102,13 @@ def _csv_writer(labels: tuple[str, ...]) -> Callable[[Path, Prediction], None]:
     writer.writerow(["file", "label", "probability", *(f"p({label})" for label in labels)])
 
     def write(path: Path, prediction: Prediction) -> None:
-        writer.writerow([path, prediction.label, f"{prediction.probability:.6f}", *(f"{value:.6f}" for value in prediction.probabilities)])
+        writer.writerow(
+            [
+                path,
+                prediction.label,
+                f"{prediction.probability:.6f}",
+                *(f"{value:.6f}" for value in prediction.probabilities),
+            ]
+        )
 
     return write

@@ -26,7 +26,7 @@ HIDDEN = ("name", "description")
 
 
 def recipe_flags() -> Iterator[tuple[str, str, FieldInfo]]:
-    """Yield the dotted field, the flag and the field's description for everything in a recipe that a flag can override."""
+    """Yield the dotted field, the flag and the field's description for all of a recipe that a flag can override."""
     for name, field in Recipe.model_fields.items():
         section = field.annotation
         if isinstance(section, type) and issubclass(section, BaseModel):
@@ -38,7 +38,10 @@ def recipe_flags() -> Iterator[tuple[str, str, FieldInfo]]:
 
 
 def with_recipe_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command one flag per recipe field; it receives those that were given as ``overrides``, dotted field to value."""
+    """Give a command one flag per recipe field.
+
+    It receives those that were given as ``overrides``, dotted field to value.
+    """
     flags = {dotted.replace(".", "__"): (dotted, flag, field) for dotted, flag, field in recipe_flags()}
 
     def wrapper(**given: Any) -> None:
@@ -47,7 +50,11 @@ def with_recipe_flags(command: Callable[..., None]) -> Callable[..., None]:
             given.pop(key, None)
         command(**given, overrides=overrides)
 
-    own = [parameter for parameter in inspect.signature(command, eval_str=True).parameters.values() if parameter.name != "overrides"]
+    own = [
+        parameter
+        for parameter in inspect.signature(command, eval_str=True).parameters.values()
+        if parameter.name != "overrides"
+    ]
     made = [_parameter(key, flag, field) for key, (_, flag, field) in flags.items()]
     wrapper.__signature__ = inspect.Signature([*own, *made])  # type: ignore[attr-defined]  # what Typer reads the options from
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *made]}
@@ -59,7 +66,10 @@ def _parameter(key: str, flag: str, field: FieldInfo) -> inspect.Parameter:
     is_switch = field.annotation is bool
     names = [f"{flag}/--no-{flag.removeprefix('--')}"] if is_switch else [flag]
     option = typer.Option(
-        *names, help=_sentence(field.description or ""), metavar=None if is_switch else _metavar(field.annotation), show_default=False
+        *names,
+        help=_sentence(field.description or ""),
+        metavar=None if is_switch else _metavar(field.annotation),
+        show_default=False,
     )
     # Values stay text here: the recipe checks them all together and names every bad one.
     kind: Any = bool | None if is_switch else str | None

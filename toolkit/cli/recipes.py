@@ -9,7 +9,11 @@ import typer
 from toolkit.recipe import load_recipe, shipped_recipes
 
 
-def command(name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Print this recipe as TOML, to save and edit.")] = None) -> None:
+def command(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Print this recipe as TOML, to save and edit.")
+    ] = None,
+) -> None:
     """List the shipped recipes, or print one as TOML."""
     shipped = shipped_recipes()
     if name is not None and name in shipped:

@@ -20,8 +20,9 @@ def command(
 ) -> None:
     """Run a bundle's own samples through it; needs no PyTorch.
 
-    Every artifact that can be opened here runs the golden samples, each alone and all in one batch, and is compared with the outputs that
-    PyTorch gave when the bundle was exported. Exit code 1 if one differs, 2 if none can be opened here.
+    Every artifact that can be opened here runs the golden samples, each alone and all in one batch, and is compared
+    with the outputs that PyTorch gave when the bundle was exported. Exit code 1 if one differs, 2 if none can be opened
+    here.
     """
     from toolkit.bundle import Bundle
     from toolkit.errors import MissingDependencyError
@@ -45,4 +46,7 @@ def _said(result: Selftest) -> str:
         return f"FAILED: {'; '.join(result.failures)}"
     largest = f"{result.max_absolute_logits:.1e} in logits, {result.max_absolute_probabilities:.1e} in probabilities"
     judged = "" if result.judges_values else " (single values of this precision are not judged)"
-    return f"passed: {result.samples} samples alone and together, same class on {result.top1_agreement:.0%}, largest difference {largest}{judged}"
+    return (
+        f"passed: {result.samples} samples alone and together, same class on {result.top1_agreement:.0%}, largest "
+        f"difference {largest}{judged}"
+    )

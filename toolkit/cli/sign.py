@@ -16,8 +16,8 @@ def command(
 ) -> None:
     """Sign a bundle with an Ed25519 key.
 
-    Writes manifest.json.sig beside the manifest, which holds the hash of every other file. Sign last: 'toolkit verify' and 'toolkit bench'
-    write into the manifest, and remove the signature.
+    Writes manifest.json.sig beside the manifest, which holds the hash of every other file. Sign last: 'toolkit verify'
+    and 'toolkit bench' write into the manifest, and remove the signature.
     """
     from toolkit.bundle.signature import fingerprint
     from toolkit.bundle.update import sign_bundle

@@ -12,7 +12,10 @@ from toolkit.cli.options import VerifyKeyOption
 
 def command(
     archive: Annotated[Path, typer.Argument(metavar="FILE", help="An archive that 'toolkit pack' wrote.")],
-    target: Annotated[Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="The folder to make (default: FILE without .tar).")] = None,
+    target: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FOLDER", help="The folder to make (default: FILE without .tar)."),
+    ] = None,
     verify_key: VerifyKeyOption = None,
 ) -> None:
     """Check an archive and make a bundle of it.

@@ -26,7 +26,10 @@ class How(TypedDict):
 def command(
     bundle: Annotated[
         Path | None,
-        typer.Argument(metavar="[BUNDLE]", help="A bundle without its run: judged by its golden samples and by itself; needs no PyTorch."),
+        typer.Argument(
+            metavar="[BUNDLE]",
+            help="A bundle without its run: judged by its golden samples and by itself; needs no PyTorch.",
+        ),
     ] = None,
     run: RunOption = None,
     artifacts: ArtifactsOption = Path("artifacts"),
@@ -34,24 +37,39 @@ def command(
     threads: ThreadsOption = None,
     images: Annotated[int, typer.Option("--images", min=1, help="Test images to compare, drawn per class.")] = 512,
     full: Annotated[bool, typer.Option("--full", help="Compare on all test images.")] = False,
-    against: Annotated[Path | None, typer.Option("--against", metavar="OTHER", help="Compare with this bundle instead; needs no PyTorch.")] = None,
-    data: Annotated[Path | None, typer.Option("--data", metavar="FOLDER", help="Images for --against (default: the golden ones of both).")] = None,
-    tolerance: Annotated[
-        list[str] | None, typer.Option("--tolerance", metavar="NAME=VALUE", help="Replace a limit, e.g. logits_relative=0.01; may be repeated.")
+    against: Annotated[
+        Path | None,
+        typer.Option("--against", metavar="OTHER", help="Compare with this bundle instead; needs no PyTorch."),
     ] = None,
-    bisect: Annotated[bool, typer.Option("--bisect", help="Name the first node that diverges in each ONNX artifact that fails.")] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="FOLDER", help="Images for --against (default: the golden ones of both)."),
+    ] = None,
+    tolerance: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tolerance", metavar="NAME=VALUE", help="Replace a limit, e.g. logits_relative=0.01; may be repeated."
+        ),
+    ] = None,
+    bisect: Annotated[
+        bool, typer.Option("--bisect", help="Name the first node that diverges in each ONNX artifact that fails.")
+    ] = False,
     records: Annotated[
         Path | None,
-        typer.Option("--output", metavar="FOLDER", help="Where parity.json and junit.xml go (default: RUN/verify; nowhere for a bundle)."),
+        typer.Option(
+            "--output",
+            metavar="FOLDER",
+            help="Where parity.json and junit.xml go (default: RUN/verify; nowhere for a bundle).",
+        ),
     ] = None,
     verify_key: VerifyKeyOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Prove that every artifact computes what it should.
 
-    With a run: what PyTorch computes, on real test images and edge inputs, at batches of 1 to 128; writes RUN/verify/parity.json and junit.xml.
-    With BUNDLE alone: what its golden samples say. Either way the same image must give the same outputs whatever its place, neighbours and threads.
-    Exit code 1 if anything fails.
+    With a run: what PyTorch computes, on real test images and edge inputs, at batches of 1 to 128; writes
+    RUN/verify/parity.json and junit.xml. With BUNDLE alone: what its golden samples say. Either way the same image must
+    give the same outputs whatever its place, neighbours and threads. Exit code 1 if anything fails.
     """
     from toolkit.bundle import Bundle
     from toolkit.cli.console import output, reporter, telling_of_lost_signature
@@ -62,7 +80,12 @@ def command(
     if verify_key is not None:
         for signed in (bundle or find_run(run, artifacts).bundle, *([against] if against is not None else [])):
             Bundle.open(signed, verify_key)
-    how: How = {"device": device, "threads": threads, "reporter": reporter(quiet), "tolerances": _limits(tolerance or [])}
+    how: How = {
+        "device": device,
+        "threads": threads,
+        "reporter": reporter(quiet),
+        "tolerances": _limits(tolerance or []),
+    }
     if against is not None:
         from toolkit.verify.against import verify_against
 
@@ -91,7 +114,9 @@ def _require_sense(bundle: Path | None, run: str | None, against: Path | None, d
     if data is not None and against is None:
         raise ToolkitError("--data gives images for --against: name the other bundle too.")
     if bisect and bundle is not None and against is None:
-        raise ToolkitError("--bisect needs what is right, node by node: the run (leave BUNDLE out), or another bundle (--against).")
+        raise ToolkitError(
+            "--bisect needs what is right, node by node: the run (leave BUNDLE out), or another bundle (--against)."
+        )
 
 
 def _limits(given: list[str]) -> dict[str, float]:
@@ -102,5 +127,7 @@ def _limits(given: list[str]) -> dict[str, float]:
         try:
             limits[name.strip()] = float(value)
         except ValueError as error:
-            raise ToolkitError(f"--tolerance {text!r} is not NAME=VALUE with a number, e.g. logits_relative=0.01.") from error
+            raise ToolkitError(
+                f"--tolerance {text!r} is not NAME=VALUE with a number, e.g. logits_relative=0.01."
+            ) from error
     return limits

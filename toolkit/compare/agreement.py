@@ -20,7 +20,10 @@ def top1(logits: Array) -> npt.NDArray[np.int64]:
 
 
 def agreeing(reference: Array, actual: Array) -> npt.NDArray[np.bool_]:
-    """Return for each row of two arrays ``[n, C]`` whether both name the same class. A row that is not finite never agrees."""
+    """Return for each row of two arrays ``[n, C]`` whether both name the same class.
+
+    A row that is not finite never agrees.
+    """
     finite = np.isfinite(reference).all(axis=1) & np.isfinite(actual).all(axis=1)
     return np.asarray((top1(reference) == top1(actual)) & finite, np.bool_)
 
@@ -31,7 +34,10 @@ def top1_agreement(reference: Array, actual: Array) -> float:
 
 
 def margins(logits: Array) -> npt.NDArray[np.float64]:
-    """Return the difference of the two largest logits of each row of ``[n, C]``, C at least 2; NaN for a row that is not finite."""
+    """Return the difference of the two largest logits of each row of ``[n, C]``, C at least 2.
+
+    NaN for a row that is not finite.
+    """
     two = np.partition(logits.astype(np.float64), -2, axis=1)[:, -2:]
     with np.errstate(invalid="ignore"):
         difference = two[:, 1] - two[:, 0]
@@ -39,7 +45,10 @@ def margins(logits: Array) -> npt.NDArray[np.float64]:
 
 
 def top5_agreement(reference: Array, actual: Array) -> float | None:
-    """Return the share of rows of two arrays ``[n, C]`` whose most probable class is among the other's five; None for fewer than 6 classes."""
+    """Return the share of rows of two arrays ``[n, C]`` whose most probable class is among the other's five.
+
+    None for fewer than 6 classes.
+    """
     if reference.shape[1] <= FIVE:
         return None
     best = np.argsort(-actual, axis=1, kind="stable")[:, :FIVE]
@@ -57,7 +66,8 @@ def find_flips(
 ) -> list[Flip]:
     """Return one record for each row whose most probable class differs.
 
-    Two logits that each move by the allowed error can close a gap of twice that; a flip over a wider gap has no excuse and counts.
+    Two logits that each move by the allowed error can close a gap of twice that; a flip over a wider gap has no excuse
+    and counts.
 
     Args:
         inputs: name of each row.

@@ -1,4 +1,7 @@
-"""An artifact compared with itself: the same image must give the same outputs, whatever stands around it and came before it."""
+"""An artifact compared with itself.
+
+The same image must give the same outputs, whatever stands around it and came before it.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,8 @@ def difference(names: Sequence[str], first: Outputs, again: Outputs) -> Differen
         scale = np.abs(expected.astype(np.float64)).max(axis=1) + FLOOR if name == "logits" else np.ones(len(expected))
         with np.errstate(invalid="ignore"):
             error = np.abs(again[name].astype(np.float64) - expected).max(axis=1) / scale
-        # Where both hold the same infinity or NaN the difference has no value; that fault is told by the comparison with the reference.
+        # Where both hold the same infinity or NaN the difference has no value; that fault is told by the comparison
+        # with the reference.
         error = np.where(np.isfinite(error), error, np.where(_same(expected, again[name]), 0.0, np.inf))
         row = int(error.argmax())
         if error[row] > worst.error:

@@ -31,4 +31,6 @@ def kl_divergence(reference: Array, actual: Array) -> npt.NDArray[np.float64]:
 def divergence_statistics(reference: Array, actual: Array) -> Divergence:
     """Summarise ``kl_divergence`` over the rows of two arrays ``[n, C]``, n at least 1."""
     rows = kl_divergence(reference, actual)
-    return Divergence(mean=float(rows.mean()), p99=float(np.percentile(rows, 99, method="nearest")), max=float(rows.max()))
+    return Divergence(
+        mean=float(rows.mean()), p99=float(np.percentile(rows, 99, method="nearest")), max=float(rows.max())
+    )

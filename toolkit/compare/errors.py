@@ -15,8 +15,8 @@ Array = npt.NDArray[np.floating]
 class ErrorAccumulator:
     """Error statistics of one output, over any number of batches.
 
-    The absolute errors are kept, 4 bytes per element, so that a percentile is the one of all elements and not one of percentiles:
-    1,000 rows of 1,000 classes take 4 MB. Everything else is running sums.
+    The absolute errors are kept, 4 bytes per element, so that a percentile is the one of all elements and not one of
+    percentiles: 1,000 rows of 1,000 classes take 4 MB. Everything else is running sums.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,9 @@ class ErrorAccumulator:
             ValueError: the arrays are not two-dimensional or differ in shape.
         """
         if reference.ndim != 2 or reference.shape != actual.shape:
-            raise ValueError(f"two arrays [n, C] of one shape are compared, not {list(reference.shape)} and {list(actual.shape)}")
+            raise ValueError(
+                f"two arrays [n, C] of one shape are compared, not {list(reference.shape)} and {list(actual.shape)}"
+            )
         if reference.size == 0:
             return
         self._elements += reference.size
@@ -58,7 +60,8 @@ class ErrorAccumulator:
     def statistics(self) -> ErrorStatistics:
         """Return the statistics of everything added.
 
-        A NaN or an infinity anywhere, on either side, makes every error infinite and the cosine NaN, which no tolerance allows.
+        A NaN or an infinity anywhere, on either side, makes every error infinite and the cosine NaN, which no tolerance
+        allows.
 
         Raises:
             ValueError: nothing was added.
@@ -79,7 +82,8 @@ class ErrorAccumulator:
                 p99_relative=infinite,
             )
         absolute, relative = np.concatenate(self._absolute), np.concatenate(self._relative)
-        # A row without any reference value has an infinite relative error; the nearest rank keeps it from spreading to its neighbours.
+        # A row without any reference value has an infinite relative error; the nearest rank keeps it from spreading to
+        # its neighbours.
         rows = [float(value) for value in np.percentile(relative, (50, 99), method="nearest")]
         return ErrorStatistics(
             elements=self._elements,

@@ -54,7 +54,10 @@ def softmax(logits: Array) -> npt.NDArray[np.float64]:
 
 
 def top_k_accuracy(logits: Array, targets: npt.NDArray[np.integer], k: int) -> float:
-    """Return the share of the n rows of ``[n, C]`` whose target is among the k largest logits; of equals the first come first."""
+    """Return the share of the n rows of ``[n, C]`` whose target is among the k largest logits.
+
+    Of equals the first come first.
+    """
     best = np.argsort(-logits, axis=1, kind="stable")[:, :k]
     return float((best == targets[:, None]).any(axis=1).mean())
 
@@ -62,10 +65,14 @@ def top_k_accuracy(logits: Array, targets: npt.NDArray[np.integer], k: int) -> f
 def loss_and_accuracy(logits: Array, targets: npt.NDArray[np.integer]) -> tuple[float, float]:
     """Return the mean negative log likelihood in nats and the top-1 accuracy."""
     log_probabilities = _log_softmax(logits)
-    return float(-log_probabilities[np.arange(len(targets)), targets].mean()), float((logits.argmax(axis=1) == targets).mean())
+    return float(-log_probabilities[np.arange(len(targets)), targets].mean()), float(
+        (logits.argmax(axis=1) == targets).mean()
+    )
 
 
-def confusion_matrix(predictions: npt.NDArray[np.integer], targets: npt.NDArray[np.integer], classes: int) -> npt.NDArray[np.int64]:
+def confusion_matrix(
+    predictions: npt.NDArray[np.integer], targets: npt.NDArray[np.integer], classes: int
+) -> npt.NDArray[np.int64]:
     """Return int64 ``[C, C]``: row is the true class, column the predicted one."""
     pairs = targets.astype(np.int64) * classes + predictions.astype(np.int64)
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes).astype(np.int64)
@@ -92,7 +99,7 @@ def wilson_interval(successes: int, n: int, level: float = 0.95) -> Interval:
 
 
 def expected_calibration_error(probabilities: Array, targets: npt.NDArray[np.integer], bins: int = 15) -> float:
-    """Return the mean gap between confidence and accuracy over equal-width bins ``(low, high]`` of the confidence (Guo et al. 2017).
+    """Return the mean gap between confidence and accuracy over equal-width bins ``(low, high]`` (Guo et al. 2017).
 
     Args:
         probabilities: floating point ``[n, C]``, n at least 1.
@@ -115,7 +122,8 @@ def _check(logits: Array, targets: npt.NDArray[np.integer], classes: int) -> Non
     broken = int((~np.isfinite(logits)).any(axis=1).sum())
     if broken:
         raise TrainingError(
-            f"{broken} of {len(logits)} images get logits that are NaN or infinite: the weights have diverged. Train with lower rates."
+            f"{broken} of {len(logits)} images get logits that are NaN or infinite: the weights have diverged. Train "
+            "with lower rates."
         )
 
 
@@ -125,5 +133,12 @@ def _log_softmax(logits: Array) -> npt.NDArray[np.float64]:
 
 
 def _class_score(confusion: npt.NDArray[np.int64], index: int, label: str) -> ClassScore:
-    right, support, predicted = (int(count) for count in (confusion[index, index], confusion[index].sum(), confusion[:, index].sum()))
-    return ClassScore(label=label, support=support, precision=right / predicted if predicted else None, recall=right / support if support else None)
+    right, support, predicted = (
+        int(count) for count in (confusion[index, index], confusion[index].sum(), confusion[:, index].sum())
+    )
+    return ClassScore(
+        label=label,
+        support=support,
+        precision=right / predicted if predicted else None,
+        recall=right / support if support else None,
+    )

@@ -17,7 +17,9 @@ Right = npt.NDArray[np.bool_]
 
 
 def exact_mcnemar(only_first: int, only_second: int) -> float:
-    """Return the two-sided p value of the exact McNemar test: a sign test over the images that only one side gets right (McNemar 1947).
+    """Return the two-sided p value of the exact McNemar test.
+
+    A sign test over the images that only one side gets right (McNemar 1947).
 
     Args:
         only_first: images that only the first classifier gets right.
@@ -31,8 +33,8 @@ def exact_mcnemar(only_first: int, only_second: int) -> float:
 def paired_interval(both: int, only_first: int, only_second: int, neither: int, level: float = 0.95) -> Interval:
     """Return the interval of the difference of two paired proportions, first minus second.
 
-    The square-and-add score interval of Newcombe 1998, Statistics in Medicine 17:2635-2650, method 10: two Wilson intervals, joined with the
-    correlation of the pairs.
+    The square-and-add score interval of Newcombe 1998, Statistics in Medicine 17:2635-2650, method 10: two Wilson
+    intervals, joined with the correlation of the pairs.
 
     Args:
         both: images that both classifiers get right.
@@ -62,7 +64,9 @@ def paired_interval(both: int, only_first: int, only_second: int, neither: int, 
     )
 
 
-def paired_accuracy(reference: Outputs, actual: Outputs, targets: npt.NDArray[np.integer], labels: Sequence[str]) -> PairedAccuracy:
+def paired_accuracy(
+    reference: Outputs, actual: Outputs, targets: npt.NDArray[np.integer], labels: Sequence[str]
+) -> PairedAccuracy:
     """Score two classifiers on the same images.
 
     Args:
@@ -84,7 +88,9 @@ def paired_accuracy(reference: Outputs, actual: Outputs, targets: npt.NDArray[np
         p_value=exact_mcnemar(lost, won),
         reference_calibration_error=expected_calibration_error(reference["probabilities"], targets),
         artifact_calibration_error=expected_calibration_error(actual["probabilities"], targets),
-        classes=tuple(_class_difference(expected, given, targets == index, label) for index, label in enumerate(labels)),
+        classes=tuple(
+            _class_difference(expected, given, targets == index, label) for index, label in enumerate(labels)
+        ),
     )
 
 
@@ -101,7 +107,12 @@ def _class_difference(expected: Right, given: Right, members: Right, label: str)
 
 def _table(expected: Right, given: Right) -> tuple[int, int, int, int]:
     """Count images that both, only the reference, only the artifact, and neither get right."""
-    return int((expected & given).sum()), int((expected & ~given).sum()), int((~expected & given).sum()), int((~expected & ~given).sum())
+    return (
+        int((expected & given).sum()),
+        int((expected & ~given).sum()),
+        int((~expected & given).sum()),
+        int((~expected & ~given).sum()),
+    )
 
 
 def _correlation(both: int, only_first: int, only_second: int, neither: int) -> float:

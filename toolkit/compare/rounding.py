@@ -42,7 +42,9 @@ def compare_rounding(exact: Array, actual: Array, reference: float, precision: s
         precision: one of ``ROUNDOFF``.
     """
     own = relative_rms(exact, actual)
-    return Rounding(images=len(exact), reference=reference, artifact=own, ratio=own / max(reference, ROUNDOFF[precision]))
+    return Rounding(
+        images=len(exact), reference=reference, artifact=own, ratio=own / max(reference, ROUNDOFF[precision])
+    )
 
 
 def rounding_failure(found: Rounding, tolerance: Tolerance) -> list[str]:
@@ -50,6 +52,7 @@ def rounding_failure(found: Rounding, tolerance: Tolerance) -> list[str]:
     if tolerance.rounding_multiple is None or found.ratio <= tolerance.rounding_multiple:
         return []
     return [
-        f"logits differ by {found.artifact:.3g} of the largest on average (root mean square), {found.ratio:.0f} times what PyTorch loses by rounding "
+        f"logits differ by {found.artifact:.3g} of the largest on average (root mean square), {found.ratio:.0f} "
+        "times what PyTorch loses by rounding "
         f"in {tolerance.precision} ({found.reference:.3g}), allowed {tolerance.rounding_multiple:g} times"
     ]

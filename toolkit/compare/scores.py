@@ -20,7 +20,8 @@ CHANCE = 0.01
 SIGNIFICANT = 0.05
 """Level of the test of a loss of accuracy."""
 CLASS_DROP = 10
-"""A single class may lose this many times what all classes together may lose: it has fewer images, and quantisation moves them unevenly."""
+"""A single class may lose this many times what all classes together may lose: it has fewer images, and quantisation
+moves them unevenly."""
 ENOUGH_IMAGES = 30
 """A mean divergence over fewer images than this is the divergence of its worst image."""
 
@@ -37,7 +38,13 @@ class Scores:
     accuracy: PairedAccuracy | None
 
 
-def score(reference: Outputs, actual: Outputs, targets: npt.NDArray[np.int64] | None, labels: Sequence[str], tolerance: Tolerance) -> Scores:
+def score(
+    reference: Outputs,
+    actual: Outputs,
+    targets: npt.NDArray[np.int64] | None,
+    labels: Sequence[str],
+    tolerance: Tolerance,
+) -> Scores:
     """Compare what two classifiers say of the same images.
 
     Args:
@@ -51,8 +58,14 @@ def score(reference: Outputs, actual: Outputs, targets: npt.NDArray[np.int64] | 
     agreed = int(agreeing(reference["logits"], actual["logits"]).sum())
     divergence = divergence_statistics(reference["probabilities"], actual["probabilities"])
     failures = _disagreement(agreed, images, tolerance)
-    if tolerance.mean_divergence is not None and images >= ENOUGH_IMAGES and divergence.mean > tolerance.mean_divergence:
-        failures.append(f"the probabilities diverge by {divergence.mean:.3g} nats on average, allowed {tolerance.mean_divergence:g}")
+    if (
+        tolerance.mean_divergence is not None
+        and images >= ENOUGH_IMAGES
+        and divergence.mean > tolerance.mean_divergence
+    ):
+        failures.append(
+            f"the probabilities diverge by {divergence.mean:.3g} nats on average, allowed {tolerance.mean_divergence:g}"
+        )
     accuracy = None
     if targets is not None:
         accuracy = paired_accuracy(_finite(reference), _finite(actual), targets, labels)
@@ -62,7 +75,9 @@ def score(reference: Outputs, actual: Outputs, targets: npt.NDArray[np.int64] | 
 
 
 def allowed_disagreements(images: int, agreement: float) -> int:
-    """Return how many of n images may disagree: more would come by chance in fewer than 1% of draws if the true share were ``agreement``.
+    """Return how many of n images may disagree.
+
+    More would come by chance in fewer than 1% of draws if the true share were ``agreement``.
 
     The upper tail of the exact binomial test. A single disagreement among few images is thus no refusal.
     """
@@ -81,7 +96,10 @@ def allowed_disagreements(images: int, agreement: float) -> int:
 
 
 def _finite(outputs: Outputs) -> Outputs:
-    """Replace what is not finite by zero, so that accuracy can be counted; the values themselves are told as a fault of their own."""
+    """Replace what is not finite by zero, so that accuracy can be counted.
+
+    The values themselves are told as a fault of their own.
+    """
     return {name: np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0) for name, values in outputs.items()}
 
 
@@ -105,7 +123,8 @@ def _lost_accuracy(accuracy: PairedAccuracy, tolerance: Tolerance) -> list[str]:
     if -accuracy.difference > limit and accuracy.p_value < SIGNIFICANT:
         interval = f"95% interval of the difference {accuracy.interval.low:+.2%} to {accuracy.interval.high:+.2%}"
         failures.append(
-            f"accuracy falls by {-accuracy.difference:.2%} on {accuracy.images} test images ({interval}, p {accuracy.p_value:.2g}), "
+            f"accuracy falls by {-accuracy.difference:.2%} on {accuracy.images} test images ({interval}, p "
+            f"{accuracy.p_value:.2g}), "
             f"allowed {limit:.2%}"
         )
     for entry in accuracy.classes:
@@ -113,6 +132,7 @@ def _lost_accuracy(accuracy: PairedAccuracy, tolerance: Tolerance) -> list[str]:
         # Bonferroni: with many classes, one of them looks bad by chance.
         if lost > CLASS_DROP * limit and entry.p_value < SIGNIFICANT / len(accuracy.classes):
             failures.append(
-                f"class {entry.label} is recognised on {entry.artifact_right} of {entry.support} images instead of {entry.reference_right}"
+                f"class {entry.label} is recognised on {entry.artifact_right} of {entry.support} images instead of "
+                f"{entry.reference_right}"
             )
     return failures

@@ -65,7 +65,13 @@ class _Output:
     infinite: _Fault = field(default_factory=_Fault)
     reference: _Fault = field(default_factory=_Fault)
 
-    def add(self, places: Sequence[str], reference: npt.NDArray[np.float32], actual: npt.NDArray[np.float32], tolerance: Tolerance) -> None:
+    def add(
+        self,
+        places: Sequence[str],
+        reference: npt.NDArray[np.float32],
+        actual: npt.NDArray[np.float32],
+        tolerance: Tolerance,
+    ) -> None:
         self.errors.add(reference, actual)
         self.rows += len(places)
         good_reference, good = np.isfinite(reference).all(axis=1), np.isfinite(actual).all(axis=1)
@@ -90,21 +96,27 @@ class _Output:
     def failures(self) -> list[str]:
         sentences = []
         if self.reference.rows:
-            sentences.append(f"the reference itself gives {self.name} that are not finite on {self.reference.where}{_others(self.reference.rows)}")
+            sentences.append(
+                f"the reference itself gives {self.name} that are not finite on "
+                f"{self.reference.where}{_others(self.reference.rows)}"
+            )
         if self.nan.rows:
             sentences.append(f"{self.name} hold NaN on {self.nan.where}{_others(self.nan.rows)}")
         if self.infinite.rows:
             sentences.append(f"{self.name} hold an infinity on {self.infinite.where}{_others(self.infinite.rows)}")
         if self.outside:
             error, allowed, where = self.worst
-            sentences.append(f"{self.name} differ by {error:.3g} on {where}, allowed {allowed:.3g}{_others(self.outside)}")
+            sentences.append(
+                f"{self.name} differ by {error:.3g} on {where}, allowed {allowed:.3g}{_others(self.outside)}"
+            )
         return sentences
 
 
 class Comparison:
     """Compares an artifact with the reference, batch by batch, with bounded memory.
 
-    Whatever an artifact returns can be added: a missing output, another dtype, another shape, NaN and infinity each become a failure.
+    Whatever an artifact returns can be added: a missing output, another dtype, another shape, NaN and infinity each
+    become a failure.
     """
 
     def __init__(self, labels: Sequence[str], tolerance: Tolerance) -> None:
@@ -116,7 +128,9 @@ class Comparison:
         # A fault of form is the same in every batch: it is told once, with the first batch that showed it.
         self._malformed: dict[str, str] = {}
 
-    def add(self, inputs: Sequence[str], reference: Outputs, actual: object, true_labels: Sequence[str | None] | None = None) -> Outputs | None:
+    def add(
+        self, inputs: Sequence[str], reference: Outputs, actual: object, true_labels: Sequence[str | None] | None = None
+    ) -> Outputs | None:
         """Compare one batch.
 
         Args:
@@ -141,17 +155,23 @@ class Comparison:
             output.add(places, reference[name], value, self._tolerance)
             good[name] = value
             if name == "logits":
-                self._flips += find_flips(inputs, reference[name], value, self._labels, self._tolerance, size, true_labels)
+                self._flips += find_flips(
+                    inputs, reference[name], value, self._labels, self._tolerance, size, true_labels
+                )
         if len(good) < len(OUTPUTS):
             return None
         self._softmax.add([places[row] for row in np.flatnonzero(_off_softmax(good, self._tolerance)).tolist()])
         return good
 
-    def _well_formed(self, name: str, actual: Mapping[str, object], shape: tuple[int, ...], batch_size: int) -> npt.NDArray[np.float32] | None:
+    def _well_formed(
+        self, name: str, actual: Mapping[str, object], shape: tuple[int, ...], batch_size: int
+    ) -> npt.NDArray[np.float32] | None:
         value = actual.get(name)
         if value is None:
             others = ", ".join(str(key) for key in actual) or "nothing"
-            self._malformed.setdefault(f"{name} missing", f"the output {name} is missing at batch size {batch_size}; it returns {others}")
+            self._malformed.setdefault(
+                f"{name} missing", f"the output {name} is missing at batch size {batch_size}; it returns {others}"
+            )
         elif not isinstance(value, np.ndarray):
             self._malformed.setdefault(f"{name} type", f"{name} are a {type(value).__name__} instead of an array")
         elif value.shape != shape:
@@ -164,30 +184,43 @@ class Comparison:
         return None
 
     def verdict(self) -> Verdict:
-        """Judge everything added so far. Where nothing could be compared the verdict fails: silence is not agreement."""
+        """Judge everything added so far.
+
+        Where nothing could be compared the verdict fails: silence is not agreement.
+        """
         failures = list(self._malformed.values())
         for output in self._outputs.values():
             failures += output.failures()
             if not output.rows and not any(key.startswith((output.name, "return")) for key in self._malformed):
                 failures.append(f"{output.name} were not compared on any input")
         if self._softmax.rows:
-            failures.append(f"probabilities are not the softmax of the logits on {self._softmax.where}{_others(self._softmax.rows)}")
+            failures.append(
+                f"probabilities are not the softmax of the logits on {self._softmax.where}{_others(self._softmax.rows)}"
+            )
         counted = [flip for flip in self._flips if flip.counted]
         if counted:
             first = counted[0]
             failures.append(
-                f"the most probable class changes from {first.reference_label} to {first.artifact_label} on {first.input} "
+                f"the most probable class changes from {first.reference_label} to {first.artifact_label} on "
+                f"{first.input} "
                 f"(batch size {first.batch_size}) over a margin of {first.reference_margin:.3g}{_others(len(counted))}"
             )
         return Verdict(
             failures=tuple(failures),
-            outputs=tuple(OutputParity(output=name, statistics=output.errors.statistics()) for name, output in self._outputs.items() if output.rows),
+            outputs=tuple(
+                OutputParity(output=name, statistics=output.errors.statistics())
+                for name, output in self._outputs.items()
+                if output.rows
+            ),
             flips=tuple(self._flips),
         )
 
 
 def _off_softmax(outputs: Outputs, tolerance: Tolerance) -> npt.NDArray[np.bool_]:
-    """Return which rows do not hold the softmax of their logits. Rows that are not finite are a fault of another kind."""
+    """Return which rows do not hold the softmax of their logits.
+
+    Rows that are not finite are a fault of another kind.
+    """
     logits, probabilities = outputs["logits"], outputs["probabilities"]
     finite = np.isfinite(logits).all(axis=1) & np.isfinite(probabilities).all(axis=1)
     off = np.zeros(len(logits), np.bool_)

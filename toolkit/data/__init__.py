@@ -16,7 +16,9 @@ from toolkit.recipe import DataRecipe
 __all__ = ["SPLITS", "Dataset", "Split", "load_dataset"]
 
 
-def load_dataset(recipe: DataRecipe, seed: int, *, splits: Sequence[str] = SPLITS, reporter: Reporter | None = None) -> Dataset:
+def load_dataset(
+    recipe: DataRecipe, seed: int, *, splits: Sequence[str] = SPLITS, reporter: Reporter | None = None
+) -> Dataset:
     """Load labelled images and divide them.
 
     Args:
@@ -41,6 +43,7 @@ def load_dataset(recipe: DataRecipe, seed: int, *, splits: Sequence[str] = SPLIT
         return load_cifar10(recipe, seed, splits, speaker)
     if not Path(recipe.source).expanduser().exists():
         raise DataError(
-            f"no data source {recipe.source!r}: give 'cifar10', 'digits', or the path of a folder of images (there is none at that path)."
+            f"no data source {recipe.source!r}: give 'cifar10', 'digits', or the path of a folder of images (there "
+            "is none at that path)."
         )
     return load_folder(recipe, seed, splits, speaker)

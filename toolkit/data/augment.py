@@ -1,4 +1,7 @@
-"""Random changes of training images. What happens to an image in an epoch depends on nothing but seed, epoch and its index."""
+"""Random changes of training images.
+
+What happens to an image in an epoch depends on nothing but seed, epoch and its index.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,9 @@ from toolkit.recipe import AugmentRecipe
 def make_augment(recipe: AugmentRecipe, seed: int, epoch: int) -> Augment | None:
     """Return the augmentation of one epoch, or None if the recipe asks for none.
 
-    Flip mirrors left and right with probability one half. Shift moves by whole pixels, drawn uniformly up to the given fraction of each
-    side in either direction, and repeats the edge pixels. Batching, order and threads make no difference.
+    Flip mirrors left and right with probability one half. Shift moves by whole pixels, drawn uniformly up to the given
+    fraction of each side in either direction, and repeats the edge pixels. Batching, order and threads make no
+    difference.
     """
     if not recipe.flip and recipe.shift == 0:
         return None
@@ -34,8 +38,8 @@ def make_augment(recipe: AugmentRecipe, seed: int, epoch: int) -> Augment | None
 def make_view(recipe: AugmentRecipe, seed: int, view: int) -> Augment | None:
     """Return what makes one of the kept views of an image, or None where it is the image as it is.
 
-    View 0 is the image itself. With flip every other view is mirrored, so that both sides are kept whatever the number of views; shift is
-    drawn as in ``make_augment``.
+    View 0 is the image itself. With flip every other view is mirrored, so that both sides are kept whatever the number
+    of views; shift is drawn as in ``make_augment``.
     """
     mirrored = recipe.flip and view % 2 == 1
     if view == 0 or not (mirrored or recipe.shift):

@@ -19,7 +19,8 @@ Loaded = TypeVar("Loaded")
 Images: TypeAlias = npt.NDArray[np.uint8]
 Indices: TypeAlias = npt.NDArray[np.int64]
 Augment: TypeAlias = Callable[[Images, Indices], Images]
-"""Changes images (uint8 ``[b, H, W, 3]``) given their indices in the split (int64 ``[b]``); called from several threads."""
+"""Changes images (uint8 ``[b, H, W, 3]``) given their indices in the split (int64 ``[b]``); called from several
+threads."""
 
 
 def iterate_batches(
@@ -34,8 +35,8 @@ def iterate_batches(
 ) -> Iterator[tuple[Images, Indices, Indices]]:
     """Yield the images of a split in a given order.
 
-    Threads decode ahead, because Pillow works outside the interpreter's lock; at most ``prefetch`` batches wait in memory. They stop
-    when the consumer stops, also by an error or early.
+    Threads decode ahead, because Pillow works outside the interpreter's lock; at most ``prefetch`` batches wait in
+    memory. They stop when the consumer stops, also by an error or early.
 
     Args:
         split: where the images are.
@@ -61,11 +62,13 @@ def iterate_batches(
     return load_ahead(load, pieces, workers=workers, prefetch=prefetch)
 
 
-def load_ahead(load: Callable[[Piece], Loaded], pieces: Iterable[Piece], *, workers: int, prefetch: int) -> Iterator[Loaded]:
+def load_ahead(
+    load: Callable[[Piece], Loaded], pieces: Iterable[Piece], *, workers: int, prefetch: int
+) -> Iterator[Loaded]:
     """Yield ``load(piece)`` for each piece in order, computed by threads ahead of the consumer.
 
-    At most ``prefetch`` results wait in memory. The threads stop when the consumer stops, also by an error or early; an error in ``load`` is
-    raised where its result would have been yielded.
+    At most ``prefetch`` results wait in memory. The threads stop when the consumer stops, also by an error or early; an
+    error in ``load`` is raised where its result would have been yielded.
     """
     remaining = iter(pieces)
     waiting: deque[Future[Loaded]] = deque()

@@ -29,7 +29,9 @@ Encode = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.generic]]
 
 
 @contextmanager
-def calibration_of_run(run: RunFolder, record: RunRecord, encode: Encode, max_drop: float, reporter: Reporter) -> Iterator[Calibration]:
+def calibration_of_run(
+    run: RunFolder, record: RunRecord, encode: Encode, max_drop: float, reporter: Reporter
+) -> Iterator[Calibration]:
     """Prepare images of a run's training and validation splits; nothing is left on disk when the block ends.
 
     The images are decoded once, into files that the streams map into memory.
@@ -48,7 +50,10 @@ def calibration_of_run(run: RunFolder, record: RunRecord, encode: Encode, max_dr
     train, validation = load_splits(run, record, ("train", "validation"), reporter)
     seed = run.recipe().seed
     with tempfile.TemporaryDirectory(prefix="toolkit-calibration-") as folder:
-        chosen, judged = _draw(len(train), TRAINING_IMAGES, (seed, 0)), _draw(len(validation), VALIDATION_IMAGES, (seed, 1))
+        chosen, judged = (
+            _draw(len(train), TRAINING_IMAGES, (seed, 0)),
+            _draw(len(validation), VALIDATION_IMAGES, (seed, 1)),
+        )
         with reporter.bar("calibration images", len(chosen) + len(judged), "image") as bar:
             images = _prepare(train, chosen, record.preprocessing, Path(folder) / "train.npy", bar.advance)
             held_out = _prepare(validation, judged, record.preprocessing, Path(folder) / "validation.npy", bar.advance)
@@ -56,7 +61,11 @@ def calibration_of_run(run: RunFolder, record: RunRecord, encode: Encode, max_dr
 
 
 def calibration_of_arrays(
-    training: npt.NDArray[np.uint8], validation: npt.NDArray[np.uint8], targets: npt.NDArray[np.int64], encode: Encode, max_drop: float
+    training: npt.NDArray[np.uint8],
+    validation: npt.NDArray[np.uint8],
+    targets: npt.NDArray[np.int64],
+    encode: Encode,
+    max_drop: float,
 ) -> Calibration:
     """Make streams of prepared images, which may be larger than memory (``numpy.memmap``).
 
@@ -80,12 +89,19 @@ def calibration_of_arrays(
 
 
 def _draw(count: int, most: int, seed: tuple[int, int]) -> npt.NDArray[np.int64]:
-    """Draw images without repetition, all of them where there are few; a random order makes the first ones a fair sample too."""
+    """Draw images without repetition, all of them where there are few.
+
+    A random order makes the first ones a fair sample too.
+    """
     return np.random.default_rng(seed).permutation(count)[:most]
 
 
 def _prepare(
-    split: Split, indices: npt.NDArray[np.int64], preprocessing: Preprocessing, path: Path, on_images: Callable[[int], None]
+    split: Split,
+    indices: npt.NDArray[np.int64],
+    preprocessing: Preprocessing,
+    path: Path,
+    on_images: Callable[[int], None],
 ) -> npt.NDArray[np.uint8]:
     shape = (len(indices), preprocessing.height, preprocessing.width, 3)
     images = np.lib.format.open_memmap(path, "w+", np.uint8, shape)

@@ -1,4 +1,7 @@
-"""CIFAR-10 (Krizhevsky 2009): torchvision's own class reads the official archive, which is fetched, checked and unpacked here."""
+"""CIFAR-10 (Krizhevsky 2009).
+
+Torchvision's own class reads the official archive, which is fetched, checked and unpacked here.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +68,10 @@ def default_root() -> Path:
 
 
 def is_on_disk(root: Path) -> bool:
-    """Tell whether the data can be had without network: the batches or the whole archive are in ``root``, digests checked."""
+    """Tell whether the data can be had without network.
+
+    The batches or the whole archive are in ``root``, digests checked.
+    """
     files = official_files()
     return _batches_are_whole(root, files) or Digest("md5", files.archive_md5).matches(root / files.archive)
 
@@ -91,7 +97,13 @@ def load_cifar10(recipe: DataRecipe, seed: int, splits: Sequence[str], reporter:
     made = {}
     for name in splits:
         pool, indices = parts[name].pool, parts[name].indices
-        made[name] = split_of_arrays(name, images[pool][indices], targets[pool][indices], tuple(f"{pool}/{index:05d}" for index in indices), labels)
+        made[name] = split_of_arrays(
+            name,
+            images[pool][indices],
+            targets[pool][indices],
+            tuple(f"{pool}/{index:05d}" for index in indices),
+            labels,
+        )
     return Dataset(source="cifar10", labels=labels, splits=made)
 
 
@@ -99,7 +111,9 @@ def _torchvision_class() -> Any:  # torchvision ships no type information
     try:
         from torchvision.datasets import CIFAR10
     except ImportError as error:
-        raise MissingDependencyError("CIFAR-10 is read by torchvision, which is not installed: pip install 'toolkit[train]'") from error
+        raise MissingDependencyError(
+            "CIFAR-10 is read by torchvision, which is not installed: pip install 'toolkit[train]'"
+        ) from error
     return CIFAR10
 
 
@@ -128,12 +142,17 @@ def _unpack(archive: Path, root: Path, files: Cifar10Files) -> None:
         (temporary / files.folder).mkdir(parents=True)
         _extract(archive, temporary, files)
         if not _batches_are_whole(temporary, files):
-            raise DataError(f"{archive} does not hold the batches of CIFAR-10 with their official MD5 digests. Remove it and try again.")
+            raise DataError(
+                f"{archive} does not hold the batches of CIFAR-10 with their official MD5 digests. Remove it and try "
+                "again."
+            )
         (temporary / files.folder).replace(root / files.folder)
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise DataError(f"{archive} cannot be unpacked: {error}. Remove it and try again.") from error
     except OSError as error:
-        raise FileWriteError(f"{archive} cannot be unpacked into {root}: {error.strerror or error}. Free some space or set data.root.") from error
+        raise FileWriteError(
+            f"{archive} cannot be unpacked into {root}: {error.strerror or error}. Free some space or set data.root."
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -150,7 +169,9 @@ def _extract(archive: Path, folder: Path, files: Cifar10Files) -> None:
 
 
 def _batches_are_whole(root: Path, files: Cifar10Files) -> bool:
-    return all(Digest("md5", md5).matches(root / files.folder / name) for name, md5 in (*files.train, *files.test, files.meta))
+    return all(
+        Digest("md5", md5).matches(root / files.folder / name) for name, md5 in (*files.train, *files.test, files.meta)
+    )
 
 
 def _open(root: Path, files: Cifar10Files, train: bool) -> Any:  # torchvision ships no type information
@@ -168,11 +189,14 @@ def _open(root: Path, files: Cifar10Files, train: bool) -> Any:  # torchvision s
     )
     try:
         with warnings.catch_warnings():
-            # The official pickles spell a flag as 0 where NumPy 2.4 wants False: https://github.com/pytorch/vision/issues/9340
+            # The official pickles spell a flag as 0 where NumPy 2.4 wants False:
+            # https://github.com/pytorch/vision/issues/9340
             warnings.filterwarnings("ignore", message=r"dtype\(\): align should be passed")
             batches = described(str(root), train=train)
     except (RuntimeError, OSError, KeyError, ValueError) as error:
-        raise DataError(f"{root / files.folder} cannot be read as CIFAR-10: {error}. Remove that folder and try again.") from error
+        raise DataError(
+            f"{root / files.folder} cannot be read as CIFAR-10: {error}. Remove that folder and try again."
+        ) from error
     _check_shape(batches.data, batches.targets, root / files.folder)
     return batches
 
@@ -180,5 +204,6 @@ def _open(root: Path, files: Cifar10Files, train: bool) -> Any:  # torchvision s
 def _check_shape(data: npt.NDArray[np.uint8], targets: Sequence[int], folder: Path) -> None:
     if data.dtype != np.uint8 or len(data) != len(targets):
         raise DataError(
-            f"{folder} holds {len(data)} images of dtype {data.dtype} and {len(targets)} labels: not CIFAR-10. Remove that folder and try again."
+            f"{folder} holds {len(data)} images of dtype {data.dtype} and {len(targets)} labels: not CIFAR-10. "
+            "Remove that folder and try again."
         )

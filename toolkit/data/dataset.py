@@ -36,7 +36,9 @@ class Split:
     def __len__(self) -> int:
         return len(self.targets)
 
-    def load(self, indices: Sequence[int] | npt.NDArray[np.int64], preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
+    def load(
+        self, indices: Sequence[int] | npt.NDArray[np.int64], preprocessing: Preprocessing
+    ) -> npt.NDArray[np.uint8]:
         """Decode some images and bring them to the model's size.
 
         Returns:
@@ -98,7 +100,11 @@ def fingerprint(digests: Iterable[bytes], labels: Iterable[str]) -> str:
 
 
 def split_of_arrays(
-    name: str, images: npt.NDArray[np.uint8], targets: npt.NDArray[np.int64], names: tuple[str, ...], labels: tuple[str, ...]
+    name: str,
+    images: npt.NDArray[np.uint8],
+    targets: npt.NDArray[np.int64],
+    names: tuple[str, ...],
+    labels: tuple[str, ...],
 ) -> Split:
     """Make a split of pictures in memory.
 

@@ -1,4 +1,7 @@
-"""The handwritten digits inside scikit-learn: 1,797 grey pictures of 8 x 8 pixels (UCI Optical Recognition of Handwritten Digits)."""
+"""The handwritten digits inside scikit-learn.
+
+1,797 grey pictures of 8 x 8 pixels (UCI Optical Recognition of Handwritten Digits).
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,9 @@ def load_digits(recipe: DataRecipe, seed: int, splits: Sequence[str]) -> Dataset
     try:
         from sklearn import datasets
     except ImportError as error:
-        raise MissingDependencyError("the digits are inside scikit-learn, which is not installed: pip install 'toolkit[train]'") from error
+        raise MissingDependencyError(
+            "the digits are inside scikit-learn, which is not installed: pip install 'toolkit[train]'"
+        ) from error
     bunch = datasets.load_digits()
     images = np.rint(bunch.images * (255 / _WHITEST)).astype(np.uint8)
     targets = bunch.target.astype(np.int64)
@@ -35,7 +40,11 @@ def load_digits(recipe: DataRecipe, seed: int, splits: Sequence[str]) -> Dataset
         labels=labels,
         splits={
             name: split_of_arrays(
-                name, images[parts[name].indices], targets[parts[name].indices], tuple(f"digits/{index:04d}" for index in parts[name].indices), labels
+                name,
+                images[parts[name].indices],
+                targets[parts[name].indices],
+                tuple(f"digits/{index:04d}" for index in parts[name].indices),
+                labels,
             )
             for name in splits
         },

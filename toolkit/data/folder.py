@@ -18,7 +18,9 @@ from toolkit.progress import Reporter
 from toolkit.recipe import DataRecipe
 from toolkit.runs import SkippedFile
 
-_LAYOUTS = "sort the images into train/<class>/ (with val/<class>/ and test/<class>/ if you have them), or into <class>/"
+_LAYOUTS = (
+    "sort the images into train/<class>/ (with val/<class>/ and test/<class>/ if you have them), or into <class>/"
+)
 _VALIDATION_NAMES = ("val", "valid", "validation")
 _SHOWN_FAILURES = 20
 _SCAN_WORKERS = 4  # reading from disk overlaps with decoding, which Pillow does outside the interpreter's lock
@@ -56,18 +58,24 @@ class _Scan:
 def load_folder(recipe: DataRecipe, seed: int, splits: Sequence[str], reporter: Reporter) -> Dataset:
     """List a folder, divide the listing, and read every image of the splits that are asked for.
 
-    The division is taken from the whole listing before any file is opened, so it does not move when a file breaks or is repaired.
+    The division is taken from the whole listing before any file is opened, so it does not move when a file breaks or is
+    repaired.
 
     Raises:
-        DataError: the folder is missing, or its content is not at least two classes of enough images, the same in each split.
+        DataError: the folder is missing, or its content is not at least two classes of enough images, the same in each
+            split.
         UnreadableImagesError: files cannot be decoded, and ``recipe.skip_unreadable`` is not set.
     """
     root = Path(recipe.source).expanduser()
     pools = _pools(root, reporter)
     labels = tuple(printable(name) for name in pools["train"].classes)
     for missing, fraction in (("test", recipe.test_fraction), ("validation", recipe.validation_fraction)):
-        if missing not in pools and "train" in splits:  # whoever needs no training images was told when they were loaded
-            reporter.line(f"{root} has no {missing} split of its own: {fraction:.0%} of the training images are set aside for it")
+        if (
+            missing not in pools and "train" in splits
+        ):  # whoever needs no training images was told when they were loaded
+            reporter.line(
+                f"{root} has no {missing} split of its own: {fraction:.0%} of the training images are set aside for it"
+            )
     parts = divide({name: pool.targets() for name, pool in pools.items()}, labels, recipe, seed)
     scans = {name: _scan(name, root, pools[parts[name].pool], parts[name], reporter) for name in splits}
     failures = [failure for scan in scans.values() for failure in scan.failures()]
@@ -102,7 +110,9 @@ def _split_folders(root: Path) -> dict[str, Path]:
             raise DataError(f"{root} has {lonely[0]}/ and no train/: {_LAYOUTS}.")
         return {"train": root}
     if len(validation) > 1:
-        raise DataError(f"{root} has {' and '.join(f'{name}/' for name in validation)}: keep one of them as the validation split.")
+        raise DataError(
+            f"{root} has {' and '.join(f'{name}/' for name in validation)}: keep one of them as the validation split."
+        )
     folders = {"train": root / "train"}
     if validation:
         folders["validation"] = root / validation[0]
@@ -112,14 +122,23 @@ def _split_folders(root: Path) -> dict[str, Path]:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted((entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")), key=lambda entry: entry.name)
+    return sorted(
+        (entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")),
+        key=lambda entry: entry.name,
+    )
 
 
 def _list_pool(folder: Path, reporter: Reporter) -> _Pool:
     classes = {entry.name: list_images(entry) for entry in _folders(folder)}
-    loose = [entry for entry in folder.iterdir() if entry.is_file() and entry.suffix.lower() in IMAGE_SUFFIXES and not entry.name.startswith(".")]
+    loose = [
+        entry
+        for entry in folder.iterdir()
+        if entry.is_file() and entry.suffix.lower() in IMAGE_SUFFIXES and not entry.name.startswith(".")
+    ]
     if loose and not classes:
-        raise DataError(f"{folder} has no class folders: its {len(loose)} images lie directly in it. To label them, {_LAYOUTS}.")
+        raise DataError(
+            f"{folder} has no class folders: its {len(loose)} images lie directly in it. To label them, {_LAYOUTS}."
+        )
     if not any(classes.values()):
         raise DataError(f"{folder} has no images (files named {', '.join(IMAGE_SUFFIXES)}): {_LAYOUTS}.")
     if loose:
@@ -137,7 +156,9 @@ def _check_classes(root: Path, pools: Mapping[str, _Pool]) -> None:
         if empty:
             raise DataError(f"{_classes(empty)} of {pool.folder} has no images: add some, or remove the folder.")
     if len(train.classes) == 1:
-        raise DataError(f"{train.folder} has one class only, {next(iter(train.classes))!r}: a classifier needs two or more.")
+        raise DataError(
+            f"{train.folder} has one class only, {next(iter(train.classes))!r}: a classifier needs two or more."
+        )
 
 
 def _difference(train: _Pool, pool: _Pool) -> list[str]:
@@ -187,7 +208,8 @@ def _readable(name: str, scan: _Scan, pool: _Pool, labels: tuple[str, ...]) -> S
     gone = [labels[index] for index in np.flatnonzero(np.bincount(targets, minlength=len(labels)) == 0)]
     if gone:
         raise DataError(
-            f"after {len(scan.reasons) - len(kept)} unreadable files are left out, {_classes(gone)} has no image in the {name} split: "
+            f"after {len(scan.reasons) - len(kept)} unreadable files are left out, {_classes(gone)} has no image in "
+            f"the {name} split: "
             f"repair the files, or add images."
         )
     return Split(
@@ -204,4 +226,8 @@ def _describe(failures: Sequence[tuple[str, str]]) -> str:
     if len(failures) > _SHOWN_FAILURES:
         lines.append(f"  and {len(failures) - _SHOWN_FAILURES} more")
     count = "1 image file" if len(failures) == 1 else f"{len(failures)} image files"
-    return f"{count} cannot be read:\n" + "\n".join(lines) + "\nRepair or remove them, or leave them out with --skip-unreadable."
+    return (
+        f"{count} cannot be read:\n"
+        + "\n".join(lines)
+        + "\nRepair or remove them, or leave them out with --skip-unreadable."
+    )

@@ -32,6 +32,7 @@ def load_splits(run: RunFolder, record: RunRecord, names: Sequence[str], reporte
     for name in names:
         if dataset.split(name).fingerprint != record.data.splits[name].fingerprint:
             raise RunError(
-                f"the {name} images of {record.data.source} are not those of this run (their fingerprint differs): fine-tune again, or restore them."
+                f"the {name} images of {record.data.source} are not those of this run (their fingerprint differs): "
+                "fine-tune again, or restore them."
             )
     return [dataset.split(name) for name in names]

@@ -1,4 +1,7 @@
-"""Dividing a listing into train, validation and test: seeded, stratified by class, the same on every machine and for every question."""
+"""Dividing a listing into train, validation and test.
+
+Seeded, stratified by class, the same on every machine and for every question.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +28,12 @@ class Part:
 def divide(pools: Mapping[str, Indices], labels: tuple[str, ...], recipe: DataRecipe, seed: int) -> dict[str, Part]:
     """Divide what a source gives into the three splits.
 
-    Where the source has no test images, they are cut from its training images; so is validation, always after ``train_limit``.
-    Each cut has a random stream of its own, so that changing one does not move another.
+    Where the source has no test images, they are cut from its training images; so is validation, always after
+    ``train_limit``. Each cut has a random stream of its own, so that changing one does not move another.
 
     Args:
-        pools: targets (int64 ``[n]``) of what the source gives, by name: ``train``, and ``validation`` and ``test`` where it has them.
+        pools: targets (int64 ``[n]``) of what the source gives, by name: ``train``, and ``validation`` and ``test``
+            where it has them.
         labels: class names.
         recipe: fractions and limits.
         seed: of the division.
@@ -39,12 +43,23 @@ def divide(pools: Mapping[str, Indices], labels: tuple[str, ...], recipe: DataRe
     """
     targets = pools["train"]
     train = np.arange(len(targets))
-    parts_of_train = ["training", *(["validation"] if "validation" not in pools else []), *(["test"] if "test" not in pools else [])]
+    parts_of_train = [
+        "training",
+        *(["validation"] if "validation" not in pools else []),
+        *(["test"] if "test" not in pools else []),
+    ]
     _require(targets, labels, parts_of_train)
     if "test" in pools:
         test = Part("test", np.arange(len(pools["test"])))
     else:
-        chosen = _draw(targets, train, _share(recipe.test_fraction, len(train)), labels, keep=len(parts_of_train) - 1, stream=(seed, 0))
+        chosen = _draw(
+            targets,
+            train,
+            _share(recipe.test_fraction, len(train)),
+            labels,
+            keep=len(parts_of_train) - 1,
+            stream=(seed, 0),
+        )
         test, train = Part("train", chosen), np.setdiff1d(train, chosen)
     if recipe.test_limit is not None:
         _check_limit("test_limit", recipe.test_limit, len(labels), 1)
@@ -85,13 +100,22 @@ def allocate(counts: Indices, total: int, least: int, keep: int) -> Indices:
 
 
 def _draw(
-    targets: Indices, candidates: Indices, total: int, labels: tuple[str, ...], *, stream: tuple[int, int], least: int = 1, keep: int = 0
+    targets: Indices,
+    candidates: Indices,
+    total: int,
+    labels: tuple[str, ...],
+    *,
+    stream: tuple[int, int],
+    least: int = 1,
+    keep: int = 0,
 ) -> Indices:
     """Draw ``total`` of the candidates, stratified; at most all of them. Ascending."""
     rng = np.random.default_rng(stream)
     of_class = [candidates[targets[candidates] == index] for index in range(len(labels))]
     shares = allocate(np.array([len(members) for members in of_class], np.int64), total, least, keep)
-    drawn: Indices = np.concatenate([rng.permutation(members)[:share] for members, share in zip(of_class, shares, strict=True)])
+    drawn: Indices = np.concatenate(
+        [rng.permutation(members)[:share] for members, share in zip(of_class, shares, strict=True)]
+    )
     drawn.sort()
     return drawn
 
@@ -105,11 +129,15 @@ def _require(targets: Indices, labels: tuple[str, ...], parts: list[str]) -> Non
     short = [f"{labels[index]!r} has {counts[index]}" for index in np.flatnonzero(counts < len(parts))]
     if short:
         raise DataError(
-            f"too few images to divide into {', '.join(parts)}: class {', '.join(short)}, and each class needs at least {len(parts)}. "
+            f"too few images to divide into {', '.join(parts)}: class {', '.join(short)}, and each class needs at "
+            f"least {len(parts)}. "
             f"Add images of it, or take the class out."
         )
 
 
 def _check_limit(field: str, limit: int, classes: int, per_class: int) -> None:
     if limit < classes * per_class:
-        raise DataError(f"{field} is {limit}, too small for {classes} classes: give at least {classes * per_class} ({per_class} per class).")
+        raise DataError(
+            f"{field} is {limit}, too small for {classes} classes: give at least {classes * per_class} ({per_class} "
+            "per class)."
+        )

@@ -1,4 +1,8 @@
-"""``--recipe auto``: the CIFAR-10 job where its data and weights can be had, the embedded one where not, and never one for the other in silence."""
+"""``--recipe auto``.
+
+The CIFAR-10 job where its data and weights can be had, the embedded one where not, and never one for the other in
+silence.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +51,9 @@ def _why_not(recipe: Recipe) -> str | None:
     root = Path(recipe.data.root) if recipe.data.root else cifar10.default_root()
     with ThreadPoolExecutor(max_workers=2) as pool:
         data = pool.submit(lambda: None if cifar10.is_on_disk(root) else probe(cifar10.archive_url(), PROBE_SECONDS))
-        weights = pool.submit(lambda: weights_available(recipe.backbone.name) if recipe.backbone.weights == "default" else None)
+        weights = pool.submit(
+            lambda: weights_available(recipe.backbone.name) if recipe.backbone.weights == "default" else None
+        )
         reasons = []
         if (missing := data.result()) is not None:
             reasons.append(f"CIFAR-10 is not in {root} and cannot be downloaded ({missing})")

@@ -1,7 +1,10 @@
-"""Activations of a frozen prefix, computed once and kept on disk: written row by row, checked when opened, read in any order.
+"""Activations of a frozen prefix, computed once and kept on disk.
 
-Nothing is used that is not what was written: a cache whose process was killed never gets its name, and one that was cut short or changed by
-as little as one bit afterwards is removed when it is opened. Which caches there are is the business of ``toolkit.finetune.cache_folder``.
+Written row by row, checked when opened, read in any order.
+
+Nothing is used that is not what was written: a cache whose process was killed never gets its name, and one that was cut
+short or changed by as little as one bit afterwards is removed when it is opened. Which caches there are is the business
+of ``toolkit.finetune.cache_folder``.
 """
 
 from __future__ import annotations
@@ -232,7 +235,9 @@ class CacheWriter:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._discard()
 
     def append(self, tensors: Sequence[npt.NDArray[Any]]) -> None:
@@ -258,7 +263,11 @@ class CacheWriter:
     def _rows_of(self, tensors: Sequence[npt.NDArray[Any]]) -> int:
         shapes = [array.shape[1:] for array in tensors]
         counts = {len(array) for array in tensors}
-        if shapes != [shape for _, shape in self._key.tensors] or len(counts) != 1 or any(array.dtype != np.float32 for array in tensors):
+        if (
+            shapes != [shape for _, shape in self._key.tensors]
+            or len(counts) != 1
+            or any(array.dtype != np.float32 for array in tensors)
+        ):
             given = ", ".join(f"{array.dtype} {array.shape}" for array in tensors)
             raise ValueError(f"rows of float32 {[shape for _, shape in self._key.tensors]} are expected, not {given}")
         rows = counts.pop()
@@ -270,7 +279,8 @@ class CacheWriter:
         """Finish the cache: flush it to disk and give it its name.
 
         Returns:
-            The cache, open for reading, to be closed by the caller. Where another process finished the same one meanwhile it is that one.
+            The cache, open for reading, to be closed by the caller. Where another process finished the same one
+            meanwhile it is that one.
 
         Raises:
             ValueError: rows are missing.
@@ -309,12 +319,19 @@ class CacheWriter:
         try:
             yield
         except OSError as error:
-            advice = "Free some space ('toolkit cache --clear' removes all caches) or choose another folder with TOOLKIT_CACHE."
-            raise FileWriteError(f"cannot write activations to {self._root}: {error.strerror or error}. {advice}") from error
+            advice = (
+                "Free some space ('toolkit cache --clear' removes all caches) or choose another folder with "
+                "TOOLKIT_CACHE."
+            )
+            raise FileWriteError(
+                f"cannot write activations to {self._root}: {error.strerror or error}. {advice}"
+            ) from error
 
     def _discard(self) -> None:
         for file in self._files:
-            with contextlib.suppress(OSError):  # a full disk refuses what is still buffered; the file is closed all the same
+            with contextlib.suppress(
+                OSError
+            ):  # a full disk refuses what is still buffered; the file is closed all the same
                 file.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 

@@ -42,8 +42,9 @@ class Checksums:
 class RowFile:
     """A file that is open for reading.
 
-    Not a memory map: where ``read`` reports the end of a file that was cut short, touching its map kills the process (SIGBUS); and the pages
-    of a map count as memory of the process, so that a large cache looks like a leak and meets the limit of a container.
+    Not a memory map: where ``read`` reports the end of a file that was cut short, touching its map kills the process
+    (SIGBUS); and the pages of a map count as memory of the process, so that a large cache looks like a leak and meets
+    the limit of a container.
 
     Attributes:
         path: the file.
@@ -55,7 +56,10 @@ class RowFile:
         self._lock = threading.Lock()
 
     def fill(self, target: memoryview, offset: int) -> int:
-        """Read from ``offset`` until ``target`` is full or the file ends; return how many bytes were read. Safe in several threads."""
+        """Read from ``offset`` until ``target`` is full or the file ends; return how many bytes were read.
+
+        Safe in several threads.
+        """
         filled = 0
         while filled < len(target):
             count = self._read(target[filled:], offset + filled)

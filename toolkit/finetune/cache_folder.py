@@ -59,7 +59,10 @@ class TensorSpec:
 
 
 class CacheKey(Record):
-    """Everything that decides what a cache holds. Two equal keys mean the same bytes, as far as the engine repeats itself."""
+    """Everything that decides what a cache holds.
+
+    Two equal keys mean the same bytes, as far as the engine repeats itself.
+    """
 
     prefix_sha256: str
     """Of the weights, buffers and graph of the prefix."""
@@ -82,7 +85,10 @@ class CacheKey(Record):
     """Images times views."""
 
     def digest(self) -> str:
-        """Return the SHA-256 of the key and the format's version, as 64 hexadecimal digits: the name of the cache's folder."""
+        """Return the SHA-256 of the key and the format's version, as 64 hexadecimal digits.
+
+        The name of the cache's folder.
+        """
         content = {"format": FORMAT_VERSION, "key": self.model_dump(mode="json")}
         return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -181,12 +187,18 @@ def find(root: Path, digest_prefix: str) -> Entry:
     matching = [entry for entry in entries(root) if entry.digest.startswith(digest_prefix.lower())]
     if len(matching) == 1:
         return matching[0]
-    many = f"{len(matching)} caches in {root} have digests that start" if matching else f"no cache in {root} has a digest that starts"
+    many = (
+        f"{len(matching)} caches in {root} have digests that start"
+        if matching
+        else f"no cache in {root} has a digest that starts"
+    )
     raise ToolkitError(f"{many} with {digest_prefix!r}: give the digits of one that 'toolkit cache' lists.")
 
 
 def clear(root: Path, digest_prefix: str | None) -> int:
-    """Remove one cache, or all of them and what killed processes left. A process that reads one keeps what it has open (not on Windows).
+    """Remove one cache, or all of them and what killed processes left.
+
+    A process that reads one keeps what it has open (not on Windows).
 
     Args:
         root: where the caches are.
@@ -210,8 +222,8 @@ def clear(root: Path, digest_prefix: str | None) -> int:
 def discard_abandoned(root: Path) -> int:
     """Remove what processes were writing when they were killed.
 
-    A folder is abandoned if the process in its name is gone, or if nothing was written to it for a day: in containers every process has the
-    same few numbers, so that the number of a killed one is soon in use again.
+    A folder is abandoned if the process in its name is gone, or if nothing was written to it for a day: in containers
+    every process has the same few numbers, so that the number of a killed one is soon in use again.
 
     Returns:
         Bytes freed.
@@ -232,7 +244,9 @@ def part_folder(folder: Path) -> Path:
 
 
 def remove(folder: Path) -> None:
-    """Remove a cache; one that is gone already is no error. A removal that is killed leaves no half cache under the old name.
+    """Remove a cache; one that is gone already is no error.
+
+    A removal that is killed leaves no half cache under the old name.
 
     Raises:
         FileWriteError: it cannot be removed.
@@ -254,7 +268,9 @@ def _folders(root: Path) -> list[Path]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise ToolkitError(f"cannot read {root}: {error.strerror or error}. Choose another folder with TOOLKIT_CACHE.") from error
+        raise ToolkitError(
+            f"cannot read {root}: {error.strerror or error}. Choose another folder with TOOLKIT_CACHE."
+        ) from error
 
 
 def _entry(folder: Path) -> Entry:
@@ -290,7 +306,8 @@ def _idle_seconds(folder: Path) -> float:
 
 def _is_running(pid: int) -> bool:
     if sys.platform == "win32":
-        # Signal 0 is Ctrl-C there (https://docs.python.org/3/library/os.html#os.kill): only the time without a write tells.
+        # Signal 0 is Ctrl-C there (https://docs.python.org/3/library/os.html#os.kill): only the time without a write
+        # tells.
         return True
     try:
         os.kill(pid, 0)

@@ -1,7 +1,9 @@
-"""Checkpoints: everything that a killed run needs to go on at the step it had reached and end as if it had never been killed.
+"""Checkpoints.
 
-A checkpoint is written under a name of its own; ``latest.json`` then names it with its SHA-256 and is replaced in one step. Tensors are read
-without running anything the file holds (``weights_only``).
+Everything that a killed run needs to go on at the step it had reached and end as if it had never been killed.
+
+A checkpoint is written under a name of its own; ``latest.json`` then names it with its SHA-256 and is replaced in one
+step. Tensors are read without running anything the file holds (``weights_only``).
 """
 
 from __future__ import annotations
@@ -48,7 +50,12 @@ class Best:
     def offer(self, done: Epoch, weights: Mapping[str, torch.Tensor]) -> None:
         """Keep these weights if they are better; copied."""
         if (done.validation_accuracy, -done.validation_loss) > (self.accuracy, -self.loss):
-            self.stage, self.epoch, self.accuracy, self.loss = done.stage, done.epoch, done.validation_accuracy, done.validation_loss
+            self.stage, self.epoch, self.accuracy, self.loss = (
+                done.stage,
+                done.epoch,
+                done.validation_accuracy,
+                done.validation_loss,
+            )
             self.weights = {name: value.detach().cpu().clone() for name, value in weights.items()}
 
 
@@ -104,7 +111,9 @@ def save_checkpoint(folder: Path, state: State) -> None:
     data = content.getvalue()
     name = f"stage{state.stage}-epoch{state.epoch}-step{state.step}.pt"
     write_bytes(folder / name, data)
-    Pointer(file=name, sha256=sha256(data).hexdigest(), stage=state.stage, epoch=state.epoch, step=state.step).save(folder / LATEST)
+    Pointer(file=name, sha256=sha256(data).hexdigest(), stage=state.stage, epoch=state.epoch, step=state.step).save(
+        folder / LATEST
+    )
     for other in folder.iterdir():
         if other.name not in (name, LATEST):
             with contextlib.suppress(OSError):  # a file that stays behind costs space and nothing else
@@ -130,9 +139,13 @@ def load_checkpoint(folder: Path) -> State | None:
         raise RunError(f"the checkpoint {path} is damaged: its SHA-256 is not the one in {LATEST}. {advice}")
     try:
         plain = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-        return State(**{**plain, "history": [Epoch(**epoch) for epoch in plain["history"]], "best": Best(**plain["best"])})
+        return State(
+            **{**plain, "history": [Epoch(**epoch) for epoch in plain["history"]], "best": Best(**plain["best"])}
+        )
     except Exception as error:  # a file with the right digest that cannot be understood was written by another version
-        raise RunError(f"the checkpoint {path} was written by another version of toolkit ({first_line(error)}). {advice}") from error
+        raise RunError(
+            f"the checkpoint {path} was written by another version of toolkit ({first_line(error)}). {advice}"
+        ) from error
 
 
 def _plain(state: State) -> dict[str, Any]:

@@ -17,7 +17,9 @@ def choose_device(wanted: str) -> torch.device:
         DeviceError: CUDA was asked for and PyTorch cannot use it.
     """
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("--device cuda was asked for and PyTorch sees no CUDA device: use --device cpu, or see 'toolkit doctor'.")
+        raise DeviceError(
+            "--device cuda was asked for and PyTorch sees no CUDA device: use --device cpu, or see 'toolkit doctor'."
+        )
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
@@ -38,7 +40,8 @@ def repeatable(seed: int, threads: int) -> Iterator[None]:
         # On CUDA some backward kernels have no deterministic version; they are allowed there, and the README says so.
         torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
         torch.backends.cudnn.benchmark = False
-        # Filling every new tensor, against code that reads what it never wrote, takes 5% of a step; our own arithmetic has no such code.
+        # Filling every new tensor, against code that reads what it never wrote, takes 5% of a step; our own arithmetic
+        # has no such code.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # torch adds it at import
         try:
             yield

@@ -21,7 +21,9 @@ def predict_logits(
     """Return the logits of every image of a split, float32 ``[n, C]``. The network must be in inference mode."""
     parts = []
     with torch.inference_mode():
-        for images, _, _ in iterate_batches(split, np.arange(len(split)), EVALUATION_BATCH, preprocessing, workers=workers):
+        for images, _, _ in iterate_batches(
+            split, np.arange(len(split)), EVALUATION_BATCH, preprocessing, workers=workers
+        ):
             logits, _ = network(torch.from_numpy(images).to(device))
             parts.append(logits.cpu().numpy())
             bar.advance(len(images))

@@ -1,4 +1,7 @@
-"""Activations of the frozen part for a whole split: computed in one pass over the images, kept on disk, read back in any order."""
+"""Activations of the frozen part for a whole split.
+
+Computed in one pass over the images, kept on disk, read back in any order.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,10 @@ SPARE_BYTES = 512 * 2**20
 
 
 class NoCacheError(Exception):
-    """The activations cannot be kept; the message says why. Never leaves fine-tuning: training goes on without a cache."""
+    """The activations cannot be kept; the message says why.
+
+    Never leaves fine-tuning: training goes on without a cache.
+    """
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,9 @@ class Features:
     views: int
     targets: npt.NDArray[np.int64]
 
-    def load(self, tensors: Sequence[int], images: npt.NDArray[np.int64], views: npt.NDArray[np.int64], device: torch.device) -> list[torch.Tensor]:
+    def load(
+        self, tensors: Sequence[int], images: npt.NDArray[np.int64], views: npt.NDArray[np.int64], device: torch.device
+    ) -> list[torch.Tensor]:
         """Read some images' activations.
 
         Args:
@@ -101,7 +109,10 @@ class Pass:
         # The wide one is there where an earlier pass found values that float16 cannot hold.
         for wanted in dict.fromkeys((key, wide)):
             if (cache := open_cache(self._root, wanted, self._reporter)) is not None:
-                self._reporter.line(f"{split.name}: activations are there already ({wanted.digest()[:12]}, {bytes_needed(wanted) / 1e6:.0f} MB)")
+                self._reporter.line(
+                    f"{split.name}: activations are there already ({wanted.digest()[:12]}, "
+                    f"{bytes_needed(wanted) / 1e6:.0f} MB)"
+                )
                 return Features(cache, views, split.targets)
         try:
             cache = self._compute(split, key, augment, seed)
@@ -132,7 +143,8 @@ class Pass:
         needed, free = bytes_needed(key), free_bytes(self._root)
         if needed + SPARE_BYTES > free:
             raise NoCacheError(
-                f"the activations of the {split.name} images need {needed / 1e9:.1f} GB, and {self._root} has {free / 1e9:.1f} GB free"
+                f"the activations of the {split.name} images need {needed / 1e9:.1f} GB, and {self._root} has "
+                f"{free / 1e9:.1f} GB free"
             )
         return self._write(split, key, augment, seed)
 
@@ -146,7 +158,9 @@ class Pass:
         ):
             for images, _, indices in batches:
                 outputs = [self.prefix.run(images if view is None else view(images, indices), every) for view in views]
-                writer.append([_side_by_side([output[tensor] for output in outputs]) for tensor in range(len(key.tensors))])
+                writer.append(
+                    [_side_by_side([output[tensor] for output in outputs]) for tensor in range(len(key.tensors))]
+                )
                 bar.advance(len(images) * key.views)
             return writer.seal()
 

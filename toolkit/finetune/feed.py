@@ -1,4 +1,7 @@
-"""What a stage of training is fed: whole images into the whole network, or kept activations into what lies behind the frozen part."""
+"""What a stage of training is fed.
+
+Whole images into the whole network, or kept activations into what lies behind the frozen part.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,10 @@ class Draw:
 
     def pieces(self, first: int) -> list[Indices]:
         """Return the indices of each batch from step ``first`` (0 is the first)."""
-        return [self.order[start : start + self.batch_size] for start in range(first * self.batch_size, len(self.order), self.batch_size)]
+        return [
+            self.order[start : start + self.batch_size]
+            for start in range(first * self.batch_size, len(self.order), self.batch_size)
+        ]
 
 
 class Feed(Protocol):
@@ -58,7 +64,10 @@ class Feed(Protocol):
     """Takes the tensors of a training batch, returns logits ``[b, C]``."""
 
     def training(self, draw: Draw, first: int) -> Iterator[tuple[Tensors, torch.Tensor]]:
-        """Yield an epoch's batches from step ``first``: what ``forward`` takes, and targets int64 ``[b]``, on the device."""
+        """Yield an epoch's batches from step ``first``.
+
+        What ``forward`` takes, and targets int64 ``[b]``, on the device.
+        """
 
     def validation(self) -> Iterator[Tensors]:
         """Yield the validation images in order."""
@@ -105,14 +114,18 @@ class ImageFeed:
         """See ``Feed``."""
         order = draw.order[first * draw.batch_size :]
         augment = make_augment(self._augment, *_two_seeds(draw.seed))
-        batches = iterate_batches(self._train, order, draw.batch_size, self._preprocessing, augment=augment, workers=self._workers)
+        batches = iterate_batches(
+            self._train, order, draw.batch_size, self._preprocessing, augment=augment, workers=self._workers
+        )
         for images, targets, _ in batches:
             yield [torch.from_numpy(images).to(self._device)], torch.from_numpy(targets).to(self._device)
 
     def validation(self) -> Iterator[Tensors]:
         """See ``Feed``."""
         order = np.arange(len(self._validation), dtype=np.int64)
-        for images, _, _ in iterate_batches(self._validation, order, VALIDATION_BATCH, self._preprocessing, workers=self._workers):
+        for images, _, _ in iterate_batches(
+            self._validation, order, VALIDATION_BATCH, self._preprocessing, workers=self._workers
+        ):
             yield [torch.from_numpy(images).to(self._device)]
 
     def infer(self, tensors: Tensors) -> torch.Tensor:
@@ -124,7 +137,9 @@ class ImageFeed:
 class FeatureFeed:
     """Kept activations through the suffix."""
 
-    def __init__(self, cut: Cut, tensors: Sequence[int], train: Features, validation: Features, device: torch.device) -> None:
+    def __init__(
+        self, cut: Cut, tensors: Sequence[int], train: Features, validation: Features, device: torch.device
+    ) -> None:
         """Feed one stage.
 
         Args:

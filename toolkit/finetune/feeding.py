@@ -1,4 +1,7 @@
-"""From a recipe to feeds: where the network is cut, what runs the frozen part, and what to do where it cannot be cut or kept."""
+"""From a recipe to feeds.
+
+Where the network is cut, what runs the frozen part, and what to do where it cannot be cut or kept.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +90,10 @@ class Feeding:
         group: Group,
         reporter: Reporter,
     ) -> None:
-        """Move the network to the device, divide it and open the engine of its frozen part; computes nothing of the images yet."""
+        """Move the network to the device, divide it and open the engine of its frozen part.
+
+        Computes nothing of the images yet.
+        """
         self._recipe = recipe
         self._backbone = backbone
         self._preprocessing = preprocessing
@@ -98,7 +104,8 @@ class Feeding:
         self._reporter = reporter
         self._features: dict[str, Features] = {}
         self.train, self.validation = (_part(dataset.split(name), group) for name in ("train", "validation"))
-        # Depthwise convolutions and most others run faster on a CPU in this layout, and uint8 [N,H,W,3] images already have it.
+        # Depthwise convolutions and most others run faster on a CPU in this layout, and uint8 [N,H,W,3] images already
+        # have it.
         backbone.model.to(memory_format=torch.channels_last)
         self.cached = self._divide(None)
         backbone.model.to(device)
@@ -116,15 +123,32 @@ class Feeding:
             self.cached = self._divide(number)
         if self.cached is not None and self._fill(self.cached):
             cut = self.cached.division.cuts[self.cached.numbers.index(number)]
-            return FeatureFeed(cut, self._places(self.cached.division, cut), self._features["train"], self._features["validation"], self._device)
+            return FeatureFeed(
+                cut,
+                self._places(self.cached.division, cut),
+                self._features["train"],
+                self._features["validation"],
+                self._device,
+            )
         return self.image_feed()
 
     def image_feed(self) -> ImageFeed:
         """Return the feed that runs whole images through the whole network."""
-        return ImageFeed(self._network, self.train, self.validation, self._preprocessing, self._recipe.augment, self._device, self._threads)
+        return ImageFeed(
+            self._network,
+            self.train,
+            self.validation,
+            self._preprocessing,
+            self._recipe.augment,
+            self._device,
+            self._threads,
+        )
 
     def predict(self, split: Split, bar: Bar) -> npt.NDArray[np.float32]:
-        """Return float32 logits ``[n, C]`` of every image of a split, with the weights as they are now; the frozen part in its own engine."""
+        """Return float32 logits ``[n, C]`` of every image of a split, with the weights as they are now.
+
+        The frozen part in its own engine.
+        """
         self._backbone.model.eval()
         if self.cached is None or not self.cached.whole:
             return predict_logits(self._network, split, self._preprocessing, self._device, self._threads, bar)
@@ -133,7 +157,9 @@ class Feeding:
         parts = []
         order = np.arange(len(split), dtype=np.int64)
         with torch.inference_mode():
-            for images, _, _ in iterate_batches(split, order, EVALUATION_BATCH, self._preprocessing, workers=self._threads):
+            for images, _, _ in iterate_batches(
+                split, order, EVALUATION_BATCH, self._preprocessing, workers=self._threads
+            ):
                 outputs = self.cached.work.prefix.run(images, wanted)
                 logits = cut.infer(*(from_stored(output, self._device) for output in outputs))
                 parts.append(logits.float().cpu().numpy())
@@ -177,15 +203,24 @@ class Feeding:
         recipe = self._recipe
         if not recipe.cache.use:
             return None
-        stages = {n: stage for n, stage in ((1, recipe.stage1), (2, recipe.stage2)) if stage.epochs > 0 and number in (None, n)}
-        parts = [set_trainable(self._backbone, stage.unfreeze, train_bn=recipe.train.train_bn) for stage in stages.values()]
+        stages = {
+            n: stage
+            for n, stage in ((1, recipe.stage1), (2, recipe.stage2))
+            if stage.epochs > 0 and number in (None, n)
+        }
+        parts = [
+            set_trainable(self._backbone, stage.unfreeze, train_bn=recipe.train.train_bn) for stage in stages.values()
+        ]
         numbers, whole = tuple(stages), number is None
         if not independent_stages(parts):
             numbers, parts, whole = numbers[:1], parts[:1], False
         try:
             return self._open(parts, numbers, whole)
         except NoFrontierError as error:
-            self._reporter.line(f"training goes on without a cache of activations: {self._backbone.name} cannot be cut at its frozen part, {error}")
+            self._reporter.line(
+                f"training goes on without a cache of activations: {self._backbone.name} cannot be cut at its frozen "
+                f"part, {error}"
+            )
             return None
 
     def _open(self, parts: Sequence[TrainableParts], numbers: tuple[int, ...], whole: bool) -> Cached:
@@ -195,7 +230,14 @@ class Feeding:
         network = PrefixNetwork(division, self._backbone.normalization)
         # The engine may move the network to its device; the digest is of the weights alone and taken before.
         digest = network.digest()
-        prefix = make_prefix(network, self._preprocessing.height, self._device, self._threads, self._precision.narrow, self._reporter.line)
+        prefix = make_prefix(
+            network,
+            self._preprocessing.height,
+            self._device,
+            self._threads,
+            self._precision.narrow,
+            self._reporter.line,
+        )
         for cut in division.cuts:
             cut.train.to(self._device)
             cut.infer.to(self._device)
@@ -213,7 +255,10 @@ class Feeding:
         )
         shapes = ", ".join(f"{tensor.name} {'x'.join(map(str, tensor.shape))}" for tensor in division.tensors)
         seconds = time.perf_counter() - started
-        self._reporter.line(f"frozen part: runs in {prefix.engine}, activations kept of each image: {shapes} (ready after {seconds:.1f} s)")
+        self._reporter.line(
+            f"frozen part: runs in {prefix.engine}, activations kept of each image: {shapes} (ready after "
+            f"{seconds:.1f} s)"
+        )
         return Cached(division, numbers, work, self._recipe.cache.views or default_views(self._recipe.augment), whole)
 
     def _fill(self, cached: Cached) -> bool:
@@ -233,7 +278,9 @@ class Feeding:
             raise
         (failed,) = self._group.sum([float(bool(problem))])
         if failed:
-            self._reporter.line(f"training goes on without a cache of activations: {problem or 'another process cannot keep its own'}")
+            self._reporter.line(
+                f"training goes on without a cache of activations: {problem or 'another process cannot keep its own'}"
+            )
             _close(found)
             self.cached = None
             return False
@@ -241,7 +288,10 @@ class Feeding:
         return True
 
     def _wanted(self, cached: Cached) -> list[tuple[Split, int, AugmentRecipe, int]]:
-        return [(self.train, cached.views, self._recipe.augment, self._recipe.seed), (self.validation, 1, AugmentRecipe(), self._recipe.seed)]
+        return [
+            (self.train, cached.views, self._recipe.augment, self._recipe.seed),
+            (self.validation, 1, AugmentRecipe(), self._recipe.seed),
+        ]
 
     def close(self) -> None:
         """Close the kept activations; they stay on the disk."""

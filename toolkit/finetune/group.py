@@ -61,7 +61,8 @@ class Group:
         """Return the module such that its gradients are averaged over all processes."""
         if self.world == 1:
             return module
-        # BatchNorm statistics differ between ranks only where --train-bn is on; those of rank 0 are the ones that are saved.
+        # BatchNorm statistics differ between ranks only where --train-bn is on; those of rank 0 are the ones that are
+        # saved.
         return DistributedDataParallel(module, broadcast_buffers=False)
 
     def part(self, count: int) -> npt.NDArray[np.int64]:
@@ -97,7 +98,9 @@ def joined(device: str) -> Iterator[Group]:
 
 def _says_that_a_peer_is_gone(error: RuntimeError) -> bool:
     # Neither gloo nor NCCL has a class of its own for it on every path.
-    return isinstance(error, torch.distributed.DistError) or any(word in str(error) for word in ("gloo", "Connection closed", "NCCL"))
+    return isinstance(error, torch.distributed.DistError) or any(
+        word in str(error) for word in ("gloo", "Connection closed", "NCCL")
+    )
 
 
 def leads_here() -> bool:
@@ -108,9 +111,9 @@ def leads_here() -> bool:
 def epoch_order(seed: Sequence[int], count: int, batch_size: int, shards: int = 1) -> npt.NDArray[np.int64]:
     """Return an epoch's order such that each batch takes equally many images from every shard (see ``Group.part``).
 
-    With one shard it is a permutation of all images. With several, each is permuted by itself and the batches are laid side by side, so that
-    a process that holds one shard finds its part of every batch at home. Where ``count`` is no multiple of ``shards``, fewer than ``shards``
-    images are left out, other ones each epoch.
+    With one shard it is a permutation of all images. With several, each is permuted by itself and the batches are laid
+    side by side, so that a process that holds one shard finds its part of every batch at home. Where ``count`` is no
+    multiple of ``shards``, fewer than ``shards`` images are left out, other ones each epoch.
 
     Args:
         seed: entropy of the epoch.
@@ -118,6 +121,10 @@ def epoch_order(seed: Sequence[int], count: int, batch_size: int, shards: int = 
         batch_size: images per step over all shards, a multiple of ``shards``.
         shards: number of shards.
     """
-    parts = [np.random.default_rng([*seed, 0, shard]).permutation(np.arange(shard, count, shards)) for shard in range(shards)]
+    parts = [
+        np.random.default_rng([*seed, 0, shard]).permutation(np.arange(shard, count, shards)) for shard in range(shards)
+    ]
     least, local = min(len(part) for part in parts), batch_size // shards
-    return np.concatenate([part[start : min(start + local, least)] for start in range(0, least, local) for part in parts]).astype(np.int64)
+    return np.concatenate(
+        [part[start : min(start + local, least)] for start in range(0, least, local) for part in parts]
+    ).astype(np.int64)

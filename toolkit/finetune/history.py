@@ -36,5 +36,8 @@ def write_history(path: Path, epochs: Sequence[Epoch]) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, [field.name for field in fields(Epoch)], lineterminator="\n")
     writer.writeheader()
-    writer.writerows({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in asdict(epoch).items()} for epoch in epochs)
+    writer.writerows(
+        {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in asdict(epoch).items()}
+        for epoch in epochs
+    )
     write_text(path, text.getvalue())

@@ -1,4 +1,7 @@
-"""What a process has at hand before it trains: data, backbone, the divided network, and its place among the processes."""
+"""What a process has at hand before it trains.
+
+Data, backbone, the divided network, and its place among the processes.
+"""
 
 from __future__ import annotations
 
@@ -47,14 +50,20 @@ class Job:
 
 @contextlib.contextmanager
 def prepared_job(recipe: Recipe, reporter: Reporter) -> Iterator[Job]:
-    """Load data and backbone and divide the network; inside the block PyTorch is seeded and repeatable, and the process is in its group."""
+    """Load data and backbone and divide the network.
+
+    Inside the block PyTorch is seeded and repeatable, and the process is in its group.
+    """
     device = choose_device(recipe.train.device)
     threads = recipe.train.threads or provenance.available_cores()
     with joined(device.type) as group, repeatable(recipe.seed, threads):
         if not group.leads:
             reporter = Silent()
         if recipe.train.batch_size % group.world:
-            raise RunError(f"a batch of {recipe.train.batch_size} images cannot be shared by {group.world} processes: give a multiple of them.")
+            raise RunError(
+                f"a batch of {recipe.train.batch_size} images cannot be shared by {group.world} processes: give a "
+                "multiple of them."
+            )
         if device.type == "cuda":
             device = torch.device("cuda", group.local_rank)
         dataset = load_dataset(recipe.data, recipe.seed, reporter=reporter)
@@ -74,14 +83,24 @@ def prepared_job(recipe: Recipe, reporter: Reporter) -> Iterator[Job]:
         _announce(reporter, recipe, dataset, backbone, precision, threads)
         feeding = Feeding(recipe, backbone, dataset, preprocessing, device, threads, precision, group, reporter)
         with contextlib.closing(feeding):
-            yield Job(recipe, dataset, backbone, preprocessing, device, threads, group, precision, feeding, reporter, identity)
+            yield Job(
+                recipe, dataset, backbone, preprocessing, device, threads, group, precision, feeding, reporter, identity
+            )
 
 
 def _computed_by_steps(recipe: Recipe, backbone: Backbone) -> list[nn.Module]:
-    """Return what the steps of any stage compute besides the head: what is trained, or without a cache the whole network."""
+    """Return what the steps of any stage compute besides the head.
+
+    What is trained, or without a cache the whole network.
+    """
     if not recipe.cache.use:
         return [backbone.model]
-    blocks = [block for stage in (recipe.stage1, recipe.stage2) if stage.epochs > 0 for block in select_blocks(backbone, stage.unfreeze)]
+    blocks = [
+        block
+        for stage in (recipe.stage1, recipe.stage2)
+        if stage.epochs > 0
+        for block in select_blocks(backbone, stage.unfreeze)
+    ]
     return [backbone.model.get_submodule(name) for block in blocks for name in block.modules]
 
 
@@ -109,8 +128,13 @@ def _preprocessing(recipe: Recipe, backbone: Backbone) -> Preprocessing:
     )
 
 
-def _announce(reporter: Reporter, recipe: Recipe, dataset: Dataset, backbone: Backbone, precision: Precision, threads: int) -> None:
+def _announce(
+    reporter: Reporter, recipe: Recipe, dataset: Dataset, backbone: Backbone, precision: Precision, threads: int
+) -> None:
     counts = ", ".join(f"{len(split)} {name}" for name, split in dataset.splits.items())
     reporter.line(f"data: {dataset.source}, {len(dataset.labels)} classes, images: {counts}")
     reporter.line(f"backbone: {backbone.name} at {backbone.image_size} px, weights: {backbone.weights}")
-    reporter.line(f"recipe: {recipe.name}, seed {recipe.seed}, on {precision.device} with {threads} threads, trained in {precision.name}")
+    reporter.line(
+        f"recipe: {recipe.name}, seed {recipe.seed}, on {precision.device} with {threads} threads, trained in "
+        f"{precision.name}"
+    )

@@ -38,7 +38,10 @@ class StoppedError(KeyboardInterrupt):
 
 
 class Stopper:
-    """Turns Ctrl-C and a polite kill into a request that the loop answers between two steps. A second one acts at once."""
+    """Turns Ctrl-C and a polite kill into a request that the loop answers between two steps.
+
+    A second one acts at once.
+    """
 
     def __init__(self) -> None:
         self.requested = False
@@ -144,7 +147,8 @@ class Trainer:
         Args:
             number: 1 or 2.
             stage: what to do.
-            feed: returns batches and what is trained on them, given the stage's number; asked only if there is something left to do.
+            feed: returns batches and what is trained on them, given the stage's number; asked only if there is
+                something left to do.
 
         Raises:
             TrainingError: the loss is not finite.
@@ -153,7 +157,9 @@ class Trainer:
         """
         if self.state.stage == number:
             fed = feed(number)  # before the modes are set: dividing the network changes them
-            self._train(number, stage, fed, set_trainable(self._backbone, stage.unfreeze, train_bn=self._recipe.train.train_bn))
+            self._train(
+                number, stage, fed, set_trainable(self._backbone, stage.unfreeze, train_bn=self._recipe.train.train_bn)
+            )
         parts = set_trainable(self._backbone, stage.unfreeze, train_bn=self._recipe.train.train_bn)
         return StageSummary(
             stage=number,
@@ -207,11 +213,19 @@ class Trainer:
         state.history.append(done)
         state.best.offer(done, self.variable())
         state.stage_seconds[running.number] = state.stage_seconds.get(running.number, 0.0) + seconds
-        state.epoch, state.step, state.loss_sum, state.right, state.seen, state.epoch_seconds = state.epoch + 1, 0, 0.0, 0, 0, 0.0
+        state.epoch, state.step, state.loss_sum, state.right, state.seen, state.epoch_seconds = (
+            state.epoch + 1,
+            0,
+            0.0,
+            0,
+            0,
+            0.0,
+        )
         self._checkpoint(running)
         self._reporter.line(
             f"{title}: train loss {done.train_loss:.4f}, accuracy {done.train_accuracy:.2%}; "
-            f"validation loss {validation_loss:.4f}, accuracy {validation_accuracy:.2%}; {seconds:.1f} s, {seen / seconds:.0f} img/s"
+            f"validation loss {validation_loss:.4f}, accuracy {validation_accuracy:.2%}; {seconds:.1f} s, "
+            f"{seen / seconds:.0f} img/s"
         )
         self._stop_if_asked()
 
@@ -235,9 +249,12 @@ class Trainer:
                     self._stop_if_asked()
         return rates
 
-    def _step(self, running: _Stage, step: int, tensors: Tensors, targets: torch.Tensor, meter: _Meter, rates: list[float]) -> None:
+    def _step(
+        self, running: _Stage, step: int, tensors: Tensors, targets: torch.Tensor, meter: _Meter, rates: list[float]
+    ) -> None:
         seed = np.random.SeedSequence([self._recipe.seed, running.number, self.state.epoch, step, self._group.rank])
-        # Seeded anew at every step, dropout needs no history: a run that goes on from a checkpoint draws what it would have drawn.
+        # Seeded anew at every step, dropout needs no history: a run that goes on from a checkpoint draws what it would
+        # have drawn.
         self._reseed(int(seed.generate_state(1)[0]))
         tensors, loss_of = mixup(tensors, targets, self._recipe.augment.mixup, seed, self._loss)
         running.optimizer.zero_grad(set_to_none=True)
@@ -265,13 +282,19 @@ class Trainer:
             if not math.isfinite(loss):
                 named = ", ".join(f"{rate:g}" for rate in used)
                 raise TrainingError(
-                    f"the loss is {loss} at stage {running.number}, epoch {state.epoch}, step {step} (learning rates {named}): "
+                    f"the loss is {loss} at stage {running.number}, epoch {state.epoch}, step {step} (learning rates "
+                    f"{named}): "
                     "training has diverged. Lower the rates, e.g. with --stage1-head-lr or --stage2-backbone-lr."
                 )
             state.loss_sum += loss * images
             state.right += right
             state.seen += images
-            bar.advance(images, loss=f"{state.loss_sum / state.seen:.4f}", accuracy=f"{state.right / state.seen:.1%}", rate=f"{rates[-1]:.2g}")
+            bar.advance(
+                images,
+                loss=f"{state.loss_sum / state.seen:.4f}",
+                accuracy=f"{state.right / state.seen:.1%}",
+                rate=f"{rates[-1]:.2g}",
+            )
         meter.steps.clear()
         meter.losses.clear()
         meter.hits.clear()
@@ -294,7 +317,9 @@ class Trainer:
         if self._recipe.train.train_bn and len(order) % size == 1:
             # A last batch of one image has no batch statistics.
             if size == 1 or len(order) == 1:
-                raise RecipeError("--train-bn needs at least two images per step: raise --batch-size, or leave BatchNorm frozen.")
+                raise RecipeError(
+                    "--train-bn needs at least two images per step: raise --batch-size, or leave BatchNorm frozen."
+                )
             order = order[:-1]
         return Draw(order, size, seed)
 
@@ -316,7 +341,9 @@ class Trainer:
 
     def _stop_if_asked(self) -> None:
         if self._stopper.requested:
-            raise StoppedError(f"stopped at stage {self.state.stage}, epoch {self.state.epoch}, step {self.state.step}, and saved.")
+            raise StoppedError(
+                f"stopped at stage {self.state.stage}, epoch {self.state.epoch}, step {self.state.step}, and saved."
+            )
 
 
 def variable_tensors(recipe: Recipe, backbone: Backbone) -> list[str]:
@@ -329,7 +356,10 @@ def variable_tensors(recipe: Recipe, backbone: Backbone) -> list[str]:
             for module in backbone.model.modules():
                 if module.training and recipe.train.train_bn:
                     changing |= {id(buffer) for buffer in module.buffers(recurse=False)}
-    tensors = (*backbone.model.named_parameters(remove_duplicate=False), *backbone.model.named_buffers(remove_duplicate=False))
+    tensors = (
+        *backbone.model.named_parameters(remove_duplicate=False),
+        *backbone.model.named_buffers(remove_duplicate=False),
+    )
     kept = backbone.model.state_dict().keys()
     return [name for name, tensor in tensors if id(tensor) in changing and name in kept]
 

@@ -1,4 +1,7 @@
-"""Measures what a plan needs: the frozen part and one training step of each stage, on real images, leaving everything as it was."""
+"""Measures what a plan needs.
+
+The frozen part and one training step of each stage, on real images, leaving everything as it was.
+"""
 
 from __future__ import annotations
 
@@ -95,7 +98,9 @@ def _checkpoint_seconds(weights: dict[str, torch.Tensor], optimizer: torch.optim
     """Return what one takes to write, in the system's temporary folder: where the run will be is not known here."""
     with tempfile.TemporaryDirectory(prefix="toolkit-plan-") as folder:
         started = time.perf_counter()
-        save_checkpoint(Path(folder), State(best=Best(weights=weights), model=weights, optimizer=optimizer.state_dict()))
+        save_checkpoint(
+            Path(folder), State(best=Best(weights=weights), model=weights, optimizer=optimizer.state_dict())
+        )
         return time.perf_counter() - started
 
 

@@ -17,7 +17,8 @@ Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 WARM_UP_SHARE = 0.3
 WARM_UP_START = 1 / 25
 FINAL = 1e-4
-"""One-cycle: from 1/25 of the rate up over 30% of the steps, then down to 1e-4 of it; the shape of Smith and Topin 2018."""
+"""One-cycle: from 1/25 of the rate up over 30% of the steps, then down to 1e-4 of it; the shape of Smith and Topin
+2018."""
 
 
 def make_loss(recipe: TrainRecipe) -> Loss:

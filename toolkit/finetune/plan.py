@@ -112,7 +112,10 @@ def scaled(rates: Rates, image_size: int) -> Rates:
     return Rates(
         image_size=image_size,
         prefix=None if rates.prefix is None else rates.prefix * factor,
-        train={number: rate if number == 1 and rates.prefix is not None else rate * factor for number, rate in rates.train.items()},
+        train={
+            number: rate if number == 1 and rates.prefix is not None else rate * factor
+            for number, rate in rates.train.items()
+        },
         infer=rates.infer * factor,
         row_bytes=round(rates.row_bytes / factor),
         memory_bytes=rates.memory_bytes,
@@ -129,13 +132,19 @@ def with_suggestions(plan: Plan, recipe: Recipe, counts: Counts, rates: Rates, v
         found.append(("--views 1", estimate(recipe, counts, rates, 1).seconds))
     if recipe.stage2.epochs > FEWEST_EPOCHS:
         fewer = recipe.override({"stage2.epochs": FEWEST_EPOCHS})
-        found.append((f"--stage2-epochs {FEWEST_EPOCHS}", estimate(fewer, counts, rates, views, kept=plan.prefix == 0).seconds))
+        found.append(
+            (f"--stage2-epochs {FEWEST_EPOCHS}", estimate(fewer, counts, rates, views, kept=plan.prefix == 0).seconds)
+        )
     useful = [(flag, seconds) for flag, seconds in found if seconds < WORTH_SAYING * plan.seconds]
     return Plan(plan.prefix, plan.stages, plan.test, plan.disk_bytes, plan.memory_bytes, tuple(useful[:3]))
 
 
-def fit(recipe: Recipe, counts: Counts, rates: Rates, views: int, budget: float, allowed: Callable[[int], bool]) -> Recipe:
-    """Return the recipe changed to fit a time budget: the largest resolution, then the most views, then the most epochs that fit.
+def fit(
+    recipe: Recipe, counts: Counts, rates: Rates, views: int, budget: float, allowed: Callable[[int], bool]
+) -> Recipe:
+    """Return the recipe changed to fit a time budget.
+
+    The largest resolution, then the most views, then the most epochs that fit.
 
     Args:
         recipe: as it was asked for; returned as it is if it fits.
@@ -153,7 +162,9 @@ def fit(recipe: Recipe, counts: Counts, rates: Rates, views: int, budget: float,
     shortest = float("inf")
 
     def changed(size: int, kept_views: int, first: int, second: int) -> Recipe:
-        return recipe.override({"backbone.image_size": size, "cache.views": kept_views, "stage1.epochs": first, "stage2.epochs": second})
+        return recipe.override(
+            {"backbone.image_size": size, "cache.views": kept_views, "stage1.epochs": first, "stage2.epochs": second}
+        )
 
     def cost(candidate: Recipe, size: int, kept_views: int) -> float:
         return estimate(candidate, counts, scaled(rates, size), kept_views).seconds
@@ -169,7 +180,8 @@ def fit(recipe: Recipe, counts: Counts, rates: Rates, views: int, budget: float,
             more = min(most - second, int((budget - least) / each)) if second >= fewest and each > 0 else 0
             return changed(size, kept_views, first, second + more)
     raise RecipeError(
-        f"{duration(budget)} are too short: even at the smallest size and with the fewest epochs it would take about {duration(shortest)}. "
+        f"{duration(budget)} are too short: even at the smallest size and with the fewest epochs it would take about "
+        f"{duration(shortest)}. "
         "Give more time, or fewer images with --train-limit."
     )
 
@@ -198,11 +210,16 @@ def _stages(recipe: Recipe) -> tuple[tuple[int, StageRecipe], tuple[int, StageRe
 
 def lines(plan: Plan, rates: Rates, views: int) -> list[str]:
     """Return a plan for a person, a line per thought."""
-    work = [f"stage {number} at {rates.train[number]:.0f} img/s takes about {duration(seconds)}" for number, seconds in plan.stages.items()]
+    work = [
+        f"stage {number} at {rates.train[number]:.0f} img/s takes about {duration(seconds)}"
+        for number, seconds in plan.stages.items()
+    ]
     if rates.prefix is not None:
         several = f", {views} views of each training image" if views > 1 else ""
         before = (
-            f"the frozen part at {rates.prefix:.0f} img/s{several} takes about {duration(plan.prefix)}" if plan.prefix else "the frozen part is done"
+            f"the frozen part at {rates.prefix:.0f} img/s{several} takes about {duration(plan.prefix)}"
+            if plan.prefix
+            else "the frozen part is done"
         )
         work.insert(0, before)
     memory = f", {plan.memory_bytes / 1e9:.1f} GB of memory" if plan.memory_bytes else ""
@@ -230,7 +247,11 @@ def parse_duration(text: str) -> float:
         RecipeError: it is none of these, or not positive.
     """
     found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip().lower())
-    seconds = sum(float(part) * unit for part, unit in zip(found.groups(), (3600, 60, 1), strict=True) if part) if found else 0.0
+    seconds = (
+        sum(float(part) * unit for part, unit in zip(found.groups(), (3600, 60, 1), strict=True) if part)
+        if found
+        else 0.0
+    )
     if seconds <= 0:
         raise RecipeError(f"{text!r} is no length of time: give e.g. 90s, 20m, 1.5h or 1h30m.")
     return seconds

@@ -1,4 +1,7 @@
-"""The arithmetic of forward and backward passes: float32, or autocast to a narrower type with a scaler where that needs one."""
+"""The arithmetic of forward and backward passes.
+
+Float32, or autocast to a narrower type with a scaler where that needs one.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,9 @@ def multiplies_bfloat16() -> bool:
 def gains_from_bfloat16(trained: Iterable[nn.Module]) -> bool:
     """Tell whether a CPU that multiplies bfloat16 trains these layers faster in it.
 
-    ResNet-18's last block trains 1.7 times as fast; PyTorch's grouped and depthwise convolutions are slower in it than in float32, and a head
-    alone has nothing to gain. A rule and not a measurement, so that a run does the same arithmetic each time on the same processor.
+    ResNet-18's last block trains 1.7 times as fast; PyTorch's grouped and depthwise convolutions are slower in it than
+    in float32, and a head alone has nothing to gain. A rule and not a measurement, so that a run does the same
+    arithmetic each time on the same processor.
 
     Args:
         trained: what a step computes besides the head.

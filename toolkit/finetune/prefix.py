@@ -1,4 +1,7 @@
-"""The frozen prefix of a network, run by the fastest engine at hand: our own ONNX export of it in onnxruntime on a CPU, PyTorch on CUDA."""
+"""The frozen prefix of a network, run by the fastest engine at hand.
+
+Our own ONNX export of it in onnxruntime on a CPU, PyTorch on CUDA.
+"""
 
 from __future__ import annotations
 
@@ -28,16 +31,22 @@ class Prefix(Protocol):
     """Name and version of what computes."""
 
     def run(self, images: npt.NDArray[np.uint8], wanted: Sequence[int]) -> Arrays:
-        """Return float32 ``[n, *stored_shape]`` for each wanted tensor of the division, given uint8 ``[n, H, W, 3]``."""
+        """Return float32 ``[n, *stored_shape]`` for each wanted tensor of the division, of uint8 ``[n, H, W, 3]``."""
 
 
 def stored_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape in which a tensor is kept: feature maps ``[C, H, W]`` channels last, which is what the suffix computes in."""
+    """Return the shape in which a tensor is kept.
+
+    Feature maps ``[C, H, W]`` channels last, which is what the suffix computes in.
+    """
     return (*shape[1:], shape[0]) if len(shape) == 3 else shape
 
 
 def from_stored(array: npt.NDArray[np.generic], device: torch.device) -> torch.Tensor:
-    """Return stored rows as the float32 tensor that the suffix takes; a feature map is ``[N, C, H, W]`` in channels-last memory."""
+    """Return stored rows as the float32 tensor that the suffix takes.
+
+    A feature map is ``[N, C, H, W]`` in channels-last memory.
+    """
     tensor = torch.from_numpy(array)
     if device.type == "cuda":
         tensor = tensor.pin_memory().to(device, non_blocking=True)
@@ -65,7 +74,10 @@ class PrefixNetwork(nn.Module):
         return tuple(tensor.permute(0, 2, 3, 1).contiguous() if tensor.dim() == 4 else tensor for tensor in tensors)
 
     def digest(self) -> str:
-        """Return the SHA-256 of everything that decides what is computed: the graph, and every weight and buffer in it."""
+        """Return the SHA-256 of everything that decides what is computed.
+
+        The graph, and every weight and buffer in it.
+        """
         whole = hashlib.sha256(str(self.frozen.graph).encode())
         for name, tensor in sorted(self.state_dict().items()):
             whole.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -98,7 +110,9 @@ class OnnxPrefix:
 
     def run(self, images: npt.NDArray[np.uint8], wanted: Sequence[int]) -> Arrays:
         """See ``Prefix``; what leads to other tensors only is not computed."""
-        outputs: Arrays = self._session.run([self._names[index] for index in wanted], {"images": images}, self._run_options)
+        outputs: Arrays = self._session.run(
+            [self._names[index] for index in wanted], {"images": images}, self._run_options
+        )
         return outputs
 
 
@@ -118,15 +132,26 @@ class TorchPrefix:
         batch = torch.from_numpy(images)
         if self._device.type == "cuda":
             batch = batch.pin_memory().to(self._device, non_blocking=True)
-        with torch.inference_mode(), torch.autocast(self._device.type, dtype=self._autocast, enabled=self._autocast is not None):
+        with (
+            torch.inference_mode(),
+            torch.autocast(self._device.type, dtype=self._autocast, enabled=self._autocast is not None),
+        ):
             tensors = self._network(batch)
             return [tensors[index].float().cpu().numpy() for index in wanted]
 
 
 def make_prefix(
-    network: PrefixNetwork, image_size: int, device: torch.device, threads: int, autocast: torch.dtype | None, say: Callable[[str], None]
+    network: PrefixNetwork,
+    image_size: int,
+    device: torch.device,
+    threads: int,
+    autocast: torch.dtype | None,
+    say: Callable[[str], None],
 ) -> Prefix:
-    """Return the fastest engine that can run a prefix here: onnxruntime on a CPU, PyTorch where that refuses it and on CUDA."""
+    """Return the fastest engine that can run a prefix here.
+
+    Onnxruntime on a CPU, PyTorch where that refuses it and on CUDA.
+    """
     if device.type == "cuda":
         return TorchPrefix(network, device, autocast)
     try:

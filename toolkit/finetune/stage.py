@@ -27,20 +27,27 @@ BUDGET_ROUNDS = 3
 
 
 def finetune_run(
-    recipe: Recipe, *, name: str | None = None, root: Path = ARTIFACTS, resume: bool = False, reporter: Reporter | None = None
+    recipe: Recipe,
+    *,
+    name: str | None = None,
+    root: Path = ARTIFACTS,
+    resume: bool = False,
+    reporter: Reporter | None = None,
 ) -> RunFolder:
     """Fine-tune a backbone as a recipe says and write a run folder.
 
-    Writes ``recipe.toml`` first, ``history.csv`` and a checkpoint after every epoch, then ``model.safetensors`` and ``evaluation.json``, and
-    ``run.json`` last: a run that has ``run.json`` is complete. ``latest`` then points at it.
+    Writes ``recipe.toml`` first, ``history.csv`` and a checkpoint after every epoch, then ``model.safetensors`` and
+    ``evaluation.json``, and ``run.json`` last: a run that has ``run.json`` is complete. ``latest`` then points at it.
 
-    Started by ``torchrun``, each process trains on its part of every batch; the first one (``group.leads_here``) writes.
+    Started by ``torchrun``, each process trains on its part of every batch; the first one (``group.leads_here``)
+    writes.
 
     Args:
         recipe: what to do; to go on with an unfinished run, the recipe it was started with.
         name: name of the run; made of the data, the backbone and the time by default.
         root: folder of runs.
-        resume: go on with the unfinished run ``name`` from its newest checkpoint, or from the start if it had reached none.
+        resume: go on with the unfinished run ``name`` from its newest checkpoint, or from the start if it had reached
+            none.
         reporter: where progress goes.
 
     Raises:
@@ -109,7 +116,10 @@ def recipe_for_budget(recipe: Recipe, seconds: float, *, reporter: Reporter | No
         section, name = field.split(".")
         before, after = (getattr(getattr(each, section), name) for each in (recipe, chosen))
         if before != after:
-            reporter.line(f"to fit {duration(seconds)}: {field} is {after}" + (f" instead of {before}" if before is not None else ""))
+            reporter.line(
+                f"to fit {duration(seconds)}: {field} is {after}"
+                + (f" instead of {before}" if before is not None else "")
+            )
     return chosen
 
 
@@ -118,7 +128,10 @@ def _first_state(job: Job, run: RunFolder, resume: bool) -> State:
     state = (load_checkpoint(run.checkpoints) if resume and job.group.leads else None) or State(identity=job.identity)
     changed = [what for what, digest in job.identity.items() if state.identity.get(what) != digest]
     if changed:
-        raise RunError(f"the run {run.name!r} cannot go on: its {' and '.join(changed)} changed since it was started. Start a new run.")
+        raise RunError(
+            f"the run {run.name!r} cannot go on: its {' and '.join(changed)} changed since it was started. Start a "
+            "new run."
+        )
     if resume:
         job.reporter.line(f"going on with {run.name} at stage {state.stage}, epoch {state.epoch}, step {state.step}")
     shared: State = job.group.broadcast(state)
@@ -177,7 +190,13 @@ def _name(recipe: Recipe, backbone: Backbone) -> str:
     source = recipe.data.source if recipe.data.source in ("cifar10", "digits") else Path(recipe.data.source).name
     recipe_part = [] if recipe.name in (source, "folder", "custom") else [recipe.name]
     random_part = ["random"] if recipe.backbone.weights == "none" else []
-    parts = [*recipe_part, source, backbone.name.partition(":")[2], *random_part, datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")]
+    parts = [
+        *recipe_part,
+        source,
+        backbone.name.partition(":")[2],
+        *random_part,
+        datetime.now().astimezone().strftime("%Y%m%d-%H%M%S"),
+    ]
     plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", "-".join(parts)).strip("-._")
     return plain or "run"
 

@@ -1,6 +1,9 @@
-"""AOTInductor: the network compiled to machine code, in one package that PyTorch loads without Python code of the network.
+"""AOTInductor.
 
-The package holds code for the processor it was compiled on. It promises nothing on another one, and the manifest says so.
+The network compiled to machine code, in one package that PyTorch loads without Python code of the network.
+
+The package holds code for the processor it was compiled on. It promises nothing on another one, and the manifest says
+so.
 """
 
 from __future__ import annotations
@@ -45,7 +48,12 @@ class AotiFormat:
         return None
 
     def export(
-        self, deployable: torch.nn.Module, sample: torch.Tensor, path: Path, request: ExportRequest, calibration: Calibration | None
+        self,
+        deployable: torch.nn.Module,
+        sample: torch.Tensor,
+        path: Path,
+        request: ExportRequest,
+        calibration: Calibration | None,
     ) -> Exported | NotExported:
         """Capture, compile for this processor, and check the package at other batch sizes than it was captured with."""
         del calibration
@@ -56,7 +64,9 @@ class AotiFormat:
         content = json.dumps(dict(request.metadata))
         with _quiet():
             try:
-                aoti_compile_and_package(program, package_path=str(path), inductor_configs={"aot_inductor.metadata": {METADATA_KEY: content}})
+                aoti_compile_and_package(
+                    program, package_path=str(path), inductor_configs={"aot_inductor.metadata": {METADATA_KEY: content}}
+                )
             except Exception as error:  # the compiler raises many types, some of them private
                 raise ExportError(f"AOTInductor cannot compile this network: {first_line(error)}") from error
         if dict(self.facts(path).metadata) != dict(request.metadata):
@@ -71,13 +81,19 @@ class AotiFormat:
 
         with _quiet():
             stored = aoti_load_package(str(path)).loader.get_metadata()
-        return Facts(producer=f"torch {torch.__version__} (AOTInductor, {stored['AOTI_CPU_ISA']})", metadata=json.loads(stored[METADATA_KEY]))
+        return Facts(
+            producer=f"torch {torch.__version__} (AOTInductor, {stored['AOTI_CPU_ISA']})",
+            metadata=json.loads(stored[METADATA_KEY]),
+        )
 
     def open(self, path: Path, device: str, threads: int) -> ModuleSession:
         """Load the compiled code."""
         check_device("an AOTInductor artifact", device)
         if device != "cpu":
-            raise DeviceError(f"the AOTInductor artifact is compiled for the CPU and does not run on CUDA ({device!r}): use the onnx artifact there.")
+            raise DeviceError(
+                f"the AOTInductor artifact is compiled for the CPU and does not run on CUDA ({device!r}): use the "
+                "onnx artifact there."
+            )
         from torch._inductor import aoti_load_package
 
         with _quiet():

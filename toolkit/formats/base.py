@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class Calibration:
     """Real images for formats that choose by them: how to quantise, what must stay in float32.
 
-    There is no way from here to the test split. Both streams start anew with every call and hold a bounded number of images in memory.
+    There is no way from here to the test split. Both streams start anew with every call and hold a bounded number of
+    images in memory.
     """
 
     training_images: int
@@ -108,7 +109,10 @@ class Session(Protocol):
 
 
 class Format(Protocol):
-    """An export format. ``toolkit.formats.registry`` finds them; others add theirs under the entry point ``toolkit.formats``."""
+    """An export format.
+
+    ``toolkit.formats.registry`` finds them; others add theirs under the entry point ``toolkit.formats``.
+    """
 
     name: str
     precision: str
@@ -120,7 +124,12 @@ class Format(Protocol):
         """Say why this format cannot be exported or opened here, as one sentence with the remedy; None if it can."""
 
     def export(
-        self, deployable: torch.nn.Module, sample: torch.Tensor, path: Path, request: ExportRequest, calibration: Calibration | None
+        self,
+        deployable: torch.nn.Module,
+        sample: torch.Tensor,
+        path: Path,
+        request: ExportRequest,
+        calibration: Calibration | None,
     ) -> Exported | NotExported:
         """Write the network to ``path`` and check that the file is what ``request`` asks for.
 

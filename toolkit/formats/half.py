@@ -1,8 +1,8 @@
 """float32 to float16 on an ONNX graph, node by node.
 
-The converters that exist (onnxconverter-common, onnxruntime.transformers.float16) cast every result of a float32 node back to float16, so that
-a value beyond the range of float16 becomes infinite between two nodes that were both kept in float32. Here a tensor has the type of the
-node that makes it, and is cast only where a node of the other type reads it.
+The converters that exist (onnxconverter-common, onnxruntime.transformers.float16) cast every result of a float32 node
+back to float16, so that a value beyond the range of float16 becomes infinite between two nodes that were both kept in
+float32. Here a tensor has the type of the node that makes it, and is cast only where a node of the other type reads it.
 """
 
 from __future__ import annotations
@@ -123,31 +123,46 @@ class _Conversion:
     def _cast(self, source: str, target: str, to: str) -> None:
         from onnx import TensorProto, helper
 
-        self._nodes.append(helper.make_node("Cast", [source], [target], name=f"{target}/cast", to=TensorProto.DataType.Value(to)))
+        self._nodes.append(
+            helper.make_node("Cast", [source], [target], name=f"{target}/cast", to=TensorProto.DataType.Value(to))
+        )
 
 
 def _half(tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:
-    """Round a weight to float16. What is nonzero stays so: a variance or an epsilon that became 0 would be divided by."""
+    """Round a weight to float16.
+
+    What is nonzero stays so: a variance or an epsilon that became 0 would be divided by.
+    """
     from onnx import numpy_helper
 
     values = numpy_helper.to_array(tensor)
     tiny = (values != 0) & (np.abs(values) < SMALLEST_FLOAT16)
     rounded = np.where(tiny, np.copysign(SMALLEST_FLOAT16, values), values)
-    with np.errstate(over="ignore"):  # what does not fit becomes infinite; whoever does not want that keeps its nodes in float32
+    with np.errstate(
+        over="ignore"
+    ):  # what does not fit becomes infinite; whoever does not want that keeps its nodes in float32
         return numpy_helper.from_array(rounded.astype(np.float16), name)
 
 
 def _float16_types(node: onnx.NodeProto, opsets: dict[str, int], floats: set[str], keep: bool) -> _Types:
     """Decide for one node: all its floats become float16 that its operator allows to, or none do.
 
-    Whether an operator has a float16 variant is read from its ONNX schema. A node stays in float32 where it has none, where it holds a
-    subgraph, or where it makes floats out of something else (a constant in an attribute), whose type its attributes decide.
+    Whether an operator has a float16 variant is read from its ONNX schema. A node stays in float32 where it has none,
+    where it holds a subgraph, or where it makes floats out of something else (a constant in an attribute), whose type
+    its attributes decide.
     """
     nothing = _Types((False,) * len(node.input), (False,) * len(node.output))
-    schema = None if keep or any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute) else _schema(node, opsets)
+    schema = (
+        None
+        if keep or any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
+        else _schema(node, opsets)
+    )
     if schema is None:
         return nothing
-    allowed = {constraint.type_param_str: "tensor(float16)" in constraint.allowed_type_strs for constraint in schema.type_constraints}
+    allowed = {
+        constraint.type_param_str: "tensor(float16)" in constraint.allowed_type_strs
+        for constraint in schema.type_constraints
+    }
     inputs = _variables(list(node.input), schema.inputs, floats)
     outputs = _variables(list(node.output), schema.outputs, floats)
     bound = {variable for variable in (*inputs, *outputs) if variable in allowed}
@@ -168,7 +183,12 @@ def _schema(node: onnx.NodeProto, opsets: dict[str, int]) -> onnx.defs.OpSchema 
         return None
 
 
-def _variables(names: Sequence[str], parameters: Sequence[onnx.defs.OpSchema.FormalParameter], floats: set[str]) -> tuple[str, ...]:
-    """Return the type variable of each argument that is a float, and nothing for the others; a last parameter may stand for many."""
+def _variables(
+    names: Sequence[str], parameters: Sequence[onnx.defs.OpSchema.FormalParameter], floats: set[str]
+) -> tuple[str, ...]:
+    """Return the type variable of each argument that is a float, and nothing for the others.
+
+    A last parameter may stand for many.
+    """
     types = [parameters[min(position, len(parameters) - 1)].type_str for position in range(len(names))]
     return tuple(kind if name in floats else "" for name, kind in zip(names, types, strict=True))

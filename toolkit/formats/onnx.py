@@ -44,7 +44,12 @@ class OnnxFormat:
         return None
 
     def export(
-        self, deployable: torch.nn.Module, sample: torch.Tensor, path: Path, request: ExportRequest, calibration: Calibration | None
+        self,
+        deployable: torch.nn.Module,
+        sample: torch.Tensor,
+        path: Path,
+        request: ExportRequest,
+        calibration: Calibration | None,
     ) -> Exported | NotExported:
         """Export with a dynamic batch and all weights inside one file, then check the file."""
         del calibration
@@ -120,7 +125,11 @@ def read_facts(path: Path) -> Facts:
 
 
 def to_onnx(
-    network: torch.nn.Module, sample: torch.Tensor, input_name: str, output_names: Sequence[str], opset: int | None = None
+    network: torch.nn.Module,
+    sample: torch.Tensor,
+    input_name: str,
+    output_names: Sequence[str],
+    opset: int | None = None,
 ) -> onnx.ModelProto:
     """Export a network of one input with a dynamic batch axis.
 
@@ -156,7 +165,10 @@ def to_onnx(
         raise ExportError("torch.onnx.export returned no program.")
     model: onnx.ModelProto = program.model_proto
     if model.ByteSize() > PROTOBUF_LIMIT:
-        raise ExportError(f"the network takes {model.ByteSize() / 1e9:.1f} GB; one ONNX file holds at most 2.1 GB. Choose a smaller backbone.")
+        raise ExportError(
+            f"the network takes {model.ByteSize() / 1e9:.1f} GB; one ONNX file holds at most 2.1 GB. Choose a "
+            "smaller backbone."
+        )
     return model
 
 
@@ -186,7 +198,9 @@ def open_session(path: Path, device: str, threads: int) -> Any:  # onnxruntime s
     if device not in PROVIDERS:
         raise DeviceError(f"onnxruntime cannot run on {device!r}; give one of {', '.join(PROVIDERS)}.")
     if PROVIDERS[device] not in onnxruntime.get_available_providers():
-        raise DeviceError(f"the installed onnxruntime has no {PROVIDERS[device]}: pip install 'toolkit[gpu]', or use the CPU.")
+        raise DeviceError(
+            f"the installed onnxruntime has no {PROVIDERS[device]}: pip install 'toolkit[gpu]', or use the CPU."
+        )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -194,7 +208,10 @@ def open_session(path: Path, device: str, threads: int) -> Any:  # onnxruntime s
     session = _create(onnxruntime, path, options, device)
     actual = session.get_providers()[0]
     if actual != PROVIDERS[device]:
-        raise DeviceError(f"onnxruntime was asked for {PROVIDERS[device]} and fell back to {actual}: its CUDA libraries cannot be loaded here.")
+        raise DeviceError(
+            f"onnxruntime was asked for {PROVIDERS[device]} and fell back to {actual}: its CUDA libraries cannot be "
+            "loaded here."
+        )
     return session
 
 
@@ -211,7 +228,9 @@ def _onnxruntime() -> Any:  # onnxruntime ships no type information
     try:
         import onnxruntime
     except ImportError as error:
-        raise MissingDependencyError("onnxruntime is not installed: pip install 'toolkit[cpu]' (or 'toolkit[gpu]').") from error
+        raise MissingDependencyError(
+            "onnxruntime is not installed: pip install 'toolkit[cpu]' (or 'toolkit[gpu]')."
+        ) from error
     return onnxruntime
 
 
@@ -219,7 +238,8 @@ def _create(onnxruntime: Any, path: Path, options: Any, device: str) -> Any:
     if device == "cuda":
         # CUDA and cuDNN usually come with torch's or NVIDIA's wheels; this finds them there.
         onnxruntime.preload_dlls()
-        # A provider that cannot be loaded is reported below as a DeviceError; without this the engine also prints to stderr.
+        # A provider that cannot be loaded is reported below as a DeviceError; without this the engine also prints to
+        # stderr.
         onnxruntime.set_default_logger_severity(4)
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=[PROVIDERS[device]])
@@ -248,9 +268,19 @@ def _set_ir_version(model: onnx.ModelProto, version: int | None) -> None:
     least = helper.find_min_ir_version_for(model.opset_import, ignore_unknown=True)
     if version < least:
         opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-        raise ExportError(f"opset {opset} needs IR version {least} or later, and {version} was asked for: give another opset or IR version.")
+        raise ExportError(
+            f"opset {opset} needs IR version {least} or later, and {version} was asked for: give another opset or IR "
+            "version."
+        )
     if version < NODE_METADATA_IR:
-        for holder in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer, *model.graph.input, *model.graph.output):
+        for holder in (
+            model.graph,
+            *model.graph.node,
+            *model.graph.value_info,
+            *model.graph.initializer,
+            *model.graph.input,
+            *model.graph.output,
+        ):
             holder.ClearField("metadata_props")
     model.ir_version = version
 
@@ -258,7 +288,9 @@ def _set_ir_version(model: onnx.ModelProto, version: int | None) -> None:
 def _require(path: Path, facts: Facts, request: ExportRequest, sample: torch.Tensor) -> None:
     """Raise if the saved file is not what was asked for."""
     problems = _wrong_versions(facts, request) + _wrong_signature(facts, request, sample)
-    problems += [f"metadata {key} not stored" for key, value in request.metadata.items() if facts.metadata.get(key) != value]
+    problems += [
+        f"metadata {key} not stored" for key, value in request.metadata.items() if facts.metadata.get(key) != value
+    ]
     if list(path.parent.glob(f"{path.name}.data*")):
         problems.append("weights stored in a second file instead of inside")
     if problems:
@@ -267,7 +299,11 @@ def _require(path: Path, facts: Facts, request: ExportRequest, sample: torch.Ten
 
 def _wrong_versions(facts: Facts, request: ExportRequest) -> list[str]:
     asked = {"opset": (request.opset, facts.opset), "IR version": (request.ir_version, facts.ir_version)}
-    return [f"{what} {actual} instead of {wanted}" for what, (wanted, actual) in asked.items() if wanted not in (None, actual)]
+    return [
+        f"{what} {actual} instead of {wanted}"
+        for what, (wanted, actual) in asked.items()
+        if wanted not in (None, actual)
+    ]
 
 
 def _wrong_signature(facts: Facts, request: ExportRequest, sample: torch.Tensor) -> list[str]:

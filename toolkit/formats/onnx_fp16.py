@@ -1,7 +1,8 @@
 """ONNX in float16 for GPUs: weights and arithmetic in half precision, inputs and outputs as the contract says.
 
-Nodes whose values do not fit into float16 stay in float32. They are found by running the float32 graph on training images, not by a list of
-operators. A CPU runs the file too, in float32 arithmetic with float16 weights: onnxruntime leaves out casts that cancel each other.
+Nodes whose values do not fit into float16 stay in float32. They are found by running the float32 graph on training
+images, not by a list of operators. A CPU runs the file too, in float32 arithmetic with float16 weights: onnxruntime
+leaves out casts that cancel each other.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     import torch
 
 HEADROOM = 4.0
-"""Values must fit this many times over: the largest activation on some training images is not the largest there will ever be."""
+"""Values must fit this many times over: the largest activation on some training images is not the largest there will
+ever be."""
 BATCH = 8
 
 
@@ -42,9 +44,14 @@ class OnnxFp16Format:
         return OnnxFormat().unavailable()
 
     def export(
-        self, deployable: torch.nn.Module, sample: torch.Tensor, path: Path, request: ExportRequest, calibration: Calibration | None
+        self,
+        deployable: torch.nn.Module,
+        sample: torch.Tensor,
+        path: Path,
+        request: ExportRequest,
+        calibration: Calibration | None,
     ) -> Exported | NotExported:
-        """Export in float32, find what does not fit, convert the rest, and check that nothing overflows on training images."""
+        """Export in float32, find what does not fit, convert the rest, and check that nothing overflows."""
         model = build(deployable, sample, request)
         if calibration is None:
             raise ExportError("onnx-fp16 finds what would overflow on training images, and none were given.")
@@ -56,7 +63,10 @@ class OnnxFp16Format:
         save_checked(to_float16(model, kept | _outside(model.graph)), path, request, sample)
         broken = next(_not_finite(self.open(path, "cpu", threads), calibration), None)
         if broken is not None:
-            raise ExportError(f"in float16 the {broken} of a training image are not finite, though every value was seen to fit: use onnx instead.")
+            raise ExportError(
+                f"in float16 the {broken} of a training image are not finite, though every value was seen to fit: "
+                "use onnx instead."
+            )
         return Exported(kept_float32=tuple(node.name for node in model.graph.node if node.name in kept))
 
     def facts(self, path: Path) -> Facts:
@@ -69,7 +79,7 @@ class OnnxFp16Format:
 
 
 def too_large(graph: onnx.GraphProto, found: Extremes) -> set[str]:
-    """Return the nodes that read or write a value which float16 cannot hold with headroom, infinities and NaN included."""
+    """Return the nodes that read or write a value which float16 cannot hold with headroom, or is not finite."""
     limit = LARGEST_FLOAT16 / HEADROOM
     values = {**found.tensors, **found.initializers}
     hot = {name for name, value in values.items() if not value <= limit}
@@ -77,9 +87,14 @@ def too_large(graph: onnx.GraphProto, found: Extremes) -> set[str]:
 
 
 def _outside(graph: onnx.GraphProto) -> set[str]:
-    """Return what stays in float32 in every graph: normalisation of the pixels, and the softmax that makes the second output."""
+    """Return what stays in float32 in every graph.
+
+    Normalisation of the pixels, and the softmax that makes the second output.
+    """
     outputs = {value.name for value in graph.output}
-    softmax = {node.name for node in graph.node if node.op_type == "Softmax" and any(name in outputs for name in node.output)}
+    softmax = {
+        node.name for node in graph.node if node.op_type == "Softmax" and any(name in outputs for name in node.output)
+    }
     return outside_layers(graph) | softmax
 
 

@@ -1,4 +1,7 @@
-"""What lowering the precision of an ONNX graph needs to know: where its layers are, and which values flow through it."""
+"""What lowering the precision of an ONNX graph needs to know.
+
+Where its layers are, and which values flow through it.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,8 @@ SHAPES = ("Shape", "Size")
 FloatType = Literal["FLOAT", "FLOAT16"]
 """As the ONNX format names it."""
 REDUCTIONS = ("ReduceMin", "ReduceMax")
-"""What is taken of a tensor whose range is asked for; the output that holds it is called by the name of the tensor and this."""
+"""What is taken of a tensor whose range is asked for; the output that holds it is called by the name of the tensor and
+this."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +51,12 @@ def name_nodes(model: onnx.ModelProto) -> None:
 
 
 def outside_layers(graph: onnx.GraphProto) -> set[str]:
-    """Return the names of the nodes that no result of a layer with weights flows into: normalisation of pixels, and arithmetic on shapes.
+    """Return the names of the nodes that no result of a layer with weights flows into.
 
-    Rounding a constant of the normalisation shifts every pixel of every image, and rounding a size makes another size; and both cost next to
-    nothing as they are.
+    Normalisation of pixels, and arithmetic on shapes.
+
+    Rounding a constant of the normalisation shifts every pixel of every image, and rounding a size makes another size;
+    and both cost next to nothing as they are.
     """
     flowing: set[str] = set()
     outside = set()
@@ -108,8 +114,13 @@ def float_tensors(model: onnx.ModelProto, kind: FloatType = "FLOAT") -> dict[str
     return found
 
 
-def extremes(model: onnx.ModelProto, batches: Iterable[npt.NDArray[np.generic]], scratch: Path, threads: int) -> Extremes:
-    """Run a graph and find the largest absolute value of every float32 tensor in it; arguments as in ``value_ranges``."""
+def extremes(
+    model: onnx.ModelProto, batches: Iterable[npt.NDArray[np.generic]], scratch: Path, threads: int
+) -> Extremes:
+    """Run a graph and find the largest absolute value of every float32 tensor in it.
+
+    Arguments as in ``value_ranges``.
+    """
     found = value_ranges(model, float_tensors(model), batches, scratch, threads)
     return Extremes({name: float(np.abs(limits).max()) for name, limits in found.items()}, dict(_initializers(model)))
 
@@ -124,8 +135,8 @@ def value_ranges(
 ) -> dict[str, tuple[float, float]]:
     """Run a graph and find the least and the largest value of some tensors in it.
 
-    Both are taken inside the graph, so that the engine frees a tensor as soon as they are known: memory is that of one ordinary run, however
-    many tensors there are.
+    Both are taken inside the graph, so that the engine frees a tensor as soon as they are known: memory is that of one
+    ordinary run, however many tensors there are.
 
     Args:
         model: the graph; it is not changed.
@@ -159,7 +170,9 @@ def value_ranges(
     # numpy's minimum and maximum keep a NaN once there is one.
     least, largest = np.full(len(wanted), np.inf), np.full(len(wanted), -np.inf)
     for inputs in batches:
-        found = np.array(session.run(None, {model.graph.input[0].name: inputs}), np.float64).reshape(-1, len(REDUCTIONS))
+        found = np.array(session.run(None, {model.graph.input[0].name: inputs}), np.float64).reshape(
+            -1, len(REDUCTIONS)
+        )
         least, largest = np.minimum(least, found[:, 0]), np.maximum(largest, found[:, 1])
     return {name: (low, high) for name, low, high in zip(wanted, least.tolist(), largest.tolist(), strict=True)}
 

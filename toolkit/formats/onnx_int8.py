@@ -1,7 +1,10 @@
-"""ONNX in 8-bit integers: static quantisation (QDQ) by onnxruntime, for CPUs, chosen by accuracy on validation images and then by speed.
+"""ONNX in 8-bit integers.
 
-Ranges of activations are found on training images, candidates are judged on validation images; test images are out of reach. Whether weights
-have 8 bits or 7 follows from the processor that exports (see ``quantization.arithmetic``), and stands in the manifest.
+Static quantisation (QDQ) by onnxruntime, for CPUs, chosen by accuracy on validation images and then by speed.
+
+Ranges of activations are found on training images, candidates are judged on validation images; test images are out of
+reach. Whether weights have 8 bits or 7 follows from the processor that exports (see ``quantization.arithmetic``), and
+stands in the manifest.
 """
 
 from __future__ import annotations
@@ -36,20 +39,37 @@ class OnnxInt8Format:
         return OnnxFormat().unavailable()
 
     def export(
-        self, deployable: torch.nn.Module, sample: torch.Tensor, path: Path, request: ExportRequest, calibration: Calibration | None
+        self,
+        deployable: torch.nn.Module,
+        sample: torch.Tensor,
+        path: Path,
+        request: ExportRequest,
+        calibration: Calibration | None,
     ) -> Exported | NotExported:
-        """Export in float32, search, and write the chosen candidate; write nothing where no candidate keeps the accuracy."""
+        """Export in float32, search, and write the chosen candidate.
+
+        Write nothing where no candidate keeps the accuracy.
+        """
         import onnx
 
         model = build(deployable, sample, request)
         if calibration is None:
-            raise ExportError("onnx-int8 chooses how to quantise by training and validation images, and none were given.")
+            raise ExportError(
+                "onnx-int8 chooses how to quantise by training and validation images, and none were given."
+            )
         ir_version = model.ir_version
         with tempfile.TemporaryDirectory(prefix="toolkit-") as folder:
             scratch = Path(folder)
             onnx.save_model(model, scratch / "exported.onnx")
             prepared = preprocess(scratch / "exported.onnx", scratch / "prepared.onnx")
-            search = Search(scratch / "prepared.onnx", prepared, calibration, arithmetic_here(), scratch, provenance.available_cores())
+            search = Search(
+                scratch / "prepared.onnx",
+                prepared,
+                calibration,
+                arithmetic_here(),
+                scratch,
+                provenance.available_cores(),
+            )
             chosen, record = search.run()
             if chosen is None:
                 return NotExported(_reason(record), record)

@@ -1,4 +1,7 @@
-"""OpenVINO IR, float32: the exported ONNX graph converted by OpenVINO, as a description (``.xml``) and its weights (``.bin``) beside it."""
+"""OpenVINO IR, float32.
+
+The exported ONNX graph converted by OpenVINO, as a description (``.xml``) and its weights (``.bin``) beside it.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,12 @@ class OpenVinoFormat:
         return None
 
     def export(
-        self, deployable: torch.nn.Module, sample: torch.Tensor, path: Path, request: ExportRequest, calibration: Calibration | None
+        self,
+        deployable: torch.nn.Module,
+        sample: torch.Tensor,
+        path: Path,
+        request: ExportRequest,
+        calibration: Calibration | None,
     ) -> Exported | NotExported:
         """Export to ONNX, convert without rounding the weights, save both files, and check them."""
         openvino = _openvino()
@@ -79,10 +87,13 @@ class OpenVinoSession:
     def __init__(self, path: Path, device: str, threads: int) -> None:
         openvino = _openvino()
         if device not in DEVICES:
-            raise DeviceError(f"OpenVINO cannot run on {device!r}, which here is the CPU or an NVIDIA GPU with CUDA; give cpu.")
+            raise DeviceError(
+                f"OpenVINO cannot run on {device!r}, which here is the CPU or an NVIDIA GPU with CUDA; give cpu."
+            )
         options = {
             "INFERENCE_NUM_THREADS": threads,
-            # Without these two OpenVINO computes in bfloat16 where the processor can, and shares the threads between several calls.
+            # Without these two OpenVINO computes in bfloat16 where the processor can, and shares the threads between
+            # several calls.
             "INFERENCE_PRECISION_HINT": "f32",
             "PERFORMANCE_HINT": "LATENCY",
         }
@@ -91,27 +102,36 @@ class OpenVinoSession:
             self._model = core.compile_model(core.read_model(path), DEVICES[device], options)
         except RuntimeError as error:
             raise BundleError(f"OpenVINO refuses {path}: {first_line(error)}") from error
-        self.device = next(name for name, engine in DEVICES.items() if engine in self._model.get_property("EXECUTION_DEVICES"))
+        self.device = next(
+            name for name, engine in DEVICES.items() if engine in self._model.get_property("EXECUTION_DEVICES")
+        )
         self.threads = threads
         self.engine = f"openvino {openvino.__version__}"
 
     def run(self, inputs: npt.NDArray[np.generic]) -> dict[str, npt.NDArray[np.float32]]:
         """Run one batch."""
-        return {output.any_name: np.array(values) for output, values in self._model(np.ascontiguousarray(inputs)).items()}
+        return {
+            output.any_name: np.array(values) for output, values in self._model(np.ascontiguousarray(inputs)).items()
+        }
 
 
 def _openvino() -> Any:  # part of its interface has no type information, and it is an optional package
     try:
         import openvino
     except ImportError as error:
-        raise MissingDependencyError("openvino is not installed: pip install 'toolkit[openvino]', or use the onnx artifact.") from error
+        raise MissingDependencyError(
+            "openvino is not installed: pip install 'toolkit[openvino]', or use the onnx artifact."
+        ) from error
     return openvino
 
 
 def _described(ports: Any) -> Mapping[str, tuple[str, tuple[int | str, ...]]]:
     """Return name to dtype and shape of inputs or outputs; a dynamic axis is ``N``."""
     return {
-        port.any_name: (port.element_type.to_dtype().name, tuple("N" if axis.is_dynamic else axis.get_length() for axis in port.partial_shape))
+        port.any_name: (
+            port.element_type.to_dtype().name,
+            tuple("N" if axis.is_dynamic else axis.get_length() for axis in port.partial_shape),
+        )
         for port in ports
     }
 
@@ -122,7 +142,9 @@ def _require(facts: Facts, request: ExportRequest, sample: torch.Tensor) -> None
     problems = []
     if dict(facts.inputs) != {request.input_name: (dtype, ("N", *sample.shape[1:]))}:
         problems.append(f"inputs {dict(facts.inputs)}")
-    if sorted(facts.outputs) != sorted(request.output_names) or any(kind != "float32" for kind, _ in facts.outputs.values()):
+    if sorted(facts.outputs) != sorted(request.output_names) or any(
+        kind != "float32" for kind, _ in facts.outputs.values()
+    ):
         problems.append(f"outputs {dict(facts.outputs)}")
     if dict(facts.metadata) != dict(request.metadata):
         problems.append("metadata not stored")

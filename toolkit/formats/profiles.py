@@ -16,7 +16,7 @@ class Profile:
 
 
 PROFILES = {
-    # The exporter's own graphs are written for opset 18; every later one is a conversion. Tried by tests/compatibility/oldest_onnxruntime.py:
+    # The exporter's own graphs are written for opset 18; every later one is a conversion. Tried by
     # float32 and 8-bit files run on onnxruntime 1.14.1, float16 ones on 1.22.1.
     "wide": Profile(opset=18, ir_version=8),
     # The last opset that torch.onnx converts to by itself (torch.onnx._constants.ONNX_MAX_OPSET).
@@ -26,7 +26,9 @@ PROFILES = {
 
 
 def resolve(profile: str | None, opset: int | None, ir_version: int | None) -> tuple[int | None, int | None]:
-    """Return opset and IR version: those given, and for those not given the profile's; None is the exporter's own choice.
+    """Return opset and IR version: those given, and for those not given the profile's.
+
+    None is the exporter's own choice.
 
     Raises:
         ExportError: there is no such profile.

@@ -34,7 +34,12 @@ class Pt2Format:
         return torch_is_missing()
 
     def export(
-        self, deployable: torch.nn.Module, sample: torch.Tensor, path: Path, request: ExportRequest, calibration: Calibration | None
+        self,
+        deployable: torch.nn.Module,
+        sample: torch.Tensor,
+        path: Path,
+        request: ExportRequest,
+        calibration: Calibration | None,
     ) -> Exported | NotExported:
         """Capture with a dynamic batch and save, then check the file at other batch sizes than it was captured with."""
         del calibration
@@ -43,7 +48,9 @@ class Pt2Format:
         program = capture(deployable, sample)
         # Only an example of a call, which nobody who opens the file needs.
         program.example_inputs = None
-        torch.export.save(program, str(path), extra_files={METADATA_FILE: json.dumps(dict(request.metadata), ensure_ascii=False)})
+        torch.export.save(
+            program, str(path), extra_files={METADATA_FILE: json.dumps(dict(request.metadata), ensure_ascii=False)}
+        )
         if dict(self.facts(path).metadata) != dict(request.metadata):
             raise ExportError("torch.export.save did not store the metadata that was asked for.")
         require_any_batch(self.open(path, "cpu", torch.get_num_threads()), sample, request)

@@ -1,4 +1,6 @@
-"""Which formats there are: those of the package, and those that other packages add by the entry point ``toolkit.formats``.
+"""Which formats there are.
+
+Those of the package, and those that other packages add by the entry point ``toolkit.formats``.
 
 An entry point names a class without arguments that implements ``formats.base.Format``.
 """
@@ -35,9 +37,13 @@ def formats() -> dict[str, Format]:
         try:
             other: Format = entry.load()()
         except Exception as error:  # code of another package, which may raise anything
-            raise ExportError(f"the format {entry.name!r} of {origin} cannot be loaded ({error!r}): update or uninstall that package.") from error
+            raise ExportError(
+                f"the format {entry.name!r} of {origin} cannot be loaded ({error!r}): update or uninstall that package."
+            ) from error
         if other.name in found:
-            raise ExportError(f"{origin} adds a format named {other.name!r}, which exists already: uninstall that package.")
+            raise ExportError(
+                f"{origin} adds a format named {other.name!r}, which exists already: uninstall that package."
+            )
         found[other.name] = other
     return found
 

@@ -65,11 +65,15 @@ def check_device(kind: str, device: str) -> None:
     try:
         import torch
     except ImportError as error:
-        raise MissingDependencyError(f"{kind} needs torch: pip install 'toolkit[train]', or use the onnx artifact.") from error
+        raise MissingDependencyError(
+            f"{kind} needs torch: pip install 'toolkit[train]', or use the onnx artifact."
+        ) from error
     if device not in ("cpu", "cuda"):
         raise DeviceError(f"PyTorch cannot run on {device!r}; give cpu or cuda.")
     if device == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("PyTorch sees no CUDA device: torch.cuda.is_available() is False. Use the CPU, or see 'toolkit doctor'.")
+        raise DeviceError(
+            "PyTorch sees no CUDA device: torch.cuda.is_available() is False. Use the CPU, or see 'toolkit doctor'."
+        )
 
 
 def torch_is_missing() -> str | None:
@@ -98,4 +102,7 @@ def require_any_batch(session: Session, sample: torch.Tensor, request: ExportReq
         shapes = [(name, value.dtype.name, value.shape[0]) for name, value in session.run(inputs).items()]
         wanted = [(name, "float32", batch) for name in request.output_names]
         if shapes != wanted:
-            raise ExportError(f"the exported network returns {shapes} for a batch of {batch} instead of {wanted}: its batch size is fixed.")
+            raise ExportError(
+                f"the exported network returns {shapes} for a batch of {batch} instead of {wanted}: its batch size "
+                "is fixed."
+            )

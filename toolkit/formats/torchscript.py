@@ -1,4 +1,7 @@
-"""TorchScript, traced and frozen. The only place that touches ``torch.jit``, which PyTorch has deprecated and Python 3.14 does not support."""
+"""TorchScript, traced and frozen.
+
+The only place that touches ``torch.jit``, which PyTorch has deprecated and Python 3.14 does not support.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,12 @@ class TorchScriptFormat:
         return torch_is_missing()
 
     def export(
-        self, deployable: torch.nn.Module, sample: torch.Tensor, path: Path, request: ExportRequest, calibration: Calibration | None
+        self,
+        deployable: torch.nn.Module,
+        sample: torch.Tensor,
+        path: Path,
+        request: ExportRequest,
+        calibration: Calibration | None,
     ) -> Exported | NotExported:
         """Trace, freeze and save, then check the file at another batch size than it was traced with."""
         del calibration
@@ -82,7 +90,10 @@ def _jit() -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence what torch.jit says on every call: that it is deprecated, and what a trace cannot see, which parity is there to judge."""
+    """Silence what torch.jit says on every call.
+
+    That it is deprecated, and what a trace cannot see, which parity is there to judge.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r".*torch\.jit\..*", category=FutureWarning)
         warnings.filterwarnings("ignore", message=r".*torch\.jit\..*", category=DeprecationWarning)

@@ -45,7 +45,15 @@ def head(figure: Figure, title: str, subtitle: str) -> None:
     width, height = figure.get_size_inches()
     left = MARGIN_INCHES / width
     figure.text(left, 1 - 0.30 / height, title, fontsize=15, fontweight="bold", color=INK, va="top", parse_math=False)
-    figure.text(left, 1 - 0.62 / height, drawable([subtitle], length=200)[0], fontsize=10.5, color=MUTED, va="top", parse_math=False)
+    figure.text(
+        left,
+        1 - 0.62 / height,
+        drawable([subtitle], length=200)[0],
+        fontsize=10.5,
+        color=MUTED,
+        va="top",
+        parse_math=False,
+    )
 
 
 def style(axes: Axes) -> None:
@@ -65,7 +73,10 @@ def whole_numbers() -> MaxNLocator:
 
 
 def drawable(labels: Sequence[str], length: int = LABEL_LENGTH) -> list[str]:
-    """Return labels that the font can draw: long ones are cut, and one with missing glyphs becomes its position, ``#7``."""
+    """Return labels that the font can draw.
+
+    Long ones are cut, and one with missing glyphs becomes its position, ``#7``.
+    """
     from matplotlib import font_manager
 
     glyphs = font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_charmap()

@@ -38,7 +38,9 @@ HEADER = (
 
 
 def bench_csv(report: BenchReport) -> str:
-    """Return the report as CSV (RFC 4180 but for line feeds alone at the ends of lines); an empty field is a figure that does not exist.
+    """Return the report as CSV (RFC 4180 but for line feeds alone at the ends of lines).
+
+    An empty field is a figure that does not exist.
 
     A row that was not measured is one line with its reason under ``missing``.
     """

@@ -13,7 +13,7 @@ from toolkit.runs import RunFolder
 
 
 def write_report(run: RunFolder) -> list[Path]:
-    """Write ``bench/bench.csv`` and ``bench/report.md`` from ``bench.json``, with parity and evaluation where their records exist.
+    """Write ``bench/bench.csv`` and ``bench/report.md`` from ``bench.json``, with parity and evaluation if there.
 
     Returns:
         The files written.

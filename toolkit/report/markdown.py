@@ -44,11 +44,14 @@ def _method(report: BenchReport) -> str:
     said = f"{'/'.join(map(str, rounds))} rounds" if rounds else "rounds"
     return _bullets(
         [
-            f"Each row runs in a process of its own; {said} are interleaved over all rows in a shuffled order, one row computing at a time, "
+            f"Each row runs in a process of its own; {said} are interleaved over all rows in a shuffled order, one "
+            "row computing at a time, "
             "on real test images that are already decoded and resized.",
-            "img/s is the median over rounds with its 95% bootstrap interval; p50, p95 and p99 are percentiles of the time of one call over all "
+            "img/s is the median over rounds with its 95% bootstrap interval; p50, p95 and p99 are percentiles of "
+            "the time of one call over all "
             "rounds; `vs eager` compares with plain PyTorch on the same device.",
-            "Load time is opening the file with the engine already imported, memory is the peak of the process while speed was measured, "
+            "Load time is opening the file with the engine already imported, memory is the peak of the process while "
+            "speed was measured, "
             "accuracy is over the test images with its 95% Wilson interval.",
         ]
     )
@@ -60,17 +63,21 @@ def _machine(report: BenchReport) -> str:
     threads = "/".join(str(count) for count in sorted({row.threads for row in report.rows}))
     engines = sorted({row.engine for row in report.rows if row.engine})
     lines = [
-        f"{_escape(machine.processor)}, {machine.cores} cores, {machine.memory_bytes / 1e9:.1f} GB memory, {_escape(machine.operating_system)}; "
+        f"{_escape(machine.processor)}, {machine.cores} cores, {machine.memory_bytes / 1e9:.1f} GB memory, "
+        f"{_escape(machine.operating_system)}; "
         f"GPU: {_escape(machine.gpu) if machine.gpu else 'none'}.",
         f"{threads} CPU threads for every row; engines: {', '.join(engines) or 'none ran'}.",
-        f"toolkit {made.toolkit}, Python {made.python}, {', '.join(f'{name} {version}' for name, version in made.packages.items())}.",
+        f"toolkit {made.toolkit}, Python {made.python}, "
+        f"{', '.join(f'{name} {version}' for name, version in made.packages.items())}.",
         f"{made.created}, {report.seconds:.0f} s" + (f", commit {made.commit}." if made.commit else "."),
     ]
     return _bullets(lines)
 
 
 def _unmeasured(report: BenchReport) -> list[str]:
-    reasons = [f"`{row.name}` on {row.device}: {_escape(row.missing)}" for row in report.rows if row.missing is not None]
+    reasons = [
+        f"`{row.name}` on {row.device}: {_escape(row.missing)}" for row in report.rows if row.missing is not None
+    ]
     devices = {row.device for row in report.rows}
     if "cuda" not in devices:
         gpu = report.provenance.hardware.gpu
@@ -87,11 +94,16 @@ def _unmeasured(report: BenchReport) -> list[str]:
 
 def _parity(parity: ParityReport) -> str:
     verdict = "passed" if parity.passed else "**failed**"
-    failures = [f"`{owner}`: {_escape(failure)}" for owner, sentences in parity_failures(parity) for failure in sentences]
+    failures = [
+        f"`{owner}`: {_escape(failure)}" for owner, sentences in parity_failures(parity) for failure in sentences
+    ]
     parts = [
-        f"Every artifact against {_escape(parity.reference)}, by `toolkit verify --run {parity.run}`: {verdict}. Errors are those of the logits; "
-        "`relative` is relative to the largest logit of the same image, `rounding` is the typical error as a multiple of what PyTorch itself loses "
-        "against float64. A flip is an input whose most probable class differs; the first number counts those whose margin is above what the "
+        f"Every artifact against {_escape(parity.reference)}, by `toolkit verify --run {parity.run}`: {verdict}. "
+        "Errors are those of the logits; "
+        "`relative` is relative to the largest logit of the same image, `rounding` is the typical error as a "
+        "multiple of what PyTorch itself loses "
+        "against float64. A flip is an input whose most probable class differs; the first number counts those whose "
+        "margin is above what the "
         "tolerance explains.",
         _table(parity_table(parity)),
     ]
@@ -103,7 +115,9 @@ def _parity(parity: ParityReport) -> str:
 def _evaluation(evaluation: Evaluation) -> str:
     parts = [f"{headline(evaluation)}.", _table(class_table(evaluation))]
     if mistakes := most_confused(evaluation):
-        said = "; ".join(f"{_escape(true)} taken for {_escape(predicted)} ({images})" for true, predicted, images in mistakes)
+        said = "; ".join(
+            f"{_escape(true)} taken for {_escape(predicted)} ({images})" for true, predicted, images in mistakes
+        )
         parts.append(f"Most frequent mistakes: {said}.")
     return "\n\n".join(parts)
 
@@ -117,7 +131,10 @@ def _table(table: Table) -> str:
         if line.missing is not None:
             # Markdown has no spanning cells: the reason stands in full under "What was not measured".
             noticed = next(index for index, column in enumerate(table.columns) if column.notice)
-            cells = [cells[index] if index < len(cells) else "not measured, see below" if index == noticed else "" for index in range(len(head))]
+            cells = [
+                cells[index] if index < len(cells) else "not measured, see below" if index == noticed else ""
+                for index in range(len(head))
+            ]
         lines.append(_row(cells))
     return "\n".join(lines)
 

@@ -7,11 +7,15 @@ from toolkit.report.tables import Column, Line, Table
 from toolkit.results import Bisection, ParityReport
 
 FEW = 100
-"""Of fewer images, a difference of accuracy is not told: its interval is several points wide whatever the artifact does. The report has it."""
+"""Of fewer images, a difference of accuracy is not told: its interval is several points wide whatever the artifact
+does. The report has it."""
 
 
 def parity_table(report: ParityReport) -> Table:
-    """Return the verdicts: one line per artifact; errors are those of the logits, rounding is a multiple of what PyTorch itself loses."""
+    """Return the verdicts: one line per artifact.
+
+    Errors are those of the logits, rounding is a multiple of what PyTorch itself loses.
+    """
     columns = (
         Column("model", "left"),
         Column("device", "left"),
@@ -45,22 +49,35 @@ def parity_table(report: ParityReport) -> Table:
 
 
 def parity_checks(report: ParityReport) -> list[str]:
-    """Return a line per check of the bundle, what was compared, differences of accuracy, and on how many artifacts each other check passed."""
+    """Return lines on the bundle's checks, what was compared, accuracy, and how many artifacts passed the rest."""
     lines = [f"{file} is not judged here: {reason}" for file, reason in report.not_judged.items()]
     lines += [f"{check.name}: {'passed' if check.passed else 'FAILED'}, {check.detail}" for check in report.checks]
-    if inputs := sorted({(artifact.test_images, artifact.edge_inputs) for artifact in report.artifacts if artifact.test_images}):
-        lines.append(f"compared on {' and '.join(f'{images} test images and {edges} edge inputs' for images, edges in inputs)}")
+    if inputs := sorted(
+        {(artifact.test_images, artifact.edge_inputs) for artifact in report.artifacts if artifact.test_images}
+    ):
+        lines.append(
+            f"compared on {' and '.join(f'{images} test images and {edges} edge inputs' for images, edges in inputs)}"
+        )
     judged = [artifact for artifact in report.artifacts if artifact.test_images >= FEW]
     accuracies = [(artifact.artifact, artifact.accuracy) for artifact in judged if artifact.accuracy is not None]
     if accuracies:
-        said = "; ".join(f"{name} {figures.points(accuracy.difference, accuracy.interval)}" for name, accuracy in accuracies)
+        said = "; ".join(
+            f"{name} {figures.points(accuracy.difference, accuracy.interval)}" for name, accuracy in accuracies
+        )
         lines.append(f"accuracy minus that of the reference, in points [95%]: {said}")
     names = list(dict.fromkeys(check.name for artifact in report.artifacts for check in artifact.checks))
     passed = []
     for name in names:
-        verdicts = [(artifact.artifact, check.passed) for artifact in report.artifacts for check in artifact.checks if check.name == name]
+        verdicts = [
+            (artifact.artifact, check.passed)
+            for artifact in report.artifacts
+            for check in artifact.checks
+            if check.name == name
+        ]
         bad = [artifact for artifact, good in verdicts if not good]
-        passed.append(f"{name} {len(verdicts) - len(bad)} of {len(verdicts)}" + (f" (not {', '.join(bad)})" if bad else ""))
+        passed.append(
+            f"{name} {len(verdicts) - len(bad)} of {len(verdicts)}" + (f" (not {', '.join(bad)})" if bad else "")
+        )
     return [*lines, "passed: " + "; ".join(passed)] if passed else lines
 
 
@@ -72,9 +89,23 @@ def parity_failures(report: ParityReport) -> list[tuple[str, tuple[str, ...]]]:
 
 def path_table(found: Bisection) -> Table:
     """Return the nodes around the first one that diverges, with their errors."""
-    columns = (Column("node", "left"), Column("operator", "left"), Column("module", "left"), Column("error"), Column("", "left"))
+    columns = (
+        Column("node", "left"),
+        Column("operator", "left"),
+        Column("module", "left"),
+        Column("error"),
+        Column("", "left"),
+    )
     lines = tuple(
-        Line((node.node, node.operator, node.module, figures.scientific(node.error), "<- first" if node == found.first else ""))
+        Line(
+            (
+                node.node,
+                node.operator,
+                node.module,
+                figures.scientific(node.error),
+                "<- first" if node == found.first else "",
+            )
+        )
         for node in found.path
     )
     return Table(columns, lines)

@@ -65,7 +65,8 @@ def confusion_picture(evaluation: Evaluation, target: Path) -> None:
     """Draw the confusion matrix: rows are true classes, columns predicted ones, colour is the share of the true class.
 
     Args:
-        evaluation: any number of classes; counts are written into the cells up to 20 classes, classes are named up to 120.
+        evaluation: any number of classes; counts are written into the cells up to 20 classes, classes are named up to
+            120.
         target: PNG file to write.
 
     Raises:
@@ -114,7 +115,16 @@ def _curves(axes: Axes, history: History, train: list[float], validation: list[f
     canvas.style(axes)
     axes.set_title(title, loc="left", fontsize=11, color=INK, pad=_title_pad(history))
     for values, colour, name in ((train, TRAIN, "train"), (validation, VALIDATION, "validation")):
-        axes.plot(history.epoch, values, color=colour, linewidth=2, marker="o", markersize=4 if len(values) <= 40 else 0, label=name, clip_on=False)
+        axes.plot(
+            history.epoch,
+            values,
+            color=colour,
+            linewidth=2,
+            marker="o",
+            markersize=4 if len(values) <= 40 else 0,
+            label=name,
+            clip_on=False,
+        )
     _name_lines(axes, history, {"train": (train, TRAIN), "validation": (validation, VALIDATION)})
     axes.grid(axis="y", color=RULE, linewidth=0.8)
     axes.set_xlabel("Epoch", color=INK)
@@ -180,9 +190,22 @@ def _mark_best(axes: Axes, history: History) -> None:
         return
     best = int(np.nanargmax(values))
     axes.plot(
-        history.epoch[best], values[best], "o", markersize=11, markerfacecolor="none", markeredgecolor=VALIDATION, markeredgewidth=1.6, clip_on=False
+        history.epoch[best],
+        values[best],
+        "o",
+        markersize=11,
+        markerfacecolor="none",
+        markeredgecolor=VALIDATION,
+        markeredgewidth=1.6,
+        clip_on=False,
     )
-    axes.set_title(f"best {values[best]:.1f}%, epoch {history.epoch[best]}", loc="right", fontsize=9.5, color=VALIDATION, pad=_title_pad(history))
+    axes.set_title(
+        f"best {values[best]:.1f}%, epoch {history.epoch[best]}",
+        loc="right",
+        fontsize=9.5,
+        color=VALIDATION,
+        pad=_title_pad(history),
+    )
 
 
 def _title_pad(history: History) -> float:
@@ -196,7 +219,9 @@ def _percent(shares: list[float]) -> list[float]:
 
 def _stages(history: History) -> str:
     counts = {stage: history.stage.count(stage) for stage in sorted(set(history.stage))}
-    return ", ".join(f"{count} {'epoch' if count == 1 else 'epochs'} of stage {stage}" for stage, count in counts.items())
+    return ", ".join(
+        f"{count} {'epoch' if count == 1 else 'epochs'} of stage {stage}" for stage, count in counts.items()
+    )
 
 
 def _matrix(figure: Figure, axes: Axes, counts: npt.NDArray[np.int64]) -> None:
@@ -212,15 +237,19 @@ def _matrix(figure: Figure, axes: Axes, counts: npt.NDArray[np.int64]) -> None:
         ramp = LinearSegmentedColormap.from_list(name, ["white", colour])
         # The square root keeps a single mistake among many images visible.
         norm = PowerNorm(0.5, vmin=0, vmax=end)
-        image = axes.imshow(np.ma.masked_where(~mask | np.isnan(shares), shares), cmap=ramp, norm=norm, interpolation="nearest")
-        bar = figure.colorbar(image, ax=axes, shrink=0.6, aspect=28, pad=0.02, ticks=[0, end / 20, end / 5, end / 2, end], format=_tick)
+        image = axes.imshow(
+            np.ma.masked_where(~mask | np.isnan(shares), shares), cmap=ramp, norm=norm, interpolation="nearest"
+        )
+        bar = figure.colorbar(
+            image, ax=axes, shrink=0.6, aspect=28, pad=0.02, ticks=[0, end / 20, end / 5, end / 2, end], format=_tick
+        )
         bar.set_label(f"{name} (% of the true class)", color=INK, fontsize=9.5)
         bar.outline.set_visible(False)
         bar.ax.tick_params(length=0, labelsize=9, colors=INK)
 
 
 def _scale_end(mistakes: npt.NDArray[np.float64]) -> float:
-    """Return the next of 5, 10, 20, 50, 100 percent above every mistake, so that pictures of similar models share a scale."""
+    """Return the next of 5, 10, 20, 50, 100 percent above every mistake: pictures of similar models share a scale."""
     largest = float(np.nanmax(mistakes)) if np.isfinite(mistakes).any() else 0.0
     return next(end for end in (5.0, 10.0, 20.0, 50.0, 100.0) if largest <= end)
 
@@ -256,4 +285,6 @@ def _write_counts(axes: Axes, counts: npt.NDArray[np.int64]) -> None:
         if count := counts[true, predicted]:
             # Only a strong blue is dark enough for white; on every shade of vermilion the ink has more contrast.
             strong = true == predicted and count / totals[true] > 0.65
-            axes.text(predicted, true, str(count), ha="center", va="center", fontsize=size, color="white" if strong else INK)
+            axes.text(
+                predicted, true, str(count), ha="center", va="center", fontsize=size, color="white" if strong else INK
+            )

@@ -33,7 +33,8 @@ class Line:
     missing: str | None = None
     """If set, ``cells`` holds the key columns alone."""
     continues: bool = False
-    """True for the second and later lines of one row: the key repeats, and the cells of the ``model`` group are empty."""
+    """True for the second and later lines of one row: the key repeats, and the cells of the ``model`` group are
+    empty."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,10 @@ BENCH_COLUMNS = (
 
 
 def bench_table(report: BenchReport) -> Table:
-    """Return the comparison table: one line per row and batch size, one line with its reason for a row without figures."""
+    """Return the comparison table.
+
+    One line per row and batch size, one line with its reason for a row without figures.
+    """
     lines: list[Line] = []
     for row in report.rows:
         if row.missing is not None:
@@ -69,25 +73,35 @@ def bench_table(report: BenchReport) -> Table:
             continue
         for position, timing in enumerate(row.timings):
             model = ("", "", "", "") if position else _model_cells(row)
-            lines.append(Line((row.name, row.device, *_speed_cells(report, row, timing), *model), continues=position > 0))
+            lines.append(
+                Line((row.name, row.device, *_speed_cells(report, row, timing), *model), continues=position > 0)
+            )
     return Table(BENCH_COLUMNS, tuple(lines))
 
 
 def relative_throughput(report: BenchReport, row: BenchRow, batch_size: int) -> float | None:
     """Return a row's throughput divided by that of ``eager`` on the same device; None where either was not measured."""
     own = _median(row, batch_size)
-    reference = next((other for other in report.rows if other.name == REFERENCE_ROW and other.device == row.device), None)
+    reference = next(
+        (other for other in report.rows if other.name == REFERENCE_ROW and other.device == row.device), None
+    )
     base = None if reference is None else _median(reference, batch_size)
     return None if own is None or not base else own / base
 
 
 def class_table(evaluation: Evaluation, worst: int | None = None) -> Table:
-    """Return precision and recall per class in the order of the labels, or of the ``worst`` classes by recall, worst first."""
+    """Return precision and recall per class in the labels' order, or of the ``worst`` by recall, worst first."""
     scores = list(evaluation.classes)
     if worst is not None:
-        scores = sorted((score for score in scores if score.recall is not None), key=lambda score: (score.recall, score.precision or 0.0))[:worst]
+        scores = sorted(
+            (score for score in scores if score.recall is not None),
+            key=lambda score: (score.recall, score.precision or 0.0),
+        )[:worst]
     columns = (Column("class", "left"), Column("test images"), Column("precision"), Column("recall"))
-    lines = tuple(Line((score.label, str(score.support), figures.percent(score.precision), figures.percent(score.recall))) for score in scores)
+    lines = tuple(
+        Line((score.label, str(score.support), figures.percent(score.precision), figures.percent(score.recall)))
+        for score in scores
+    )
     return Table(columns, lines)
 
 
@@ -107,7 +121,8 @@ def headline(evaluation: Evaluation) -> str:
     """Return the evaluation in one line."""
     top5 = "" if evaluation.top5 is None else f", top-5 {figures.percent(evaluation.top5)}"
     return (
-        f"top-1 {figures.percent_interval(evaluation.top1, evaluation.top1_interval)}{top5} on {evaluation.images} {evaluation.split} images; "
+        f"top-1 {figures.percent_interval(evaluation.top1, evaluation.top1_interval)}{top5} on {evaluation.images} "
+        f"{evaluation.split} images; "
         f"loss {evaluation.loss:.3f}, calibration error {evaluation.expected_calibration_error:.3f}"
     )
 

@@ -25,7 +25,9 @@ def print_bench(report: BenchReport, console: Console) -> None:
     machine = report.provenance.hardware
     threads = sorted({row.threads for row in report.rows})
     console.print(Text(f"{report.run}: {report.model}", style="bold"))
-    console.print(Text(f"{machine.processor}, {'/'.join(map(str, threads))} of {machine.cores} cores; data: {report.data}"))
+    console.print(
+        Text(f"{machine.processor}, {'/'.join(map(str, threads))} of {machine.cores} cores; data: {report.data}")
+    )
     table = bench_table(report)
     whole = _rich(table, ("key", "speed", "model"))
     if Measurement.get(console, console.options.update(width=10_000), whole).maximum <= console.width:
@@ -50,7 +52,9 @@ def print_parity(report: ParityReport, console: Console) -> None:
         for failure in failures[:SHOWN_FAILURES]:
             console.print(Text(f"{owner}: {failure}", style="red"))
         if len(failures) > SHOWN_FAILURES:
-            console.print(Text(f"{owner}: and {len(failures) - SHOWN_FAILURES} more reasons, in parity.json", style="red"))
+            console.print(
+                Text(f"{owner}: and {len(failures) - SHOWN_FAILURES} more reasons, in parity.json", style="red")
+            )
     for artifact in report.artifacts:
         if artifact.bisection is not None:
             _print_bisection(artifact.artifact, artifact.bisection, console)
@@ -58,15 +62,25 @@ def print_parity(report: ParityReport, console: Console) -> None:
 
 def _print_bisection(name: str, found: Bisection, console: Console) -> None:
     if found.first is None:
-        console.print(Text(f"{name}: all {found.compared} nodes are within {found.allowed:g} of the reference", style="bold"))
+        console.print(
+            Text(f"{name}: all {found.compared} nodes are within {found.allowed:g} of the reference", style="bold")
+        )
     else:
         first = found.first
         where = f" of {first.module}" if first.module else ""
-        said = f"{name}: the first node that diverges is {first.node} ({first.operator}){where}, by {first.error:.3g} of its largest value"
+        said = (
+            f"{name}: the first node that diverges is {first.node} ({first.operator}){where}, by {first.error:.3g} "
+            "of its largest value"
+        )
         console.print(Text(said, style="bold"))
         console.print(_rich(path_table(found), ("key",)))
     if found.lacking:
-        console.print(Text(f"{name}: its graph lacks {', '.join(found.lacking[:WORST])}" + (" and more" if len(found.lacking) > WORST else "")))
+        console.print(
+            Text(
+                f"{name}: its graph lacks {', '.join(found.lacking[:WORST])}"
+                + (" and more" if len(found.lacking) > WORST else "")
+            )
+        )
 
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
@@ -78,12 +92,18 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     console.print(_rich(class_table(evaluation, worst=WORST if many else None), ("key",)))
     if mistakes := most_confused(evaluation):
         console.print(
-            Text("most frequent mistakes: " + "; ".join(f"{true} taken for {predicted} ({images})" for true, predicted, images in mistakes))
+            Text(
+                "most frequent mistakes: "
+                + "; ".join(f"{true} taken for {predicted} ({images})" for true, predicted, images in mistakes)
+            )
         )
 
 
 def _rich(table: Table, groups: tuple[str, ...]) -> RichTable:
-    """Build a table of some column groups. Cells wrap where a terminal is too narrow: a cut figure would be a wrong figure."""
+    """Build a table of some column groups.
+
+    Cells wrap where a terminal is too narrow: a cut figure would be a wrong figure.
+    """
     rich = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, header_style="bold")
     shown = [index for index, column in enumerate(table.columns) if column.group in groups]
     for index in shown:

@@ -1,4 +1,7 @@
-"""``Predictor``: what a service embeds. numpy, Pillow and the artifact's own engine; never torch for an ONNX artifact."""
+"""``Predictor``: what a service embeds.
+
+Numpy, Pillow and the artifact's own engine; never torch for an ONNX artifact.
+"""
 
 from __future__ import annotations
 
@@ -80,11 +83,16 @@ class Predictor:
         pre = self.manifest.preprocessing
         wanted = (pre.height, pre.width, 3)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != wanted:
-            raise ImageError(f"the model takes uint8 [N, {pre.height}, {pre.width}, 3] pixels, not {images.dtype} {list(images.shape)}.")
+            raise ImageError(
+                f"the model takes uint8 [N, {pre.height}, {pre.width}, 3] pixels, not {images.dtype} "
+                f"{list(images.shape)}."
+            )
         return self.session.run(self.manifest.input.encode(images))
 
     def selftest(self) -> Selftest:
-        """Run the bundle's golden samples and compare with the outputs that PyTorch gave; a service may call it once at start.
+        """Run the bundle's golden samples and compare with the outputs that PyTorch gave.
+
+        A service may call it once at start.
 
         Raises:
             BundleError: the bundle has no golden samples, or they are malformed.
@@ -95,7 +103,8 @@ class Predictor:
         """Classify images.
 
         Args:
-            sources: paths, encoded bytes, PIL images or uint8 arrays ``[h, w]``, ``[h, w, 1|3|4]`` of any size; one alone is a list of one.
+            sources: paths, encoded bytes, PIL images or uint8 arrays ``[h, w]``, ``[h, w, 1|3|4]`` of any size; one
+                alone is a list of one.
             batch_size: images per call of the engine.
 
         Raises:
@@ -149,7 +158,11 @@ class Predictor:
 
 
 def load(
-    path: str | Path, artifact: str | None = None, device: str = "cpu", threads: int | None = None, verify_key: str | Path | None = None
+    path: str | Path,
+    artifact: str | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    verify_key: str | Path | None = None,
 ) -> Predictor:
     """Open a bundle for prediction. Every file is checked against the manifest before an engine sees it.
 
@@ -158,7 +171,8 @@ def load(
         artifact: format to use, e.g. ``"onnx"``; the bundle's preferred one by default.
         device: ``"cpu"`` or ``"cuda"``. A device that cannot be used is an error, never a silent change.
         threads: CPU threads per call; all cores of this process by default.
-        verify_key: PEM file of the public key that must have signed the bundle; checked before anything of the bundle is parsed.
+        verify_key: PEM file of the public key that must have signed the bundle; checked before anything of the bundle
+            is parsed.
 
     Raises:
         BundleError: no bundle there, or no such artifact.

@@ -1,4 +1,7 @@
-"""A bundle runs its own golden samples: the small check that needs neither PyTorch nor the run. numpy and the artifact's engine only."""
+"""A bundle runs its own golden samples: the small check that needs neither PyTorch nor the run.
+
+Numpy and the artifact's engine only.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,8 @@ class Selftest:
     top1_agreement: float | None
     """Share of samples with the expected most probable class in every batch; None where no logits could be compared."""
     tolerance: Tolerance | None
-    """What was allowed; None for a precision without a tolerance, whose values need only be finite and of the right form."""
+    """What was allowed; None for a precision without a tolerance, whose values need only be finite and of the right
+    form."""
 
     @property
     def judges_values(self) -> bool:
@@ -99,11 +103,19 @@ def selftest(bundle: Bundle, artifact: ArtifactRecord, session: Session) -> Self
             continue
         comparison.add([names[row] for row in rows], {name: values[rows] for name, values in expected.items()}, outputs)
     verdict = comparison.verdict()
-    return _result(artifact, failures=(*failures.values(), *verdict.failures), samples=len(names), verdict=verdict, tolerance=tolerance)
+    return _result(
+        artifact,
+        failures=(*failures.values(), *verdict.failures),
+        samples=len(names),
+        verdict=verdict,
+        tolerance=tolerance,
+    )
 
 
 def _anything(precision: str) -> Tolerance:
-    return Tolerance(precision=precision, logits_absolute=math.inf, logits_relative=0.0, probabilities_absolute=math.inf)
+    return Tolerance(
+        precision=precision, logits_absolute=math.inf, logits_relative=0.0, probabilities_absolute=math.inf
+    )
 
 
 def _result(
@@ -124,6 +136,8 @@ def _result(
         samples=samples,
         max_absolute_logits=largest.get("logits"),
         max_absolute_probabilities=largest.get("probabilities"),
-        top1_agreement=1 - len({flip.input for flip in verdict.flips}) / samples if verdict and "logits" in largest else None,
+        top1_agreement=1 - len({flip.input for flip in verdict.flips}) / samples
+        if verdict and "logits" in largest
+        else None,
         tolerance=tolerance,
     )

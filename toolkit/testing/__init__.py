@@ -17,7 +17,10 @@ __all__ = ["assert_parity"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use (PEP 562): pytest imports this package for its plug-in in every project it is installed beside."""
+    """Import on first use (PEP 562).
+
+    Pytest imports this package for its plug-in in every project it is installed beside.
+    """
     if name not in __all__:
         raise AttributeError(f"module 'toolkit.testing' has no attribute {name!r}")
     from toolkit.testing.parity import assert_parity

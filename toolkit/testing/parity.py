@@ -15,21 +15,25 @@ from toolkit.results import ErrorStatistics, Tolerance
 from toolkit.testing.sides import Array, Inputs, Outputs, run_side
 
 
-def assert_parity(reference: Any, artifact: Any, inputs: Inputs, *, tolerance: Tolerance | str | float = "float32") -> dict[str, ErrorStatistics]:
+def assert_parity(
+    reference: Any, artifact: Any, inputs: Inputs, *, tolerance: Tolerance | str | float = "float32"
+) -> dict[str, ErrorStatistics]:
     """Assert that two sides give the same outputs for the same inputs.
 
-    Each side is a ``torch.nn.Module`` (run in inference mode, its training flag is put back), any callable, the path of an ONNX file, its bytes,
-    or an ``onnxruntime.InferenceSession``. Outputs are paired by name where both sides name them, and by position otherwise.
+    Each side is a ``torch.nn.Module`` (run in inference mode, its training flag is put back), any callable, the path of
+    an ONNX file, its bytes, or an ``onnxruntime.InferenceSession``. Outputs are paired by name where both sides name
+    them, and by position otherwise.
 
-    An element may be off by ``absolute + relative * (largest absolute reference value of its row)``; a row is everything behind the first axis.
-    NaN, infinity, another shape or dtype, and a missing or additional output always fail. Integers and booleans must be equal.
+    An element may be off by ``absolute + relative * (largest absolute reference value of its row)``; a row is
+    everything behind the first axis. NaN, infinity, another shape or dtype, and a missing or additional output always
+    fail. Integers and booleans must be equal.
 
     Args:
         reference: what is right.
         artifact: what is judged.
         inputs: one array or tensor, several in the order of the arguments, or several by name.
-        tolerance: a precision of ``toolkit.compare.tolerances.TOLERANCES`` (its limits for logits), a number that is both the absolute and the
-            relative limit, or a ``Tolerance``.
+        tolerance: a precision of ``toolkit.compare.tolerances.TOLERANCES`` (its limits for logits), a number that is
+            both the absolute and the relative limit, or a ``Tolerance``.
 
     Returns:
         Error statistics of each output of floating point, by name.
@@ -60,7 +64,9 @@ def _limits(tolerance: Tolerance | str | float) -> tuple[float, float]:
         tolerance = tolerance_for(tolerance)
     if isinstance(tolerance, Tolerance):
         if tolerance.logits_absolute is None or tolerance.logits_relative is None:
-            raise RecipeError(f"the tolerance of {tolerance.precision} judges agreement, not single elements: give a number.")
+            raise RecipeError(
+                f"the tolerance of {tolerance.precision} judges agreement, not single elements: give a number."
+            )
         return tolerance.logits_absolute, tolerance.logits_relative
     if not (np.isfinite(tolerance) and tolerance >= 0):
         raise RecipeError(f"the tolerance cannot be {tolerance}: give a number of 0 or more.")
@@ -70,15 +76,25 @@ def _limits(tolerance: Tolerance | str | float) -> tuple[float, float]:
 def _pair(expected: Outputs, given: Outputs) -> tuple[dict[str, tuple[Array, Array]], list[str]]:
     """Return outputs side by side, and what has no counterpart."""
     if isinstance(expected, Mapping) and isinstance(given, Mapping):
-        missing = [f"output {name!r} is missing; the artifact returns {', '.join(given) or 'nothing'}" for name in expected if name not in given]
-        missing += [f"the artifact returns an output {name!r} that the reference does not have" for name in given if name not in expected]
+        missing = [
+            f"output {name!r} is missing; the artifact returns {', '.join(given) or 'nothing'}"
+            for name in expected
+            if name not in given
+        ]
+        missing += [
+            f"the artifact returns an output {name!r} that the reference does not have"
+            for name in given
+            if name not in expected
+        ]
         return {name: (values, given[name]) for name, values in expected.items() if name in given}, missing
     right, actual = _values(expected), _values(given)
     names: Sequence[str] = [str(index) for index in range(len(right))]
     for side in (expected, given):
         if isinstance(side, Mapping) and len(side) == len(right):
             names = list(side)
-    counts = [f"the artifact returns {len(actual)} outputs, the reference {len(right)}"] if len(right) != len(actual) else []
+    counts = (
+        [f"the artifact returns {len(actual)} outputs, the reference {len(right)}"] if len(right) != len(actual) else []
+    )
     return dict(zip(names, zip(right, actual, strict=False), strict=False)), counts
 
 
@@ -95,7 +111,10 @@ def _form(name: str, expected: Array, actual: Array) -> str | None:
         if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
             bad = np.argwhere(~np.isfinite(values))
             where = tuple(int(place) for place in bad[0])
-            return f"output {name!r} of the {side} is {values[where]} at {list(where)}, and not finite on {len(bad)} of {values.size} elements"
+            return (
+                f"output {name!r} of the {side} is {values[where]} at {list(where)}, and not finite on {len(bad)} of "
+                f"{values.size} elements"
+            )
     return None
 
 
@@ -114,8 +133,10 @@ def _difference(name: str, expected: Array, actual: Array, absolute: float, rela
         return None
     worst = np.unravel_index(int(np.argmax(error - allowed)), expected.shape)
     return (
-        f"output {name!r} differs at {[int(place) for place in worst]}: reference {expected[worst]!s}, artifact {actual[worst]!s}, "
-        f"error {error[worst]:.3g}, allowed {allowed[worst]:.3g}; {int(outside.sum())} of {expected.size} elements are outside"
+        f"output {name!r} differs at {[int(place) for place in worst]}: reference {expected[worst]!s}, artifact "
+        f"{actual[worst]!s}, "
+        f"error {error[worst]:.3g}, allowed {allowed[worst]:.3g}; {int(outside.sum())} of {expected.size} elements "
+        "are outside"
     )
 
 

@@ -10,7 +10,10 @@ import pytest
 
 @pytest.fixture(name="assert_parity")
 def assert_parity_fixture(record_property: Callable[[str, object], None]) -> Callable[..., Any]:
-    """Return ``toolkit.testing.assert_parity``; what it measures is written to the test's properties, which JUnit reports hold."""
+    """Return ``toolkit.testing.assert_parity``.
+
+    What it measures is written to the test's properties, which JUnit reports hold.
+    """
     from toolkit.testing.parity import assert_parity
 
     def measured(*arguments: Any, **named: Any) -> Any:

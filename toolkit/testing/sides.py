@@ -33,7 +33,10 @@ def run_side(side: Any, inputs: Inputs) -> Outputs:
     if hasattr(side, "get_inputs") and hasattr(side, "run"):
         return _run_session(side, inputs)
     if not callable(side):
-        raise RecipeError(f"a {type(side).__name__} cannot be run: give a torch module, a callable, the path of an ONNX file or a session.")
+        raise RecipeError(
+            f"a {type(side).__name__} cannot be run: give a torch module, a callable, the path of an ONNX file or a "
+            "session."
+        )
     return _run_torch(side, inputs) if _is_module(side) else _named(_call(side, inputs, np.asarray))
 
 
@@ -41,10 +44,14 @@ def _open(source: str | os.PathLike[str] | bytes) -> Any:  # onnxruntime ships n
     try:
         import onnxruntime
     except ImportError as error:
-        raise MissingDependencyError("onnxruntime is not installed: pip install 'toolkit[cpu]' (or 'toolkit[gpu]').") from error
+        raise MissingDependencyError(
+            "onnxruntime is not installed: pip install 'toolkit[cpu]' (or 'toolkit[gpu]')."
+        ) from error
     name = "the model given as bytes" if isinstance(source, bytes) else str(Path(source))
     try:
-        return onnxruntime.InferenceSession(source if isinstance(source, bytes) else name, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            source if isinstance(source, bytes) else name, providers=["CPUExecutionProvider"]
+        )
     except Exception as error:  # onnxruntime's exceptions have no common base below Exception
         raise BundleError(f"onnxruntime refuses {name}: {first_line(error)}") from error
 
@@ -54,13 +61,18 @@ def _run_session(session: Any, inputs: Inputs) -> dict[str, Array]:
     given = dict(inputs) if isinstance(inputs, Mapping) else dict(zip(wanted, _several(inputs), strict=False))
     if set(given) != set(wanted) or (not isinstance(inputs, Mapping) and len(_several(inputs)) != len(wanted)):
         count = len(inputs) if isinstance(inputs, Mapping) else len(_several(inputs))
-        raise RecipeError(f"the session takes {', '.join(wanted)}, and {count} inputs were given ({', '.join(given)}): give each by its name.")
+        raise RecipeError(
+            f"the session takes {', '.join(wanted)}, and {count} inputs were given ({', '.join(given)}): give each "
+            "by its name."
+        )
     names = [value.name for value in session.get_outputs()]
     return dict(zip(names, session.run(names, {name: _array(value) for name, value in given.items()}), strict=True))
 
 
 def _is_module(side: Any) -> bool:
-    return any(f"{kind.__module__}.{kind.__qualname__}" == "torch.nn.modules.module.Module" for kind in type(side).__mro__)
+    return any(
+        f"{kind.__module__}.{kind.__qualname__}" == "torch.nn.modules.module.Module" for kind in type(side).__mro__
+    )
 
 
 def _run_torch(module: Any, inputs: Inputs) -> Outputs:

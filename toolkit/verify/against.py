@@ -35,15 +35,16 @@ def verify_against(
     tolerances: Mapping[str, float] | None = None,
     bisect: bool = False,
 ) -> ParityReport:
-    """Compare each artifact of a bundle with that of another bundle, or with its preferred one where it has none of that format.
+    """Compare each artifact of a bundle with that of another bundle, or with the other's preferred one.
 
-    Bundles of the same weights are held to the tolerance of the artifact's precision; other weights to agreement and accuracy.
+    Bundles of the same weights are held to the tolerance of the artifact's precision; other weights to agreement and
+    accuracy.
 
     Args:
         path: the bundle that is judged.
         other: the bundle that is right by definition.
-        data: a folder of images, each prepared as its bundle says; images in folders named like labels count for accuracy too. By
-            default the golden images of both bundles.
+        data: a folder of images, each prepared as its bundle says; images in folders named like labels count for
+            accuracy too. By default the golden images of both bundles.
         device: ``cpu`` or ``cuda``.
         threads: CPU threads per call; all cores of this process by default.
         reporter: where progress goes.
@@ -54,14 +55,18 @@ def verify_against(
         BundleError: a bundle is missing or malformed, or the two cannot be compared.
         ImageError: the folder has no images, or one cannot be read.
         DeviceError: the device cannot be used here.
-        MissingDependencyError: the engine of no artifact is installed. Where only some are missing, the report names these artifacts.
+        MissingDependencyError: the engine of no artifact is installed. Where only some are missing, the report names
+            these artifacts.
         RecipeError: ``threads`` or ``tolerances`` are not valid.
     """
     reporter = reporter or Silent()
     threads = checked_threads(threads)
     new, old = Bundle.open(path), Bundle.open(other)
     if set(new.manifest.labels) != set(old.manifest.labels) or len(new.manifest.labels) != len(old.manifest.labels):
-        raise BundleError(f"{new.path} and {old.path} do not tell the same classes apart: a service cannot change from one to the other.")
+        raise BundleError(
+            f"{new.path} and {old.path} do not tell the same classes apart: a service cannot change from one to the "
+            "other."
+        )
     order = _same_order(new, old)
     mine, theirs = _images(new, old, data)
     results: list[ArtifactParity] = []
@@ -74,7 +79,16 @@ def verify_against(
             file = new.file(artifact.file)
             opened = functools.partial(get_format(artifact.format).open, file, device)
             with reporter.bar(f"verify {artifact.format}", planned_inputs(judgement), "image") as bar:
-                result = verify_artifact(opened, artifact, judgement, tolerance, device=device, threads=threads, file=file, on_batch=bar.advance)
+                result = verify_artifact(
+                    opened,
+                    artifact,
+                    judgement,
+                    tolerance,
+                    device=device,
+                    threads=threads,
+                    file=file,
+                    on_batch=bar.advance,
+                )
             if bisect and not result.passed and artifact.file.endswith(".onnx") and reference.file.endswith(".onnx"):
                 result = _bisected(result, file, old.file(reference.file), judgement)
             results.append(result)
@@ -93,15 +107,29 @@ def verify_against(
 
 def _same_order(new: Bundle, old: Bundle) -> Check:
     same = new.manifest.labels == old.manifest.labels
-    failures = () if same else ("the labels stand in another order than in the other bundle: a service that uses positions would misname classes",)
-    return Check(name="same labels", passed=same, failures=failures, detail=f"{len(new.manifest.labels)} labels in the order of the other bundle")
+    failures = (
+        ()
+        if same
+        else (
+            "the labels stand in another order than in the other bundle: a service that uses positions would misname "
+            "classes",
+        )
+    )
+    return Check(
+        name="same labels",
+        passed=same,
+        failures=failures,
+        detail=f"{len(new.manifest.labels)} labels in the order of the other bundle",
+    )
 
 
 def _counterpart(artifact: ArtifactRecord, old: Bundle) -> ArtifactRecord:
     return next((known for known in old.manifest.artifacts if known.format == artifact.format), None) or old.artifact()
 
 
-def _tolerance(new: Bundle, old: Bundle, artifact: ArtifactRecord, reference: ArtifactRecord, overrides: Mapping[str, float] | None) -> Tolerance:
+def _tolerance(
+    new: Bundle, old: Bundle, artifact: ArtifactRecord, reference: ArtifactRecord, overrides: Mapping[str, float] | None
+) -> Tolerance:
     """Return the tolerance of the coarser precision of two artifacts; of other weights, what a new model is held to."""
     both = [tolerance_for(record.precision, overrides) for record in (artifact, reference)]
     tolerance = max(both, key=lambda known: np.inf if known.logits_relative is None else known.logits_relative)
@@ -110,7 +138,9 @@ def _tolerance(new: Bundle, old: Bundle, artifact: ArtifactRecord, reference: Ar
     return both[0].model_copy(update={**OTHER_WEIGHTS, **(overrides or {})})
 
 
-def _judgement(new: Bundle, old: Bundle, reference: ArtifactRecord, mine: Inputs, theirs: Images, device: str, threads: int) -> Judgement:
+def _judgement(
+    new: Bundle, old: Bundle, reference: ArtifactRecord, mine: Inputs, theirs: Images, device: str, threads: int
+) -> Judgement:
     session = get_format(reference.format).open(old.file(reference.file), device, threads)
     expected = run_reference(session, Inputs(mine.names, theirs, mine.test_images), old.manifest.input)
     # The new bundle's pixels stand beside what the old one says of its own: preprocessing is part of what is compared.
@@ -137,8 +167,15 @@ def _images(new: Bundle, old: Bundle, data: Path | None) -> tuple[Inputs, Images
         return _from_folder(new, old, data)
     mine, theirs = golden_of(new), golden_of(old)
     if mine.images.shape[1:] != theirs.images.shape[1:]:
-        raise BundleError(f"{new.path} and {old.path} take images of different sizes, so that golden samples fit only one: give images with --data.")
-    names = tuple(f"{name} of {which}" for which, golden in (("this bundle", mine), ("the other bundle", theirs)) for name in golden.names)
+        raise BundleError(
+            f"{new.path} and {old.path} take images of different sizes, so that golden samples fit only one: give "
+            "images with --data."
+        )
+    names = tuple(
+        f"{name} of {which}"
+        for which, golden in (("this bundle", mine), ("the other bundle", theirs))
+        for name in golden.names
+    )
     images = np.concatenate([mine.images, theirs.images])
     truths = (*(mine.true_labels or ()), *(theirs.true_labels or ()))
     return Inputs(names, images, len(names), targets_of(truths, new.manifest.labels)), images
@@ -151,8 +188,14 @@ def _from_folder(new: Bundle, old: Bundle, data: Path) -> tuple[Inputs, Images]:
     truths = tuple(path.parent.name if path.parent.name in new.manifest.labels else None for path in paths)
     images = prepare_batch(paths, new.manifest.preprocessing)
     names = tuple(path.relative_to(data).as_posix() for path in paths)
-    return Inputs(names, images, len(names), targets_of(truths, new.manifest.labels)), prepare_batch(paths, old.manifest.preprocessing)
+    return Inputs(names, images, len(names), targets_of(truths, new.manifest.labels)), prepare_batch(
+        paths, old.manifest.preprocessing
+    )
 
 
 def _bisected(result: ArtifactParity, artifact: Path, reference: Path, judgement: Judgement) -> ArtifactParity:
-    return result.model_copy(update={"bisection": bisect_artifact(artifact, reference, judgement.contract, judgement.inputs, result.tolerance)})
+    return result.model_copy(
+        update={
+            "bisection": bisect_artifact(artifact, reference, judgement.contract, judgement.inputs, result.tolerance)
+        }
+    )

@@ -1,8 +1,8 @@
 """The first node of an ONNX graph whose output leaves tolerance.
 
-Two graphs with the same names of tensors are run side by side, in the order of computation, a few tensors at a time, without optimisations. All
-tensors are looked at and none is skipped: a binary search would be wrong wherever a later node hides a fault (a ReLU, a clip, a pooling).
-Memory holds the two models and the few tensors of one step.
+Two graphs with the same names of tensors are run side by side, in the order of computation, a few tensors at a time,
+without optimisations. All tensors are looked at and none is skipped: a binary search would be wrong wherever a later
+node hides a fault (a ReLU, a clip, a pooling). Memory holds the two models and the few tensors of one step.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ LEAST_COMMON = 0.5
 """Graphs that share a smaller part of their tensors are of different structure."""
 
 
-def bisect_artifact(artifact: Path, reference: Path, contract: InputContract, inputs: Inputs, tolerance: Tolerance) -> Bisection:
+def bisect_artifact(
+    artifact: Path, reference: Path, contract: InputContract, inputs: Inputs, tolerance: Tolerance
+) -> Bisection:
     """Find the first node whose output differs from that of the reference.
 
     Args:
@@ -46,7 +48,11 @@ def bisect_artifact(artifact: Path, reference: Path, contract: InputContract, in
         MissingDependencyError: onnx or onnxruntime is not installed.
     """
     mine, theirs = Graph(artifact), Graph(reference)
-    common = [position for position, node in enumerate(theirs.nodes) if any(name in mine.producer for name in node.output if name)]
+    common = [
+        position
+        for position, node in enumerate(theirs.nodes)
+        if any(name in mine.producer for name in node.output if name)
+    ]
     if len(common) < LEAST_COMMON * len(theirs.nodes):
         raise BundleError(
             f"{artifact.name} shares only {len(common)} of {len(theirs.nodes)} nodes with {reference.name}: "
@@ -79,7 +85,9 @@ def sample(inputs: Inputs) -> Images:
     return inputs.images[[*range(min(SAMPLES, inputs.test_images)), *edges]]
 
 
-def _walk(mine: Graph, theirs: Graph, common: Sequence[int], encoded: npt.NDArray[np.generic]) -> Iterator[tuple[int, DivergedNode]]:
+def _walk(
+    mine: Graph, theirs: Graph, common: Sequence[int], encoded: npt.NDArray[np.generic]
+) -> Iterator[tuple[int, DivergedNode]]:
     """Yield each node that both graphs have, with its error, in the order of computation."""
     for start in range(0, len(common), STEP):
         positions = common[start : start + STEP]
@@ -89,10 +97,17 @@ def _walk(mine: Graph, theirs: Graph, common: Sequence[int], encoded: npt.NDArra
             node = theirs.nodes[position]
             errors = {name: _error(expected[name], actual[name]) for name in node.output if name in expected}
             worst = max(errors, key=lambda name: errors[name])
-            yield position, DivergedNode(node=node.name, operator=node.op_type, module=theirs.module(node), tensor=worst, error=errors[worst])
+            yield (
+                position,
+                DivergedNode(
+                    node=node.name, operator=node.op_type, module=theirs.module(node), tensor=worst, error=errors[worst]
+                ),
+            )
 
 
-def _run_or_split(graph: Graph, tensors: Sequence[str], encoded: npt.NDArray[np.generic]) -> dict[str, npt.NDArray[Any] | None]:
+def _run_or_split(
+    graph: Graph, tensors: Sequence[str], encoded: npt.NDArray[np.generic]
+) -> dict[str, npt.NDArray[Any] | None]:
     """Read tensors together; where that fails, one by one, so that the one which cannot be computed is known (None)."""
     try:
         return {**_run(graph, tensors, encoded)}
@@ -110,7 +125,9 @@ def _run(graph: Graph, tensors: Sequence[str], encoded: npt.NDArray[np.generic])
     try:
         import onnxruntime
     except ImportError as error:
-        raise MissingDependencyError("onnxruntime is not installed: pip install 'toolkit[cpu]' (or 'toolkit[gpu]').") from error
+        raise MissingDependencyError(
+            "onnxruntime is not installed: pip install 'toolkit[cpu]' (or 'toolkit[gpu]')."
+        ) from error
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
@@ -123,7 +140,10 @@ def _run(graph: Graph, tensors: Sequence[str], encoded: npt.NDArray[np.generic])
 
 
 def _error(expected: npt.NDArray[Any], actual: npt.NDArray[Any] | None) -> float:
-    """Return the largest difference as a share of the largest expected value; 0 where all values are the same, infinite where none can be told."""
+    """Return the largest difference as a share of the largest expected value.
+
+    0 where all values are the same, infinite where none can be told.
+    """
     if actual is None or expected.shape != actual.shape:
         return math.inf
     if not expected.size or np.array_equal(expected, actual):

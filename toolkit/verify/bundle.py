@@ -48,7 +48,8 @@ def verify_bundle(
         BundleError: there is no bundle, or a file in it is not the one its manifest describes.
         ExportError: an artifact's format is not known here.
         DeviceError: the device cannot be used here.
-        MissingDependencyError: the engine of no artifact is installed. Where only some are missing, the report names these artifacts.
+        MissingDependencyError: the engine of no artifact is installed. Where only some are missing, the report names
+            these artifacts.
         RecipeError: ``threads`` or ``tolerances`` are not valid.
     """
     reporter = reporter or Silent()
@@ -61,7 +62,9 @@ def verify_bundle(
     judgement = Judgement(
         contract=manifest.input,
         labels=manifest.labels,
-        inputs=Inputs(golden.names, golden.images, len(golden.names), targets_of(golden.true_labels or (), manifest.labels)),
+        inputs=Inputs(
+            golden.names, golden.images, len(golden.names), targets_of(golden.true_labels or (), manifest.labels)
+        ),
         reference=golden,
         golden=None,
         metadata=metadata_of(manifest),
@@ -72,8 +75,22 @@ def verify_bundle(
     for artifact, chosen, tolerance in zip(manifest.artifacts, formats, allowed, strict=True):
         file = bundle.file(artifact.file)
         opened = functools.partial(chosen.open, file, device)
-        with reporter.bar(f"verify {artifact.format}", planned_inputs(judgement), "image") as bar, missing_engine(not_judged, artifact.file):
-            results.append(verify_artifact(opened, artifact, judgement, tolerance, device=device, threads=threads, file=file, on_batch=bar.advance))
+        with (
+            reporter.bar(f"verify {artifact.format}", planned_inputs(judgement), "image") as bar,
+            missing_engine(not_judged, artifact.file),
+        ):
+            results.append(
+                verify_artifact(
+                    opened,
+                    artifact,
+                    judgement,
+                    tolerance,
+                    device=device,
+                    threads=threads,
+                    file=file,
+                    on_batch=bar.advance,
+                )
+            )
     require_any(results, not_judged)
     labels = check_labels(bundle)
     return ParityReport(
@@ -102,7 +119,10 @@ def checked_threads(threads: int | None) -> int:
 
 @contextmanager
 def missing_engine(not_judged: dict[str, str], file: str) -> Iterator[None]:
-    """Note an artifact whose engine is not installed instead of judging it: the bundle may hold others that this machine serves."""
+    """Note an artifact whose engine is not installed instead of judging it.
+
+    The bundle may hold others that this machine serves.
+    """
     try:
         yield
     except MissingDependencyError as error:
@@ -130,11 +150,18 @@ def write_records(report: ParityReport, folder: Path) -> None:
 
 
 def check_labels(bundle: Bundle) -> Check:
-    """Judge what the golden samples are labelled with. That they were written with the same labels in the same order, ``Bundle.golden`` requires."""
+    """Judge what the golden samples are labelled with.
+
+    That they were written with the same labels in the same order, ``Bundle.golden`` requires.
+    """
     golden, manifest = bundle.golden(), bundle.manifest
     unknown = sorted({case.true_label for case in golden.cases if case.true_label is not None} - set(manifest.labels))
-    failures = (f"golden samples are labelled {', '.join(unknown)}, which the manifest does not have",) if unknown else ()
-    return Check(name="labels", passed=not failures, failures=failures, detail=f"{len(manifest.labels)} labels in their order")
+    failures = (
+        (f"golden samples are labelled {', '.join(unknown)}, which the manifest does not have",) if unknown else ()
+    )
+    return Check(
+        name="labels", passed=not failures, failures=failures, detail=f"{len(manifest.labels)} labels in their order"
+    )
 
 
 def targets_of(truths: Sequence[str | None], labels: tuple[str, ...]) -> npt.NDArray[np.int64] | None:

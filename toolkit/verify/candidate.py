@@ -63,7 +63,8 @@ def open_session(opened: Callable[[int], Session], threads: int) -> Session:
 
     Raises:
         CannotRunError: it cannot be opened.
-        DeviceError: this machine cannot judge the file; that says nothing about the file, and must not stand in its manifest as a failure.
+        DeviceError: this machine cannot judge the file; that says nothing about the file, and must not stand in its
+            manifest as a failure.
         MissingDependencyError: see ``DeviceError``.
     """
     try:
@@ -96,7 +97,9 @@ def run_outputs(session: Session, contract: InputContract, images: Images) -> Ou
     """
     outputs = run_session(session, contract, images)
     if not isinstance(outputs, dict) or not all(_well_formed(outputs.get(name), len(images)) for name in OUTPUTS):
-        raise CannotRunError(f"its outputs are not float32 [{len(images)}, C] at batch size {len(images)}, and were before")
+        raise CannotRunError(
+            f"its outputs are not float32 [{len(images)}, C] at batch size {len(images)}, and were before"
+        )
     # A copy: an engine may use the same memory for its next outputs.
     return {name: outputs[name].copy() for name in OUTPUTS}
 

@@ -1,4 +1,7 @@
-"""What float64 says, and what PyTorch loses by rounding in lower precisions: the measure that small errors are judged by."""
+"""What float64 says, and what PyTorch loses by rounding in lower precisions.
+
+The measure that small errors are judged by.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,12 @@ DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def measure_exact(
-    deployable: Deployable, inputs: Inputs, reference: Expected, contract: InputContract, precisions: Iterable[str], threads: int
+    deployable: Deployable,
+    inputs: Inputs,
+    reference: Expected,
+    contract: InputContract,
+    precisions: Iterable[str],
+    threads: int,
 ) -> Exact | None:
     """Compute some inputs in float64, and how far PyTorch in each precision is from that.
 
@@ -50,7 +58,9 @@ def measure_exact(
     return Exact(rows=rows, logits=exact, rounding=rounding)
 
 
-def _logits(deployable: Deployable, encoded: npt.NDArray[np.generic], dtype: torch.dtype, threads: int) -> npt.NDArray[np.float64] | None:
+def _logits(
+    deployable: Deployable, encoded: npt.NDArray[np.generic], dtype: torch.dtype, threads: int
+) -> npt.NDArray[np.float64] | None:
     """Return the logits, which ``Deployable`` gives as float32; None where PyTorch has no kernel for this type."""
     network = copy.deepcopy(deployable).to(dtype)
     parts = []

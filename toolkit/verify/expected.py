@@ -40,7 +40,8 @@ class Exact:
     logits: npt.NDArray[np.float64]
     """``[len(rows), C]``."""
     rounding: Mapping[str, float]
-    """By precision: root mean square of ``compare.rounding`` of PyTorch. A precision that PyTorch cannot compute here is absent."""
+    """By precision: root mean square of ``compare.rounding`` of PyTorch. A precision that PyTorch cannot compute here
+    is absent."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class Judgement:
     reference: Expected
     """The reference on ``inputs``."""
     golden: Expected | None
-    """The golden samples that are shipped in the bundle; None where they are the reference, or were made by another one."""
+    """The golden samples that are shipped in the bundle; None where they are the reference, or were made by another
+    one."""
     exact: Exact | None = None
     """None where PyTorch is not at hand."""
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -62,7 +64,9 @@ class Judgement:
     """Edge inputs, uint8 ``[n, H, W, 3]``, that no reference is at hand for: their outputs must be finite."""
 
 
-def run_reference(session: Session, inputs: Inputs, contract: InputContract, on_batch: Callable[[int], None] = lambda _: None) -> Expected:
+def run_reference(
+    session: Session, inputs: Inputs, contract: InputContract, on_batch: Callable[[int], None] = lambda _: None
+) -> Expected:
     """Run the reference once over all inputs; all artifacts are compared with these rows.
 
     Args:
@@ -85,7 +89,9 @@ def with_truths(expected: Expected, inputs: Inputs, labels: tuple[str, ...]) -> 
     """Name the true class of each test image; edge inputs have none."""
     if inputs.targets is None:
         return expected
-    return replace(expected, true_labels=(*(labels[target] for target in inputs.targets), *(None,) * inputs.edge_inputs))
+    return replace(
+        expected, true_labels=(*(labels[target] for target in inputs.targets), *(None,) * inputs.edge_inputs)
+    )
 
 
 def golden_expected(

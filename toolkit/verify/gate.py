@@ -124,13 +124,18 @@ def _judge(
 
 
 def _identity(found: _Found, session: Session, judgement: Judgement) -> None:
-    """Compare what the file says of itself with what the manifest says: an old file beside a new manifest shows here."""
+    """Compare what the file says of itself with what the manifest says.
+
+    An old file beside a new manifest shows here.
+    """
     stored = getattr(session, "metadata", None)
     common = {key: value for key, value in judgement.metadata.items() if stored and key in stored}
     if not stored or not common:
         return
     with found.checks.check("identity") as finding:
-        different = [key.removeprefix("toolkit.") for key, value in common.items() if not _says_the_same(stored[key], value)]
+        different = [
+            key.removeprefix("toolkit.") for key, value in common.items() if not _says_the_same(stored[key], value)
+        ]
         finding.failures += [f"the file itself says another {key} than the manifest" for key in different]
         finding.detail = f"{len(common)} entries inside the file"
 
@@ -146,14 +151,21 @@ def _says_the_same(stored: str, manifest: str) -> bool:
     return bool(first == second)
 
 
-def _compare(comparison: Comparison, session: Session, judgement: Judgement, expected: Expected, rows: tuple[int, ...]) -> Outputs | None:
+def _compare(
+    comparison: Comparison, session: Session, judgement: Judgement, expected: Expected, rows: tuple[int, ...]
+) -> Outputs | None:
     outputs = run_session(session, judgement.contract, expected.images[list(rows)])
     truths = [expected.true_labels[row] for row in rows] if expected.true_labels else None
     return comparison.add([expected.names[row] for row in rows], expected.rows(rows), outputs, truths)
 
 
-def _all_inputs(found: _Found, session: Session, judgement: Judgement, tolerance: Tolerance, on_batch: Callable[[int], None]) -> Expected | None:
-    """Run every input once; return what the artifact says of all of them, None if it cannot or its outputs have the wrong form."""
+def _all_inputs(
+    found: _Found, session: Session, judgement: Judgement, tolerance: Tolerance, on_batch: Callable[[int], None]
+) -> Expected | None:
+    """Run every input once.
+
+    Return what the artifact says of all of them, None if it cannot or its outputs have the wrong form.
+    """
     comparison = Comparison(judgement.labels, tolerance)
     shape = (len(judgement.inputs.names), len(judgement.labels))
     collected: dict[str, npt.NDArray[np.float32]] = {name: np.empty(shape, np.float32) for name in OUTPUTS}
@@ -185,11 +197,19 @@ def _all_inputs(found: _Found, session: Session, judgement: Judgement, tolerance
 
 def _detail(verdict: Verdict, judgement: Judgement) -> str:
     errors = ", ".join(f"{output.output} {output.statistics.max_absolute:.1e}" for output in verdict.outputs)
-    return f"{judgement.inputs.test_images} test images and {judgement.inputs.edge_inputs} edge inputs, largest errors: {errors or 'none'}"
+    return (
+        f"{judgement.inputs.test_images} test images and {judgement.inputs.edge_inputs} edge inputs, largest errors: "
+        f"{errors or 'none'}"
+    )
 
 
 def _other_sizes(
-    found: _Found, session: Session, judgement: Judgement, tolerance: Tolerance, own: Expected | None, on_batch: Callable[[int], None]
+    found: _Found,
+    session: Session,
+    judgement: Judgement,
+    tolerance: Tolerance,
+    own: Expected | None,
+    on_batch: Callable[[int], None],
 ) -> bool:
     """Run some inputs at each other batch size; return whether it runs at one at least."""
     given_up: set[int] = set()
@@ -212,7 +232,10 @@ def _other_sizes(
             verdict = comparison.verdict()
             found.other_flips = verdict.flips
             finding.failures += verdict.failures
-        finding.detail = f"{', '.join(map(str, sorted(OTHER_BATCHES)))}; largest difference from batches of {MAIN_BATCH}: {worst:.1e}"
+        finding.detail = (
+            f"{', '.join(map(str, sorted(OTHER_BATCHES)))}; largest difference from batches of {MAIN_BATCH}: "
+            f"{worst:.1e}"
+        )
     return given_up != set(OTHER_BATCHES)
 
 
@@ -228,28 +251,48 @@ def _against_own(batch: Batch, own: Expected, outputs: Outputs, tolerance: Toler
 def _agreement(found: _Found, judgement: Judgement, tolerance: Tolerance, own: Expected) -> None:
     images = judgement.inputs.test_images
     with found.checks.check("agreement") as finding:
-        reference, actual = ({name: values[:images] for name, values in side.outputs.items()} for side in (judgement.reference, own))
+        reference, actual = (
+            {name: values[:images] for name, values in side.outputs.items()} for side in (judgement.reference, own)
+        )
         scores = score(reference, actual, judgement.inputs.targets, judgement.labels, tolerance)
         found.scores = scores
         finding.failures += scores.failures
         change = f", accuracy {scores.accuracy.difference:+.2%}" if scores.accuracy else ""
-        finding.detail = f"top-1 {scores.top1_agreement:.2%} of {images} test images, divergence {scores.divergence.mean:.1e} nats{change}"
+        finding.detail = (
+            f"top-1 {scores.top1_agreement:.2%} of {images} test images, divergence {scores.divergence.mean:.1e} "
+            f"nats{change}"
+        )
 
 
 def _rounding(found: _Found, judgement: Judgement, tolerance: Tolerance, own: Expected) -> None:
-    """Judge the typical error by what rounding costs in this network. A GPU rounds products as its own mode says, so it is not judged by this."""
+    """Judge the typical error by what rounding costs in this network.
+
+    A GPU rounds products as its own mode says, so it is not judged by this.
+    """
     exact, precision = judgement.exact, tolerance.precision
-    if exact is None or found.session is None or found.session.device != "cpu" or precision not in exact.rounding or precision not in ROUNDOFF:
+    if (
+        exact is None
+        or found.session is None
+        or found.session.device != "cpu"
+        or precision not in exact.rounding
+        or precision not in ROUNDOFF
+    ):
         return
     with found.checks.check("rounding") as finding:
         logits = own.outputs["logits"][list(exact.rows)]
         found.rounding = compare_rounding(exact.logits, logits, exact.rounding[precision], precision)
         finding.failures += rounding_failure(found.rounding, tolerance)
-        finding.detail = f"{found.rounding.ratio:.2f} times the rounding error of PyTorch in {precision} ({found.rounding.reference:.1e})"
+        finding.detail = (
+            f"{found.rounding.ratio:.2f} times the rounding error of PyTorch in {precision} "
+            f"({found.rounding.reference:.1e})"
+        )
 
 
 def _range(found: _Found, session: Session, judgement: Judgement, tolerance: Tolerance, file: Path) -> None:
-    """Look at the values inside a file of low precision: what they lose does not always show in the outputs, see ``examine_ranges``."""
+    """Look at the values inside a file of low precision.
+
+    What they lose does not always show in the outputs, see ``examine_ranges``.
+    """
     if session.device != "cpu" or file.suffix != ".onnx":
         return
     started = Checks()
@@ -277,11 +320,19 @@ def _unknown(found: _Found, session: Session, judgement: Judgement, images: Imag
         outputs = run_outputs(session, judgement.contract, images)
         bad = [name for name, values in outputs.items() if not np.isfinite(values).all()]
         finding.failures += [f"{name} of an edge input hold NaN or an infinity" for name in bad]
-        finding.detail = f"{len(images)} inputs that no photograph resembles: finite or not, for no reference is at hand"
+        finding.detail = (
+            f"{len(images)} inputs that no photograph resembles: finite or not, for no reference is at hand"
+        )
 
 
 def _record(
-    found: _Found, artifact: ArtifactRecord, judgement: Judgement, tolerance: Tolerance, device: str, threads: int, seconds: float
+    found: _Found,
+    artifact: ArtifactRecord,
+    judgement: Judgement,
+    tolerance: Tolerance,
+    device: str,
+    threads: int,
+    seconds: float,
 ) -> ArtifactParity:
     session, scores = found.session, found.scores
     failures = found.checks.failures()

@@ -34,7 +34,9 @@ class Graph:
         try:
             import onnx
         except ImportError as error:
-            raise MissingDependencyError("bisection reads graphs with the onnx package, which is not installed: pip install onnx.") from error
+            raise MissingDependencyError(
+                "bisection reads graphs with the onnx package, which is not installed: pip install onnx."
+            ) from error
         try:
             self._model = onnx.load_model(path)
         except Exception as error:  # the protobuf library raises types of its own, which are no part of its interface
@@ -45,7 +47,7 @@ class Graph:
         self._sparse = {weight.values.name: weight for weight in self._model.graph.sparse_initializer}
 
     def until(self, tensors: Sequence[str]) -> bytes:
-        """Return a serialised model that computes these tensors from the graph's inputs and returns them, and nothing else."""
+        """Return a serialised model that computes these tensors from the graph's inputs, and nothing else."""
         import onnx
 
         needed: set[int] = set()
@@ -71,7 +73,9 @@ class Graph:
         return bytes(model.SerializeToString())
 
     def module(self, node: onnx.NodeProto) -> str:
-        """Return the PyTorch module that a node came from: by its weights and by what the exporter noted; empty where neither says so.
+        """Return the PyTorch module that a node came from: by its weights and by what the exporter noted.
+
+        Empty where neither says so.
 
         A convolution that a BatchNorm was folded into belongs to both.
         """

@@ -1,4 +1,7 @@
-"""What artifacts are compared on: real test images, inputs at the edges of what can be fed, and how both are packed into batches."""
+"""What artifacts are compared on.
+
+Real test images, inputs at the edges of what can be fed, and how both are packed into batches.
+"""
 
 from __future__ import annotations
 
@@ -52,16 +55,24 @@ class Batch:
     """Positions in ``Inputs``."""
 
 
-def make_inputs(names: tuple[str, ...], images: Images, seed: int, targets: npt.NDArray[np.int64] | None = None) -> Inputs:
-    """Put edge inputs of the same size after test images ``[n, H, W, 3]``; ``targets`` are the true classes of these."""
+def make_inputs(
+    names: tuple[str, ...], images: Images, seed: int, targets: npt.NDArray[np.int64] | None = None
+) -> Inputs:
+    """Put edge inputs of the same size after test images ``[n, H, W, 3]``.
+
+    ``targets`` are the true classes of these.
+    """
     edge_names, edges = edge_inputs(images.shape[1], images.shape[2], seed)
-    return Inputs(names=names + edge_names, images=np.concatenate([images, edges]), test_images=len(names), targets=targets)
+    return Inputs(
+        names=names + edge_names, images=np.concatenate([images, edges]), test_images=len(names), targets=targets
+    )
 
 
 def edge_inputs(height: int, width: int, seed: int) -> tuple[tuple[str, ...], Images]:
     """Return names and pixels of inputs that no photograph resembles.
 
-    Constant images show a wrong mean or padding, impulses an exchanged axis or channel, gradients a mirrored or rotated side, noise the rest.
+    Constant images show a wrong mean or padding, impulses an exchanged axis or channel, gradients a mirrored or rotated
+    side, noise the rest.
 
     Returns:
         k names, and uint8 ``[k, H, W, 3]``.
@@ -123,7 +134,8 @@ def draw(targets: npt.NDArray[np.integer], images: int, seed: int) -> npt.NDArra
 def batches(test_images: int, edge_inputs: int, sizes: Sequence[int] = BATCH_SIZES) -> Iterator[Batch]:
     """Yield which inputs are run together at each batch size, in the order of ``sizes``.
 
-    Every input is in a batch of ``MAIN_BATCH``. Where there are fewer inputs than a batch holds, they are repeated to fill it.
+    Every input is in a batch of ``MAIN_BATCH``. Where there are fewer inputs than a batch holds, they are repeated to
+    fill it.
     """
     edges = tuple(range(test_images, test_images + edge_inputs))
     for size in sizes:

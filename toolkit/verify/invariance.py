@@ -1,4 +1,7 @@
-"""What must not change the outputs of an image: its place in the batch, its neighbours, the calls before, the number of threads."""
+"""What must not change the outputs of an image.
+
+Its place in the batch, its neighbours, the calls before, the number of threads.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,9 @@ REPEATS = 3
 class Invariance:
     """Runs the checks of one opened artifact against what it said itself."""
 
-    def __init__(self, session: Session, contract: InputContract, own: Expected, tolerance: Tolerance, checks: Checks) -> None:
+    def __init__(
+        self, session: Session, contract: InputContract, own: Expected, tolerance: Tolerance, checks: Checks
+    ) -> None:
         """Take what the artifact said of all inputs at ``MAIN_BATCH`` as ``own``."""
         self._session = session
         self._contract = contract
@@ -38,7 +43,10 @@ class Invariance:
         return difference([self._own.names[row] for row in rows], self._own.rows(rows), outputs)
 
     def batches(self) -> None:
-        """Move images through batches: reversed, turned, alone among copies of themselves, among the most unlike neighbours there are."""
+        """Move images through batches.
+
+        Reversed, turned, alone among copies of themselves, among the most unlike neighbours there are.
+        """
         probes = self._probes
         middle = len(probes) // 2
         arrangements = {
@@ -69,7 +77,9 @@ class Invariance:
             bitwise = all(found.bitwise for found in again)
             worst = max(again, key=lambda found: found.error)
             finding.failures += inconsistency(worst, self._tolerance, "when the same batch is run again")
-            finding.detail = f"{REPEATS} runs of {len(rows)} images, " + ("the same bits" if bitwise else f"not the same bits ({worst.error:.1e})")
+            finding.detail = f"{REPEATS} runs of {len(rows)} images, " + (
+                "the same bits" if bitwise else f"not the same bits ({worst.error:.1e})"
+            )
         return bitwise
 
     def state(self) -> None:
@@ -96,6 +106,10 @@ class Invariance:
                 session = open_session(opened, count)
                 for part in (rows, rows[:1]):
                     found = self._from_own(part, self._run(part, session))
-                    finding.failures += inconsistency(found, self._tolerance, f"with {count} {'thread' if count == 1 else 'threads'}")
+                    finding.failures += inconsistency(
+                        found, self._tolerance, f"with {count} {'thread' if count == 1 else 'threads'}"
+                    )
                     worst = max(worst, found.error)
-            finding.detail = f"{', '.join(map(str, counts))} beside {self._session.threads}, largest difference {worst:.1e}"
+            finding.detail = (
+                f"{', '.join(map(str, counts))} beside {self._session.threads}, largest difference {worst:.1e}"
+            )

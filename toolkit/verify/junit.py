@@ -12,7 +12,10 @@ _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def junit_xml(report: ParityReport) -> str:
-    """Return one test suite with one test case per artifact and check; a failed case holds its sentences, one per line."""
+    """Return one test suite with one test case per artifact and check.
+
+    A failed case holds its sentences, one per line.
+    """
     suite = ET.Element("testsuite", name="toolkit verify", timestamp=report.provenance.created)
     _properties(suite, {"run": report.run, "reference": report.reference, "toolkit": report.provenance.toolkit})
     for check in report.checks:
@@ -21,7 +24,9 @@ def junit_xml(report: ParityReport) -> str:
         for position, check in enumerate(artifact.checks or (_whole(artifact),)):
             _case(suite, f"toolkit.verify.{report.run}.{artifact.file}", check, {} if position else _facts(artifact))
     for file, reason in report.not_judged.items():
-        case = ET.SubElement(suite, "testcase", classname=_clean(f"toolkit.verify.{report.run}.{file}"), name="opens", time="0.000")
+        case = ET.SubElement(
+            suite, "testcase", classname=_clean(f"toolkit.verify.{report.run}.{file}"), name="opens", time="0.000"
+        )
         ET.SubElement(case, "skipped", message=_clean(reason))
     cases = suite.findall("testcase")
     suite.attrib |= {
@@ -41,10 +46,14 @@ def _whole(artifact: ArtifactParity) -> Check:
 
 
 def _case(suite: ET.Element, owner: str, check: Check, facts: dict[str, str] | None = None) -> None:
-    case = ET.SubElement(suite, "testcase", classname=_clean(owner), name=_clean(check.name), time=f"{check.seconds:.3f}")
+    case = ET.SubElement(
+        suite, "testcase", classname=_clean(owner), name=_clean(check.name), time=f"{check.seconds:.3f}"
+    )
     _properties(case, {**(facts or {}), "measured": check.detail})
     if not check.passed:
-        failure = ET.SubElement(case, "failure", type="parity", message=_clean(check.failures[0] if check.failures else "not verified"))
+        failure = ET.SubElement(
+            case, "failure", type="parity", message=_clean(check.failures[0] if check.failures else "not verified")
+        )
         failure.text = _clean("\n".join(check.failures))
 
 
@@ -60,7 +69,9 @@ def _facts(artifact: ArtifactParity) -> dict[str, str]:
         "top1_agreement": "none" if artifact.top1_agreement is None else repr(artifact.top1_agreement),
         "tolerance": artifact.tolerance.model_dump_json(exclude_none=True),
     }
-    return facts | {f"{output.output}_max_absolute": repr(output.statistics.max_absolute) for output in artifact.outputs}
+    return facts | {
+        f"{output.output}_max_absolute": repr(output.statistics.max_absolute) for output in artifact.outputs
+    }
 
 
 def _properties(parent: ET.Element, values: dict[str, str]) -> None:

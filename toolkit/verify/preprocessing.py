@@ -1,4 +1,7 @@
-"""Preprocessing parity, apart from the graph: the path that a service takes against the path that training took, pixel by pixel."""
+"""Preprocessing parity, apart from the graph.
+
+The path that a service takes against the path that training took, pixel by pixel.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +28,9 @@ Pixels = npt.NDArray[np.uint8]
 def check_preprocessing(bundle: Bundle, trained: Preprocessing, test: Split) -> Check:
     """Send hard files down both paths, and prepare the images of the golden samples again.
 
-    Training reads files, several threads at a time, under the run's record; a service is handed paths, bytes or Pillow images, one at a time,
-    under the manifest's. Golden samples hold the pixels of the day of export: what a newer Pillow makes of the same image shows in them.
+    Training reads files, several threads at a time, under the run's record; a service is handed paths, bytes or Pillow
+    images, one at a time, under the manifest's. Golden samples hold the pixels of the day of export: what a newer
+    Pillow makes of the same image shows in them.
 
     Args:
         bundle: the bundle.
@@ -94,4 +98,7 @@ def _differences(what: str, expected: Pixels, actual: Pixels) -> list[str]:
     difference = np.abs(expected.astype(np.int16) - actual)
     if not difference.any():
         return []
-    return [f"{what} differs in {int(difference.any(axis=2).sum())} of {expected.shape[0] * expected.shape[1]} pixels, by up to {difference.max()}"]
+    return [
+        f"{what} differs in {int(difference.any(axis=2).sum())} of {expected.shape[0] * expected.shape[1]} pixels, "
+        f"by up to {difference.max()}"
+    ]

@@ -19,7 +19,9 @@ from toolkit.formats.onnx import OnnxFormat
 
 @contextmanager
 def fresh_export(deployable: Deployable, contract: InputContract, opset: int | None) -> Iterator[Path]:
-    """Yield the path of a float32 export that is removed when the block ends; the exporter gives the same names every time.
+    """Yield the path of a float32 export that is removed when the block ends.
+
+    The exporter gives the same names every time.
 
     Args:
         deployable: the network, in float32 on the CPU.
@@ -29,7 +31,9 @@ def fresh_export(deployable: Deployable, contract: InputContract, opset: int | N
     Raises:
         ExportError: it cannot be exported.
     """
-    height, width = (int(axis) for axis in (contract.shape[1:3] if contract.normalization_in_graph else contract.shape[2:4]))
+    height, width = (
+        int(axis) for axis in (contract.shape[1:3] if contract.normalization_in_graph else contract.shape[2:4])
+    )
     sample = torch.from_numpy(contract.encode(np.zeros((2, height, width, 3), np.uint8)))
     with tempfile.TemporaryDirectory(prefix="toolkit-") as folder:
         path = Path(folder, "reference.onnx")

@@ -42,7 +42,8 @@ def verify_run(
 ) -> ParityReport:
     """Compare every artifact of a run's bundle with PyTorch. A failed gate is a report that says so, not an exception.
 
-    The reference is PyTorch on the CPU whatever ``device`` is. Memory: the drawn images are held as uint8, 0.15 MB each at 224 x 224.
+    The reference is PyTorch on the CPU whatever ``device`` is. Memory: the drawn images are held as uint8, 0.15 MB each
+    at 224 x 224.
 
     Args:
         run: a run that has been exported.
@@ -54,7 +55,8 @@ def verify_run(
         bisect: name the first node that diverges in each ONNX artifact that fails.
 
     Raises:
-        RunError: the run is not finished, its weights or test images have changed, or the bundle was exported from another state of it.
+        RunError: the run is not finished, its weights or test images have changed, or the bundle was exported from
+            another state of it.
         BundleError: there is no bundle, or a file in it is not the one its manifest describes.
         ExportError: an artifact's format is not known here.
         DeviceError: the device cannot be used here.
@@ -79,7 +81,18 @@ def verify_run(
         file = bundle.file(artifact.file)
         opened = functools.partial(chosen.open, file, device)
         with reporter.bar(f"verify {artifact.format}", planned_inputs(judgement), "image") as bar:
-            results.append(verify_artifact(opened, artifact, judgement, tolerance, device=device, threads=threads, file=file, on_batch=bar.advance))
+            results.append(
+                verify_artifact(
+                    opened,
+                    artifact,
+                    judgement,
+                    tolerance,
+                    device=device,
+                    threads=threads,
+                    file=file,
+                    on_batch=bar.advance,
+                )
+            )
     if bisect:
         results = [_bisected(result, bundle, deployable, judgement) for result in results]
     checks = (check_preprocessing(bundle, record.preprocessing, test), check_labels(bundle))
@@ -96,7 +109,9 @@ def verify_run(
     return report
 
 
-def _judgement(bundle: Bundle, inputs: Inputs, deployable: Deployable, reference: TorchSession, threads: int, reporter: Reporter) -> Judgement:
+def _judgement(
+    bundle: Bundle, inputs: Inputs, deployable: Deployable, reference: TorchSession, threads: int, reporter: Reporter
+) -> Judgement:
     manifest = bundle.manifest
     with reporter.bar("reference", len(inputs.names), "image") as bar:
         expected = run_reference(reference, inputs, manifest.input, bar.advance)
@@ -118,14 +133,19 @@ def _bisected(result: ArtifactParity, bundle: Bundle, deployable: Deployable, ju
         return result
     artifact = bundle.artifact(result.artifact)
     with fresh_export(deployable, bundle.manifest.input, artifact.opset) as reference:
-        found = bisect_artifact(bundle.file(result.file), reference, judgement.contract, judgement.inputs, result.tolerance)
+        found = bisect_artifact(
+            bundle.file(result.file), reference, judgement.contract, judgement.inputs, result.tolerance
+        )
     return result.model_copy(update={"bisection": found})
 
 
 def _require_same_model(run: RunFolder, record: RunRecord, manifest: Manifest) -> None:
     """Refuse a bundle that was exported from other weights or with another meaning than the run has now."""
     if record.model_sha256 != manifest.origin.model_sha256:
-        raise RunError(f"the bundle {run.bundle} was exported from other weights than {run.model_file}: run 'toolkit export' again.")
+        raise RunError(
+            f"the bundle {run.bundle} was exported from other weights than {run.model_file}: run 'toolkit export' "
+            "again."
+        )
     differing = [
         what
         for what, ours, theirs in (
@@ -136,11 +156,16 @@ def _require_same_model(run: RunFolder, record: RunRecord, manifest: Manifest) -
         if ours != theirs
     ]
     if differing:
-        raise RunError(f"the bundle {run.bundle} has other {' and '.join(differing)} than {run.record_file}: run 'toolkit export' again.")
+        raise RunError(
+            f"the bundle {run.bundle} has other {' and '.join(differing)} than {run.record_file}: run 'toolkit "
+            "export' again."
+        )
 
 
 def _inputs(run: RunFolder, test: Split, manifest: Manifest, images: int | None) -> Inputs:
     seed = run.recipe().seed
     drawn = draw(test.targets, len(test) if images is None else images, seed)
     targets = np.asarray(test.targets[drawn], np.int64)
-    return make_inputs(tuple(test.names[index] for index in drawn), test.load(drawn, manifest.preprocessing), seed, targets)
+    return make_inputs(
+        tuple(test.names[index] for index in drawn), test.load(drawn, manifest.preprocessing), seed, targets
+    )

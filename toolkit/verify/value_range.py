@@ -1,7 +1,8 @@
 """Whether the values inside an ONNX file fit the numbers that it stores them as.
 
-Neither fault shows for certain in the outputs: a CPU computes float16 in float32, so that what a GPU makes infinite looks right there; and
-8-bit numbers whose ranges are far too wide lose most of their levels, which easy images survive and others do not.
+Neither fault shows for certain in the outputs: a CPU computes float16 in float32, so that what a GPU makes infinite
+looks right there; and 8-bit numbers whose ranges are far too wide lose most of their levels, which easy images survive
+and others do not.
 """
 
 from __future__ import annotations
@@ -40,18 +41,23 @@ class RangeFinding:
     detail: str
 
 
-def examine_ranges(file: Path, tolerance: Tolerance, contract: InputContract, inputs: Inputs, threads: int) -> RangeFinding | None:
+def examine_ranges(
+    file: Path, tolerance: Tolerance, contract: InputContract, inputs: Inputs, threads: int
+) -> RangeFinding | None:
     """Run images through an ONNX file and hold the values inside against the numbers that store them.
 
     Args:
         file: an ONNX file.
-        tolerance: its precision says what is looked at: float16 values that do not fit, 8-bit ranges that are hardly used.
+        tolerance: its precision says what is looked at: float16 values that do not fit, 8-bit ranges that are hardly
+            used.
         contract: how pixels are fed.
-        inputs: what is run through it. Edge inputs count for float16; noise and single colours would use 8-bit ranges as no real image does.
+        inputs: what is run through it. Edge inputs count for float16; noise and single colours would use 8-bit ranges
+            as no real image does.
         threads: CPU threads.
 
     Returns:
-        None where there is nothing to look at: another precision, no 8-bit activations, or no onnx package, which rewrites the graph.
+        None where there is nothing to look at: another precision, no 8-bit activations, or no onnx package, which
+        rewrites the graph.
 
     Raises:
         CannotRunError: the graph cannot be read or run with its values as outputs.
@@ -68,19 +74,27 @@ def examine_ranges(file: Path, tolerance: Tolerance, contract: InputContract, in
         raise CannotRunError(f"the values inside it cannot be looked at: {first_line(error)}") from error
 
 
-def _float16(model: onnx.ModelProto, _: Tolerance, batches: list[npt.NDArray[np.generic]], threads: int) -> RangeFinding:
+def _float16(
+    model: onnx.ModelProto, _: Tolerance, batches: list[npt.NDArray[np.generic]], threads: int
+) -> RangeFinding:
     names = float_tensors(model, "FLOAT16")
     with tempfile.TemporaryDirectory(prefix="toolkit-") as scratch:
         found = value_ranges(model, names, batches, Path(scratch), threads, "FLOAT16")
     largest = {name: float(np.abs(limits).max()) for name, limits in found.items()}
     too_large = {name: value for name, value in largest.items() if not value <= LARGEST_FLOAT16}
     return RangeFinding(
-        tuple(f"{name} reaches {value:.3g}, and float16 holds {LARGEST_FLOAT16:.0f} at most" for name, value in too_large.items()),
-        f"the largest of {len(found)} float16 tensors is {np.max(list(largest.values()), initial=0.0):.3g}, of {LARGEST_FLOAT16:.0f} that fit",
+        tuple(
+            f"{name} reaches {value:.3g}, and float16 holds {LARGEST_FLOAT16:.0f} at most"
+            for name, value in too_large.items()
+        ),
+        f"the largest of {len(found)} float16 tensors is {np.max(list(largest.values()), initial=0.0):.3g}, of "
+        f"{LARGEST_FLOAT16:.0f} that fit",
     )
 
 
-def _int8(model: onnx.ModelProto, tolerance: Tolerance, batches: list[npt.NDArray[np.generic]], threads: int) -> RangeFinding | None:
+def _int8(
+    model: onnx.ModelProto, tolerance: Tolerance, batches: list[npt.NDArray[np.generic]], threads: int
+) -> RangeFinding | None:
     stored = activation_ranges(model.graph)
     if not stored:
         return None
@@ -91,13 +105,21 @@ def _int8(model: onnx.ModelProto, tolerance: Tolerance, batches: list[npt.NDArra
     median, least = float(np.median(list(used.values()))), tolerance.least_range_use
     if tolerance.median_range_use is not None and not median >= tolerance.median_range_use:
         failures.append(
-            f"half of its {len(used)} quantised activations use {median:.1%} of their range or less, and a right calibration leaves "
+            f"half of its {len(used)} quantised activations use {median:.1%} of their range or less, and a right "
+            "calibration leaves "
             f"{tolerance.median_range_use:.1%} or more: it was calibrated on other images or for other weights"
         )
     if least is not None:
         # A tensor that stays on one level may belong to a feature that these images do not have.
-        failures += [f"{name} uses {share:.1%} of its 8-bit range, least {least:.1%}" for name, share in used.items() if 1 / LEVELS <= share < least]
-    detail = f"{len(used)} quantised activations use {median:.0%} of their range at the median, the least {min(used.values()):.0%}"
+        failures += [
+            f"{name} uses {share:.1%} of its 8-bit range, least {least:.1%}"
+            for name, share in used.items()
+            if 1 / LEVELS <= share < least
+        ]
+    detail = (
+        f"{len(used)} quantised activations use {median:.0%} of their range at the median, the least "
+        f"{min(used.values()):.0%}"
+    )
     return RangeFinding(tuple(failures), detail)
 
 

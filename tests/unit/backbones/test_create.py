@@ -3,7 +3,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from toolkit.backbones import Backbone, build_architecture, create_backbone, load_weights, save_weights, weights_available
+from toolkit.backbones import (
+    Backbone,
+    build_architecture,
+    create_backbone,
+    load_weights,
+    save_weights,
+    weights_available,
+)
 from toolkit.errors import BackboneError
 
 
@@ -65,27 +72,43 @@ def test_weights_from_a_file_keep_the_new_head(tmp_path: Path, suffix: str) -> N
     trained = make("resnet18", classes=7, seed=5)
     path = tmp_path / f"trained{suffix}"
     if suffix == ".pth":
-        torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in trained.model.state_dict().items()}, "epoch": 1}, path)
+        torch.save(
+            {
+                "state_dict": {f"module.{name}": tensor for name, tensor in trained.model.state_dict().items()},
+                "epoch": 1,
+            },
+            path,
+        )
     else:
         save_weights(trained.model, path)
     backbone = make("resnet18", weights=str(path))
     assert backbone.weights == f"file {path}"
-    assert {name for name in trained.model.state_dict() if not name.startswith("fc.")} == same(backbone, trained) - {"fc.weight", "fc.bias"}
+    assert {name for name in trained.model.state_dict() if not name.startswith("fc.")} == same(backbone, trained) - {
+        "fc.weight",
+        "fc.bias",
+    }
     assert torch.equal(backbone.model.fc.weight, make("resnet18").model.fc.weight)
 
 
 def test_weights_of_another_architecture(tmp_path: Path) -> None:
     save_weights(make("squeezenet1_0").model, tmp_path / "model.safetensors")
-    with pytest.raises(BackboneError, match=r"model.safetensors do not fit ResNet: .*is missing.*and \d+ more\). Is it another architecture"):
+    with pytest.raises(
+        BackboneError,
+        match=r"model.safetensors do not fit ResNet: .*is missing.*and \d+ more\). Is it another architecture",
+    ):
         make("resnet18", weights=str(tmp_path / "model.safetensors"))
     save_weights(make("vit_b_32", image_size=64).model, tmp_path / "vit.safetensors")
-    with pytest.raises(BackboneError, match=r"conv_proj.weight is \[768, 3, 32, 32\], the model's is \[768, 3, 16, 16\]"):
+    with pytest.raises(
+        BackboneError, match=r"conv_proj.weight is \[768, 3, 32, 32\], the model's is \[768, 3, 16, 16\]"
+    ):
         make("vit_b_16", weights=str(tmp_path / "vit.safetensors"))
 
 
 def test_position_embeddings_that_are_no_square(tmp_path: Path) -> None:
     torch.save({"encoder.pos_embedding": torch.zeros(1, 8, 768)}, tmp_path / "odd.pth")
-    with pytest.raises(BackboneError, match=r"odd.pth do not fit torchvision:vit_b_16 \(ValueError: seq_length is not a perfect square"):
+    with pytest.raises(
+        BackboneError, match=r"odd.pth do not fit torchvision:vit_b_16 \(ValueError: seq_length is not a perfect square"
+    ):
         make("vit_b_16", weights=str(tmp_path / "odd.pth"))
 
 

@@ -12,8 +12,24 @@ STAGES = ["layer1", "layer2", "layer3", "layer4"]
 TORCHVISION = {
     "resnet18": ["stem", *STAGES],
     "alexnet": ["features.0", "features.3", "features.6-10", "classifier.1", "classifier.4"],
-    "vgg16": ["features.0-2", "features.5-7", "features.10-14", "features.17-21", "features.24-28", "classifier.0", "classifier.3"],
-    "vgg11_bn": ["features.0-1", "features.4-5", "features.8-12", "features.15-19", "features.22-26", "classifier.0", "classifier.3"],
+    "vgg16": [
+        "features.0-2",
+        "features.5-7",
+        "features.10-14",
+        "features.17-21",
+        "features.24-28",
+        "classifier.0",
+        "classifier.3",
+    ],
+    "vgg11_bn": [
+        "features.0-1",
+        "features.4-5",
+        "features.8-12",
+        "features.15-19",
+        "features.22-26",
+        "classifier.0",
+        "classifier.3",
+    ],
     "densenet121": ["stem", *(f"features.denseblock{n}" for n in (1, 2, 3, 4))],
     "efficientnet_b0": [f"features.{n}" for n in range(9)],
     "mobilenet_v3_small": [*(f"features.{n}" for n in range(13)), "classifier.0"],
@@ -29,7 +45,11 @@ TORCHVISION = {
         "Conv2d_3b_1x1+Conv2d_4a_3x3",
         *(f"Mixed_{n}" for n in ["5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c"]),
     ],
-    "googlenet": ["conv1", "conv2+conv3", *(f"inception{n}" for n in ["3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b"])],
+    "googlenet": [
+        "conv1",
+        "conv2+conv3",
+        *(f"inception{n}" for n in ["3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b"]),
+    ],
     "squeezenet1_0": [f"features.{n}" for n in (0, 3, 4, 5, 7, 8, 9, 10, 12)],
 }
 TIMM = {
@@ -64,7 +84,10 @@ def times_covered(model: nn.Module, head: tuple[str, ...]) -> set[int]:
 
 @pytest.mark.parametrize(
     ("prefix", "name", "expected"),
-    [*(("torchvision", name, blocks) for name, blocks in TORCHVISION.items()), *(("timm", name, blocks) for name, blocks in TIMM.items())],
+    [
+        *(("torchvision", name, blocks) for name, blocks in TORCHVISION.items()),
+        *(("timm", name, blocks) for name, blocks in TIMM.items()),
+    ],
 )
 def test_blocks_are_those_that_a_practitioner_expects(prefix: str, name: str, expected: list[str]) -> None:
     model = on_meta(prefix, name)
@@ -84,7 +107,10 @@ def test_what_joins_a_block() -> None:
     assert by_name["convnext_tiny"]["features.7"].modules == ("features.6", "features.7", "classifier.0")
     assert by_name["vit_b_16"]["stem"].parameters == ("class_token", "encoder.pos_embedding")
     assert "encoder.ln" in by_name["vit_b_16"]["encoder.layers.encoder_layer_11"].modules
-    assert by_name["efficientnet_b0"]["features.8"].modules == ("features.8", "classifier.0")  # dropout acts when what precedes it is trained
+    assert by_name["efficientnet_b0"]["features.8"].modules == (
+        "features.8",
+        "classifier.0",
+    )  # dropout acts when what precedes it is trained
     assert by_name["vgg16"]["classifier.3"].modules == ("classifier.3", "classifier.5")
 
 

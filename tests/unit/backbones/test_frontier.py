@@ -15,7 +15,9 @@ from toolkit.backbones.surgery import find_blocks, find_head
 
 def wrap(model: nn.Module) -> Backbone:
     head = find_head(model)
-    return Backbone("test:network", model.eval(), head, find_blocks(model, head), "none", IMAGENET_NORMALIZATION, 8, "bilinear", 1.0)
+    return Backbone(
+        "test:network", model.eval(), head, find_blocks(model, head), "none", IMAGENET_NORMALIZATION, 8, "bilinear", 1.0
+    )
 
 
 def real(name: str, size: int = 32) -> Backbone:
@@ -26,7 +28,9 @@ def names(cut: Cut) -> list[str]:
     return [tensor.name for tensor in cut.tensors]
 
 
-def divide(backbone: Backbone, *unfreeze: int | list[str], train_bn: bool = False) -> tuple[Division, list[TrainableParts]]:
+def divide(
+    backbone: Backbone, *unfreeze: int | list[str], train_bn: bool = False
+) -> tuple[Division, list[TrainableParts]]:
     parts = [set_trainable(backbone, each, train_bn=train_bn) for each in unfreeze]
     return divide_at_frontier(backbone, parts), parts
 
@@ -91,7 +95,9 @@ class TestWhereItCuts:
                 return self.head(torch.cat([self.second(early).mean(dim=(2, 3)), early.mean(dim=(2, 3))], dim=1))
 
         division, _ = divide(wrap(Branching()), ["second"])
-        assert [tensor.shape for tensor in division.cuts[0].tensors] == [(4, 6, 6)]  # the mean of what crosses anyway is computed again
+        assert [tensor.shape for tensor in division.cuts[0].tensors] == [
+            (4, 6, 6)
+        ]  # the mean of what crosses anyway is computed again
         division, _ = divide(wrap(Branching()), ["second.1"])
         assert sorted(tensor.shape for tensor in division.cuts[0].tensors) == [(4,), (6, 4, 4)]
 
@@ -186,7 +192,9 @@ class TestWhereItCuts:
         assert backbone.model.patches.weight.grad is None
 
     def test_optional_arguments_of_forward_do_no_harm(self) -> None:
-        division, _ = divide(create_backbone("timm:vit_tiny_patch16_224", weights="none", classes=3, image_size=32, seed=0), 0, 1)
+        division, _ = divide(
+            create_backbone("timm:vit_tiny_patch16_224", weights="none", classes=3, image_size=32, seed=0), 0, 1
+        )
         assert [cut.tensors[0].shape for cut in division.cuts] == [(192,), (5, 192)]
 
     def test_code_that_cannot_be_traced_may_stand_in_the_frozen_part(self) -> None:
@@ -225,7 +233,9 @@ class TestWhereItCuts:
 
 class TestWhatItComputes:
     @pytest.mark.parametrize(
-        "make", [Plain, lambda: real("mobilenet_v2").model, lambda: real("shufflenet_v2_x0_5").model], ids=["plain", "mobile", "shuffle"]
+        "make",
+        [Plain, lambda: real("mobilenet_v2").model, lambda: real("shufflenet_v2_x0_5").model],
+        ids=["plain", "mobile", "shuffle"],
     )
     def test_the_parts_compute_what_the_whole_computes(self, make: Callable[[], nn.Module]) -> None:
         backbone = wrap(make())
@@ -320,7 +330,10 @@ class TestWhatCannotBeCut:
 
     def test_statistics_that_the_parts_would_not_update_are_noticed(self) -> None:
         backbone = wrap(with_norm(Centring("average")))
-        with pytest.raises(NoFrontierError, match=r"do not update in training what the whole updates \(second.1.average, second.1.seen\)"):
+        with pytest.raises(
+            NoFrontierError,
+            match=r"do not update in training what the whole updates \(second.1.average, second.1.seen\)",
+        ):
             divide(backbone, 1)
         assert backbone.model.second[1].seen == 0
         assert not backbone.model.second[1].average.any()

@@ -33,7 +33,8 @@ def test_building_leaves_the_generator_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "gmacs"), [("resnet18", 1.814), ("vit_b_16", 17.56), ("swin_t", 4.49), ("squeezenet1_0", 0.82), ("inception_v3", 5.71)]
+    ("name", "gmacs"),
+    [("resnet18", 1.814), ("vit_b_16", 17.56), ("swin_t", 4.49), ("squeezenet1_0", 0.82), ("inception_v3", 5.71)],
 )
 def test_gmacs_are_the_published_ones(name: str, gmacs: float) -> None:
     size = TORCHVISION.defaults(name).image_size
@@ -48,10 +49,15 @@ def test_gmacs_of_a_network_that_cannot_be_counted() -> None:
     assert math.isnan(count_gmacs(Reads(), 8))
 
 
-@pytest.mark.parametrize(("name", "size", "smallest"), [("alexnet", 16, 63), ("vgg11", 31, 32), ("inception_v3", 74, 75), ("squeezenet1_0", 16, 21)])
+@pytest.mark.parametrize(
+    ("name", "size", "smallest"),
+    [("alexnet", 16, 63), ("vgg11", 31, 32), ("inception_v3", 74, 75), ("squeezenet1_0", 16, 21)],
+)
 def test_too_small_an_image_states_the_smallest_that_works(name: str, size: int, smallest: int) -> None:
     with pytest.raises(
-        BackboneError, match=rf"torchvision:{name} cannot take images of {size} x {size} pixels .* smallest size that works is {smallest}, its own is"
+        BackboneError,
+        match=rf"torchvision:{name} cannot take images of {size} x {size} pixels .* smallest size that works is "
+        rf"{smallest}, its own is",
     ):
         check_image_size(TORCHVISION, name, size, f"torchvision:{name}")
     check_image_size(TORCHVISION, name, smallest, f"torchvision:{name}")

@@ -28,7 +28,9 @@ def test_a_misspelt_name_gets_close_names_from_both_sources() -> None:
         canonical_name("resnet81")
 
 
-@pytest.mark.parametrize("name", ["timm:resnet18.no_such_tag", "torchvision:tf_efficientnet_lite0", "torchvision:fcn_resnet50", "xyzzy", ""])
+@pytest.mark.parametrize(
+    "name", ["timm:resnet18.no_such_tag", "torchvision:tf_efficientnet_lite0", "torchvision:fcn_resnet50", "xyzzy", ""]
+)
 def test_unknown_names_are_refused(name: str) -> None:
     with pytest.raises(BackboneError, match="no backbone"):
         canonical_name(name)
@@ -46,5 +48,8 @@ def test_split_name_gives_the_source_and_the_bare_name() -> None:
 
 
 def test_a_torchvision_name_does_not_import_timm() -> None:
-    program = "import sys; from toolkit.backbones import canonical_name; canonical_name('resnet18'); sys.exit('timm' in sys.modules)"
+    program = (
+        "import sys; from toolkit.backbones import canonical_name; canonical_name('resnet18'); sys.exit('timm' in "
+        "sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -63,7 +63,11 @@ def test_without_the_pip_package_the_hub_is_asked(hub: Path, monkeypatch: pytest
 
 
 def test_a_cached_file_needs_no_hub(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source_timm, "try_to_load_from_cache", lambda repository, file: "cached" if file == "model.safetensors" else None)
+    monkeypatch.setattr(
+        source_timm,
+        "try_to_load_from_cache",
+        lambda repository, file: "cached" if file == "model.safetensors" else None,
+    )
     assert weights_available("timm:resnet18") is None
 
 
@@ -97,20 +101,26 @@ class StrangeHubError(Exception):
         (StrangeHubError("gated"), BackboneError),
     ],
 )
-def test_no_error_of_the_hub_is_unmapped(hub: Path, monkeypatch: pytest.MonkeyPatch, raised: Exception, expected: type[Exception]) -> None:
+def test_no_error_of_the_hub_is_unmapped(
+    hub: Path, monkeypatch: pytest.MonkeyPatch, raised: Exception, expected: type[Exception]
+) -> None:
     def fail(name: str, pretrained: bool, num_classes: int) -> None:
         raise raised
 
     monkeypatch.setattr(source_timm, "unavailable", lambda name: None)
     monkeypatch.setattr(timm, "create_model", fail)
-    with pytest.raises(expected, match=rf"pretrained weights of timm:resnet18: {type(raised).__name__}: .*--weights FILE"):
+    with pytest.raises(
+        expected, match=rf"pretrained weights of timm:resnet18: {type(raised).__name__}: .*--weights FILE"
+    ):
         create_backbone("timm:resnet18", weights="default", classes=2, image_size=224, seed=0)
 
 
 def test_weights_from_the_hub_say_so(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build = timm.create_model
     monkeypatch.setattr(source_timm, "unavailable", lambda name: None)
-    monkeypatch.setattr(timm, "create_model", lambda name, pretrained, num_classes: build(name, num_classes=num_classes))
+    monkeypatch.setattr(
+        timm, "create_model", lambda name, pretrained, num_classes: build(name, num_classes=num_classes)
+    )
     backbone = create_backbone("timm:resnet18", weights="default", classes=2, image_size=None, seed=0)
     assert backbone.weights == f"pretrained (timm {timm.__version__}, timm/resnet18.a1_in1k)"
     assert backbone.crop_fraction == 0.95

@@ -56,7 +56,9 @@ def pretrained(name: str, **options: object) -> torch.nn.Module:
     return model.eval()
 
 
-def test_default_weights_are_fetched_checked_and_loaded(server: tuple[Path, str], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_weights_are_fetched_checked_and_loaded(
+    server: tuple[Path, str], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, url = server
     original = pretrained("squeezenet1_1")
     file = publish(original.state_dict(), folder, url, "squeezenet1_1", monkeypatch)
@@ -97,7 +99,10 @@ def test_inception_computes_what_torchvision_computes_with_pretrained_weights(
     assert not any(key.startswith(("AuxLogits.", "aux1.", "aux2.")) for key in backbone.model.state_dict())
     backbone.model.fc.load_state_dict(original.fc.state_dict())
     pixels = torch.randint(0, 256, (2, 96, 96, 3), dtype=torch.uint8)
-    mean, std = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+    mean, std = (
+        torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1),
+        torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1),
+    )
     with torch.inference_mode():
         expected = original((pixels.permute(0, 3, 1, 2) / 255 - mean) / std)
         logits, _ = Deployable(backbone.model, backbone.normalization)(pixels)
@@ -106,7 +111,10 @@ def test_inception_computes_what_torchvision_computes_with_pretrained_weights(
 
 def test_densenet_files_with_old_names(tmp_path: Path) -> None:
     model = source_torchvision.build("densenet121", 2, 64)
-    old = {name.replace("norm1.", "norm.1.").replace("conv2.", "conv.2."): tensor for name, tensor in model.state_dict().items()}
+    old = {
+        name.replace("norm1.", "norm.1.").replace("conv2.", "conv.2."): tensor
+        for name, tensor in model.state_dict().items()
+    }
     assert "features.denseblock1.denselayer1.norm.1.weight" in old
     torch.save(old, tmp_path / "old.pth")
     backbone = create_backbone("densenet121", weights=str(tmp_path / "old.pth"), classes=3, image_size=64, seed=0)
@@ -115,7 +123,9 @@ def test_densenet_files_with_old_names(tmp_path: Path) -> None:
 
 
 def test_defaults_come_from_the_default_weights() -> None:
-    resnet, vit, efficientnet = (source_torchvision.defaults(name) for name in ("resnet50", "vit_h_14", "efficientnet_v2_l"))
+    resnet, vit, efficientnet = (
+        source_torchvision.defaults(name) for name in ("resnet50", "vit_h_14", "efficientnet_v2_l")
+    )
     assert (resnet.image_size, resnet.interpolation) == (224, "bilinear")
     assert resnet.crop_fraction == pytest.approx(224 / 232)
     assert (vit.image_size, vit.interpolation, vit.crop_fraction) == (518, "bicubic", 1.0)

@@ -10,7 +10,12 @@ def test_resnet18_is_described_quickly() -> None:
     start = time.perf_counter()
     (row,) = list_backbones("torchvision:resnet18")
     assert time.perf_counter() - start < 2
-    assert (row.name, row.parameters, row.image_size, row.default_cut) == ("torchvision:resnet18", 11_689_512, 224, "layer4")
+    assert (row.name, row.parameters, row.image_size, row.default_cut) == (
+        "torchvision:resnet18",
+        11_689_512,
+        224,
+        "layer4",
+    )
     assert 1.81 <= row.gmacs <= 1.82
 
 

@@ -34,7 +34,9 @@ def trainable(model: nn.Module) -> set[str]:
 def step(backbone: Backbone, image_size: int = 32) -> None:
     torch.manual_seed(1)
     parameters = [parameter for parameter in backbone.model.parameters() if parameter.requires_grad]
-    loss = nn.functional.cross_entropy(backbone.model(torch.randn(4, 3, image_size, image_size)), torch.tensor([0, 1, 2, 0]))
+    loss = nn.functional.cross_entropy(
+        backbone.model(torch.randn(4, 3, image_size, image_size)), torch.tensor([0, 1, 2, 0])
+    )
     loss.backward()
     torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=0.1).step()
 
@@ -49,7 +51,11 @@ def state(backbone: Backbone) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(
     ("name", "head", "kind"),
-    [("resnet18", "fc", nn.Linear), ("squeezenet1_0", "classifier.1", nn.Conv2d), ("mobilenet_v3_small", "classifier.3", nn.Linear)],
+    [
+        ("resnet18", "fc", nn.Linear),
+        ("squeezenet1_0", "classifier.1", nn.Conv2d),
+        ("mobilenet_v3_small", "classifier.3", nn.Linear),
+    ],
 )
 def test_the_head_is_the_last_layer(name: str, head: str, kind: type[nn.Module]) -> None:
     backbone = make(name, classes=5)
@@ -107,9 +113,20 @@ def test_the_last_block_is_trained_and_statistics_stay(resnet: Backbone) -> None
     before = state(resnet)
     parts = set_trainable(resnet, 1)
     assert parts.names == ("layer4", "fc")
-    assert {id(parameter) for parameter in parts.backbone} == {id(parameter) for parameter in resnet.model.layer4.parameters()}
+    assert {id(parameter) for parameter in parts.backbone} == {
+        id(parameter) for parameter in resnet.model.layer4.parameters()
+    }
     assert in_training_mode(resnet.model) == {
-        *("layer4.0.conv1", "layer4.0.conv2", "layer4.0.relu", "layer4.0.downsample.0", "layer4.1.conv1", "layer4.1.conv2", "layer4.1.relu", "fc")
+        *(
+            "layer4.0.conv1",
+            "layer4.0.conv2",
+            "layer4.0.relu",
+            "layer4.0.downsample.0",
+            "layer4.1.conv1",
+            "layer4.1.conv2",
+            "layer4.1.relu",
+            "fc",
+        )
     }
     step(resnet)
     moved = changed(before, resnet)
@@ -131,8 +148,14 @@ def test_stages_can_follow_each_other_in_any_order(resnet: Backbone) -> None:
     step(resnet)
     set_trainable(resnet, 1)
     before = state(resnet)
-    assert all(parameter.grad is None for name, parameter in resnet.model.named_parameters() if not name.startswith(("layer4", "fc")))
-    assert trainable(resnet.model) == {name for name, _ in resnet.model.named_parameters() if name.startswith(("layer4", "fc"))}
+    assert all(
+        parameter.grad is None
+        for name, parameter in resnet.model.named_parameters()
+        if not name.startswith(("layer4", "fc"))
+    )
+    assert trainable(resnet.model) == {
+        name for name, _ in resnet.model.named_parameters() if name.startswith(("layer4", "fc"))
+    }
     first = in_training_mode(resnet.model)
     set_trainable(resnet, 1)
     assert in_training_mode(resnet.model) == first
@@ -178,7 +201,14 @@ def test_loose_parameters_are_trained_with_their_block() -> None:
     backbone = make("vit_b_16", image_size=32)
     set_trainable(backbone, ["stem"])
     assert trainable(backbone.model) == {
-        *("class_token", "encoder.pos_embedding", "conv_proj.weight", "conv_proj.bias", "heads.head.weight", "heads.head.bias")
+        *(
+            "class_token",
+            "encoder.pos_embedding",
+            "conv_proj.weight",
+            "conv_proj.bias",
+            "heads.head.weight",
+            "heads.head.bias",
+        )
     }
     set_trainable(backbone, 1)
     assert "class_token" not in trainable(backbone.model)
@@ -193,7 +223,10 @@ def test_dropout_acts_where_it_belongs_to_a_trained_block() -> None:
 
 
 def test_more_blocks_than_there_are(resnet: Backbone) -> None:
-    with pytest.raises(BackboneError, match=r"cannot unfreeze 6 blocks: torchvision:resnet18 has 5 \(stem, layer1, layer2, layer3, layer4\)"):
+    with pytest.raises(
+        BackboneError,
+        match=r"cannot unfreeze 6 blocks: torchvision:resnet18 has 5 \(stem, layer1, layer2, layer3, layer4\)",
+    ):
         select_blocks(resnet, 6)
     with pytest.raises(BackboneError, match="Give 0 to 5"):
         select_blocks(resnet, -1)
@@ -206,7 +239,9 @@ def test_select_blocks_by_count(resnet: Backbone) -> None:
 
 
 def test_an_unknown_block_names_the_valid_ones(resnet: Backbone) -> None:
-    with pytest.raises(BackboneError, match=r"no block or module 'layer5'.*Close names: layer[1-4].*blocks are stem, layer1"):
+    with pytest.raises(
+        BackboneError, match=r"no block or module 'layer5'.*Close names: layer[1-4].*blocks are stem, layer1"
+    ):
         select_blocks(resnet, ["layer5"])
     with pytest.raises(BackboneError, match="no block or module ''"):
         select_blocks(resnet, [""])

@@ -81,7 +81,9 @@ def test_the_head_is_left_out() -> None:
 @pytest.mark.parametrize("wrap", ["plain", "state_dict", "model", "module."])
 def test_checkpoints_are_unwrapped(tmp_path: Path, suffix: str, wrap: str) -> None:
     state = dict(small().state_dict())
-    content = {"module.": {f"module.{name}": tensor for name, tensor in state.items()}, "plain": state}.get(wrap, {wrap: state, "epoch": 3})
+    content = {"module.": {f"module.{name}": tensor for name, tensor in state.items()}, "plain": state}.get(
+        wrap, {wrap: state, "epoch": 3}
+    )
     torch.save(content, tmp_path / f"model{suffix}")
     assert set(read_checkpoint(tmp_path / f"model{suffix}")) == set(state)
 
@@ -105,7 +107,9 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "module.pth")
 
 
-@pytest.mark.parametrize("content", [b"", b"hello, world", b"PK\x03\x04broken", b"\x80\x02}", pickle.dumps({"a": 1})[:-3]])
+@pytest.mark.parametrize(
+    "content", [b"", b"hello, world", b"PK\x03\x04broken", b"\x80\x02}", pickle.dumps({"a": 1})[:-3]]
+)
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
 def test_a_file_that_is_no_checkpoint(tmp_path: Path, content: bytes, suffix: str) -> None:
     path = tmp_path / f"model{suffix}"
@@ -116,7 +120,11 @@ def test_a_file_that_is_no_checkpoint(tmp_path: Path, content: bytes, suffix: st
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [({"epoch": 3, "weight": torch.zeros(1)}, "'epoch' is int, not a tensor"), ([1, 2], "holds list, not a state dict"), ({}, "not a state dict")],
+    [
+        ({"epoch": 3, "weight": torch.zeros(1)}, "'epoch' is int, not a tensor"),
+        ([1, 2], "holds list, not a state dict"),
+        ({}, "not a state dict"),
+    ],
 )
 def test_a_checkpoint_without_a_state_dict(tmp_path: Path, content: object, message: str) -> None:
     torch.save(content, tmp_path / "model.pth")
@@ -127,7 +135,9 @@ def test_a_checkpoint_without_a_state_dict(tmp_path: Path, content: object, mess
 def test_a_missing_file_and_a_wrong_suffix(tmp_path: Path) -> None:
     with pytest.raises(BackboneError, match=r"there is no weights file .*model.pth"):
         read_checkpoint(tmp_path / "model.pth")
-    with pytest.raises(BackboneError, match=r"'imagenet' are not usable: give 'default', 'none', or a file ending in .safetensors"):
+    with pytest.raises(
+        BackboneError, match=r"'imagenet' are not usable: give 'default', 'none', or a file ending in .safetensors"
+    ):
         read_checkpoint(Path("imagenet"))
     with pytest.raises(BackboneError, match=r"cannot read the weights .*missing.safetensors: No such file"):
         load_weights(small(), tmp_path / "missing.safetensors")
@@ -136,7 +146,8 @@ def test_a_missing_file_and_a_wrong_suffix(tmp_path: Path) -> None:
 def test_loading_by_order_checks_shapes_and_kinds() -> None:
     model = small()
     state = {
-        f"layer{position}.{name.rpartition('.')[2]}": torch.full_like(tensor, 2) for position, (name, tensor) in enumerate(model.state_dict().items())
+        f"layer{position}.{name.rpartition('.')[2]}": torch.full_like(tensor, 2)
+        for position, (name, tensor) in enumerate(model.state_dict().items())
     }
     load_by_order(model, state, ignore=(), origin="here")
     assert all((tensor == 2).all() for tensor in model.state_dict().values())

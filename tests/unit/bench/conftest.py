@@ -24,7 +24,10 @@ CONTRACT = InputContract(
 
 
 class FakeSplit:
-    """Image i is filled with the value i; its class is ``i % 10``, but for the first 5 images, where it is another one."""
+    """Image i is filled with the value i.
+
+    Its class is ``i % 10``, but for the first 5 images, where it is another one.
+    """
 
     fingerprint = "f" * 64
 

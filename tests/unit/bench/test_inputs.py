@@ -47,5 +47,8 @@ def test_a_full_disk_is_a_clear_error(split, preprocessing, lines, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(split, "load", full)
-    with pytest.raises(FileWriteError, match=r"No space left on device.*TMPDIR"), prepared_inputs(split, preprocessing, None, 0, lines):
+    with (
+        pytest.raises(FileWriteError, match=r"No space left on device.*TMPDIR"),
+        prepared_inputs(split, preprocessing, None, 0, lines),
+    ):
         pass

@@ -125,7 +125,8 @@ def test_no_worker_outlives_a_parent_that_is_killed(job, tmp_path):
         "from toolkit.bench.job import Job\n"
         "from toolkit.bench.process import WorkerProcess\n"
         "folder = pathlib.Path(sys.argv[1])\n"
-        "worker = WorkerProcess(Job.from_json((folder / 'job.json').read_text(encoding='utf-8')), folder / 'worker.log')\n"
+        "worker = WorkerProcess(Job.from_json((folder / 'job.json').read_text(encoding='utf-8')), folder / "
+        "'worker.log')\n"
         "worker.wait_ready()\n"
         "(folder / 'pid').write_text(str(worker.pid))\n"
         "os._exit(9)\n"
@@ -148,5 +149,8 @@ def zombie(pid):
 
 
 def test_the_worker_imports_no_torch():
-    code = "import sys, toolkit.bench.worker; sys.exit(int(bool({'torch', 'onnxruntime', 'matplotlib', 'rich'} & sys.modules.keys())))"
+    code = (
+        "import sys, toolkit.bench.worker; sys.exit(int(bool({'torch', 'onnxruntime', 'matplotlib', 'rich'} & "
+        "sys.modules.keys())))"
+    )
     assert subprocess.run([sys.executable, "-c", code], timeout=60, cwd=Path(__file__).parents[3]).returncode == 0

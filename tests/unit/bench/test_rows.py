@@ -40,7 +40,12 @@ def fake_engines(monkeypatch, torch_cuda, providers, gpu):
     [
         (True, None, None, True),
         (False, ["CUDAExecutionProvider", "CPUExecutionProvider"], "A GPU", True),
-        (False, ["CUDAExecutionProvider", "CPUExecutionProvider"], None, False),  # the provider is compiled in, but there is no GPU
+        (
+            False,
+            ["CUDAExecutionProvider", "CPUExecutionProvider"],
+            None,
+            False,
+        ),  # the provider is compiled in, but there is no GPU
         (False, ["CPUExecutionProvider"], "A GPU", False),
         (None, ["CUDAExecutionProvider"], "A GPU", True),
         (None, None, "A GPU", False),

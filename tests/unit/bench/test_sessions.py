@@ -52,7 +52,11 @@ def test_cuda_without_a_gpu_is_an_error(arguments, tmp_path, factory):
 
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
-    given = {**arguments, "device": "cuda"} if factory == "pytorch" else {"format": "torchscript", "path": "x", "device": "cuda", "threads": 1}
+    given = (
+        {**arguments, "device": "cuda"}
+        if factory == "pytorch"
+        else {"format": "torchscript", "path": "x", "device": "cuda", "threads": 1}
+    )
     with pytest.raises(DeviceError, match="no CUDA device"):
         getattr(sessions, factory)(given)()
 
@@ -66,6 +70,8 @@ def test_an_artifact_is_opened_by_its_format(tmp_path):
 
 
 def test_an_engine_that_is_not_installed(monkeypatch):
-    monkeypatch.setattr(type(get_format("onnx")), "unavailable", lambda self: "onnxruntime is not installed: pip install it")
+    monkeypatch.setattr(
+        type(get_format("onnx")), "unavailable", lambda self: "onnxruntime is not installed: pip install it"
+    )
     with pytest.raises(MissingDependencyError, match="not installed"):
         sessions.artifact({"format": "onnx", "path": "x", "device": "cpu", "threads": 1})

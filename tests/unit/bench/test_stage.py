@@ -25,7 +25,9 @@ PASSED = ParityVerdict(
     tolerance=Tolerance(precision="float32", logits_absolute=1e-3, logits_relative=1e-3, probabilities_absolute=1e-4),
     verified="2030-01-01T00:00:00+00:00",
 )
-FAILED = PASSED.model_copy(update={"passed": False, "failures": ("logits differ by 3.0 where 0.001 is allowed", "17 labels flipped")})
+FAILED = PASSED.model_copy(
+    update={"passed": False, "failures": ("logits differ by 3.0 where 0.001 is allowed", "17 labels flipped")}
+)
 LABELS = tuple(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"])
 
 
@@ -91,7 +93,9 @@ def make_run(tmp_path, contract, split, preprocessing):
             data_fingerprints={},
             provenance=record.provenance,
         )
-        outputs = tuple(OutputContract(name=name, shape=("N", len(LABELS)), meaning="fake") for name in ("logits", "probabilities"))
+        outputs = tuple(
+            OutputContract(name=name, shape=("N", len(LABELS)), meaning="fake") for name in ("logits", "probabilities")
+        )
         manifest = Manifest(
             name=run.name,
             labels=LABELS,
@@ -266,9 +270,25 @@ def test_batch_timing_pools_calls_and_takes_the_median_of_rounds():
 
 
 def test_a_row_that_dropped_out_half_way_shows_no_figures(plan):
-    outcome = Outcome(plan("half"), missing="it died", engine="fake", load_seconds=1.0, peak_memory_bytes=1, correct=3, rounds={1: [[0.1]]})
+    outcome = Outcome(
+        plan("half"),
+        missing="it died",
+        engine="fake",
+        load_seconds=1.0,
+        peak_memory_bytes=1,
+        correct=3,
+        rounds={1: [[0.1]]},
+    )
     row = stage.bench_row(outcome, threads=1, images=20)
-    figures = (row.engine, row.timings, row.load_seconds, row.peak_memory_bytes, row.test_accuracy, row.test_accuracy_interval, row.test_images)
+    figures = (
+        row.engine,
+        row.timings,
+        row.load_seconds,
+        row.peak_memory_bytes,
+        row.test_accuracy,
+        row.test_accuracy_interval,
+        row.test_images,
+    )
     assert figures == (None, (), None, None, None, None, 0)
 
 

@@ -34,7 +34,8 @@ def test_estimate_is_the_median_inside_its_interval():
 
 
 def test_estimate_of_three_rounds_has_the_exact_bootstrap_percentiles():
-    # A resample of three has the smallest value as its median with probability 7/27, far above 2.5%, and so has the largest.
+    # A resample of three has the smallest value as its median with probability 7/27, far above 2.5%, and so has the
+    # largest.
     result = estimate([1.0, 2.0, 3.0])
     assert (result.interval.low, result.interval.high) == (1.0, 3.0)
 

@@ -21,7 +21,10 @@ def test_every_row_is_measured_once_per_round_and_batch_size(run, plan, lines):
     outcomes = run([plan("one"), plan("two")])
     for outcome in outcomes:
         assert outcome.missing is None
-        assert {size: [len(calls) >= 3 for calls in rounds] for size, rounds in outcome.rounds.items()} == {1: [True, True], 3: [True, True]}
+        assert {size: [len(calls) >= 3 for calls in rounds] for size, rounds in outcome.rounds.items()} == {
+            1: [True, True],
+            3: [True, True],
+        }
         assert (outcome.engine, outcome.correct) == ("fake 1.0", 15)
         assert outcome.load_seconds is not None
         assert outcome.peak_memory_bytes

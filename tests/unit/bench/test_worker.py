@@ -93,7 +93,9 @@ def test_accuracy_runs_in_batches_of_32(inputs, job, clock, preprocessing):
 
 
 def test_an_error_is_the_last_reply(job, clock):
-    replies = talk(job(fails={"2": "raise"}), clock, {"do": "open"}, {"do": "measure", "batch_size": 2}, {"do": "memory"})
+    replies = talk(
+        job(fails={"2": "raise"}), clock, {"do": "open"}, {"do": "measure", "batch_size": 2}, {"do": "memory"}
+    )
     assert replies[2:] == [{"error": "RuntimeError: no memory for this batch"}]
 
 

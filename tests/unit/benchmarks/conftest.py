@@ -24,7 +24,16 @@ def benchmarks():
     for name in ("_child", "_common", "_textbook"):
         load(name)
     yield load
-    for name in {"_child", "_common", "_textbook", "scaling", "full_cifar10", "finetune_vs_textbook", "time_to_accuracy", "textbook_script"} - before:
+    for name in {
+        "_child",
+        "_common",
+        "_textbook",
+        "scaling",
+        "full_cifar10",
+        "finetune_vs_textbook",
+        "time_to_accuracy",
+        "textbook_script",
+    } - before:
         sys.modules.pop(name, None)
 
 

@@ -9,7 +9,14 @@ import pytest
 
 @pytest.mark.parametrize(
     ("reported", "sampled", "floor", "expected"),
-    [(900, 850, 100, 900), (102, 30, 100, 30), (102, None, 100, None), (900, None, None, 900), (None, 850, 100, 850), (None, None, None, None)],
+    [
+        (900, 850, 100, 900),
+        (102, 30, 100, 30),
+        (102, None, 100, None),
+        (900, None, None, 900),
+        (None, 850, 100, 850),
+        (None, None, None, None),
+    ],
 )
 def test_peak_is_the_exact_one_unless_it_may_be_inherited(child, reported, sampled, floor, expected):
     assert child.peak_of(reported, sampled, floor) == expected
@@ -18,12 +25,20 @@ def test_peak_is_the_exact_one_unless_it_may_be_inherited(child, reported, sampl
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="wait4 counts descendants on Linux")
 def test_peak_is_that_of_the_largest_process(child):
     grandchild = "import time; block = b'x' * 300_000_000; time.sleep(0.6)"
-    run = child.run_child([sys.executable, "-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {grandchild!r}], check=True)"])
+    run = child.run_child(
+        [
+            sys.executable,
+            "-c",
+            f"import subprocess, sys; subprocess.run([sys.executable, '-c', {grandchild!r}], check=True)",
+        ]
+    )
     assert 300e6 < run.peak_bytes < 400e6
 
 
 def test_child_is_measured(child):
-    run = child.run_child([sys.executable, "-c", "import time; block = b'x' * 60_000_000; time.sleep(0.6); print('done')"])
+    run = child.run_child(
+        [sys.executable, "-c", "import time; block = b'x' * 60_000_000; time.sleep(0.6); print('done')"]
+    )
     assert run.stdout == "done\n"
     assert 0.6 < run.seconds < 20
     if run.peak_bytes is not None:

@@ -28,7 +28,9 @@ def images(tmp_path):
         for name, count in zip(("cat", "sea lion"), counts, strict=True):
             (root / split / name).mkdir(parents=True)
             for index in range(count):
-                Image.fromarray(random.integers(0, 256, (32, 32, 3), np.uint8)).save(root / split / name / f"{index}.jpg")
+                Image.fromarray(random.integers(0, 256, (32, 32, 3), np.uint8)).save(
+                    root / split / name / f"{index}.jpg"
+                )
     return root
 
 
@@ -55,13 +57,18 @@ def test_shares_follow_the_classes(common, available, total, expected):
 
 @pytest.mark.parametrize("total", [1, 6])
 def test_shares_that_cannot_be_are_one_sentence(common, child, total):
-    with pytest.raises(child.BenchmarkError, match=f"^{total} images cannot be drawn from 5 images of 2 classes: give 2 to 5.$"):
+    with pytest.raises(
+        child.BenchmarkError, match=f"^{total} images cannot be drawn from 5 images of 2 classes: give 2 to 5.$"
+    ):
         common.shares({"a": 3, "b": 2}, total)
 
 
 def test_subset_is_stratified_links_to_the_images(common, images, tmp_path):
     subset = common.make_subset(images, tmp_path / "subset", 6, 4, seed=0)
-    assert [len(list((subset.folder / place).iterdir())) for place in ("train/cat", "train/sea lion", "test/cat", "test/sea lion")] == [4, 2, 2, 2]
+    assert [
+        len(list((subset.folder / place).iterdir()))
+        for place in ("train/cat", "train/sea lion", "test/cat", "test/sea lion")
+    ] == [4, 2, 2, 2]
     for name in links(subset.folder):
         assert (subset.folder / name).is_symlink()
         assert (subset.folder / name).read_bytes() == (images / name).read_bytes()
@@ -70,7 +77,8 @@ def test_subset_is_stratified_links_to_the_images(common, images, tmp_path):
 
 def test_subset_is_fixed_by_its_seed_and_grows_with_its_size(common, images, tmp_path):
     first, again, other, larger = (
-        common.make_subset(images, tmp_path / name, train, 4, seed) for name, train, seed in (("a", 6, 0), ("b", 6, 0), ("c", 6, 1), ("d", 9, 0))
+        common.make_subset(images, tmp_path / name, train, 4, seed)
+        for name, train, seed in (("a", 6, 0), ("b", 6, 0), ("c", 6, 1), ("d", 9, 0))
     )
     assert links(first.folder) == links(again.folder)
     assert first.fingerprint == again.fingerprint
@@ -145,7 +153,15 @@ def test_module_stands_in_for_a_missing_command(common, monkeypatch, tmp_path):
 def report(common):
     def make(*met):
         claims = [common.Claim("claimed", "measured", value) for value in met]
-        return common.Report("sample", "A sample", {"images": 3}, claims, [common.Table(("a", "b"), [("1", "x|y")])], ["a note"], {"seconds": 1.5})
+        return common.Report(
+            "sample",
+            "A sample",
+            {"images": 3},
+            claims,
+            [common.Table(("a", "b"), [("1", "x|y")])],
+            ["a note"],
+            {"seconds": 1.5},
+        )
 
     return make
 
@@ -164,13 +180,21 @@ def test_exit_code_is_the_verdict(common, report, tmp_path, met, code):
 
 
 def test_arguments_after_the_dashes_are_passed_on(common):
-    assert common.split_arguments(["--data", "x", "--", "--resize", "crop", "--"]) == (["--data", "x"], ["--resize", "crop", "--"])
+    assert common.split_arguments(["--data", "x", "--", "--resize", "crop", "--"]) == (
+        ["--data", "x"],
+        ["--resize", "crop", "--"],
+    )
     assert common.split_arguments(["--data", "x"]) == (["--data", "x"], [])
 
 
 @pytest.mark.parametrize(
     ("argument", "expected"),
-    [("/home/x/w.pt", ".../w.pt"), ("--weights=/home/x/w.pt", "--weights=.../w.pt"), ("a/b", "a/b"), ("--seed=1", "--seed=1")],
+    [
+        ("/home/x/w.pt", ".../w.pt"),
+        ("--weights=/home/x/w.pt", "--weights=.../w.pt"),
+        ("a/b", "a/b"),
+        ("--seed=1", "--seed=1"),
+    ],
 )
 def test_absolute_paths_are_not_shown(child, argument, expected):
     assert child.shown(argument) == expected
@@ -190,7 +214,8 @@ def test_scaling_verdicts(benchmarks, seconds, peaks, expected):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "accuracy", "expected"), [(2.0, 0.90, [True, True]), (2.1, 0.89, [False, True]), (1.0, 0.86, [True, False]), (1.0, 1.0, [True, True])]
+    ("seconds", "accuracy", "expected"),
+    [(2.0, 0.90, [True, True]), (2.1, 0.89, [False, True]), (1.0, 0.86, [True, False]), (1.0, 1.0, [True, True])],
 )
 def test_comparison_verdicts(benchmarks, child, seconds, accuracy, expected):
     module = benchmarks("finetune_vs_textbook")  # the baseline took 10 s at 90%
@@ -204,7 +229,9 @@ def test_speed_is_the_median_over_pairs(benchmarks, common, child):
     runs = [[child.Run(seconds, None, None, "") for seconds in side] for side in ((10.0, 12.0, 20.0), (2.0, 2.0, 2.0))]
     baseline, ours = (module.Side(side, [0.9] * 3) for side in runs)
     assert module.ratios(baseline, ours) == [5.0, 6.0, 10.0]
-    assert module.claims(baseline, ours, 1000, 6.0)[0] == common.Claim("at least 6x less wall time", "6.00x (pairs: 5.00x to 10.00x)", True)
+    assert module.claims(baseline, ours, 1000, 6.0)[0] == common.Claim(
+        "at least 6x less wall time", "6.00x (pairs: 5.00x to 10.00x)", True
+    )
 
 
 def test_both_sides_get_the_same_images_and_weights(benchmarks, common, child, images, tmp_path, monkeypatch):
@@ -214,7 +241,13 @@ def test_both_sides_get_the_same_images_and_weights(benchmarks, common, child, i
     def run_in_turns(commands, _turns):
         for command in commands:
             words = list(command.words)
-            seen.append((words[words.index("--data") + 1], words[words.index("--weights") + 1], words[words.index("--seed") + 1]))
+            seen.append(
+                (
+                    words[words.index("--data") + 1],
+                    words[words.index("--weights") + 1],
+                    words[words.index("--seed") + 1],
+                )
+            )
         return [child.Run(10.0, 2 * 10**9, None, json.dumps({"accuracy": 0.5})), child.Run(1.0, 10**9, None, "")]
 
     def read(_prepared, run):
@@ -240,13 +273,18 @@ def test_both_sides_get_the_same_images_and_weights(benchmarks, common, child, i
 
 @pytest.mark.parametrize(
     ("accuracies", "seconds", "expected"),
-    [([0.8, 0.9], [2.0, 2.0], [True, True]), ([0.79, 0.9], [2.0, 2.0], [False, True]), ([0.8, 0.8], [2.0, 2.1], [True, False])],
+    [
+        ([0.8, 0.9], [2.0, 2.0], [True, True]),
+        ([0.79, 0.9], [2.0, 2.0], [False, True]),
+        ([0.8, 0.8], [2.0, 2.1], [True, False]),
+    ],
 )
 def test_time_to_accuracy_verdicts(benchmarks, common, child, accuracies, seconds, expected):
     module = benchmarks("time_to_accuracy")
     target = module.Textbook(0.8, 30.0, 100, 100, 0, "", "", 224, "")
     results = [
-        common.Finetuned(child.Run(time, None, None, ""), accuracy, 100, "", "", "", 2) for accuracy, time in zip(accuracies, seconds, strict=True)
+        common.Finetuned(child.Run(time, None, None, ""), accuracy, 100, "", "", "", 2)
+        for accuracy, time in zip(accuracies, seconds, strict=True)
     ]
     assert [claim.met for claim in module.claims(target, results, 15.0)] == expected
 
@@ -268,15 +306,31 @@ def test_time_to_accuracy_passes_on_what_it_is_given(benchmarks):
 
 def test_time_to_accuracy_refuses_options_beside_a_result(benchmarks, child):
     with pytest.raises(child.BenchmarkError, match=r"^--epochs, --image-size cannot be given with --textbook-result"):
-        benchmarks("time_to_accuracy").parse(["--data", "x", "--textbook-result", "r.json", "--epochs", "10", "--image-size", "64"])
+        benchmarks("time_to_accuracy").parse(
+            ["--data", "x", "--textbook-result", "r.json", "--epochs", "10", "--image-size", "64"]
+        )
 
 
 def test_time_to_accuracy_refuses_a_result_from_another_machine(benchmarks, child, tmp_path):
-    settings = {"train images": 6, "test images": 4, "seed": 0, "subset": "0", "initial ResNet-18 of both sides": "random", "image size": 32}
+    settings = {
+        "train images": 6,
+        "test images": 4,
+        "seed": 0,
+        "subset": "0",
+        "initial ResNet-18 of both sides": "random",
+        "image size": 32,
+    }
     origin = {"created": "2026-01-01", "hardware": {"processor": "Abacus", "cores": 3}}
     path = tmp_path / "finetune_vs_textbook.json"
     path.write_text(
-        json.dumps({"measurements": {"textbook": {"accuracy": 0.5, "seconds": 9.0}}, "settings": settings, "provenance": origin}), encoding="utf-8"
+        json.dumps(
+            {
+                "measurements": {"textbook": {"accuracy": 0.5, "seconds": 9.0}},
+                "settings": settings,
+                "provenance": origin,
+            }
+        ),
+        encoding="utf-8",
     )
     with pytest.raises(child.BenchmarkError, match="was measured on 3 cores of Abacus, this machine has"):
         benchmarks("time_to_accuracy").read_textbook(path)
@@ -299,7 +353,16 @@ def test_time_to_accuracy_refuses_another_file(benchmarks, child, tmp_path):
 
 
 def run_script(child, images, *arguments):
-    command = [sys.executable, str(BENCHMARKS / "textbook_script.py"), "--data", str(images), "--image-size", "32", "--threads", "1"]
+    command = [
+        sys.executable,
+        str(BENCHMARKS / "textbook_script.py"),
+        "--data",
+        str(images),
+        "--image-size",
+        "32",
+        "--threads",
+        "1",
+    ]
     run = child.run_child([*command, "--epochs1", "1", "--epochs2", "1", *arguments])
     return run, json.loads(run.stdout.splitlines()[-1])
 
@@ -307,10 +370,24 @@ def run_script(child, images, *arguments):
 def test_textbook_script_runs(child, images):
     began = time.perf_counter()
     run, result = run_script(child, images)
-    assert set(result) == {"accuracy", "train_images", "test_images", "seconds_stage1", "seconds_stage2", "seconds_testing", "seconds"}
+    assert set(result) == {
+        "accuracy",
+        "train_images",
+        "test_images",
+        "seconds_stage1",
+        "seconds_stage2",
+        "seconds_testing",
+        "seconds",
+    }
     assert (result["train_images"], result["test_images"]) == (12, 8)
     assert result["accuracy"] * 8 in range(9)
-    assert 0 < result["seconds_stage1"] + result["seconds_stage2"] < result["seconds"] < run.seconds <= time.perf_counter() - began
+    assert (
+        0
+        < result["seconds_stage1"] + result["seconds_stage2"]
+        < result["seconds"]
+        < run.seconds
+        <= time.perf_counter() - began
+    )
 
 
 def test_textbook_script_reads_weights_and_logs_times(child, images, tmp_path):
@@ -333,14 +410,24 @@ def test_random_weights_have_the_statistics_of_images_and_say_so(benchmarks, chi
     weights = load_file(path)
     assert weights["bn1.running_mean"].abs().max() > 0
     assert textbook.weights_description(path).startswith("random (")
-    assert "statistics of 4 training images at 32 px (resnet18.safetensors, SHA-256 " in textbook.weights_description(path)
+    assert "statistics of 4 training images at 32 px (resnet18.safetensors, SHA-256 " in textbook.weights_description(
+        path
+    )
 
 
 def test_textbook_script_and_recipe_train_alike(benchmarks):
     script = benchmarks("textbook_script")
     recipe = load_recipe("textbook")
     assert recipe.train.batch_size == script.BATCH_SIZE
-    assert (recipe.stage1.head_lr, recipe.stage1.momentum, recipe.stage1.optimizer) == (script.HEAD_RATE, script.MOMENTUM, "sgd")
-    assert (recipe.stage2.head_lr, recipe.stage2.backbone_lr, recipe.stage2.momentum) == (script.HEAD_RATE, script.BACKBONE_RATE, script.MOMENTUM)
+    assert (recipe.stage1.head_lr, recipe.stage1.momentum, recipe.stage1.optimizer) == (
+        script.HEAD_RATE,
+        script.MOMENTUM,
+        "sgd",
+    )
+    assert (recipe.stage2.head_lr, recipe.stage2.backbone_lr, recipe.stage2.momentum) == (
+        script.HEAD_RATE,
+        script.BACKBONE_RATE,
+        script.MOMENTUM,
+    )
     assert recipe.stage2.unfreeze == ("layer4",)
     assert {recipe.stage1.schedule, recipe.stage2.schedule} == {"constant"}

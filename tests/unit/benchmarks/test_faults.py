@@ -17,7 +17,17 @@ from toolkit.formats.onnx import OnnxFormat
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 IMAGENET = Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 HALF = Normalization(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-MODULES = ("fault_detection", "fault_peers", "_peers", "_fault_cases", "_file_faults", "_layer_faults", "_network_faults", "_common", "_child")
+MODULES = (
+    "fault_detection",
+    "fault_peers",
+    "_peers",
+    "_fault_cases",
+    "_file_faults",
+    "_layer_faults",
+    "_network_faults",
+    "_common",
+    "_child",
+)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +75,11 @@ def tiny(normalization=IMAGENET):
 def images():
     random = np.random.default_rng(0)
     return np.concatenate(
-        [random.integers(0, 100, (1, 16, 16, 3), np.uint8), np.zeros((1, 16, 16, 3), np.uint8), random.integers(0, 256, (6, 16, 16, 3), np.uint8)]
+        [
+            random.integers(0, 100, (1, 16, 16, 3), np.uint8),
+            np.zeros((1, 16, 16, 3), np.uint8),
+            random.integers(0, 256, (6, 16, 16, 3), np.uint8),
+        ]
     )
 
 
@@ -121,7 +135,9 @@ def test_other_weights_in_the_captured_graph_are_what_an_export_of_them_is(bench
     weights.export(broken, tmp_path / "captured.onnx")
     OnnxFormat().export(broken, sample, tmp_path / "exported.onnx", request, None)
 
-    captured, exported = (OnnxFormat().open(tmp_path / name, "cpu", 1).run(images) for name in ("captured.onnx", "exported.onnx"))
+    captured, exported = (
+        OnnxFormat().open(tmp_path / name, "cpu", 1).run(images) for name in ("captured.onnx", "exported.onnx")
+    )
     np.testing.assert_array_equal(captured["logits"], exported["logits"])
 
 
@@ -136,7 +152,16 @@ def test_names_are_unique_and_there_are_enough_kinds(benchmarks):
 def case(detection, name, backbone="timm:tf_efficientnet_lite0", caught=True, **changes):
     run = f"{backbone.rpartition(':')[2]}-0"
     return detection.Case(
-        **{"run": run, "backbone": backbone, "name": name, "what": "w", "format": "onnx", "caught": caught, "by": "outputs", **changes}
+        **{
+            "run": run,
+            "backbone": backbone,
+            "name": name,
+            "what": "w",
+            "format": "onnx",
+            "caught": caught,
+            "by": "outputs",
+            **changes,
+        }
     )
 
 
@@ -155,12 +180,16 @@ def test_a_ledger_goes_on_where_it_was_and_keeps_the_later_of_two(benchmarks, tm
 
 def test_claims_count_faults_per_backbone_and_good_artifacts(benchmarks):
     detection, _ = benchmarks
-    faults = [case(detection, f"f{number}", backbone) for backbone in detection.BACKBONES for number in range(detection.LEAST)]
+    faults = [
+        case(detection, f"f{number}", backbone) for backbone in detection.BACKBONES for number in range(detection.LEAST)
+    ]
     good = [case(detection, "", caught=False)]
 
     assert all(claim.met for claim in detection.report([*faults, *good]).claims)
     assert [claim.met for claim in detection.report([*faults[1:], *good]).claims] == [False, True, True]
-    assert [claim.met for claim in detection.report([*faults, case(detection, "missed", caught=False), *good]).claims] == [True, False, True]
+    assert [
+        claim.met for claim in detection.report([*faults, case(detection, "missed", caught=False), *good]).claims
+    ] == [True, False, True]
     assert [claim.met for claim in detection.report([*faults, case(detection, "")]).claims] == [True, True, False]
     assert [claim.met for claim in detection.report([]).claims] == [False, False, False]
 
@@ -175,7 +204,11 @@ def test_a_fault_that_could_not_be_tried_is_told_and_not_counted(benchmarks):
 
 def test_tools_are_set_beside_each_other(benchmarks):
     detection, peers = benchmarks
-    cases = [case(detection, "bgr", file="broken/bgr.onnx"), case(detection, "edited-labels"), case(detection, "", caught=False)]
+    cases = [
+        case(detection, "bgr", file="broken/bgr.onnx"),
+        case(detection, "edited-labels"),
+        case(detection, "", caught=False),
+    ]
     opinions = {}
     for peer in peers.PEERS:
         for judged, refused, why in zip(cases, (True, False, True), ("far off", peers.NOT_SEEN, "1e-5"), strict=True):
@@ -193,6 +226,8 @@ def test_tools_are_set_beside_each_other(benchmarks):
 def test_opinions_are_read_again(benchmarks, tmp_path):
     _, peers = benchmarks
     path = tmp_path / peers.OPINIONS
-    path.write_text(json.dumps({"tool": "t", "run": "r", "name": "n", "format": "onnx", "refused": True, "why": "w"}) + "\n")
+    path.write_text(
+        json.dumps({"tool": "t", "run": "r", "name": "n", "format": "onnx", "refused": True, "why": "w"}) + "\n"
+    )
 
     assert peers.read_opinions(path)[("t", "r", "n", "onnx")].refused

@@ -41,7 +41,9 @@ class TestRoundTrip:
         assert content_of(unpacked) == content_of(colour_bundle)
         assert Bundle.open(unpacked).manifest == Bundle.open(colour_bundle).manifest
 
-    def test_the_same_bundle_is_the_same_bytes_wherever_and_whenever(self, colour_bundle: Path, packed: Path, tmp_path: Path) -> None:
+    def test_the_same_bundle_is_the_same_bytes_wherever_and_whenever(
+        self, colour_bundle: Path, packed: Path, tmp_path: Path
+    ) -> None:
         other = shutil.copytree(colour_bundle, tmp_path / "elsewhere" / "deep" / "other", copy_function=shutil.copyfile)
         for path in other.rglob("*"):
             path.chmod(0o700 if path.is_dir() else 0o600)
@@ -52,21 +54,28 @@ class TestRoundTrip:
     def test_the_layout_never_changes(self, tmp_path: Path) -> None:
         """The digest of a bundle that never changes: if this fails, archives of old and new toolkits differ."""
         first = shutil.copytree(Path(__file__).parents[2] / "assets" / "bundles" / "version-1", tmp_path / "first")
-        assert sha256_file(pack(first, tmp_path / "first.tar")) == "91bf5f879e6468cb3e5ac42f06baa39ade0d2bf60f295e38593a46ca443202c2"
+        assert (
+            sha256_file(pack(first, tmp_path / "first.tar"))
+            == "91bf5f879e6468cb3e5ac42f06baa39ade0d2bf60f295e38593a46ca443202c2"
+        )
 
     def test_every_tar_reads_it(self, colour_bundle: Path, packed: Path, tmp_path: Path) -> None:
         with tarfile.open(packed, "r:") as archive:
             members = archive.getmembers()
             assert members[0].name == "manifest.json"
             assert [member.name for member in members[1:]] == sorted(member.name for member in members[1:])
-            assert {(member.mode, member.uid, member.gid, member.uname, member.mtime) for member in members} == {(0o644, 0, 0, "", 0)}
+            assert {(member.mode, member.uid, member.gid, member.uname, member.mtime) for member in members} == {
+                (0o644, 0, 0, "", 0)
+            }
             archive.extractall(tmp_path / "by tarfile", filter="data")
         assert content_of(tmp_path / "by tarfile") == content_of(colour_bundle)
 
     @pytest.mark.skipif(shutil.which("tar") is None, reason="there is no tar here")
     def test_the_command_tar_reads_it_without_a_word(self, colour_bundle: Path, packed: Path, tmp_path: Path) -> None:
         (tmp_path / "by tar").mkdir()
-        done = subprocess.run(["tar", "-xf", packed, "-C", tmp_path / "by tar"], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["tar", "-xf", packed, "-C", tmp_path / "by tar"], capture_output=True, text=True, check=True
+        )
         assert (done.stdout, done.stderr) == ("", "")
         assert content_of(tmp_path / "by tar") == content_of(colour_bundle)
 
@@ -83,7 +92,9 @@ class TestRoundTrip:
     ) -> None:
         pytest.importorskip("cryptography", reason="the extra 'sign' is not installed")
         make_keys(tmp_path / "private.pem", tmp_path / "public.pem")
-        monkeypatch.setattr(toolkit.bundle.archive, "parse_manifest", lambda *_: pytest.fail("parsed before the signature was checked"))
+        monkeypatch.setattr(
+            toolkit.bundle.archive, "parse_manifest", lambda *_: pytest.fail("parsed before the signature was checked")
+        )
         with pytest.raises(SignatureError, match=r"colours\.tar is not signed"):
             unpack(packed, tmp_path / "there", tmp_path / "public.pem")
         assert not (tmp_path / "there").exists()
@@ -93,7 +104,9 @@ class TestRoundTrip:
         unpacked = unpack(pack(colour_bundle, tmp_path / "colours.tar"), tmp_path / "there")
         assert content_of(unpacked) == content_of(colour_bundle)
 
-    def test_a_flipped_byte_of_a_signed_archive_is_refused_or_changes_nothing_that_is_signed(self, colour_bundle: Path, tmp_path: Path) -> None:
+    def test_a_flipped_byte_of_a_signed_archive_is_refused_or_changes_nothing_that_is_signed(
+        self, colour_bundle: Path, tmp_path: Path
+    ) -> None:
         """The signature file has spare bits (white space, the last digit of Base64); everything else has none."""
         pytest.importorskip("cryptography", reason="the extra 'sign' is not installed")
         private, public = tmp_path / "private.pem", tmp_path / "public.pem"
@@ -102,7 +115,9 @@ class TestRoundTrip:
         archive = pack(colour_bundle, tmp_path / "signed.tar")
         content = archive.read_bytes()
         for position in {*range(0, len(content), 61), *range(0, 512), len(content) - 1}:
-            archive.write_bytes(content[:position] + bytes([content[position] ^ 1 << position % 8]) + content[position + 1 :])
+            archive.write_bytes(
+                content[:position] + bytes([content[position] ^ 1 << position % 8]) + content[position + 1 :]
+            )
             try:
                 unpacked = content_of(unpack(archive, tmp_path / "there", public))
             except BundleError:
@@ -112,7 +127,9 @@ class TestRoundTrip:
             shutil.rmtree(tmp_path / "there")
         assert nothing_is_left(tmp_path, "colours", "signed.tar", "private.pem", "public.pem")
 
-    def test_names_are_taken_from_the_bundle_and_from_the_file(self, colour_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_names_are_taken_from_the_bundle_and_from_the_file(
+        self, colour_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         (tmp_path / "here").mkdir()
         monkeypatch.chdir(tmp_path / "here")
         assert pack(colour_bundle) == Path("colours.tar")
@@ -127,7 +144,9 @@ class TestPack:
             pack(colour_bundle, tmp_path / "out" / "colours.tar")
         assert not (tmp_path / "out").exists()
 
-    def test_a_file_that_changes_meanwhile_is_noticed(self, colour_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_file_that_changes_meanwhile_is_noticed(
+        self, colour_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         real = toolkit.bundle.archive._write_file
 
         def late(archive: object, name: str, path: Path, record: object) -> None:
@@ -145,7 +164,9 @@ class TestPack:
                 pack(colour_bundle, inside)
         Bundle.open(colour_bundle)
 
-    def test_a_name_that_leads_elsewhere_is_no_default(self, colour_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_name_that_leads_elsewhere_is_no_default(
+        self, colour_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         path = colour_bundle / "manifest.json"
         path.write_text(json.dumps({**json.loads(path.read_bytes()), "name": "../colours"}))
         monkeypatch.chdir(tmp_path)
@@ -162,7 +183,7 @@ def members_of(archive: Path) -> Members:
 
 
 def header(info: tarfile.TarInfo) -> bytes:
-    """Return what tarfile writes, with the numbers of a device that every member of ours has (0) and tarfile leaves out."""
+    """Return what tarfile writes, with the device numbers (0) that every member of ours has and tarfile leaves out."""
     made = bytearray(info.tobuf(tarfile.USTAR_FORMAT))
     made[329:345] = b"0000000\0" * 2
     made[148:156] = b" " * 8
@@ -196,7 +217,9 @@ def append(*extra: tuple[tarfile.TarInfo, bytes]) -> Callable[[Members], Members
 
 
 def edited(name: str, change: Callable[[bytes], bytes]) -> Callable[[Members], Members]:
-    return lambda members: [regular(info.name, change(content)) if info.name == name else (info, content) for info, content in members]
+    return lambda members: [
+        regular(info.name, change(content)) if info.name == name else (info, content) for info, content in members
+    ]
 
 
 def with_field(name: str, **fields: object) -> Callable[[Members], Members]:
@@ -230,7 +253,8 @@ REFUSED: dict[str, tuple[Callable[[Members], Members], str]] = {
     "a long name extension": (append(special("zzz", tarfile.GNUTYPE_LONGNAME)), "holds 'zzz' as an extension"),
     "a listed file that is a link": (
         lambda members: [
-            special("model.onnx", tarfile.SYMTYPE, "/etc/passwd") if info.name == "model.onnx" else (info, data) for info, data in members
+            special("model.onnx", tarfile.SYMTYPE, "/etc/passwd") if info.name == "model.onnx" else (info, data)
+            for info, data in members
         ],
         r"holds 'model\.onnx' as a link",
     ),
@@ -241,10 +265,22 @@ REFUSED: dict[str, tuple[Callable[[Members], Members], str]] = {
     "a missing file": (without("golden/001.bin"), r"lacks golden/001\.bin"),
     "a missing manifest": (without("manifest.json"), r"starts with MODEL_CARD\.md instead of manifest\.json"),
     "nothing": (lambda _: [], r"starts with nothing instead of manifest\.json"),
-    "a flipped byte": (edited("model.onnx", lambda data: data[:50] + bytes([data[50] ^ 1]) + data[51:]), r"model\.onnx is not the file"),
-    "a shorter file": (edited("golden/000.bin", lambda data: data[:-1]), r"golden/000\.bin has 191 bytes, its manifest says 192"),
-    "a bomb": (edited("golden/000.bin", lambda data: bytes(10**7)), r"golden/000\.bin has 10000000 bytes, its manifest says 192"),
-    "an edited card": (edited("MODEL_CARD.md", lambda data: data.replace(b"colours", b"COLOURS")), r"MODEL_CARD\.md is not the file"),
+    "a flipped byte": (
+        edited("model.onnx", lambda data: data[:50] + bytes([data[50] ^ 1]) + data[51:]),
+        r"model\.onnx is not the file",
+    ),
+    "a shorter file": (
+        edited("golden/000.bin", lambda data: data[:-1]),
+        r"golden/000\.bin has 191 bytes, its manifest says 192",
+    ),
+    "a bomb": (
+        edited("golden/000.bin", lambda data: bytes(10**7)),
+        r"golden/000\.bin has 10000000 bytes, its manifest says 192",
+    ),
+    "an edited card": (
+        edited("MODEL_CARD.md", lambda data: data.replace(b"colours", b"COLOURS")),
+        r"MODEL_CARD\.md is not the file",
+    ),
     "another time": (with_field("model.onnx", mtime=1), r"model\.onnx with other times, owners or modes"),
     "an owner": (with_field("golden/000.bin", uid=1000), r"000\.bin with other times, owners or modes"),
     "a name of an owner": (with_field("golden/000.bin", uname="root"), r"000\.bin with other times, owners or modes"),
@@ -254,14 +290,19 @@ REFUSED: dict[str, tuple[Callable[[Members], Members], str]] = {
         "the key 'name' stands twice",
     ),
     "a manifest that is none": (edited("manifest.json", lambda _: b"{}"), "schema version None"),
-    "a manifest that lists a way out": (edited("manifest.json", lambda data: data.replace(b"golden/000.bin", b"../evil")), "is not a path inside"),
+    "a manifest that lists a way out": (
+        edited("manifest.json", lambda data: data.replace(b"golden/000.bin", b"../evil")),
+        "is not a path inside",
+    ),
     "a huge manifest": (edited("manifest.json", lambda _: bytes(65 * 2**20)), r"manifest\.json is larger than"),
 }
 
 
 class TestUnpack:
     @pytest.mark.parametrize(("change", "said"), REFUSED.values(), ids=REFUSED.keys())
-    def test_what_is_refused_and_leaves_nothing(self, packed: Path, tmp_path: Path, change: Callable[[Members], Members], said: str) -> None:
+    def test_what_is_refused_and_leaves_nothing(
+        self, packed: Path, tmp_path: Path, change: Callable[[Members], Members], said: str
+    ) -> None:
         write(tmp_path / "bad.tar", change(members_of(packed)))
         (tmp_path / "into").mkdir()
         with pytest.raises(BundleError, match=said):
@@ -276,7 +317,9 @@ class TestUnpack:
             (tarfile.PAX_FORMAT, "as an extension; 'toolkit pack' writes plain files only"),
         ],
     )
-    def test_the_archive_of_another_tool_is_refused_with_the_reason(self, colour_bundle: Path, tmp_path: Path, format_: int, said: str) -> None:
+    def test_the_archive_of_another_tool_is_refused_with_the_reason(
+        self, colour_bundle: Path, tmp_path: Path, format_: int, said: str
+    ) -> None:
         with tarfile.open(tmp_path / "own.tar", "w", format=format_) as archive:
             archive.add(colour_bundle / "manifest.json", "manifest.json")
         with pytest.raises(IntegrityError, match=said):
@@ -338,10 +381,14 @@ class TestUnpack:
 
     def test_a_file_of_another_name_needs_a_folder(self, packed: Path, tmp_path: Path) -> None:
         renamed = packed.rename(tmp_path / "colours.zip")
-        with pytest.raises(FileWriteError, match=r"colours\.zip does not end in \.tar: name the folder to make with -o"):
+        with pytest.raises(
+            FileWriteError, match=r"colours\.zip does not end in \.tar: name the folder to make with -o"
+        ):
             unpack(renamed)
 
-    def test_weights_that_lead_out_are_refused_and_the_archive_is_named(self, colour_bundle: Path, packed: Path, tmp_path: Path) -> None:
+    def test_weights_that_lead_out_are_refused_and_the_archive_is_named(
+        self, colour_bundle: Path, packed: Path, tmp_path: Path
+    ) -> None:
         entry = b"\x0a\x08location\x12\x0b/etc/passwd"
         tensor = b"\x70\x01\x6a" + bytes([len(entry)]) + entry
         graph = b"\x2a" + bytes([len(tensor)]) + tensor
@@ -353,7 +400,9 @@ class TestUnpack:
         with pytest.raises(IntegrityError, match=r"bad\.tar/model\.onnx keeps weights in '/etc/passwd'"):
             unpack(tmp_path / "bad.tar", tmp_path / "there")
 
-    def test_a_full_disk_is_one_sentence_and_leaves_nothing(self, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_full_disk_is_one_sentence_and_leaves_nothing(
+        self, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def full(*_: object) -> None:
             raise OSError(28, "No space left on device")
 
@@ -375,7 +424,9 @@ class TestUnpack:
             "archive.unpack(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))\n"
         )
         (tmp_path / "into").mkdir()
-        with subprocess.Popen([sys.executable, "-c", program, packed, tmp_path / "into" / "there"], stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            [sys.executable, "-c", program, packed, tmp_path / "into" / "there"], stdout=subprocess.PIPE, text=True
+        ) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "all is extracted\n"
             process.send_signal(signal.SIGKILL)

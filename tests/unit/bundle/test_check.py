@@ -48,7 +48,10 @@ ADDED = {
     "a file in golden": lambda folder: (folder / "golden" / "extra.bin").write_bytes(b"x"),
     "a manifest in golden": lambda folder: (folder / "golden" / "manifest.json").write_bytes(b"x"),
     "an empty folder": lambda folder: (folder / "extra.bin").mkdir(),
-    "a folder with a file": lambda folder: ((folder / "extra.bin").mkdir(), (folder / "extra.bin" / "x").write_bytes(b"x")),
+    "a folder with a file": lambda folder: (
+        (folder / "extra.bin").mkdir(),
+        (folder / "extra.bin" / "x").write_bytes(b"x"),
+    ),
     "a link": lambda folder: (folder / "extra.bin").symlink_to(folder / "model.onnx"),
     "a dangling link": lambda folder: (folder / "extra.bin").symlink_to("nowhere"),
     "a pipe": lambda folder: os.mkfifo(folder / "extra.bin"),
@@ -68,7 +71,9 @@ def test_a_name_that_cannot_be_printed_is_still_named(colour_bundle: Path) -> No
         Bundle.open(colour_bundle)
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "golden", "golden/000.bin", "MODEL_CARD.md", "README.md", "manifest.json"])
+@pytest.mark.parametrize(
+    "name", ["model.onnx", "golden", "golden/000.bin", "MODEL_CARD.md", "README.md", "manifest.json"]
+)
 def test_a_link_is_refused_although_it_leads_to_the_very_file(colour_bundle: Path, tmp_path: Path, name: str) -> None:
     (colour_bundle / name).rename(tmp_path / "outside")
     (colour_bundle / name).symlink_to(tmp_path / "outside")
@@ -84,7 +89,9 @@ def test_a_folder_that_is_reached_by_a_link_opens(colour_bundle: Path, tmp_path:
 
 @pytest.mark.parametrize("name", ["model.onnx", "golden/000.bin", "manifest.json", "manifest.json.sig"])
 @pytest.mark.parametrize(("kind", "said"), [("pipe", "a device, pipe or socket"), ("folder", "a folder")])
-def test_what_is_no_regular_file_is_refused_without_reading_it(colour_bundle: Path, name: str, kind: str, said: str) -> None:
+def test_what_is_no_regular_file_is_refused_without_reading_it(
+    colour_bundle: Path, name: str, kind: str, said: str
+) -> None:
     path = colour_bundle / name
     path.unlink(missing_ok=True)
     (os.mkfifo if kind == "pipe" else os.mkdir)(path)
@@ -226,7 +233,10 @@ def keep_weights_in(bundle: Path, location: str) -> None:
     record_again(bundle, "model.onnx")
 
 
-@pytest.mark.parametrize("location", ["../weights.bin", "/etc/passwd", "unlisted.bin", "golden/../../weights.bin", "*/_ORT_MEM_ADDR_/*", "", "."])
+@pytest.mark.parametrize(
+    "location",
+    ["../weights.bin", "/etc/passwd", "unlisted.bin", "golden/../../weights.bin", "*/_ORT_MEM_ADDR_/*", "", "."],
+)
 def test_an_onnx_file_that_keeps_weights_outside_is_refused(colour_bundle: Path, location: str) -> None:
     keep_weights_in(colour_bundle, location)
     with pytest.raises(IntegrityError, match=r"model\.onnx keeps weights in .*, which is no file of the bundle"):
@@ -244,7 +254,9 @@ def test_an_onnx_file_that_is_no_artifact_is_looked_through_too(colour_bundle: P
         Bundle.open(colour_bundle)
 
 
-def test_weights_in_a_listed_file_of_the_bundle_are_fine(colour_bundle: Path, colour_image: Callable[[str], np.ndarray]) -> None:
+def test_weights_in_a_listed_file_of_the_bundle_are_fine(
+    colour_bundle: Path, colour_image: Callable[[str], np.ndarray]
+) -> None:
     keep_weights_in(colour_bundle, "weights.bin")
     (colour_bundle.parent / "weights.bin").rename(colour_bundle / "weights.bin")
     record_again(colour_bundle, "weights.bin")

@@ -139,7 +139,9 @@ def test_further_files_of_an_artifact_are_checked_too(colour_bundle: Path, damag
 
 def test_a_bundle_without_artifacts_says_why(colour_bundle: Path) -> None:
     refused = RefusedArtifact(format="onnx-int8", precision="int8", reason="nothing keeps the accuracy")
-    write_manifest(colour_bundle, read_manifest(colour_bundle).model_copy(update={"artifacts": (), "not_exported": (refused,)}))
+    write_manifest(
+        colour_bundle, read_manifest(colour_bundle).model_copy(update={"artifacts": (), "not_exported": (refused,)})
+    )
     (colour_bundle / "model.onnx").unlink()
     with pytest.raises(BundleError, match=r"holds no artifact \(onnx-int8: nothing keeps the accuracy\)"):
         Bundle.open(colour_bundle).artifact()

@@ -19,7 +19,9 @@ def real() -> Manifest:
 
 
 def test_the_card_in_a_bundle_is_that_of_its_manifest(colour_bundle: Path) -> None:
-    assert (colour_bundle / "MODEL_CARD.md").read_text(encoding="utf-8") == model_card(Bundle.open(colour_bundle).manifest)
+    assert (colour_bundle / "MODEL_CARD.md").read_text(encoding="utf-8") == model_card(
+        Bundle.open(colour_bundle).manifest
+    )
 
 
 def test_it_has_every_section_of_a_card(real: Manifest) -> None:
@@ -53,7 +55,9 @@ def test_every_figure_is_one_of_the_manifest(real: Manifest) -> None:
         assert part in card
 
 
-def test_the_code_in_it_is_five_lines_that_run(colour_bundle: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_code_in_it_is_five_lines_that_run(
+    colour_bundle: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     found = re.search(r"```python\n(.*?)```", (colour_bundle / "MODEL_CARD.md").read_text(encoding="utf-8"), re.DOTALL)
     assert found is not None
     code = found[1].replace("PATH/TO/THIS/FOLDER", str(colour_bundle)).replace("photo.jpg", str(tmp_path / "photo.png"))
@@ -89,7 +93,9 @@ def test_a_failed_verdict_is_said_first(real: Manifest) -> None:
 def test_names_that_look_like_markup_stay_names(real: Manifest) -> None:
     labels = ("a|b", "<b>", "# c", "*d*", "two\nlines", "`e`", "[f](g)", "h", "i", "j")
     assert real.evaluation is not None
-    classes = tuple(score.model_copy(update={"label": label}) for score, label in zip(real.evaluation.classes, labels, strict=True))
+    classes = tuple(
+        score.model_copy(update={"label": label}) for score, label in zip(real.evaluation.classes, labels, strict=True)
+    )
     evaluation = real.evaluation.model_copy(update={"classes": classes})
     recipe = real.origin.model_copy(update={"recipe": 'name = "```` <x>"\n'})
     card = model_card(real.model_copy(update={"labels": labels, "evaluation": evaluation, "origin": recipe}))

@@ -5,14 +5,28 @@ import pytest
 from toolkit.bundle.names import name_problem, names_problem
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "golden/000.bin", "MODEL_CARD.md", "模型.onnx", "console.txt", "com10", "a b", ".hidden"])
+@pytest.mark.parametrize(
+    "name", ["model.onnx", "golden/000.bin", "MODEL_CARD.md", "模型.onnx", "console.txt", "com10", "a b", ".hidden"]
+)
 def test_names_that_mean_the_same_everywhere(name: str) -> None:
     assert name_problem(name) is None
 
 
 @pytest.mark.parametrize(
     "name",
-    ["", ".", "..", "/etc/passwd", "../model.onnx", "golden/../../x", "golden//000.bin", "golden/", "./model.onnx", "golden\\000.bin", "C:\\x"],
+    [
+        "",
+        ".",
+        "..",
+        "/etc/passwd",
+        "../model.onnx",
+        "golden/../../x",
+        "golden//000.bin",
+        "golden/",
+        "./model.onnx",
+        "golden\\000.bin",
+        "C:\\x",
+    ],
 )
 def test_paths_that_are_not_inside(name: str) -> None:
     assert name_problem(name) == "is not a path inside the bundle"
@@ -63,4 +77,7 @@ def test_names_that_cannot_stand_together(names: list[str], reason: str) -> None
 
 
 def test_names_that_can() -> None:
-    assert names_problem(["model.onnx", "golden/000.bin", "golden/001.bin", "golden/more/000.bin"], own=["manifest.json"]) is None
+    assert (
+        names_problem(["model.onnx", "golden/000.bin", "golden/001.bin", "golden/more/000.bin"], own=["manifest.json"])
+        is None
+    )

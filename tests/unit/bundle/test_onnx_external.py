@@ -59,7 +59,9 @@ def in_function() -> ModelProto:
 
 def in_default_of_function() -> ModelProto:
     made = model()
-    made.functions.add(name="f", domain="own").attribute_proto.add(name="a", type=AttributeProto.TENSOR).t.CopyFrom(external("there"))
+    made.functions.add(name="f", domain="own").attribute_proto.add(name="a", type=AttributeProto.TENSOR).t.CopyFrom(
+        external("there")
+    )
     return made
 
 
@@ -106,7 +108,10 @@ def test_an_entry_with_two_values_has_two_locations(tmp_path: Path) -> None:
     raw = tensor.SerializeToString() + b"\x6a" + bytes([len(entry)]) + entry
     graph = b"\x2a" + bytes([len(raw)]) + raw
     (tmp_path / "model.onnx").write_bytes(b"\x3a" + bytes([len(graph)]) + graph)
-    assert onnx.load(tmp_path / "model.onnx", load_external_data=False).graph.initializer[0].external_data[0].value == "second"
+    assert (
+        onnx.load(tmp_path / "model.onnx", load_external_data=False).graph.initializer[0].external_data[0].value
+        == "second"
+    )
     assert list(external_locations(tmp_path / "model.onnx")) == ["first", "second"]
 
 
@@ -120,7 +125,9 @@ def test_an_enumeration_has_32_bits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", PLACES, ids=lambda make: make.__name__)
-def test_a_file_cut_anywhere_is_whole_by_its_own_account_or_refused(tmp_path: Path, make: Callable[[], ModelProto]) -> None:
+def test_a_file_cut_anywhere_is_whole_by_its_own_account_or_refused(
+    tmp_path: Path, make: Callable[[], ModelProto]
+) -> None:
     """What this reader lets through, the official one parses, and both see the same tensors."""
     content = make().SerializeToString()
     for length in range(1, len(content)):

@@ -64,7 +64,9 @@ def test_it_says_how_bytes_become_pixels_and_what_is_compared(colour_bundle: Pat
 
 def test_the_formula_of_a_tensor_input_is_the_one_that_encodes(colour_bundle: Path) -> None:
     manifest = Bundle.open(colour_bundle).manifest
-    tensor = manifest.input.model_copy(update={"dtype": "float32", "shape": ("N", 3, 8, 8), "normalization_in_graph": False})
+    tensor = manifest.input.model_copy(
+        update={"dtype": "float32", "shape": ("N", 3, 8, 8), "normalization_in_graph": False}
+    )
     text = readme(manifest.model_copy(update={"input": tensor}))
     assert "Normalise each channel yourself: `(pixel - 255 * mean) / (255 * std)`" in text
     lines = [line for line in program(text).splitlines() if line.startswith(("mean, std", "images"))]

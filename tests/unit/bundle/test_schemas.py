@@ -13,7 +13,9 @@ from toolkit.bundle.manifest import SCHEMA_VERSION
 from toolkit.bundle.schemas import FOLDER, RECORDS, schema, schema_text
 from toolkit.results import Interval
 
-jsonschema = pytest.importorskip("jsonschema", reason="the extra 'dev' of this checkout is older than its schemas: install it again")
+jsonschema = pytest.importorskip(
+    "jsonschema", reason="the extra 'dev' of this checkout is older than its schemas: install it again"
+)
 
 MANIFEST = f"manifest-v{SCHEMA_VERSION}.json"
 ASSETS = Path(__file__).parents[2] / "assets"
@@ -25,7 +27,9 @@ def validate(name: str, value: object) -> None:
 
 @pytest.mark.parametrize("name", RECORDS)
 def test_the_published_file_is_what_the_record_says(name: str) -> None:
-    assert (FOLDER / name).read_text(encoding="utf-8") == schema_text(name), "write it again: python -m toolkit.bundle.schemas (or: make schemas)"
+    assert (FOLDER / name).read_text(encoding="utf-8") == schema_text(name), (
+        "write it again: python -m toolkit.bundle.schemas (or: make schemas)"
+    )
 
 
 def test_there_is_no_other_file() -> None:
@@ -56,7 +60,9 @@ def test_a_manifest_with_a_surprise_is_not(colour_bundle: Path) -> None:
         validate(MANIFEST, {**raw, "schema_version": 1})
 
 
-def test_measured_values_that_are_not_finite_are_valid_and_others_are_not(colour_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measured_values_that_are_not_finite_are_valid_and_others_are_not(
+    colour_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A record writes them as strings; a number without bounds in the schema says so."""
     monkeypatch.setitem(RECORDS, "interval.json", Interval)
     validate("interval.json", json.loads(Interval(low=-math.inf, high=math.nan).to_json()))
@@ -75,7 +81,9 @@ def test_the_command_writes_the_files_of_the_package(tmp_path: Path, monkeypatch
         "runpy.run_module('toolkit.bundle.schemas.__main__', run_name='__main__')"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {path.name: path.read_bytes() for path in FOLDER.glob("*.json")}
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        path.name: path.read_bytes() for path in FOLDER.glob("*.json")
+    }
 
 
 def test_the_record_is_the_one_that_bundles_are_read_with(colour_bundle: Path) -> None:

@@ -82,10 +82,14 @@ class TestWithAKeyBeforeAnythingIsParsed:
         with pytest.raises(SignatureError, match=r"bundle is not signed: sign it with 'toolkit sign'"):
             Bundle.open(colour_bundle, ours.public)
 
-    def test_the_bundle_of_another_key_is_refused_and_both_keys_are_named(self, signed: Path, ours: Keys, tmp_path: Path) -> None:
+    def test_the_bundle_of_another_key_is_refused_and_both_keys_are_named(
+        self, signed: Path, ours: Keys, tmp_path: Path
+    ) -> None:
         theirs = keys_in(tmp_path, "theirs")
         known = fingerprint(json.loads((signed / "manifest.json.sig").read_bytes())["public_key"])
-        with pytest.raises(SignatureError, match=rf"is signed by the key {known}, not by [0-9a-f]{{16}} of .*theirs\.public\.pem"):
+        with pytest.raises(
+            SignatureError, match=rf"is signed by the key {known}, not by [0-9a-f]{{16}} of .*theirs\.public\.pem"
+        ):
             Bundle.open(signed, theirs.public)
 
     def test_an_edited_manifest_is_refused(self, signed: Path, ours: Keys) -> None:
@@ -103,7 +107,9 @@ class TestWithAKeyBeforeAnythingIsParsed:
         with pytest.raises(SignatureError, match="is not valid: the manifest or the signature was changed"):
             Bundle.open(signed, ours.public)
 
-    def test_a_signature_of_another_key_that_claims_to_be_ours_is_refused(self, signed: Path, ours: Keys, tmp_path: Path) -> None:
+    def test_a_signature_of_another_key_that_claims_to_be_ours_is_refused(
+        self, signed: Path, ours: Keys, tmp_path: Path
+    ) -> None:
         content = (signed / "manifest.json").read_bytes()
         forged = make_signature(content, keys_in(tmp_path, "theirs").private)
         true = make_signature(content, ours.private)
@@ -111,7 +117,10 @@ class TestWithAKeyBeforeAnythingIsParsed:
         with pytest.raises(SignatureError, match="is not valid"):
             Bundle.open(signed, ours.public)
 
-    @pytest.mark.parametrize("content", [b"", b"{}", b"[" * 5000, b'{"algorithm": "none"}', b"\0" * 64, b'{"signature": "", "signature": ""}'])
+    @pytest.mark.parametrize(
+        "content",
+        [b"", b"{}", b"[" * 5000, b'{"algorithm": "none"}', b"\0" * 64, b'{"signature": "", "signature": ""}'],
+    )
     def test_what_is_no_signature_is_refused(self, signed: Path, ours: Keys, content: bytes) -> None:
         (signed / "manifest.json.sig").write_bytes(content)
         for key in (ours.public, None):
@@ -163,7 +172,9 @@ def test_a_damaged_bundle_is_not_signed(colour_bundle: Path, ours: Keys) -> None
     assert not (colour_bundle / "manifest.json.sig").exists()
 
 
-def test_a_bundle_is_signed_from_inside_its_folder(colour_bundle: Path, ours: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bundle_is_signed_from_inside_its_folder(
+    colour_bundle: Path, ours: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(colour_bundle)
     sign_bundle(".", ours.private)
     assert Bundle.open(".", ours.public).signature is not None

@@ -6,7 +6,10 @@ from toolkit.bundle.strict_json import parse_json
 
 
 def test_plain_json() -> None:
-    assert parse_json('{"a": [1, 2.5, null, true, "é"], "b": {"a": -1e-3}}'.encode()) == {"a": [1, 2.5, None, True, "é"], "b": {"a": -1e-3}}
+    assert parse_json('{"a": [1, 2.5, null, true, "é"], "b": {"a": -1e-3}}'.encode()) == {
+        "a": [1, 2.5, None, True, "é"],
+        "b": {"a": -1e-3},
+    }
 
 
 @pytest.mark.parametrize(

@@ -36,11 +36,16 @@ def test_a_precision_with_a_tolerance_gets_it_and_another_gets_none(colour_bundl
     manifest = read_manifest(colour_bundle)
     assert manifest.artifacts[0].tolerance is not None
     other = manifest.artifacts[0].model_copy(update={"precision": "unheard of", "tolerance": None})
-    assert write_manifest(colour_bundle, manifest.model_copy(update={"artifacts": (other,)})).artifacts[0].tolerance is None
+    assert (
+        write_manifest(colour_bundle, manifest.model_copy(update={"artifacts": (other,)})).artifacts[0].tolerance
+        is None
+    )
 
 
 @pytest.mark.parametrize("moment", range(6))
-def test_a_kill_at_any_moment_leaves_a_bundle_that_opens(colour_bundle: Path, monkeypatch: pytest.MonkeyPatch, moment: int) -> None:
+def test_a_kill_at_any_moment_leaves_a_bundle_that_opens(
+    colour_bundle: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
     manifest = read_manifest(colour_bundle).model_copy(update={"name": "later"})
     calls = 0
 

@@ -58,9 +58,14 @@ def first(tmp_path: Path) -> Path:
     return Path(shutil.copytree(ASSETS / "bundles" / "version-1", tmp_path / "first"))
 
 
-def test_a_bundle_of_version_1_opens_predicts_and_tests_itself(first: Path, colour_image: Callable[[str], np.ndarray]) -> None:
+def test_a_bundle_of_version_1_opens_predicts_and_tests_itself(
+    first: Path, colour_image: Callable[[str], np.ndarray]
+) -> None:
     predictor = toolkit.load(first)
-    assert [prediction.label for prediction in predictor.predict([colour_image(label) for label in ("red", "green", "blue")])] == [
+    assert [
+        prediction.label
+        for prediction in predictor.predict([colour_image(label) for label in ("red", "green", "blue")])
+    ] == [
         "red",
         "green",
         "blue",

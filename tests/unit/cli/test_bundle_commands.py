@@ -41,7 +41,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def key(run: Run, here: Path) -> Path:
-    """Where 'toolkit keygen' has written ours.private.pem and ours.public.pem; the folder of the test is the current one."""
+    """Where 'toolkit keygen' has written ours.private.pem and ours.public.pem.
+
+    The folder of the test is the current one.
+    """
     pytest.importorskip("cryptography", reason="the extra 'sign' is not installed")
     code, out, _ = run("keygen", "ours")
     assert code == 0
@@ -63,14 +66,19 @@ class TestSelftest:
         (colour_bundle / "golden" / "expected.json").write_text(json.dumps(golden))
         shutil.move(colour_bundle / "manifest.json", colour_bundle.parent / "old.json")
         old = json.loads((colour_bundle.parent / "old.json").read_bytes())
-        record = {"sha256": sha256_file(path := colour_bundle / "golden" / "expected.json"), "size_bytes": path.stat().st_size}
+        record = {
+            "sha256": sha256_file(path := colour_bundle / "golden" / "expected.json"),
+            "size_bytes": path.stat().st_size,
+        }
         old["files"]["golden/expected.json"] = record
         (colour_bundle / "manifest.json").write_text(json.dumps(old))
         code, out, _ = run("selftest", colour_bundle)
         assert code == 1
         assert "FAILED: logits differ by 1 on golden/000.bin (blue.png)" in out
 
-    def test_where_nothing_can_be_opened_nothing_was_tested(self, run: Run, colour_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_where_nothing_can_be_opened_nothing_was_tested(
+        self, run: Run, colour_bundle: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         def missing(*_: object) -> None:
             raise MissingDependencyError("onnxruntime is not installed.")
 
@@ -132,8 +140,13 @@ class TestCard:
         assert code == 0
         assert "is no longer signed, because its manifest has changed" in err
 
-    @pytest.mark.parametrize(("content", "said"), [(None, "No such file"), (b"\xff", "cannot be read as UTF-8"), (b" \n", "has 0 characters")])
-    def test_a_text_that_is_none(self, run: Run, colour_bundle: Path, here: Path, content: bytes | None, said: str) -> None:
+    @pytest.mark.parametrize(
+        ("content", "said"),
+        [(None, "No such file"), (b"\xff", "cannot be read as UTF-8"), (b" \n", "has 0 characters")],
+    )
+    def test_a_text_that_is_none(
+        self, run: Run, colour_bundle: Path, here: Path, content: bytes | None, said: str
+    ) -> None:
         if content is not None:
             (here / "use.md").write_bytes(content)
         code, out, err = run("card", colour_bundle, "--intended-use", "use.md")
@@ -147,18 +160,29 @@ class TestKeys:
         assert code == 2
         assert "ours.private.pem exists already, and keys are never overwritten" in err
 
-    def test_sign_names_the_key_and_inspect_tells_what_was_checked(self, run: Run, colour_bundle: Path, key: Path) -> None:
+    def test_sign_names_the_key_and_inspect_tells_what_was_checked(
+        self, run: Run, colour_bundle: Path, key: Path
+    ) -> None:
         assert "signature      none" in run("inspect", colour_bundle)[1]
         code, out, _ = run("sign", colour_bundle, "--key", "ours.private.pem")
         assert code == 0
         fingerprint = out.split()[-1]
-        assert f"by the key {fingerprint}, not checked: give that key with --verify-key" in run("inspect", colour_bundle)[1]
+        assert (
+            f"by the key {fingerprint}, not checked: give that key with --verify-key"
+            in run("inspect", colour_bundle)[1]
+        )
         assert f"valid, by the key {fingerprint} of {key}" in run("inspect", colour_bundle, "--verify-key", key)[1]
 
     @pytest.mark.parametrize("command", ["predict", "inspect", "selftest", "unpack"])
     @pytest.mark.parametrize("case", ["signed", "unsigned", "another key", "edited"])
     def test_every_command_that_opens_a_bundle_checks_the_key(
-        self, run: Run, colour_bundle: Path, colour_image: Callable[[str], np.ndarray], key: Path, command: str, case: str
+        self,
+        run: Run,
+        colour_bundle: Path,
+        colour_image: Callable[[str], np.ndarray],
+        key: Path,
+        command: str,
+        case: str,
     ) -> None:
         Image.fromarray(colour_image("red")).save("photo.png")
         if case != "unsigned":
@@ -171,9 +195,15 @@ class TestKeys:
         if case == "another key":
             run("keygen", "theirs")
             key = key.with_name("theirs.public.pem")
-        given = {"predict": [colour_bundle, "photo.png"], "unpack": ["it.tar", "-o", "there"]}.get(command, [colour_bundle])
+        given = {"predict": [colour_bundle, "photo.png"], "unpack": ["it.tar", "-o", "there"]}.get(
+            command, [colour_bundle]
+        )
         code, out, err = run(command, *given, "--verify-key", key)
-        said = {"unsigned": "is not signed", "another key": "is signed by the key", "edited": "was changed after it was signed"}
+        said = {
+            "unsigned": "is not signed",
+            "another key": "is signed by the key",
+            "edited": "was changed after it was signed",
+        }
         if case == "signed":
             assert code == 0, err
         else:
@@ -182,14 +212,19 @@ class TestKeys:
             assert said[case] in err
 
 
-def test_a_signature_that_goes_is_told_of(run: Run, colour_bundle: Path, key: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_signature_that_goes_is_told_of(
+    run: Run, colour_bundle: Path, key: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run("sign", colour_bundle, "--key", "ours.private.pem")
     with telling_of_lost_signature(colour_bundle):
         pass
     assert capsys.readouterr().err == ""
     with telling_of_lost_signature(colour_bundle):
         write_manifest(colour_bundle, Bundle.open(colour_bundle).manifest)
-    assert "is no longer signed, because its manifest has changed: sign it again with 'toolkit sign'" in capsys.readouterr().err
+    assert (
+        "is no longer signed, because its manifest has changed: sign it again with 'toolkit sign'"
+        in capsys.readouterr().err
+    )
     with telling_of_lost_signature(colour_bundle):
         write_manifest(colour_bundle, Bundle.open(colour_bundle).manifest)
     assert capsys.readouterr().err == ""

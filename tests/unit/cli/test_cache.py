@@ -64,17 +64,24 @@ def test_a_line_per_cache_and_the_total(run: Run, digests: list[str], tmp_path: 
     assert {line.split()[0] for line in lines} == {digest[:12] for digest in digests}
     date = r"\d{4}-\d\d-\d\d \d\d:\d\d"
     for line in lines:
-        assert re.fullmatch(rf"[0-9a-f]{{12}} +0\.0 MB +[56]  {date}  {date}  layer3 \[8, 4, 4\], pool \[8\] float16", line)
+        assert re.fullmatch(
+            rf"[0-9a-f]{{12}} +0\.0 MB +[56]  {date}  {date}  layer3 \[8, 4, 4\], pool \[8\] float16", line
+        )
     assert total == f"0.0 MB in 2 caches in {tmp_path / 'features'}"
 
 
-def test_large_ones_are_in_gigabytes_and_what_is_being_written_is_told(run: Run, digests: list[str], tmp_path: Path) -> None:
+def test_large_ones_are_in_gigabytes_and_what_is_being_written_is_told(
+    run: Run, digests: list[str], tmp_path: Path
+) -> None:
     unfinished = part_folder(tmp_path / "features" / digests[0])
     unfinished.mkdir()
     with (unfinished / "0.bin").open("wb") as file:
         file.truncate(2_500_000_000)  # a hole: takes no room
     _, out, _ = run()
-    assert out.splitlines()[-1] == "2.50 GB more are being written, or were when their process was killed (--clear removes those)"
+    assert (
+        out.splitlines()[-1]
+        == "2.50 GB more are being written, or were when their process was killed (--clear removes those)"
+    )
 
 
 def test_a_digest_tells_what_decides_the_content(run: Run, digests: list[str]) -> None:
@@ -106,7 +113,9 @@ def test_clear_removes_all(run: Run, digests: list[str], tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("flags", [[], ["--clear"]])
-def test_a_wrong_digest_is_one_sentence_and_nothing_is_removed(run: Run, digests: list[str], tmp_path: Path, flags: list[str]) -> None:
+def test_a_wrong_digest_is_one_sentence_and_nothing_is_removed(
+    run: Run, digests: list[str], tmp_path: Path, flags: list[str]
+) -> None:
     code, out, err = run(digests[0], "nothing", *flags)
     assert (code, out) == (2, "")
     assert err.startswith("toolkit: no cache in ")

@@ -59,7 +59,9 @@ def manifest(colour_bundle: Path, colour_manifest: Callable[[Path], Manifest]) -
             "portability": "same-machine",
         }
     )
-    refused = RefusedArtifact(format="onnx-int8", precision="int8", reason="nothing keeps the accuracy", quantization=search(False))
+    refused = RefusedArtifact(
+        format="onnx-int8", precision="int8", reason="nothing keeps the accuracy", quantization=search(False)
+    )
     return plain.model_copy(update={"artifacts": (artifact,), "not_exported": (refused,)})
 
 
@@ -73,7 +75,9 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
             return manifest
 
         monkeypatch.setattr("toolkit.export.export_run", export_run)
-        monkeypatch.setattr("toolkit.runs.find_run", lambda name, root: SimpleNamespace(recipe=Recipe, bundle="made/bundle"))
+        monkeypatch.setattr(
+            "toolkit.runs.find_run", lambda name, root: SimpleNamespace(recipe=Recipe, bundle="made/bundle")
+        )
         with pytest.raises(SystemExit) as stopped:
             main(["export", *arguments])
         return int(stopped.value.code or 0), capsys.readouterr().out
@@ -91,7 +95,10 @@ def test_a_refused_format_is_printed_with_what_was_tried_and_ends_in_1(run: Any,
     assert "minmax, per channel, 2 nodes float32" in out
     assert "96.75%   -0.25       2000 img/s" in out
     assert "97.00%   +0.00       2000 img/s" in out
-    assert "uint8 activations, int8 weights of 8 bits (x86_64 with avx512_vnni); 512 training images, judged on 100 validation images" in out
+    assert (
+        "uint8 activations, int8 weights of 8 bits (x86_64 with avx512_vnni); 512 training images, judged on 100 "
+        "validation images" in out
+    )
 
 
 def test_an_artifact_is_printed_with_its_size_and_where_it_runs(run: Any, manifest: Manifest) -> None:
@@ -107,7 +114,13 @@ def test_flags_go_before_the_recipe(run: Any, manifest: Manifest) -> None:
     run(manifest, *flags)
     options = run.asked[0]
     assert options.formats == ("onnx-int8", "onnx")
-    assert (options.profile, options.opset, options.ir, options.max_drop, options.input) == ("wide", None, 9, 1.5, "tensor")
+    assert (options.profile, options.opset, options.ir, options.max_drop, options.input) == (
+        "wide",
+        None,
+        9,
+        1.5,
+        "tensor",
+    )
 
 
 def test_the_model_card_says_what_a_user_must_know(manifest: Manifest) -> None:

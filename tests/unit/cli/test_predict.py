@@ -77,7 +77,9 @@ def test_a_broken_file_is_named_and_the_others_are_classified(run: Run, colour_b
         (["{bundle}", "{empty}", "--artifact", "openvino"], "no 'openvino' artifact; it has onnx"),
     ],
 )
-def test_bad_input_is_one_sentence_and_exit_code_2(run: Run, colour_bundle: Path, tmp_path: Path, arguments: list[str], sentence: str) -> None:
+def test_bad_input_is_one_sentence_and_exit_code_2(
+    run: Run, colour_bundle: Path, tmp_path: Path, arguments: list[str], sentence: str
+) -> None:
     (tmp_path / "empty").mkdir()
     filled = [argument.format(bundle=colour_bundle, empty=tmp_path / "empty") for argument in arguments]
     code, out, err = run("predict", *filled)
@@ -90,7 +92,13 @@ def test_bad_input_is_one_sentence_and_exit_code_2(run: Run, colour_bundle: Path
 def test_inspect_tells_a_person(run: Run, colour_bundle: Path) -> None:
     code, out, _ = run("inspect", colour_bundle)
     assert code == 0
-    for part in ("3: blue, green, red", "squash to 8 x 8, bilinear", "uint8 [N, 8, 8, 3]", "not verified yet", "match their SHA-256"):
+    for part in (
+        "3: blue, green, red",
+        "squash to 8 x 8, bilinear",
+        "uint8 [N, 8, 8, 3]",
+        "not verified yet",
+        "match their SHA-256",
+    ):
         assert part in out
 
 

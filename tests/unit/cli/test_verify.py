@@ -26,7 +26,14 @@ def test_a_bundle_is_judged_and_the_records_go_where_they_are_asked_to(
 
 
 def test_a_failed_gate_is_exit_code_1(colour_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    limits = ("--tolerance", "logits_absolute=0", "--tolerance", "logits_relative=0", "--tolerance", "probabilities_absolute=0")
+    limits = (
+        "--tolerance",
+        "logits_absolute=0",
+        "--tolerance",
+        "logits_relative=0",
+        "--tolerance",
+        "probabilities_absolute=0",
+    )
     assert verify(str(colour_bundle), "--threads", "1", *limits, "--tolerance", "softmax_absolute=0", "--quiet") == 1
     assert "FAILED" in capsys.readouterr().out
 

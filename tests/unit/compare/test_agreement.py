@@ -45,7 +45,10 @@ def test_a_flip_counts_above_twice_the_allowed_error(margin: float, counted: boo
 
 
 def test_no_flip_where_the_class_is_the_same_however_far_the_logits() -> None:
-    assert find_flips(["a"], np.array([[1, 0, 0]], np.float32), np.array([[99, 0, 0]], np.float32), LABELS, TOLERANCE, 1) == []
+    assert (
+        find_flips(["a"], np.array([[1, 0, 0]], np.float32), np.array([[99, 0, 0]], np.float32), LABELS, TOLERANCE, 1)
+        == []
+    )
 
 
 def test_a_flip_from_a_reference_that_is_not_finite_has_no_excuse() -> None:

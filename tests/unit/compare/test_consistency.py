@@ -8,7 +8,10 @@ import pytest
 from toolkit.compare.consistency import difference, inconsistency
 from toolkit.compare.tolerances import TOLERANCES
 
-FIRST = {"logits": np.array([[3.9, -1], [0, 0]], np.float32), "probabilities": np.array([[0.9, 0.1], [0.5, 0.5]], np.float32)}
+FIRST = {
+    "logits": np.array([[3.9, -1], [0, 0]], np.float32),
+    "probabilities": np.array([[0.9, 0.1], [0.5, 0.5]], np.float32),
+}
 
 
 def changed(output: str, row: int, by: float) -> dict[str, np.ndarray]:
@@ -22,13 +25,20 @@ def test_the_same_bits() -> None:
     assert (found.error, found.where, found.bitwise) == (0.0, "", True)
 
 
-@pytest.mark.parametrize(("output", "row", "by", "error"), [("logits", 0, 0.4, 0.1), ("logits", 1, 0.01, 0.1), ("probabilities", 1, 0.25, 0.25)])
-def test_logits_are_relative_to_the_row_and_probabilities_are_not(output: str, row: int, by: float, error: float) -> None:
+@pytest.mark.parametrize(
+    ("output", "row", "by", "error"),
+    [("logits", 0, 0.4, 0.1), ("logits", 1, 0.01, 0.1), ("probabilities", 1, 0.25, 0.25)],
+)
+def test_logits_are_relative_to_the_row_and_probabilities_are_not(
+    output: str, row: int, by: float, error: float
+) -> None:
     found = difference(["x", "y"], FIRST, changed(output, row, by))
     assert found.error == pytest.approx(error, rel=1e-3)
     assert found.where == f"{output} of {'xy'[row]}"
     assert not found.bitwise
-    assert inconsistency(found, TOLERANCES["float32"], "when it rains") == [f"{found.where} differ by {error:.3g} when it rains, allowed 0.0001"]
+    assert inconsistency(found, TOLERANCES["float32"], "when it rains") == [
+        f"{found.where} differ by {error:.3g} when it rains, allowed 0.0001"
+    ]
 
 
 def test_a_zero_of_another_sign_is_another_bit_and_no_error() -> None:

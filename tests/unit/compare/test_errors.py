@@ -40,7 +40,11 @@ def test_batches_give_what_the_whole_gives() -> None:
     parts, whole = accumulator.statistics(), error_statistics(reference, actual)
     assert parts.p99_absolute == whole.p99_absolute
     assert parts.mean_absolute == pytest.approx(whole.mean_absolute)
-    assert (parts.max_absolute, parts.max_relative, parts.min_cosine) == (whole.max_absolute, whole.max_relative, whole.min_cosine)
+    assert (parts.max_absolute, parts.max_relative, parts.min_cosine) == (
+        whole.max_absolute,
+        whole.max_relative,
+        whole.min_cosine,
+    )
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])

@@ -94,7 +94,11 @@ def test_arrays_that_do_not_fit_are_refused(logits: np.ndarray, targets: np.ndar
 def test_wilson_interval_agrees_with_scipy(successes: int, n: int, level: float) -> None:
     expected = binomtest(successes, n).proportion_ci(level, method="wilson")
     found = wilson_interval(successes, n, level)
-    assert (found.low, found.high, found.level) == (pytest.approx(expected.low, abs=1e-12), pytest.approx(expected.high, abs=1e-12), level)
+    assert (found.low, found.high, found.level) == (
+        pytest.approx(expected.low, abs=1e-12),
+        pytest.approx(expected.high, abs=1e-12),
+        level,
+    )
     assert 0 <= found.low <= successes / n <= found.high <= 1
 
 
@@ -107,7 +111,8 @@ def test_wilson_interval_of_nothing_and_of_nonsense() -> None:
 
 
 def test_calibration_error_of_hand_made_probabilities() -> None:
-    # Two bins of (0, 0.5] and (0.5, 1]: in the first 0.5 confident and right, in the second 0.9 and 0.7 confident, one of two right.
+    # Two bins of (0, 0.5] and (0.5, 1]: in the first 0.5 confident and right, in the second 0.9 and 0.7 confident, one
+    # of two right.
     probabilities = np.array([[0.5, 0.5], [0.9, 0.1], [0.3, 0.7]])
     found = expected_calibration_error(probabilities, np.array([0, 0, 0]), bins=2)
     assert found == pytest.approx(1 / 3 * 0.5 + 2 / 3 * abs(0.5 - 0.8))

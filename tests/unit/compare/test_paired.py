@@ -16,7 +16,7 @@ def test_the_exact_test_is_the_two_sided_sign_test(first: int, second: int) -> N
 
 
 def test_the_interval_of_published_examples() -> None:
-    # Airway hyper-responsiveness before and after transplantation (Bentur et al. 2009), as worked out by Fagerland et al. 2014:
+    # Airway hyper-responsiveness before and after transplantation (Bentur et al. 2009), as worked out by Fagerland et
     # 1 both times, 1 only before, 7 only after, 12 never; before minus after is -0.286, interval -0.507 to -0.026.
     found = paired_interval(1, 1, 7, 12)
     assert (round(found.low, 3), round(found.high, 3)) == (-0.507, -0.026)
@@ -46,7 +46,9 @@ def test_the_interval_covers_about_as_often_as_it_says() -> None:
 def test_accuracy_is_counted_on_the_same_images() -> None:
     targets = np.array([0, 0, 1, 1, 2, 2])
     reference, artifact = (np.eye(3, dtype=np.float32)[said] * 4 for said in ([0, 0, 1, 1, 2, 0], [0, 1, 1, 0, 2, 2]))
-    sides = [{"logits": logits, "probabilities": softmax(logits).astype(np.float32)} for logits in (reference, artifact)]
+    sides = [
+        {"logits": logits, "probabilities": softmax(logits).astype(np.float32)} for logits in (reference, artifact)
+    ]
     found = paired_accuracy(sides[0], sides[1], targets, ("a", "b", "c"))
     assert (found.images, found.only_reference_right, found.only_artifact_right) == (6, 2, 1)
     assert (found.reference_accuracy, found.artifact_accuracy) == (5 / 6, 4 / 6)

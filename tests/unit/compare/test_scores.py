@@ -76,7 +76,11 @@ def test_other_probabilities_of_the_same_classes_are_a_divergence() -> None:
     (failure,) = found.failures
     assert failure.startswith("the probabilities diverge by ")
     few = score(
-        {k: v[:8] for k, v in outputs(TARGETS).items()}, {k: v[:8] for k, v in outputs(TARGETS, 1.0).items()}, None, LABELS, TOLERANCES["int8"]
+        {k: v[:8] for k, v in outputs(TARGETS).items()},
+        {k: v[:8] for k, v in outputs(TARGETS, 1.0).items()},
+        None,
+        LABELS,
+        TOLERANCES["int8"],
     )
     assert few.failures == ()
     assert few.accuracy is None

@@ -124,7 +124,9 @@ def test_both_outputs_missing_fail_without_statistics() -> None:
 
 
 def test_another_dtype_fails() -> None:
-    assert judged({"logits": LOGITS.astype(np.float64), "probabilities": PROBABILITIES}).failures == ("logits are float64 instead of float32",)
+    assert judged({"logits": LOGITS.astype(np.float64), "probabilities": PROBABILITIES}).failures == (
+        "logits are float64 instead of float32",
+    )
 
 
 def test_another_shape_fails() -> None:
@@ -142,7 +144,9 @@ def test_anything_but_named_outputs_fails(actual: object, sentence: str) -> None
 
 
 def test_a_list_in_place_of_an_array_fails() -> None:
-    assert judged({"logits": LOGITS.tolist(), "probabilities": PROBABILITIES}).failures == ("logits are a list instead of an array",)
+    assert judged({"logits": LOGITS.tolist(), "probabilities": PROBABILITIES}).failures == (
+        "logits are a list instead of an array",
+    )
 
 
 def test_nothing_compared_is_not_a_pass() -> None:
@@ -155,7 +159,10 @@ def test_swapped_classes_fail_as_flips_and_as_differences() -> None:
     swap = [1, 0, 2]
     verdict = judged({"logits": LOGITS[:, swap], "probabilities": PROBABILITIES[:, swap]})
     assert len(verdict.flips) == 3
-    assert verdict.failures[-1] == "the most probable class changes from cat to dog on test/0 (batch size 3) over a margin of 4, and on 2 more"
+    assert (
+        verdict.failures[-1]
+        == "the most probable class changes from cat to dog on test/0 (batch size 3) over a margin of 4, and on 2 more"
+    )
     assert any(sentence.startswith("logits differ by 4 on test/0") for sentence in verdict.failures)
 
 

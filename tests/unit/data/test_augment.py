@@ -59,7 +59,10 @@ def test_batches_and_order_make_no_difference() -> None:
 
 @pytest.mark.parametrize(("seed", "epoch"), [(1, 0), (0, 1)])
 def test_seed_and_epoch_change_the_draw(seed: int, epoch: int) -> None:
-    first, other = make_augment(recipe(flip=True, shift=0.2), 0, 0), make_augment(recipe(flip=True, shift=0.2), seed, epoch)
+    first, other = (
+        make_augment(recipe(flip=True, shift=0.2), 0, 0),
+        make_augment(recipe(flip=True, shift=0.2), seed, epoch),
+    )
     assert first is not None
     assert other is not None
     assert not np.array_equal(first(IMAGES, INDICES), other(IMAGES, INDICES))

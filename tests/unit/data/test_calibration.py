@@ -48,7 +48,13 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     def load(recipe: object, seed: int, *, splits: tuple[str, ...], reporter: object) -> Dataset:
         seen.append(tuple(splits))
         made = {
-            name: split_of_arrays(name, np.full((30, 8, 8), value, np.uint8), np.arange(30) % 2, tuple(f"{name}/{i}" for i in range(30)), LABELS)
+            name: split_of_arrays(
+                name,
+                np.full((30, 8, 8), value, np.uint8),
+                np.arange(30) % 2,
+                tuple(f"{name}/{i}" for i in range(30)),
+                LABELS,
+            )
             for name, value in (("train", 10), ("validation", 20), ("test", 30))
             if name in splits
         }
@@ -62,7 +68,8 @@ def run_and_record(fingerprints: dict[str, str]) -> tuple[Any, Any]:
     recipe = SimpleNamespace(data=None, seed=0)
     splits = {name: SimpleNamespace(fingerprint=value) for name, value in fingerprints.items()}
     record = SimpleNamespace(
-        data=SimpleNamespace(source="made", splits=splits), preprocessing=Preprocessing(height=8, width=8, resize="squash", interpolation="bilinear")
+        data=SimpleNamespace(source="made", splits=splits),
+        preprocessing=Preprocessing(height=8, width=8, resize="squash", interpolation="bilinear"),
     )
     return SimpleNamespace(recipe=lambda: recipe), record
 
@@ -72,7 +79,9 @@ def fingerprints() -> dict[str, str]:
     return {name: split.fingerprint for name, split in loaded.splits.items()}
 
 
-def test_only_training_and_validation_images_are_loaded(asked: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_training_and_validation_images_are_loaded(
+    asked: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     known = fingerprints()
     asked.clear()
     monkeypatch.setattr(calibration, "TRAINING_IMAGES", 12)

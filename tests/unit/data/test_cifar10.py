@@ -1,4 +1,4 @@
-"""CIFAR-10's real path - fetch, check, unpack, torchvision reads - on a small archive in the official layout, from a server on 127.0.0.1."""
+"""CIFAR-10's real path (fetch, check, unpack, torchvision reads) on a small archive from a server on 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -95,7 +95,9 @@ class Site:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
         self.url = f"http://127.0.0.1:{self.server.server_port}/{ARCHIVE}"
 
-    def offer(self, monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes], members: dict[str, bytes] | None = None) -> Cifar10Files:
+    def offer(
+        self, monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes], members: dict[str, bytes] | None = None
+    ) -> Cifar10Files:
         archive = tar({f"{FOLDER}/{name}": content for name, content in files.items()} if members is None else members)
         (self.folder / ARCHIVE).write_bytes(archive)
         described = describe(files, archive, self.url)
@@ -133,10 +135,16 @@ def test_fetches_unpacks_and_reads(site: Site, root: Path, monkeypatch: pytest.M
     assert data.labels == NAMES
     assert sorted(path.name for path in root.iterdir()) == [FOLDER, ARCHIVE]
     first = batch(6)
-    np.testing.assert_array_equal(data.split("test").sources[7], np.asarray(first["data"])[7].reshape(3, 32, 32).transpose(1, 2, 0))
+    np.testing.assert_array_equal(
+        data.split("test").sources[7], np.asarray(first["data"])[7].reshape(3, 32, 32).transpose(1, 2, 0)
+    )
     assert data.split("test").targets.tolist() == first["labels"]
     assert data.split("test").names[7] == "test/00007"
-    assert {name: split.images for name, split in data.summary().splits.items()} == {"train": 135, "validation": 15, "test": 30}
+    assert {name: split.images for name, split in data.summary().splits.items()} == {
+        "train": 135,
+        "validation": 15,
+        "test": 30,
+    }
 
 
 def test_validation_is_cut_from_the_training_batches(site: Site, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +178,9 @@ def test_an_archive_put_there_by_hand(site: Site, root: Path, monkeypatch: pytes
     assert site.asked == []
 
 
-def test_a_download_that_fails_says_where_to_put_it_by_hand(site: Site, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_that_fails_says_where_to_put_it_by_hand(
+    site: Site, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     described = site.offer(monkeypatch, contents())
     (site.folder / ARCHIVE).unlink()
     with pytest.raises(DownloadError) as caught:
@@ -201,7 +211,9 @@ def test_an_archive_without_the_batches(site: Site, root: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("name", ["../escape", "/escape"])
-def test_an_archive_that_reaches_outside(site: Site, root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+def test_an_archive_that_reaches_outside(
+    site: Site, root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
     site.offer(monkeypatch, contents(), members={name: b"x"})
     with pytest.raises(DataError, match=r"cannot be unpacked|does not hold"):
         load(root)
@@ -233,14 +245,18 @@ def test_a_folder_that_cannot_be_written(site: Site, root: Path, monkeypatch: py
 
 
 def test_batches_that_torchvision_cannot_read(site: Site, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = contents() | {"test_batch": pickle.dumps({"data": np.zeros((4, 100), np.uint8), "labels": [0] * 4}, protocol=2)}
+    files = contents() | {
+        "test_batch": pickle.dumps({"data": np.zeros((4, 100), np.uint8), "labels": [0] * 4}, protocol=2)
+    }
     site.offer(monkeypatch, files)
     with pytest.raises(DataError, match="cannot be read as CIFAR-10"):
         load(root)
 
 
 def test_labels_that_do_not_fit_the_images(site: Site, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = contents() | {"test_batch": pickle.dumps({"data": np.zeros((4, 3072), np.uint8), "labels": [0] * 3}, protocol=2)}
+    files = contents() | {
+        "test_batch": pickle.dumps({"data": np.zeros((4, 3072), np.uint8), "labels": [0] * 3}, protocol=2)
+    }
     site.offer(monkeypatch, files)
     with pytest.raises(DataError, match=r"4 images.*3 labels"):
         load(root)

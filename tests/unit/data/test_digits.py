@@ -46,7 +46,11 @@ def test_splits_share_no_picture() -> None:
 def test_summary() -> None:
     summary = load(test_fraction=0.2, validation_fraction=0.1).summary()
     assert summary.source == "digits"
-    assert {name: split.images for name, split in summary.splits.items()} == {"train": 1294, "validation": 144, "test": 359}
+    assert {name: split.images for name, split in summary.splits.items()} == {
+        "train": 1294,
+        "validation": 144,
+        "test": 359,
+    }
     assert summary.skipped == ()
     for split in summary.splits.values():
         assert sum(split.per_class) == split.images

@@ -1,4 +1,7 @@
-"""Folders of images: both layouts, every mistake with its own sentence, and a division that nothing but listing and seed moves."""
+"""Folders of images.
+
+Both layouts, every mistake with its own sentence, and a division that nothing but listing and seed moves.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,13 @@ def fill(root: Path, classes: Mapping[str, int]) -> Path:
     return root
 
 
-def load(root: Path, seed: int = 0, splits: tuple[str, ...] = ("train", "validation", "test"), reporter: object = None, **fields: object) -> Dataset:
+def load(
+    root: Path,
+    seed: int = 0,
+    splits: tuple[str, ...] = ("train", "validation", "test"),
+    reporter: object = None,
+    **fields: object,
+) -> Dataset:
     recipe = DataRecipe.model_validate({"source": str(root), **fields})
     return load_dataset(recipe, seed, splits=splits, reporter=reporter)  # type: ignore[arg-type]  # Heard is a Reporter
 
@@ -74,14 +83,21 @@ class TestPlainLayout:
     def test_division(self, plain: Path) -> None:
         data = load(plain, test_fraction=0.25, validation_fraction=0.2)
         assert data.source == str(plain)
-        assert {name: split.images for name, split in data.summary().splits.items()} == {"train": 24, "validation": 6, "test": 10}
+        assert {name: split.images for name, split in data.summary().splits.items()} == {
+            "train": 24,
+            "validation": 6,
+            "test": 10,
+        }
         assert data.summary().splits["test"].per_class == (2, 3, 5)
         for name, target in zip(data.split("test").names, data.split("test").targets, strict=True):
             assert name.split("/")[0] == data.labels[target]
 
     def test_no_test_image_is_in_train_or_validation(self, plain: Path) -> None:
         data = load(plain)
-        for seen in ({name: set(split.names) for name, split in data.splits.items()}, {name: contents(split) for name, split in data.splits.items()}):
+        for seen in (
+            {name: set(split.names) for name, split in data.splits.items()},
+            {name: contents(split) for name, split in data.splits.items()},
+        ):
             assert not seen["test"] & (seen["train"] | seen["validation"])
             assert not seen["train"] & seen["validation"]
             assert sum(len(part) for part in seen.values()) == 40
@@ -173,7 +189,11 @@ class TestPlainLayout:
 class TestDividedLayout:
     def test_test_is_kept_and_validation_is_cut_from_train(self, divided: Path) -> None:
         data = load(divided, validation_fraction=0.25)
-        assert {name: split.images for name, split in data.summary().splits.items()} == {"train": 15, "validation": 5, "test": 5}
+        assert {name: split.images for name, split in data.summary().splits.items()} == {
+            "train": 15,
+            "validation": 5,
+            "test": 5,
+        }
         assert all(name.startswith("test/") for name in data.split("test").names)
         assert all(name.startswith("train/") for name in data.split("validation").names)
 
@@ -190,7 +210,9 @@ class TestDividedLayout:
         data = load(divided, reporter=heard, test_fraction=0.25)
         assert len(data.split("test")) == 5
         assert any("no test split" in line and "25%" in line for line in heard.lines)
-        assert not set(data.split("test").names) & (set(data.split("train").names) | set(data.split("validation").names))
+        assert not set(data.split("test").names) & (
+            set(data.split("train").names) | set(data.split("validation").names)
+        )
 
     def test_two_validation_folders(self, divided: Path) -> None:
         fill(divided, {"val/cat": 1, "valid/cat": 1})

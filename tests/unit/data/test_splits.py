@@ -1,4 +1,7 @@
-"""The division: exact counts, every class everywhere, disjoint, and independent of everything but listing, recipe and seed."""
+"""The division.
+
+Exact counts, every class everywhere, disjoint, and independent of everything but listing, recipe and seed.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,9 @@ def test_validation_is_always_cut_from_train_and_never_from_test() -> None:
 
 
 def test_limits_are_exact_stratified_and_taken_before_validation() -> None:
-    parts = divide({"train": TARGETS, "test": TARGETS}, LABELS, recipe(train_limit=50, test_limit=20, validation_fraction=0.2), 0)
+    parts = divide(
+        {"train": TARGETS, "test": TARGETS}, LABELS, recipe(train_limit=50, test_limit=20, validation_fraction=0.2), 0
+    )
     assert per_class(TARGETS, parts["test"].indices) == [12, 6, 2]
     assert per_class(TARGETS, np.concatenate([parts["train"].indices, parts["validation"].indices])) == [30, 15, 5]
     assert len(parts["validation"].indices) == 10
@@ -82,7 +87,8 @@ def test_every_class_is_in_every_part_even_if_its_share_rounds_to_nothing() -> N
 
 
 @pytest.mark.parametrize(
-    ("pools", "least"), [({}, 3), ({"test": TARGETS}, 2), ({"validation": TARGETS}, 2), ({"validation": TARGETS, "test": TARGETS}, 1)]
+    ("pools", "least"),
+    [({}, 3), ({"test": TARGETS}, 2), ({"validation": TARGETS}, 2), ({"validation": TARGETS, "test": TARGETS}, 1)],
 )
 def test_too_few_images_of_a_class_are_named(pools: dict[str, np.ndarray], least: int) -> None:
     enough = np.repeat(np.arange(3), [5, least, 5])

@@ -73,7 +73,9 @@ def test_both_hosts_are_asked_at_once(world: dict[str, Any], monkeypatch: pytest
     assert together == [2, 2]
 
 
-def test_named_data_decides_without_asking(world: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_named_data_decides_without_asking(
+    world: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(auto, "probe", lambda *_: pytest.fail("asked a host"))
     monkeypatch.chdir(tmp_path)
     assert auto.choose_recipe("auto", {"data.source": "digits"})[0].name == "digits"

@@ -114,7 +114,11 @@ def test_a_sealed_cache_is_read_at_once_and_its_size_is_what_was_announced(tmp_p
     with write(tmp_path, key, tensors) as cache:
         np.testing.assert_array_equal(cache.read(1, np.array([4, 2])), tensors[1][[4, 2]].astype(np.float16))
         assert cache.folder == tmp_path / key.digest()
-        assert sum((cache.folder / name).stat().st_size for name in ("0.bin", "1.bin")) == bytes_needed(key) == ROWS * (70 + 11) * 2
+        assert (
+            sum((cache.folder / name).stat().st_size for name in ("0.bin", "1.bin"))
+            == bytes_needed(key)
+            == ROWS * (70 + 11) * 2
+        )
 
 
 def test_arrays_that_lie_differently_in_memory_are_stored_in_the_order_of_their_shape(tmp_path: Path) -> None:
@@ -245,7 +249,9 @@ def take_other_index(folder: Path) -> None:
     ],
     ids=lambda value: "" if isinstance(value, str) else getattr(value, "__name__", ""),
 )
-def test_a_damaged_cache_is_named_removed_and_made_again(tmp_path: Path, damage: Callable[[Path], None], complaint: str) -> None:
+def test_a_damaged_cache_is_named_removed_and_made_again(
+    tmp_path: Path, damage: Callable[[Path], None], complaint: str
+) -> None:
     root, key, tensors, spoken = tmp_path / "features", make_key(), make_tensors(), Spoken()
     write(root, key, tensors).close()
     damage(root / key.digest())
@@ -375,7 +381,9 @@ def test_what_is_not_finite_before_stays_as_it_is(tmp_path: Path) -> None:
     tensors = make_tensors()
     tensors[1][0, :3] = [np.inf, -np.inf, np.nan]
     with write(tmp_path, make_key(), tensors) as cache:
-        np.testing.assert_array_equal(cache.read(1, np.array([0]))[0, :3], np.array([np.inf, -np.inf, np.nan], np.float16))
+        np.testing.assert_array_equal(
+            cache.read(1, np.array([0]))[0, :3], np.array([np.inf, -np.inf, np.nan], np.float16)
+        )
 
 
 def test_float32_holds_what_float16_cannot(tmp_path: Path) -> None:
@@ -400,20 +408,30 @@ class FullDisk(io.FileIO):
 
 
 @pytest.mark.parametrize("room", [0, 5_000, 42_000 + 6_000])
-def test_a_disk_that_fills_up_is_one_sentence_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+def test_a_disk_that_fills_up_is_one_sentence_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
     original = Path.open
 
     def open_on_full_disk(self: Path, mode: str = "r", *arguments: object, **options: object) -> object:
-        return io.BufferedWriter(FullDisk(self, "x")) if self.suffix == ".bin" else original(self, mode, *arguments, **options)  # type: ignore[call-overload]
+        return (
+            io.BufferedWriter(FullDisk(self, "x"))
+            if self.suffix == ".bin"
+            else original(self, mode, *arguments, **options)
+        )  # type: ignore[call-overload]
 
     monkeypatch.setattr(Path, "open", open_on_full_disk)
     monkeypatch.setattr(FullDisk, "room", room)
-    with pytest.raises(FileWriteError, match=rf"cannot write activations to {tmp_path}: No space left on device\. Free some space"):
+    with pytest.raises(
+        FileWriteError, match=rf"cannot write activations to {tmp_path}: No space left on device\. Free some space"
+    ):
         write(tmp_path, make_key(), make_tensors())
     assert names(tmp_path) == []
 
 
-def test_a_disk_that_admits_only_when_flushed_that_it_is_full_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_admits_only_when_flushed_that_it_is_full_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -459,7 +477,10 @@ def test_a_cache_that_cannot_get_its_name_leaves_nothing(tmp_path: Path, monkeyp
 
 def test_a_root_that_is_a_file_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "features").write_text("a file")
-    with pytest.raises(FileWriteError, match=r"cannot write activations to .*features: "), CacheWriter(tmp_path / "features", make_key()):
+    with (
+        pytest.raises(FileWriteError, match=r"cannot write activations to .*features: "),
+        CacheWriter(tmp_path / "features", make_key()),
+    ):
         pytest.fail("there is no folder to write to")
 
 

@@ -31,7 +31,9 @@ def test_every_single_flipped_bit_is_found(tmp_path: Path, monkeypatch: pytest.M
         flipped = np.packbits(np.unpackbits(content) ^ (np.arange(content.size * 8) == bit))
         path.write_bytes(flipped.tobytes())
         file = RowFile(path)
-        assert (file.problem(40, checksums.all(), lambda _: None) or "").endswith(f"(a wrong checksum from byte {bit // 8 // 16 * 16} on)")
+        assert (file.problem(40, checksums.all(), lambda _: None) or "").endswith(
+            f"(a wrong checksum from byte {bit // 8 // 16 * 16} on)"
+        )
         file.close()
 
 

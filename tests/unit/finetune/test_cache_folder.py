@@ -17,7 +17,17 @@ import pytest
 from toolkit.errors import FileWriteError, ToolkitError
 from toolkit.finetune import cache_folder
 from toolkit.finetune.cache import CacheWriter
-from toolkit.finetune.cache_folder import CacheKey, TensorSpec, bytes_needed, cache_root, clear, discard_abandoned, entries, find, free_bytes
+from toolkit.finetune.cache_folder import (
+    CacheKey,
+    TensorSpec,
+    bytes_needed,
+    cache_root,
+    clear,
+    discard_abandoned,
+    entries,
+    find,
+    free_bytes,
+)
 
 CHANGES: dict[str, object] = {
     "prefix_sha256": "0" * 64,
@@ -165,7 +175,9 @@ def test_a_folder_that_may_not_be_read_is_one_sentence(tmp_path: Path, monkeypat
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(Path, "iterdir", refuse)
-    with pytest.raises(ToolkitError, match=r"cannot read .*: Permission denied\. Choose another folder with TOOLKIT_CACHE"):
+    with pytest.raises(
+        ToolkitError, match=r"cannot read .*: Permission denied\. Choose another folder with TOOLKIT_CACHE"
+    ):
         entries(tmp_path)
 
 
@@ -185,14 +197,18 @@ def test_digits_must_fit_one_cache(tmp_path: Path) -> None:
         write(tmp_path, make_key(rows=rows))
     before = names(tmp_path)
     twice = next(digit for digit in "0123456789abcdef" if sum(name.startswith(digit) for name in before) > 1)
-    with pytest.raises(ToolkitError, match=rf"\d+ caches in .* have digests that start with '{twice}': give the digits of one"):
+    with pytest.raises(
+        ToolkitError, match=rf"\d+ caches in .* have digests that start with '{twice}': give the digits of one"
+    ):
         clear(tmp_path, twice)
     with pytest.raises(ToolkitError, match=r"no cache in .* has a digest that starts with 'xyz'"):
         clear(tmp_path, "xyz")
     assert names(tmp_path) == before
 
 
-def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_kept(tmp_path: Path, dead_pid: int, living_pid: int) -> None:
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_kept(
+    tmp_path: Path, dead_pid: int, living_pid: int
+) -> None:
     kept = write(tmp_path, make_key(rows=1))
     half_written(tmp_path, dead_pid)
     living = half_written(tmp_path, living_pid)
@@ -222,7 +238,9 @@ def test_a_number_that_is_in_use_again_does_not_keep_it_for_ever(tmp_path: Path)
     assert names(tmp_path) == []
 
 
-def test_clearing_everything_takes_what_was_left_too_but_nothing_that_is_being_written(tmp_path: Path, dead_pid: int) -> None:
+def test_clearing_everything_takes_what_was_left_too_but_nothing_that_is_being_written(
+    tmp_path: Path, dead_pid: int
+) -> None:
     write(tmp_path, make_key(rows=1))
     half_written(tmp_path, dead_pid)
     with CacheWriter(tmp_path, make_key()) as writer:

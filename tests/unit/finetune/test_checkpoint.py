@@ -19,7 +19,17 @@ def state() -> State:
     optimizer = torch.optim.AdamW([{"params": [parameter], "lr": 0.1}])
     parameter.grad = torch.ones_like(parameter)
     optimizer.step()
-    made = State(stage=2, epoch=3, step=17, loss_sum=1.1, right=40, seen=64, epoch_seconds=2.5, stage_seconds={1: 9.0}, seconds=12.0)
+    made = State(
+        stage=2,
+        epoch=3,
+        step=17,
+        loss_sum=1.1,
+        right=40,
+        seen=64,
+        epoch_seconds=2.5,
+        stage_seconds={1: 9.0},
+        seconds=12.0,
+    )
     made.history.append(epoch(0.9))
     made.model = {"fc.weight": parameter.detach()}
     made.optimizer = optimizer.state_dict()
@@ -33,7 +43,19 @@ def test_everything_comes_back_bit_for_bit(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, written)
     read = load_checkpoint(tmp_path)
     assert read is not None
-    for name in ("stage", "epoch", "step", "loss_sum", "right", "seen", "epoch_seconds", "stage_seconds", "seconds", "history", "identity"):
+    for name in (
+        "stage",
+        "epoch",
+        "step",
+        "loss_sum",
+        "right",
+        "seen",
+        "epoch_seconds",
+        "stage_seconds",
+        "seconds",
+        "history",
+        "identity",
+    ):
         assert getattr(read, name) == getattr(written, name)
     assert torch.equal(read.model["fc.weight"], written.model["fc.weight"])
     assert read.best.weights is not None
@@ -60,7 +82,9 @@ def test_a_flipped_bit_is_refused(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(RunError, match=r"is damaged: its SHA-256 is not the one in latest\.json\. Remove .* to train again"):
+    with pytest.raises(
+        RunError, match=r"is damaged: its SHA-256 is not the one in latest\.json\. Remove .* to train again"
+    ):
         load_checkpoint(tmp_path)
 
 
@@ -91,7 +115,12 @@ def test_a_full_disk_leaves_the_older_checkpoint(tmp_path: Path, monkeypatch: py
 def test_the_best_epoch_has_the_highest_accuracy_then_the_lowest_loss() -> None:
     best = Best()
     weights = {"w": torch.zeros(1)}
-    for done, value in ((epoch(0.5), 1.0), (epoch(0.7, 0.9, 2), 2.0), (epoch(0.7, 0.8, 3), 3.0), (epoch(0.6, 0.1, 4), 4.0)):
+    for done, value in (
+        (epoch(0.5), 1.0),
+        (epoch(0.7, 0.9, 2), 2.0),
+        (epoch(0.7, 0.8, 3), 3.0),
+        (epoch(0.6, 0.1, 4), 4.0),
+    ):
         weights["w"][0] = value
         best.offer(done, weights)
     assert (best.epoch, best.accuracy, best.loss) == (3, 0.7, 0.8)

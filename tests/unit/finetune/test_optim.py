@@ -9,7 +9,9 @@ from toolkit.recipe import Recipe, StageRecipe, TrainRecipe
 
 
 def stage(**changes: object) -> StageRecipe:
-    return StageRecipe.model_validate({"head_lr": 0.1, "backbone_lr": 0.01, "weight_decay": 0.5, "momentum": 0.8, **changes})
+    return StageRecipe.model_validate(
+        {"head_lr": 0.1, "backbone_lr": 0.01, "weight_decay": 0.5, "momentum": 0.8, **changes}
+    )
 
 
 def test_cross_entropy_with_smoothing_is_the_formula() -> None:
@@ -21,11 +23,15 @@ def test_cross_entropy_with_smoothing_is_the_formula() -> None:
 
 
 def test_mse_is_the_squared_distance_to_one_hot_targets() -> None:
-    loss = make_loss(TrainRecipe.model_validate({"loss": "mse"}))(torch.tensor([[1.0, 0.0], [3.0, 1.0]]), torch.tensor([0, 1]))
+    loss = make_loss(TrainRecipe.model_validate({"loss": "mse"}))(
+        torch.tensor([[1.0, 0.0], [3.0, 1.0]]), torch.tensor([0, 1])
+    )
     assert loss.item() == pytest.approx(9 / 4)
 
 
-@pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)]
+)
 def test_each_group_has_its_own_rate(name: str, kind: type) -> None:
     head, block = [nn.Parameter(torch.ones(2))], [nn.Parameter(torch.ones(3))]
     optimizer = make_optimizer(stage(optimizer=name), head, block)

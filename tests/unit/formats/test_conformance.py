@@ -57,11 +57,15 @@ def calibration(contract: InputContract) -> Calibration:
     """Noise, with the network's own answers as targets: any drop is the quantisation's."""
     pixels = images(64)
     reference = TorchSession(Deployable(network(), NORMALIZATION, contract.normalization_in_graph))
-    return calibration_of_arrays(images(48), pixels, reference.run(contract.encode(pixels))["logits"].argmax(axis=1), contract.encode, 10)
+    return calibration_of_arrays(
+        images(48), pixels, reference.run(contract.encode(pixels))["logits"].argmax(axis=1), contract.encode, 10
+    )
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def exported(request: pytest.FixtureRequest, contract: InputContract, tmp_path_factory: pytest.TempPathFactory) -> tuple[Format, Path]:
+def exported(
+    request: pytest.FixtureRequest, contract: InputContract, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Format, Path]:
     chosen = formats()[request.param]
     if (reason := chosen.unavailable()) is not None:
         pytest.skip(reason)
@@ -76,7 +80,9 @@ def exported(request: pytest.FixtureRequest, contract: InputContract, tmp_path_f
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
-def test_it_computes_what_pytorch_computes_at_any_batch_size(exported: tuple[Format, Path], contract: InputContract, batch: int) -> None:
+def test_it_computes_what_pytorch_computes_at_any_batch_size(
+    exported: tuple[Format, Path], contract: InputContract, batch: int
+) -> None:
     chosen, path = exported
     reference = TorchSession(Deployable(network(), NORMALIZATION, contract.normalization_in_graph))
     inputs = contract.encode(images(batch))
@@ -135,4 +141,10 @@ def test_a_network_that_cannot_be_exported_is_one_sentence(name: str, tmp_path: 
     if (reason := chosen.unavailable()) is not None:
         pytest.skip(reason)
     with pytest.raises(ExportError, match="cannot export this network"):
-        chosen.export(Breaks().eval(), torch.zeros(2, 4, 4, 3), tmp_path / "model", ExportRequest("images", ("logits", "probabilities"), {}), None)
+        chosen.export(
+            Breaks().eval(),
+            torch.zeros(2, 4, 4, 3),
+            tmp_path / "model",
+            ExportRequest("images", ("logits", "probabilities"), {}),
+            None,
+        )

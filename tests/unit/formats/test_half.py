@@ -29,7 +29,11 @@ def types(model: onnx.ModelProto) -> dict[str, int]:
 def test_layers_become_float16_and_the_contract_stays(tmp_path: Path) -> None:
     model, images = layers(IDENTITY / 3, TO_LOGITS), reddish(6)[0]
     converted = to_float16(model, ALWAYS)
-    assert {numpy_helper.to_array(tensor).dtype.name for tensor in converted.graph.initializer if tensor.name.startswith("w")} == {"float16"}
+    assert {
+        numpy_helper.to_array(tensor).dtype.name
+        for tensor in converted.graph.initializer
+        if tensor.name.startswith("w")
+    } == {"float16"}
     assert {types(converted)[name] for name in ("logits", "probabilities")} == {TensorProto.FLOAT}
     assert types(converted)["images"] == TensorProto.UINT8
     assert next(node for node in converted.graph.node if node.name == "conv1").input[0] == "x1/float16"
@@ -51,7 +55,11 @@ def test_a_value_between_two_kept_nodes_is_never_cast_to_float16(tmp_path: Path)
 
 def test_a_tensor_is_cast_once_for_all_that_read_it() -> None:
     converted = to_float16(layers(IDENTITY, IDENTITY, TO_LOGITS), ALWAYS | {"relu0"})
-    casts = [(node.input[0], node.output[0]) for node in converted.graph.node if node.op_type == "Cast" and node.name != "cast"]
+    casts = [
+        (node.input[0], node.output[0])
+        for node in converted.graph.node
+        if node.op_type == "Cast" and node.name != "cast"
+    ]
     assert casts == [("x0", "x0/float16"), ("y0/float16", "y0"), ("x1", "x1/float16"), ("logits/float16", "logits")]
 
 
@@ -67,7 +75,13 @@ def test_operators_keep_the_types_their_schema_fixes(tmp_path: Path) -> None:
         helper.make_node("Cast", ["images"], ["pixels"], "cast", to=TensorProto.FLOAT),
         helper.make_node("Resize", ["pixels", "", "scales"], ["larger"], "resize", mode="nearest"),
         helper.make_node("ReduceMean", ["larger", "axes"], ["means"], "mean", keepdims=0),
-        helper.make_node("ConstantOfShape", ["length"], ["ones"], "ones", value=helper.make_tensor("value", TensorProto.FLOAT, [1], [1.0])),
+        helper.make_node(
+            "ConstantOfShape",
+            ["length"],
+            ["ones"],
+            "ones",
+            value=helper.make_tensor("value", TensorProto.FLOAT, [1], [1.0]),
+        ),
         helper.make_node("Add", ["means", "ones"], ["shifted"], "add"),
         helper.make_node("MatMul", ["shifted", "identity"], ["logits"], "head"),
         helper.make_node("Softmax", ["logits"], ["probabilities"], "softmax"),
@@ -78,13 +92,17 @@ def test_operators_keep_the_types_their_schema_fixes(tmp_path: Path) -> None:
     assert kinds["pixels/float16"] == kinds["larger/float16"] == kinds["shifted/float16"] == TensorProto.FLOAT16
     assert kinds["ones"] == TensorProto.FLOAT
     assert next(node for node in converted.graph.node if node.name == "resize").input[2] == "scales"
-    np.testing.assert_allclose(run(converted, tmp_path, images)["logits"], run(model, tmp_path, images)["logits"], rtol=2e-3)
+    np.testing.assert_allclose(
+        run(converted, tmp_path, images)["logits"], run(model, tmp_path, images)["logits"], rtol=2e-3
+    )
 
 
 def test_what_is_not_zero_stays_so() -> None:
     model = layers(np.diag([1.0, 1e-12, -1e-12]), TO_LOGITS)
     converted = to_float16(model, ALWAYS)
-    weight = next(numpy_helper.to_array(tensor) for tensor in converted.graph.initializer if tensor.name == "w0/float16")
+    weight = next(
+        numpy_helper.to_array(tensor) for tensor in converted.graph.initializer if tensor.name == "w0/float16"
+    )
     assert weight[1, 1, 0, 0] == SMALLEST_FLOAT16
     assert weight[2, 2, 0, 0] == -SMALLEST_FLOAT16
     assert weight[0, 1, 0, 0] == 0

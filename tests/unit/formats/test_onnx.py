@@ -77,7 +77,9 @@ def other_output(model: onnx.ModelProto) -> None:
         (other_output, "outputs scores, probabilities instead of logits, probabilities"),
     ],
 )
-def test_a_request_that_the_exporter_ignored_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Any, sentence: str) -> None:
+def test_a_request_that_the_exporter_ignored_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Any, sentence: str
+) -> None:
     altered(monkeypatch, change)
     with pytest.raises(ExportError, match=sentence):
         OnnxFormat().export(deployable(), SAMPLE, tmp_path / "model.onnx", REQUEST, None)

@@ -53,7 +53,11 @@ def test_where_everything_fits_nothing_is_kept(tmp_path: Path) -> None:
     made = OnnxFp16Format().export(deployable(1.0), SAMPLE, tmp_path / "model.onnx", REQUEST, calibration())
     assert isinstance(made, Exported)
     assert made.kept_float32 == ()
-    weights = [tensor for tensor in onnx.load_model(tmp_path / "model.onnx").graph.initializer if len(tensor.dims) == 4 and max(tensor.dims) > 1]
+    weights = [
+        tensor
+        for tensor in onnx.load_model(tmp_path / "model.onnx").graph.initializer
+        if len(tensor.dims) == 4 and max(tensor.dims) > 1
+    ]
     assert sum(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in weights) == 3
 
 
@@ -65,7 +69,9 @@ def test_an_overflow_that_was_not_foreseen_is_an_error(tmp_path: Path, monkeypat
 
 def test_values_need_headroom_and_must_be_numbers() -> None:
     node = onnx.helper.make_node
-    graph = onnx.helper.make_graph([node("Relu", ["a"], ["b"], "r"), node("Relu", ["b"], ["c"], "s"), node("Relu", ["c"], ["d"], "t")], "g", [], [])
+    graph = onnx.helper.make_graph(
+        [node("Relu", ["a"], ["b"], "r"), node("Relu", ["b"], ["c"], "s"), node("Relu", ["c"], ["d"], "t")], "g", [], []
+    )
     limit = 65504 / onnx_fp16.HEADROOM
     assert too_large(graph, Extremes({"a": limit, "b": limit, "c": limit, "d": limit}, {})) == set()
     assert too_large(graph, Extremes({"a": 2 * limit, "b": 1.0, "c": 1.0, "d": 1.0}, {})) == {"r"}

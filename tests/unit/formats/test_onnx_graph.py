@@ -18,7 +18,11 @@ def test_what_comes_before_the_first_layer_is_normalisation() -> None:
 
 
 def test_arithmetic_on_shapes_is_outside_too() -> None:
-    weights = {"identity": np.eye(3, 2, dtype=np.float32), "axes": np.array([1, 2], np.int64), "half": np.array(0.5, np.float32)}
+    weights = {
+        "identity": np.eye(3, 2, dtype=np.float32),
+        "axes": np.array([1, 2], np.int64),
+        "half": np.array(0.5, np.float32),
+    }
     nodes = [
         helper.make_node("Cast", ["images"], ["pixels"], "cast", to=1),
         helper.make_node("MatMul", ["pixels", "identity"], ["scores"], "layer"),
@@ -54,7 +58,11 @@ def test_extremes_are_the_largest_over_all_batches(tmp_path: Path) -> None:
 
 
 def test_extremes_tell_of_a_value_that_is_no_number(tmp_path: Path) -> None:
-    weights = {"zero": np.array(0, np.float32), "axes": np.array([1, 2], np.int64), "identity": np.eye(3, 2, dtype=np.float32)}
+    weights = {
+        "zero": np.array(0, np.float32),
+        "axes": np.array([1, 2], np.int64),
+        "identity": np.eye(3, 2, dtype=np.float32),
+    }
     nodes = [
         helper.make_node("Cast", ["images"], ["pixels"], to=1),
         helper.make_node("ReduceMean", ["pixels", "axes"], ["means"], keepdims=0),

@@ -16,7 +16,9 @@ from toolkit.formats.base import Calibration, Exported, ExportRequest, NotExport
 from toolkit.formats.onnx_int8 import OnnxInt8Format
 from toolkit.formats.quantization.arithmetic import arithmetic_here
 
-REQUEST = ExportRequest("images", ("logits", "probabilities"), {"toolkit.labels": '["ä", "猫"]'}, opset=18, ir_version=8)
+REQUEST = ExportRequest(
+    "images", ("logits", "probabilities"), {"toolkit.labels": '["ä", "猫"]'}, opset=18, ir_version=8
+)
 SAMPLE = torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
 IMAGES = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3), dtype=np.uint8)
 
@@ -24,7 +26,15 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3), dtype=np.uint8
 def deployable() -> Deployable:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+        model = nn.Sequential(
+            nn.Conv2d(3, 8, 3),
+            nn.ReLU(),
+            nn.Conv2d(8, 8, 3),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(8, 3),
+        )
     return Deployable(model, Normalization(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)))
 
 

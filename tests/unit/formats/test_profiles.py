@@ -52,4 +52,10 @@ def test_an_ir_version_that_is_older_than_the_opset_is_an_error(tmp_path: Path) 
 def test_an_ir_version_that_is_not_written_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("toolkit.formats.onnx._set_ir_version", lambda model, version: None)
     with pytest.raises(ExportError, match="IR version 10 instead of 8"):
-        OnnxFormat().export(deployable(), SAMPLE, tmp_path / "model.onnx", ExportRequest("images", ("logits", "probabilities"), {}, 18, 8), None)
+        OnnxFormat().export(
+            deployable(),
+            SAMPLE,
+            tmp_path / "model.onnx",
+            ExportRequest("images", ("logits", "probabilities"), {}, 18, 8),
+            None,
+        )

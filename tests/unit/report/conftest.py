@@ -33,7 +33,9 @@ PROVENANCE = Provenance(
     toolkit="0.1.0",
     python="3.12.1",
     packages={"torch": "2.9.0", "onnxruntime": "1.20.0"},
-    hardware=Hardware(processor="Example CPU", cores=8, memory_bytes=16_000_000_000, gpu=None, operating_system="Linux 6.1"),
+    hardware=Hardware(
+        processor="Example CPU", cores=8, memory_bytes=16_000_000_000, gpu=None, operating_system="Linux 6.1"
+    ),
     commit="abc123-dirty",
 )
 
@@ -42,7 +44,9 @@ def timing(batch_size: int, throughput: float) -> BatchTiming:
     call = batch_size / throughput
     return BatchTiming(
         batch_size=batch_size,
-        throughput=Estimate(median=throughput, interval=Interval(low=throughput * 0.95, high=throughput * 1.03), rounds=7),
+        throughput=Estimate(
+            median=throughput, interval=Interval(low=throughput * 0.95, high=throughput * 1.03), rounds=7
+        ),
         latency=Latency(p50_seconds=call, p95_seconds=call * 1.1, p99_seconds=call * 1.5, calls=70),
     )
 
@@ -118,11 +122,30 @@ def paired(images: int, lost: int, won: int) -> PairedAccuracy:
 def parity() -> ParityReport:
     def artifact(name: str, passed: bool) -> ArtifactParity:
         statistics = ErrorStatistics(
-            elements=2560, max_absolute=1.2e-6, mean_absolute=1e-7, p99_absolute=1e-6, max_relative=3e-7, min_cosine=0.9999999
+            elements=2560,
+            max_absolute=1.2e-6,
+            mean_absolute=1e-7,
+            p99_absolute=1e-6,
+            max_relative=3e-7,
+            min_cosine=0.9999999,
         )
         flips = (
-            Flip(input="7.png", batch_size=3, reference_label="seven", artifact_label="one", reference_margin=0.5, counted=True),
-            Flip(input="8.png", batch_size=3, reference_label="eight", artifact_label="one", reference_margin=0.0, counted=False),
+            Flip(
+                input="7.png",
+                batch_size=3,
+                reference_label="seven",
+                artifact_label="one",
+                reference_margin=0.5,
+                counted=True,
+            ),
+            Flip(
+                input="8.png",
+                batch_size=3,
+                reference_label="eight",
+                artifact_label="one",
+                reference_margin=0.0,
+                counted=False,
+            ),
         )
         return ArtifactParity(
             artifact=name,
@@ -139,7 +162,9 @@ def parity() -> ParityReport:
             outputs=(OutputParity(output="logits", statistics=statistics),) if name != "broken" else (),
             top1_agreement=(1.0 if passed else 0.99621) if name != "broken" else None,
             flips=() if passed else flips,
-            tolerance=Tolerance(precision="float32", logits_absolute=1e-3, logits_relative=1e-3, probabilities_absolute=1e-4),
+            tolerance=Tolerance(
+                precision="float32", logits_absolute=1e-3, logits_relative=1e-3, probabilities_absolute=1e-4
+            ),
             seconds=1.0,
             checks=(
                 Check(name="opens", passed=name != "broken", failures=(), detail="engine 1.0 on cpu"),

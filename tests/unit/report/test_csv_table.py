@@ -22,7 +22,12 @@ def test_raw_numbers_of_every_row_and_batch_size(bench):
     assert float(onnx["throughput_relative_to_eager"]) == 1.3125
     assert float(onnx["latency_p95_seconds"]) == bench.rows[2].timings[0].latency.p95_seconds
     assert (onnx["peak_memory_bytes"], onnx["size_bytes"], onnx["load_seconds"]) == ("512000000", "13456789", "0.0456")
-    assert (onnx["test_accuracy"], onnx["test_accuracy_low"], onnx["test_images"], onnx["missing"]) == ("0.98056", "0.9605", "360", "")
+    assert (onnx["test_accuracy"], onnx["test_accuracy_low"], onnx["test_images"], onnx["missing"]) == (
+        "0.98056",
+        "0.9605",
+        "360",
+        "",
+    )
 
 
 def test_a_missing_row_has_its_reason_and_empty_fields(bench):

@@ -25,7 +25,10 @@ def test_three_significant_digits(value, text):
 
 
 def test_an_interval_has_the_decimals_of_its_median():
-    assert figures.estimate(Estimate(median=99.0, interval=Interval(low=95.04, high=101.26), rounds=7)) == "99.0 [95.0, 101.3]"
+    assert (
+        figures.estimate(Estimate(median=99.0, interval=Interval(low=95.04, high=101.26), rounds=7))
+        == "99.0 [95.0, 101.3]"
+    )
 
 
 def test_units():

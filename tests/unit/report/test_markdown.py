@@ -8,7 +8,8 @@ from toolkit.report.markdown import bench_markdown
 def test_the_whole_report(bench, parity, evaluation):
     text = bench_markdown(bench, parity, evaluation)
     assert text.startswith(
-        "# digits-1: benchmark\n\ntimm:tf_efficientnet_lite0, 64 x 64, 10 classes, fine-tuned on digits. Made by `toolkit bench --run digits-1`"
+        "# digits-1: benchmark\n\ntimm:tf_efficientnet_lite0, 64 x 64, 10 classes, fine-tuned on digits. Made by "
+        "`toolkit bench --run digits-1`"
     )
     assert "| onnx | cpu | 32 | 1234 [1173, 1272] | 3.09x | 25.9 | 28.5 | 38.9 |" in text
     assert "- `onnx` on cuda: asked for cuda, onnxruntime 1.20.0 runs it on cpu" in text
@@ -23,7 +24,9 @@ def test_the_whole_report(bench, parity, evaluation):
 
 
 def test_every_table_line_has_as_many_cells_as_its_head(bench, parity, evaluation):
-    blocks = [block.splitlines() for block in bench_markdown(bench, parity, evaluation).split("\n\n") if block.startswith("|")]
+    blocks = [
+        block.splitlines() for block in bench_markdown(bench, parity, evaluation).split("\n\n") if block.startswith("|")
+    ]
     assert len(blocks) == 3
     for block in blocks:
         assert len({line.replace("\\|", "").count("|") for line in block}) == 1

@@ -21,7 +21,11 @@ def history(tmp_path):
         path = tmp_path / "digits-1" / "history.csv"
         path.parent.mkdir(exist_ok=True)
         path.write_text(
-            HEADER + "".join(f"{stage},{epoch},{loss},0.5,{loss},{accuracy},0.001,0,1\n" for stage, epoch, loss, accuracy in rows), encoding="utf-8"
+            HEADER
+            + "".join(
+                f"{stage},{epoch},{loss},0.5,{loss},{accuracy},0.001,0,1\n" for stage, epoch, loss, accuracy in rows
+            ),
+            encoding="utf-8",
         )
         return path
 
@@ -90,7 +94,13 @@ def test_a_missing_history(tmp_path):
 def test_few_classes_have_their_counts_in_the_cells(evaluation, tmp_path, drawn):
     confusion_picture(evaluation, tmp_path / "confusion.png")
     said = texts(drawn[0])
-    for words in ("Confusion matrix", "95.0% [92.4, 96.7] right on 400 test images", "True class", "Predicted class", "digit 9"):
+    for words in (
+        "Confusion matrix",
+        "95.0% [92.4, 96.7] right on 400 test images",
+        "True class",
+        "Predicted class",
+        "digit 9",
+    ):
         assert words in said
     cells = [text.get_text() for text in drawn[0].axes[0].texts]
     assert sorted(cells) == sorted(["20", "20", *["40"] * 9])
@@ -116,7 +126,9 @@ def test_a_class_without_test_images_is_left_empty(make_evaluation, tmp_path, dr
 
 
 def test_labels_in_any_script_and_with_formulas(make_evaluation, tmp_path, drawn):
-    confusion_picture(make_evaluation(["猫", "$x^2$", "naïve", "a very long name of a class indeed"]), tmp_path / "confusion.png")
+    confusion_picture(
+        make_evaluation(["猫", "$x^2$", "naïve", "a very long name of a class indeed"]), tmp_path / "confusion.png"
+    )
     names = [label.get_text() for label in drawn[0].axes[0].get_yticklabels()]
     assert names == ["#0", "$x^2$", "naïve", "a very lon…ss indeed"]
 
@@ -134,7 +146,10 @@ def test_without_matplotlib(evaluation, tmp_path, monkeypatch):
 
 
 def test_reports_import_neither_torch_nor_matplotlib():
-    code = "import sys, toolkit.report; sys.exit(int(bool({'torch', 'matplotlib', 'onnxruntime', 'toolkit.bench'} & sys.modules.keys())))"
+    code = (
+        "import sys, toolkit.report; sys.exit(int(bool({'torch', 'matplotlib', 'onnxruntime', 'toolkit.bench'} & "
+        "sys.modules.keys())))"
+    )
     assert subprocess.run([sys.executable, "-c", code], timeout=60, cwd=Path(__file__).parents[3]).returncode == 0
 
 

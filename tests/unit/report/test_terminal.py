@@ -21,7 +21,17 @@ def test_no_figure_is_cut_and_no_line_is_too_long(bench, width):
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
     assert "\x1b" not in text
-    for cell in ("1234 [1173, 1272]", "131 [125, 135]", "98.1% [96.0, 99.1]", "channels_last", "3.09x", "11.4", "13.5", "45.6", "512"):
+    for cell in (
+        "1234 [1173, 1272]",
+        "131 [125, 135]",
+        "98.1% [96.0, 99.1]",
+        "channels_last",
+        "3.09x",
+        "11.4",
+        "13.5",
+        "45.6",
+        "512",
+    ):
         assert cell in text
     assert "onnx on cuda is not measured: asked for cuda, onnxruntime 1.20.0 runs it on cpu" in text
 
@@ -69,10 +79,20 @@ def test_a_bisection_names_the_node_and_shows_the_way_there(parity):
         DivergedNode(node=f"conv{index}", operator="Conv", module=f"layer{index}.conv", tensor=f"c{index}", error=error)
         for index, error in enumerate((0.0, 0.25, 0.5))
     ]
-    found = Bisection(reference="reference.onnx", samples=6, compared=3, allowed=1e-5, first=nodes[1], path=tuple(nodes), lacking=("relu",))
+    found = Bisection(
+        reference="reference.onnx",
+        samples=6,
+        compared=3,
+        allowed=1e-5,
+        first=nodes[1],
+        path=tuple(nodes),
+        lacking=("relu",),
+    )
     bad = parity.artifacts[1].model_copy(update={"bisection": found})
     text = shown(print_parity, parity.model_copy(update={"artifacts": (bad,)}), 160)
-    assert "torchscript: the first node that diverges is conv1 (Conv) of layer1.conv, by 0.25 of its largest value" in text
+    assert (
+        "torchscript: the first node that diverges is conv1 (Conv) of layer1.conv, by 0.25 of its largest value" in text
+    )
     assert [line.split() for line in text.splitlines() if line.strip().startswith("conv")] == [
         ["conv0", "Conv", "layer0.conv", "0"],
         ["conv1", "Conv", "layer1.conv", "2.5e-01", "<-", "first"],
@@ -80,7 +100,9 @@ def test_a_bisection_names_the_node_and_shows_the_way_there(parity):
     ]
     assert "torchscript: its graph lacks relu" in text
     same = found.model_copy(update={"first": None, "path": (), "lacking": ()})
-    text = shown(print_parity, parity.model_copy(update={"artifacts": (bad.model_copy(update={"bisection": same}),)}), 160)
+    text = shown(
+        print_parity, parity.model_copy(update={"artifacts": (bad.model_copy(update={"bisection": same}),)}), 160
+    )
     assert "all 3 nodes are within 1e-05 of the reference" in text
 
 

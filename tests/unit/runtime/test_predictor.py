@@ -68,13 +68,18 @@ def test_an_image_that_cannot_be_decoded_is_named(colour_bundle: Path, tmp_path:
 
 
 def test_a_stream_goes_on_after_a_broken_image(colour_bundle: Path, colour_image: Maker) -> None:
-    outcomes = list(toolkit.load(colour_bundle).stream([colour_image("red"), b"broken", colour_image("green")], batch_size=2))
+    outcomes = list(
+        toolkit.load(colour_bundle).stream([colour_image("red"), b"broken", colour_image("green")], batch_size=2)
+    )
     assert isinstance(outcomes[1][1], ImageError)
     assert [outcome.label for _, outcome in outcomes if not isinstance(outcome, ImageError)] == ["red", "green"]
 
 
 def test_a_batch_of_broken_images_only(colour_bundle: Path) -> None:
-    assert [type(outcome) for _, outcome in toolkit.load(colour_bundle).stream([b"x", b"y"])] == [ImageError, ImageError]
+    assert [type(outcome) for _, outcome in toolkit.load(colour_bundle).stream([b"x", b"y"])] == [
+        ImageError,
+        ImageError,
+    ]
 
 
 def test_top_is_sorted_and_cut(colour_bundle: Path, colour_image: Maker) -> None:
@@ -83,7 +88,9 @@ def test_top_is_sorted_and_cut(colour_bundle: Path, colour_image: Maker) -> None
     assert top[0][1] > top[1][1]
 
 
-@pytest.mark.parametrize("images", [np.zeros((1, 8, 8, 3), np.float32), np.zeros((8, 8, 3), np.uint8), np.zeros((1, 3, 8, 8), np.uint8)])
+@pytest.mark.parametrize(
+    "images", [np.zeros((1, 8, 8, 3), np.float32), np.zeros((8, 8, 3), np.uint8), np.zeros((1, 3, 8, 8), np.uint8)]
+)
 def test_run_refuses_what_the_contract_does_not_allow(colour_bundle: Path, images: np.ndarray) -> None:
     with pytest.raises(ImageError, match=r"the model takes uint8 \[N, 8, 8, 3\] pixels, not"):
         toolkit.load(colour_bundle).run(images)

@@ -67,24 +67,47 @@ def raises(outputs: Outputs, size: int) -> Outputs:
 
 
 FAULTS: dict[str, tuple[Callable[[Outputs, int], object], str]] = {
-    "other logits": (lambda outputs, _: {**outputs, "logits": outputs["logits"] * np.float32(1.01)}, "logits differ by"),
-    "other classes": (lambda outputs, _: {name: value[:, ::-1] for name, value in outputs.items()}, "the most probable class changes"),
-    "other probabilities": (lambda outputs, _: {**outputs, "probabilities": outputs["probabilities"] ** 2}, "probabilities differ by"),
-    "only at batch 1": (lambda outputs, size: outputs if size == 1 else {**outputs, "logits": outputs["logits"][::-1]}, "batch size 3"),
-    "only together": (lambda outputs, size: outputs if size > 1 else {**outputs, "logits": outputs["logits"] + np.float32(1)}, "batch size 1"),
+    "other logits": (
+        lambda outputs, _: {**outputs, "logits": outputs["logits"] * np.float32(1.01)},
+        "logits differ by",
+    ),
+    "other classes": (
+        lambda outputs, _: {name: value[:, ::-1] for name, value in outputs.items()},
+        "the most probable class changes",
+    ),
+    "other probabilities": (
+        lambda outputs, _: {**outputs, "probabilities": outputs["probabilities"] ** 2},
+        "probabilities differ by",
+    ),
+    "only at batch 1": (
+        lambda outputs, size: outputs if size == 1 else {**outputs, "logits": outputs["logits"][::-1]},
+        "batch size 3",
+    ),
+    "only together": (
+        lambda outputs, size: outputs if size > 1 else {**outputs, "logits": outputs["logits"] + np.float32(1)},
+        "batch size 1",
+    ),
     "nan": (lambda outputs, _: {**outputs, "logits": outputs["logits"] * np.float32(np.nan)}, "logits hold NaN"),
     "infinity": (lambda outputs, _: {**outputs, "logits": outputs["logits"] / np.float32(0)}, "logits hold"),
     "a missing output": (lambda outputs, _: {"logits": outputs["logits"]}, "the output probabilities is missing"),
-    "another dtype": (lambda outputs, _: {**outputs, "logits": outputs["logits"].astype(np.float64)}, "logits are float64 instead of float32"),
+    "another dtype": (
+        lambda outputs, _: {**outputs, "logits": outputs["logits"].astype(np.float64)},
+        "logits are float64 instead of float32",
+    ),
     "another shape": (lambda outputs, _: {**outputs, "logits": outputs["logits"][:, :2]}, "logits have the shape"),
     "nothing": (lambda outputs, _: None, "it returns a NoneType"),
     "an error": (raises, "it cannot run a batch of 1: RuntimeError: no batch of 1"),
-    "an error together": (lambda outputs, size: outputs if size == 1 else raises(outputs, size), "it cannot run a batch of 3: RuntimeError"),
+    "an error together": (
+        lambda outputs, size: outputs if size == 1 else raises(outputs, size),
+        "it cannot run a batch of 3: RuntimeError",
+    ),
 }
 
 
 @pytest.mark.parametrize(("fault", "said"), FAULTS.values(), ids=FAULTS.keys())
-@pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning", "ignore:invalid value:RuntimeWarning")  # the faults divide by zero on purpose
+@pytest.mark.filterwarnings(
+    "ignore:divide by zero:RuntimeWarning", "ignore:invalid value:RuntimeWarning"
+)  # the faults divide by zero on purpose
 def test_a_fault_fails_with_its_reason(colour_bundle: Path, fault: Callable[[Outputs, int], object], said: str) -> None:
     result = with_fault(colour_bundle, fault)
     assert not result.passed
@@ -144,9 +167,12 @@ def test_an_artifact_of_a_format_that_is_not_here_is_said_and_not_failed(colour_
 
 
 @pytest.mark.parametrize(
-    ("error", "missing"), [(MissingDependencyError("its engine is not installed"), True), (ValueError("these are not weights"), False)]
+    ("error", "missing"),
+    [(MissingDependencyError("its engine is not installed"), True), (ValueError("these are not weights"), False)],
 )
-def test_a_missing_engine_is_not_a_refused_file(colour_bundle: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, missing: bool) -> None:
+def test_a_missing_engine_is_not_a_refused_file(
+    colour_bundle: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, missing: bool
+) -> None:
     def refuse(*_: object) -> None:
         raise error
 

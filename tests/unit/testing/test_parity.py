@@ -31,11 +31,19 @@ def two_in_two_out(weight: np.ndarray = WEIGHT) -> bytes:
     graph = helper.make_graph(
         nodes,
         "two",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 5]), helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3])],
-        [helper.make_tensor_value_info("sum", TensorProto.FLOAT, ["N", 3]), helper.make_tensor_value_info("positive", TensorProto.BOOL, ["N", 3])],
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 5]),
+            helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3]),
+        ],
+        [
+            helper.make_tensor_value_info("sum", TensorProto.FLOAT, ["N", 3]),
+            helper.make_tensor_value_info("positive", TensorProto.BOOL, ["N", 3]),
+        ],
         [numpy_helper.from_array(weight, "weight"), numpy_helper.from_array(np.float32(0), "zero")],
     )
-    return bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9).SerializeToString())
+    return bytes(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9).SerializeToString()
+    )
 
 
 class Module(nn.Module):
@@ -61,7 +69,9 @@ def test_a_module_and_a_file_with_several_inputs_by_name(tmp_path: Path) -> None
     assert found["sum"].max_absolute < 1e-5
 
 
-@pytest.mark.parametrize("side", [two_in_two_out(), onnxruntime.InferenceSession(two_in_two_out(), providers=["CPUExecutionProvider"])])
+@pytest.mark.parametrize(
+    "side", [two_in_two_out(), onnxruntime.InferenceSession(two_in_two_out(), providers=["CPUExecutionProvider"])]
+)
 def test_bytes_and_sessions_take_inputs_in_order(side: object) -> None:
     assert assert_parity(Module(), side, (X, Y))["sum"].elements == 12
 
@@ -79,7 +89,11 @@ def test_the_message_says_where_what_and_what_was_allowed() -> None:
     row = int(np.abs(X[:, 2]).argmax())
     expected = X @ WEIGHT + Y
     text = str(caught.value)
-    found = re.match(r"output 'sum' differs at \[(\d), (\d)\]: reference (\S+), artifact (\S+), error (\S+), allowed (\S+); 4 of 12 elements", text)
+    found = re.match(
+        r"output 'sum' differs at \[(\d), (\d)\]: reference (\S+), artifact (\S+), error (\S+), allowed (\S+); 4 of "
+        r"12 elements",
+        text,
+    )
     assert found is not None, text
     assert (int(found[1]), int(found[2])) == (row, 1)
     assert float(found[3]) == pytest.approx(expected[row, 1], rel=1e-5)
@@ -95,7 +109,8 @@ def test_a_tolerance_is_a_precision_a_number_or_a_record(tolerance: object) -> N
 
 
 @pytest.mark.parametrize(
-    ("tolerance", "sentence"), [("int8", "judges agreement"), (-1.0, "cannot be -1"), (math.nan, "cannot be nan"), ("int3", "no tolerance")]
+    ("tolerance", "sentence"),
+    [("int8", "judges agreement"), (-1.0, "cannot be -1"), (math.nan, "cannot be nan"), ("int3", "no tolerance")],
 )
 def test_a_tolerance_that_judges_nothing_is_refused(tolerance: object, sentence: str) -> None:
     with pytest.raises(RecipeError, match=sentence):

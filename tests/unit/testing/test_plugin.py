@@ -1,4 +1,7 @@
-"""The plug-in as another project gets it: pytest in a process of its own, with nothing of these tests' configuration."""
+"""The plug-in as another project gets it.
+
+Pytest in a process of its own, with nothing of these tests' configuration.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,10 @@ def test_the_fixture_asserts_and_writes_what_it_measured_into_the_report(tmp_pat
     done = run(tmp_path, "-p", "toolkit.testing.plugin", "--junit-xml", "junit.xml")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 failed, 1 passed" in done.stdout
-    assert "output '0' differs at [0, 0]: reference 1.0, artifact 2.0, error 1, allowed 0.0011; 6 of 6 elements are outside" in done.stdout
+    assert (
+        "output '0' differs at [0, 0]: reference 1.0, artifact 2.0, error 1, allowed 0.0011; 6 of 6 elements are "
+        "outside" in done.stdout
+    )
     cases = {case.get("name"): case for case in ET.parse(tmp_path / "junit.xml").getroot().iter("testcase")}
     measured = {entry.get("name"): float(entry.get("value") or "nan") for entry in cases["test_good"].iter("property")}
     assert set(measured) == {"same_max_absolute", "same_max_relative"}
@@ -39,7 +45,10 @@ def test_the_fixture_asserts_and_writes_what_it_measured_into_the_report(tmp_pat
 
 
 def test_loading_the_plug_in_imports_nothing_heavy() -> None:
-    program = "import sys, toolkit.testing.plugin; print([name for name in ('numpy', 'torch', 'pydantic', 'onnxruntime') if name in sys.modules])"
+    program = (
+        "import sys, toolkit.testing.plugin; print([name for name in ('numpy', 'torch', 'pydantic', 'onnxruntime') "
+        "if name in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -26,7 +26,9 @@ CONTRACT = InputContract(
     normalization=Normalization(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
     normalization_in_graph=True,
 )
-INPUTS = make_inputs(tuple("abcdef"), np.random.default_rng(0).integers(0, 256, (6, SIZE, SIZE, 3), dtype=np.uint8), seed=0)
+INPUTS = make_inputs(
+    tuple("abcdef"), np.random.default_rng(0).integers(0, 256, (6, SIZE, SIZE, 3), dtype=np.uint8), seed=0
+)
 
 
 def chain() -> onnx.ModelProto:
@@ -57,7 +59,11 @@ def chain() -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
 
 
-def bisected(tmp_path: Path, change: Callable[[onnx.ModelProto], None], both: Callable[[onnx.ModelProto], None] = lambda model: None) -> Bisection:
+def bisected(
+    tmp_path: Path,
+    change: Callable[[onnx.ModelProto], None],
+    both: Callable[[onnx.ModelProto], None] = lambda model: None,
+) -> Bisection:
     good, bad = chain(), chain()
     both(good)
     both(bad)
@@ -170,7 +176,9 @@ def test_graphs_of_different_structure_are_refused(tmp_path: Path) -> None:
             node.output[:] = [f"other_{name}" if name in renamed else name for name in node.output]
             node.input[:] = [f"other_{name}" if name in renamed else name for name in node.input]
 
-    with pytest.raises(BundleError, match=r"shares only 1 of 63 nodes with good\.onnx: bisection needs two exports of one network"):
+    with pytest.raises(
+        BundleError, match=r"shares only 1 of 63 nodes with good\.onnx: bisection needs two exports of one network"
+    ):
         bisected(tmp_path, rename)
 
 
@@ -184,5 +192,8 @@ def test_a_part_of_a_graph_holds_only_what_it_needs(tmp_path: Path) -> None:
     onnx.save(chain(), tmp_path / "good.onnx")
     part = onnx.load_from_string(Graph(tmp_path / "good.onnx").until(["c1"]))
     assert [node.name for node in part.graph.node] == ["cast", "turn", "conv0", "relu0", "conv1"]
-    assert [weight.name for weight in part.graph.initializer] == ["classifier.layer0.conv.weight", "classifier.layer1.conv.weight"]
+    assert [weight.name for weight in part.graph.initializer] == [
+        "classifier.layer0.conv.weight",
+        "classifier.layer1.conv.weight",
+    ]
     assert [output.name for output in part.graph.output] == ["c1"]

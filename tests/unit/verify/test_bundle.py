@@ -69,11 +69,18 @@ def test_limits_can_be_replaced(colour_bundle: Path) -> None:
     assert report.artifacts[0].tolerance.logits_relative == 0.1
 
 
-def test_an_artifact_whose_engine_is_missing_is_named_and_the_others_are_judged(colour_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_artifact_whose_engine_is_missing_is_named_and_the_others_are_judged(
+    colour_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (colour_bundle / "model.other").write_bytes(b"for another engine")
     manifest = read_manifest(colour_bundle)
     other = manifest.artifacts[0].model_copy(
-        update={"format": "torchscript", "file": "model.other", "sha256": sha256_file(colour_bundle / "model.other"), "size_bytes": 18}
+        update={
+            "format": "torchscript",
+            "file": "model.other",
+            "sha256": sha256_file(colour_bundle / "model.other"),
+            "size_bytes": 18,
+        }
     )
     write_manifest(colour_bundle, manifest.model_copy(update={"artifacts": (*manifest.artifacts, other)}))
     refuse = get_format("torchscript")

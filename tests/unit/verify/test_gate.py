@@ -22,9 +22,18 @@ from toolkit.verify.value_range import RangeFinding
 
 SIZE, LABELS = 6, ("cat", "dog", "eel", "fox")
 NORMALIZATION = Normalization(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-CONTRACT = InputContract(name="images", dtype="uint8", shape=("N", SIZE, SIZE, 3), normalization=NORMALIZATION, normalization_in_graph=True)
+CONTRACT = InputContract(
+    name="images", dtype="uint8", shape=("N", SIZE, SIZE, 3), normalization=NORMALIZATION, normalization_in_graph=True
+)
 ARTIFACT = ArtifactRecord(
-    format="fake", precision="float32", file="model.fake", sha256="a" * 64, size_bytes=1, opset=None, ir_version=None, producer="test"
+    format="fake",
+    precision="float32",
+    file="model.fake",
+    sha256="a" * 64,
+    size_bytes=1,
+    opset=None,
+    ir_version=None,
+    producer="test",
 )
 Change = Callable[[dict[str, Any], int], Any]
 
@@ -34,7 +43,9 @@ class Linear:
 
     def __init__(self, change: Change = lambda outputs, batch: outputs, device: str = "cpu") -> None:
         self.device, self.engine, self.threads = device, "numpy", 1
-        self._weights = np.random.default_rng(0).normal(scale=0.05, size=(SIZE * SIZE * 3, len(LABELS))).astype(np.float32)
+        self._weights = (
+            np.random.default_rng(0).normal(scale=0.05, size=(SIZE * SIZE * 3, len(LABELS))).astype(np.float32)
+        )
         self._change = change
         self.batches: list[int] = []
 
@@ -60,7 +71,9 @@ def judgement() -> Judgement:
 JUDGEMENT = judgement()
 
 
-def verify(change: Change = lambda outputs, batch: outputs, device: str = "cpu", judged: Judgement = JUDGEMENT) -> ArtifactParity:
+def verify(
+    change: Change = lambda outputs, batch: outputs, device: str = "cpu", judged: Judgement = JUDGEMENT
+) -> ArtifactParity:
     return verify_artifact(lambda threads: Linear(change, device), ARTIFACT, judged, TOLERANCES["float32"])
 
 
@@ -87,7 +100,13 @@ def test_the_same_model_passes_on_every_input_at_every_batch_size() -> None:
     found = verify_artifact(open_candidate, ARTIFACT, JUDGEMENT, TOLERANCES["float32"], on_batch=count)
     assert found.passed
     assert found.failures == ()
-    assert (found.artifact, found.file, found.sha256, found.device, found.engine) == ("fake", "model.fake", "a" * 64, "cpu", "numpy")
+    assert (found.artifact, found.file, found.sha256, found.device, found.engine) == (
+        "fake",
+        "model.fake",
+        "a" * 64,
+        "cpu",
+        "numpy",
+    )
     assert (found.test_images, found.edge_inputs, found.batch_sizes) == (40, 18, BATCH_SIZES)
     assert (found.top1_agreement, found.top5_agreement, found.bitwise_repeatable) == (1.0, None, True)
     assert found.divergence is not None
@@ -124,7 +143,9 @@ def test_wrong_logits_fail_with_the_size_of_the_error() -> None:
 
     found = verify(change)
     assert not found.passed
-    assert any(sentence.startswith("logits differ by 0.31 on ") and ", allowed 0.00" in sentence for sentence in found.failures)
+    assert any(
+        sentence.startswith("logits differ by 0.31 on ") and ", allowed 0.00" in sentence for sentence in found.failures
+    )
     assert found.top1_agreement == 1.0
 
 
@@ -146,15 +167,26 @@ def test_nan_on_a_single_input_fails() -> None:
             outputs["logits"][5, 2] = math.nan
         return outputs
 
-    assert any(sentence.startswith("logits hold NaN on test/00005 (batch size 32)") for sentence in verify(change).failures)
+    assert any(
+        sentence.startswith("logits hold NaN on test/00005 (batch size 32)") for sentence in verify(change).failures
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda outputs, batch: {"logits": outputs["logits"]}, "the output probabilities is missing at batch size 32; it returns logits"),
-        (lambda outputs, batch: {name: array.astype(np.float64) for name, array in outputs.items()}, "logits are float64 instead of float32"),
-        (lambda outputs, batch: {**outputs, "logits": outputs["logits"][:, :3]}, "logits have the shape [32, 3] instead of [32, 4] at batch size 32"),
+        (
+            lambda outputs, batch: {"logits": outputs["logits"]},
+            "the output probabilities is missing at batch size 32; it returns logits",
+        ),
+        (
+            lambda outputs, batch: {name: array.astype(np.float64) for name, array in outputs.items()},
+            "logits are float64 instead of float32",
+        ),
+        (
+            lambda outputs, batch: {**outputs, "logits": outputs["logits"][:, :3]},
+            "logits have the shape [32, 3] instead of [32, 4] at batch size 32",
+        ),
         (lambda outputs, batch: None, "it returns a NoneType instead of named outputs"),
     ],
 )
@@ -182,7 +214,9 @@ def test_an_artifact_that_runs_only_batches_of_1_fails_and_is_compared_there() -
         return outputs
 
     found = verify(change)
-    assert found.failures[:5] == tuple(f"it cannot run a batch of {size}: RuntimeError: Got invalid dimensions" for size in (32, 2, 3, 7, 128))
+    assert found.failures[:5] == tuple(
+        f"it cannot run a batch of {size}: RuntimeError: Got invalid dimensions" for size in (32, 2, 3, 7, 128)
+    )
     assert found.top1_agreement is None
     assert failed_checks(found) == ["outputs", "batch sizes", "golden samples"]
 
@@ -223,7 +257,9 @@ def test_what_this_machine_lacks_is_not_held_against_the_artifact(error: Excepti
 
 
 def test_running_on_another_device_than_asked_fails() -> None:
-    found = verify_artifact(lambda threads: Linear(device="cpu"), ARTIFACT, JUDGEMENT, TOLERANCES["float32"], device="cuda")
+    found = verify_artifact(
+        lambda threads: Linear(device="cpu"), ARTIFACT, JUDGEMENT, TOLERANCES["float32"], device="cuda"
+    )
     assert found.failures == ("it was asked to run on cuda and runs on cpu",)
     assert found.device == "cpu"
     assert found.top1_agreement == 1.0
@@ -265,9 +301,18 @@ def test_a_flip_within_the_tolerance_is_listed_but_not_counted() -> None:
 def test_golden_samples_that_say_something_else_fail() -> None:
     outputs = {name: values.copy() for name, values in JUDGEMENT.golden.outputs.items()}
     outputs["probabilities"][2, 0] += 0.5
-    stale = Judgement(CONTRACT, LABELS, JUDGEMENT.inputs, JUDGEMENT.reference, Expected(JUDGEMENT.golden.names, JUDGEMENT.golden.images, outputs))
+    stale = Judgement(
+        CONTRACT,
+        LABELS,
+        JUDGEMENT.inputs,
+        JUDGEMENT.reference,
+        Expected(JUDGEMENT.golden.names, JUDGEMENT.golden.images, outputs),
+    )
     (failure,) = verify(judged=stale).failures
-    assert failure == "probabilities differ by 0.5 on golden sample golden/002.bin (test/00002) (batch size 4), allowed 0.001"
+    assert (
+        failure
+        == "probabilities differ by 0.5 on golden sample golden/002.bin (test/00002) (batch size 4), allowed 0.001"
+    )
 
 
 def test_an_engine_that_writes_into_its_input_harms_no_other_batch() -> None:
@@ -284,7 +329,13 @@ def test_an_engine_that_writes_into_its_input_harms_no_other_batch() -> None:
 
 
 def test_a_tensor_contract_is_fed_normalised_floats() -> None:
-    contract = InputContract(name="tensor", dtype="float32", shape=("N", 3, SIZE, SIZE), normalization=NORMALIZATION, normalization_in_graph=False)
+    contract = InputContract(
+        name="tensor",
+        dtype="float32",
+        shape=("N", 3, SIZE, SIZE),
+        normalization=NORMALIZATION,
+        normalization_in_graph=False,
+    )
     seen: list[tuple[Any, ...]] = []
 
     class Recorder(Linear):
@@ -332,7 +383,10 @@ def test_runs_that_differ_in_bits_are_recorded_and_fail_only_beyond_the_toleranc
         random = np.random.default_rng(0)
 
         def change(outputs: dict[str, Any], batch: int) -> dict[str, Any]:
-            return {**outputs, "logits": outputs["logits"] * (1 + random.normal(0, size, (batch, 1)).astype(np.float32))}
+            return {
+                **outputs,
+                "logits": outputs["logits"] * (1 + random.normal(0, size, (batch, 1)).astype(np.float32)),
+            }
 
         return verify(change)
 
@@ -344,7 +398,9 @@ def test_runs_that_differ_in_bits_are_recorded_and_fail_only_beyond_the_toleranc
 
 def test_outputs_that_depend_on_the_number_of_threads_fail() -> None:
     def opened(threads: int) -> Linear:
-        return Linear(lambda outputs, batch: {**outputs, "logits": outputs["logits"] * np.float32(1 + 0.01 * (threads - 1))})
+        return Linear(
+            lambda outputs, batch: {**outputs, "logits": outputs["logits"] * np.float32(1 + 0.01 * (threads - 1))}
+        )
 
     found = verify_artifact(opened, ARTIFACT, JUDGEMENT, TOLERANCES["float32"])
     assert failed_checks(found) == ["threads"]
@@ -396,7 +452,9 @@ def test_accuracy_is_compared_where_the_true_classes_are_known() -> None:
     assert good.accuracy is not None
     assert (good.accuracy.reference_accuracy, good.accuracy.artifact_accuracy, good.accuracy.p_value) == (1.0, 1.0, 1.0)
     swapped = verify_artifact(
-        lambda threads: Linear(lambda outputs, batch: {name: array[:, [1, 0, 2, 3]] for name, array in outputs.items()}),
+        lambda threads: Linear(
+            lambda outputs, batch: {name: array[:, [1, 0, 2, 3]] for name, array in outputs.items()}
+        ),
         ARTIFACT,
         judged,
         TOLERANCES["int8"],
@@ -451,14 +509,18 @@ def test_edge_inputs_without_a_reference_must_be_finite() -> None:
 def test_a_file_whose_values_do_not_fit_fails_on_a_cpu_too(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = RangeFinding(("loud reaches 1e+06, and float16 holds 65504 at most",), "the largest")
     monkeypatch.setattr(gate, "examine_ranges", lambda *_: seen)
-    found = verify_artifact(lambda threads: Linear(), ARTIFACT, JUDGEMENT, TOLERANCES["float16"], file=Path("model.onnx"))
+    found = verify_artifact(
+        lambda threads: Linear(), ARTIFACT, JUDGEMENT, TOLERANCES["float16"], file=Path("model.onnx")
+    )
     assert failed_checks(found) == ["range"]
     assert found.failures == seen.failures
     assert found.checks[-1].detail == "the largest"
 
 
 def test_float32_files_have_no_range_to_check() -> None:
-    found = verify_artifact(lambda threads: Linear(), ARTIFACT, JUDGEMENT, TOLERANCES["float32"], file=Path("model.onnx"))
+    found = verify_artifact(
+        lambda threads: Linear(), ARTIFACT, JUDGEMENT, TOLERANCES["float32"], file=Path("model.onnx")
+    )
     assert found.passed
     assert "range" not in [check.name for check in found.checks]
 

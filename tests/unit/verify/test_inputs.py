@@ -15,10 +15,17 @@ def test_edge_inputs_are_what_their_names_say() -> None:
     by_name = dict(zip(names, images, strict=True))
     assert (by_name["edge/zeros"] == 0).all()
     assert (by_name["edge/full"] == 255).all()
-    lit = {name.removeprefix("edge/impulse-"): np.argwhere(image).tolist() for name, image in by_name.items() if "impulse" in name}
+    lit = {
+        name.removeprefix("edge/impulse-"): np.argwhere(image).tolist()
+        for name, image in by_name.items()
+        if "impulse" in name
+    }
     white = {"top-left": (0, 0), "top-right": (0, 7), "bottom-left": (4, 0), "bottom-right": (4, 7), "centre": (2, 4)}
     colours = {"red": [[2, 4, 0]], "green": [[2, 4, 1]], "blue": [[2, 4, 2]]}
-    assert lit == {name: [[row, column, channel] for channel in range(3)] for name, (row, column) in white.items()} | colours
+    assert (
+        lit
+        == {name: [[row, column, channel] for channel in range(3)] for name, (row, column) in white.items()} | colours
+    )
     assert by_name["edge/gradient-down"][:, 3, 1].tolist() == [0, 64, 128, 191, 255]
     assert by_name["edge/gradient-across"][2, [0, -1], 0].tolist() == [0, 255]
 

@@ -9,7 +9,9 @@ from toolkit.verify.junit import junit_xml
 
 
 def artifact(name: str, failures: tuple[str, ...]) -> ArtifactParity:
-    statistics = ErrorStatistics(elements=1, max_absolute=0.25, mean_absolute=0, p99_absolute=0, max_relative=0, min_cosine=1)
+    statistics = ErrorStatistics(
+        elements=1, max_absolute=0.25, mean_absolute=0, p99_absolute=0, max_relative=0, min_cosine=1
+    )
     return ArtifactParity(
         artifact=name,
         file=f"model.{name}",
@@ -32,19 +34,32 @@ def artifact(name: str, failures: tuple[str, ...]) -> ArtifactParity:
 
 def report(*artifacts: ArtifactParity) -> ParityReport:
     passed = all(one.passed for one in artifacts)
-    return ParityReport(run="digits", reference="torch", passed=passed, artifacts=artifacts, provenance=provenance.collect())
+    return ParityReport(
+        run="digits", reference="torch", passed=passed, artifacts=artifacts, provenance=provenance.collect()
+    )
 
 
 def test_one_case_per_check_of_the_bundle_and_of_each_artifact() -> None:
     checks = (
         Check(name="opens", passed=True, failures=(), detail="engine 1.2 on cpu", seconds=0.5),
-        Check(name="outputs", passed=False, failures=("logits differ", "class <a> & b changes"), detail="largest errors", seconds=0.75),
+        Check(
+            name="outputs",
+            passed=False,
+            failures=("logits differ", "class <a> & b changes"),
+            detail="largest errors",
+            seconds=0.75,
+        ),
     )
     bad = artifact("onnx", ("logits differ", "class <a> & b changes")).model_copy(update={"checks": checks})
     whole = Check(name="preprocessing", passed=True, failures=(), detail="16 hard files", seconds=0.25)
     suite = ET.fromstring(junit_xml(report(bad).model_copy(update={"checks": (whole,)})))
     assert suite.tag == "testsuite"
-    assert {key: suite.get(key) for key in ("tests", "failures", "errors", "time")} == {"tests": "3", "failures": "1", "errors": "0", "time": "1.500"}
+    assert {key: suite.get(key) for key in ("tests", "failures", "errors", "time")} == {
+        "tests": "3",
+        "failures": "1",
+        "errors": "0",
+        "time": "1.500",
+    }
     cases = suite.findall("testcase")
     assert [(case.get("classname"), case.get("name"), case.get("time")) for case in cases] == [
         ("toolkit.verify.digits", "preprocessing", "0.250"),
@@ -66,7 +81,10 @@ def test_one_case_per_check_of_the_bundle_and_of_each_artifact() -> None:
 
 def test_a_record_without_checks_is_one_case_per_artifact() -> None:
     suite = ET.fromstring(junit_xml(report(artifact("onnx", ()), artifact("torchscript", ("logits differ",)))))
-    assert [(case.get("name"), case.get("time")) for case in suite.findall("testcase")] == [("parity", "1.250"), ("parity", "1.250")]
+    assert [(case.get("name"), case.get("time")) for case in suite.findall("testcase")] == [
+        ("parity", "1.250"),
+        ("parity", "1.250"),
+    ]
     assert suite.get("failures") == "1"
 
 

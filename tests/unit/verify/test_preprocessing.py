@@ -29,7 +29,9 @@ def test_hard_files_are_the_same_bytes_each_time_and_all_can_be_read() -> None:
     for name, content in files.items():
         with Image.open(io.BytesIO(content)) as opened:
             modes[name] = opened.mode
-        assert prepare(content, Preprocessing(height=9, width=11, resize="crop", interpolation="bicubic", crop_fraction=0.9)).shape == (9, 11, 3)
+        assert prepare(
+            content, Preprocessing(height=9, width=11, resize="crop", interpolation="bicubic", crop_fraction=0.9)
+        ).shape == (9, 11, 3)
     assert {"CMYK", "P", "L", "LA", "RGBA", "1", "RGB"} <= set(modes.values())
     assert modes["sixteen-bit-grey.png"].startswith("I")
     assert b"\xff\xc2" in files["progressive.jpg"]
@@ -43,7 +45,9 @@ def test_the_same_path_gives_the_same_pixels(colour_bundle: Path) -> None:
     assert "3 golden samples" in check.detail
 
 
-@pytest.mark.parametrize("change", [{"interpolation": "nearest"}, {"resize": "crop"}, {"crop_fraction": 0.5, "resize": "crop"}])
+@pytest.mark.parametrize(
+    "change", [{"interpolation": "nearest"}, {"resize": "crop"}, {"crop_fraction": 0.5, "resize": "crop"}]
+)
 def test_another_record_gives_other_pixels_and_names_the_files(colour_bundle: Path, change: dict[str, object]) -> None:
     manifest = read_manifest(colour_bundle)
     trained = manifest.preprocessing
@@ -54,7 +58,9 @@ def test_another_record_gives_other_pixels_and_names_the_files(colour_bundle: Pa
     assert any(failure.startswith("exif-orientation.jpg given as bytes") for failure in check.failures)
 
 
-def test_a_service_that_ignored_orientation_would_be_caught(colour_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_that_ignored_orientation_would_be_caught(
+    colour_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = preprocessing.prepare
 
     def careless(source: object, how: Preprocessing) -> np.ndarray:
@@ -68,9 +74,17 @@ def test_a_service_that_ignored_orientation_would_be_caught(colour_bundle: Path,
 
     monkeypatch.setattr(preprocessing, "prepare", careless)
     bundle = Bundle.open(colour_bundle)
-    failures = check_preprocessing(bundle, bundle.manifest.preprocessing, split_of(bundle, bundle.golden_images())).failures
+    failures = check_preprocessing(
+        bundle, bundle.manifest.preprocessing, split_of(bundle, bundle.golden_images())
+    ).failures
     named = {failure.split(" ")[0] for failure in failures}
-    assert {"exif-orientation.jpg", "exif-orientation.png", "alpha.png", "palette-alpha.png", "sixteen-bit-grey.png"} <= named
+    assert {
+        "exif-orientation.jpg",
+        "exif-orientation.png",
+        "alpha.png",
+        "palette-alpha.png",
+        "sixteen-bit-grey.png",
+    } <= named
     assert "progressive.jpg" not in named
 
 

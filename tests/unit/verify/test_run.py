@@ -87,7 +87,11 @@ def write_run(path: Path) -> RunFolder:
         parameters=1,
         normalization=NORMALIZATION,
         preprocessing=PREPROCESSING,
-        data=DataSummary(source="digits", splits={"test": SplitSummary(images=12, per_class=(4, 4, 4), fingerprint=FINGERPRINT)}, skipped=()),
+        data=DataSummary(
+            source="digits",
+            splits={"test": SplitSummary(images=12, per_class=(4, 4, 4), fingerprint=FINGERPRINT)},
+            skipped=(),
+        ),
         stages=(),
         best_stage=1,
         best_epoch=1,
@@ -113,7 +117,14 @@ def write_run(path: Path) -> RunFolder:
             producer="test",
         )
         origin = Origin(
-            run="tiny", recipe="", backbone="tiny", weights="random", model_sha256=digest, data="digits", data_fingerprints={}, provenance=made
+            run="tiny",
+            recipe="",
+            backbone="tiny",
+            weights="random",
+            model_sha256=digest,
+            data="digits",
+            data_fingerprints={},
+            provenance=made,
         )
         manifest = Manifest(
             name="tiny",
@@ -189,11 +200,15 @@ def test_golden_pixels_that_this_machine_would_prepare_otherwise_fail(
     report = stage.verify_run(run, threads=1)
     assert not report.passed
     assert all(artifact.passed for artifact in report.artifacts)
-    assert report.checks[0].failures == ("golden sample golden/001.bin (test/00001) differs in 1 of 256 pixels, by up to 2",)
+    assert report.checks[0].failures == (
+        "golden sample golden/001.bin (test/00001) differs in 1 of 256 pixels, by up to 2",
+    )
     assert ET.parse(run.junit_file).getroot().get("failures") == "1"
 
 
-def test_threads_are_all_cores_unless_given(run: RunFolder, fake_format: FakeFormat, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_are_all_cores_unless_given(
+    run: RunFolder, fake_format: FakeFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(provenance, "available_cores", lambda: 2)
     assert stage.verify_run(run, images=3).artifacts[0].threads == 2
 
@@ -267,7 +282,11 @@ def test_other_test_images_are_refused(run: RunFolder, monkeypatch: pytest.Monke
 @pytest.mark.usefixtures("fake_format")
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
-    [({"threads": 0}, "0 threads"), ({"threads": 1, "images": 0}, "0 test images"), ({"threads": 1, "tolerances": {"atol": 1.0}}, "has no atol")],
+    [
+        ({"threads": 0}, "0 threads"),
+        ({"threads": 1, "images": 0}, "0 test images"),
+        ({"threads": 1, "tolerances": {"atol": 1.0}}, "has no atol"),
+    ],
 )
 def test_arguments_that_make_no_sense_are_refused(run: RunFolder, arguments: dict[str, Any], sentence: str) -> None:
     with pytest.raises(RecipeError, match=sentence):

@@ -15,7 +15,9 @@ from toolkit.verify.inputs import Inputs
 from toolkit.verify.value_range import RangeFinding, examine_ranges
 
 NORMALIZATION = Normalization(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-CONTRACT = InputContract(name="images", dtype="uint8", shape=("N", SIDE, SIDE, 3), normalization=NORMALIZATION, normalization_in_graph=True)
+CONTRACT = InputContract(
+    name="images", dtype="uint8", shape=("N", SIDE, SIDE, 3), normalization=NORMALIZATION, normalization_in_graph=True
+)
 IMAGES = np.full((40, SIDE, SIDE, 3), 255, np.uint8)
 
 
@@ -23,7 +25,9 @@ def inputs_of(images: np.ndarray, test_images: int | None = None) -> Inputs:
     return Inputs(tuple(map(str, range(len(images)))), images, len(images) if test_images is None else test_images)
 
 
-def examine(model: onnx.ModelProto, folder: Path, precision: str, images: np.ndarray = IMAGES, test_images: int | None = None) -> RangeFinding | None:
+def examine(
+    model: onnx.ModelProto, folder: Path, precision: str, images: np.ndarray = IMAGES, test_images: int | None = None
+) -> RangeFinding | None:
     path = folder / "model.onnx"
     onnx.save_model(model, path)
     return examine_ranges(path, TOLERANCES[precision], CONTRACT, inputs_of(images, test_images), 1)
@@ -50,8 +54,16 @@ def float16(loudness: float) -> onnx.ModelProto:
 
 
 def int8(scale: float, pairs: int = 1) -> onnx.ModelProto:
-    """Return a graph whose pixels, 0 to 1, are stored as uint8 of some scale, one after the other; all but the first have the right one."""
-    weights = {"by": np.array(1 / 255, np.float32), "axes": np.array([1, 2], np.int64), "two": np.eye(3, 2, dtype=np.float32), "zero": np.uint8(0)}
+    """Return a graph whose pixels, 0 to 1, are stored as uint8 of some scale, one after the other.
+
+    All but the first have the right one.
+    """
+    weights = {
+        "by": np.array(1 / 255, np.float32),
+        "axes": np.array([1, 2], np.int64),
+        "two": np.eye(3, 2, dtype=np.float32),
+        "zero": np.uint8(0),
+    }
     nodes = [
         helper.make_node("Cast", ["images"], ["pixels"], to=TensorProto.FLOAT),
         helper.make_node("Mul", ["pixels", "by"], ["x0"]),
@@ -90,7 +102,10 @@ def test_ranges_that_are_hardly_used_fail(tmp_path: Path) -> None:
     found = examine(int8(4 / 255), tmp_path, "int8", np.concatenate([IMAGES, IMAGES * 0]))
     assert found is not None
     (failure,) = found.failures
-    assert failure.startswith("half of its 1 quantised activations use 25.0% of their range or less, and a right calibration leaves 33.3% or more")
+    assert failure.startswith(
+        "half of its 1 quantised activations use 25.0% of their range or less, and a right calibration leaves 33.3% "
+        "or more"
+    )
 
 
 def test_one_range_that_is_far_too_wide_is_named(tmp_path: Path) -> None:
@@ -111,7 +126,9 @@ def test_edge_inputs_do_not_fill_a_range_that_real_images_leave_empty(tmp_path: 
 
 
 def test_edge_inputs_count_for_float16(tmp_path: Path) -> None:
-    found = examine(float16(2.0**12), tmp_path, "float16", np.concatenate([IMAGES * 0, IMAGES]), test_images=len(IMAGES))
+    found = examine(
+        float16(2.0**12), tmp_path, "float16", np.concatenate([IMAGES * 0, IMAGES]), test_images=len(IMAGES)
+    )
     assert found is not None
     assert len(found.failures) == 1
 
@@ -125,7 +142,9 @@ def test_an_activation_that_stays_on_one_level_is_no_fault_of_its_range(tmp_path
 def test_limits_can_be_overridden(tmp_path: Path) -> None:
     onnx.save_model(int8(4 / 255), tmp_path / "model.onnx")
     images = np.concatenate([IMAGES, IMAGES * 0])
-    found = examine_ranges(tmp_path / "model.onnx", tolerance_for("int8", {"median_range_use": 0.2}), CONTRACT, inputs_of(images), 1)
+    found = examine_ranges(
+        tmp_path / "model.onnx", tolerance_for("int8", {"median_range_use": 0.2}), CONTRACT, inputs_of(images), 1
+    )
     assert found is not None
     assert found.failures == ()
 

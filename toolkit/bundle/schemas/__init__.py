@@ -1,6 +1,7 @@
 """The published JSON Schemas (draft 2020-12) of what toolkit writes, made from the records themselves.
 
-``python -m toolkit.bundle.schemas`` writes the files of this folder again; a test fails where a file and its record differ.
+``python -m toolkit.bundle.schemas`` writes the files of this folder again; a test fails where a file and its record
+differ.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ RECORDS: dict[str, type[Record]] = {
 
 
 class _Generator(GenerateJsonSchema):
-    """Says of floating point numbers what ``Record`` writes: a measured value may be not a number or infinite, as a string."""
+    """Says of floating point numbers what ``Record`` writes.
+
+    A measured value may be not a number or infinite, as a string.
+    """
 
     def float_schema(self, schema: FloatSchema) -> JsonSchemaValue:
         """Return the schema of a number."""

@@ -26,9 +26,10 @@ class Arithmetic:
 def arithmetic_for(machine: str, flags: frozenset[str]) -> Arithmetic:
     """Choose the arithmetic of a processor.
 
-    x86 multiplies unsigned by signed bytes. Without VNNI or AMX it adds two such products in 16 bits and saturates at 32,767, which
-    255 * 127 * 2 exceeds and 255 * 63 * 2 does not: weights must then keep to 7 bits
-    (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html, "Data type selection"). ARM multiplies signed bytes.
+    x86 multiplies unsigned by signed bytes. Without VNNI or AMX it adds two such products in 16 bits and saturates at
+    32,767, which 255 * 127 * 2 exceeds and 255 * 63 * 2 does not: weights must then keep to 7 bits
+    (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html, "Data type selection"). ARM
+    multiplies signed bytes.
 
     Args:
         machine: as ``platform.machine`` says.

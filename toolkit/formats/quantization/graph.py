@@ -23,8 +23,8 @@ OPERATORS = [
     *("Add", "Mul", "Relu", "Clip", "LeakyRelu", "Sigmoid", "Concat", "Pad", "Resize", "Split", "Slice"),
     *("MaxPool", "AveragePool", "GlobalAveragePool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze"),
 ]
-"""What is quantised: layers with weights, and what stands between them, so that numbers stay 8 bits wide. Softmax and normalisation layers are not
-among them: they cost little and suffer most."""
+"""What is quantised: layers with weights, and what stands between them, so that numbers stay 8 bits wide. Softmax and
+normalisation layers are not among them: they cost little and suffer most."""
 FLOAT_RESULTS = ["Gemm", "MatMul"]
 """Their results stay in float32. The last one is the logits, where 8 bits would make neighbouring classes equal."""
 
@@ -49,7 +49,9 @@ def preprocess(source: Path, target: Path) -> onnx.ModelProto:
         try:
             quant_pre_process(source, target)
         except Exception as error:  # onnxruntime's exceptions have no common base below Exception
-            raise ExportError(f"onnxruntime cannot prepare this network for quantisation: {first_line(error)}") from error
+            raise ExportError(
+                f"onnxruntime cannot prepare this network for quantisation: {first_line(error)}"
+            ) from error
     model = onnx.load_model(target)
     name_nodes(model)
     _drop_unused_domains(model)
@@ -63,7 +65,9 @@ def quantizable(graph: onnx.GraphProto) -> set[str]:
     return {node.name for node in graph.node if node.op_type in OPERATORS and node.name not in outside}
 
 
-def quantize(model: onnx.ModelProto, ranges: Any, nodes: Iterable[str], per_channel: bool, arithmetic: Arithmetic) -> onnx.ModelProto:
+def quantize(
+    model: onnx.ModelProto, ranges: Any, nodes: Iterable[str], per_channel: bool, arithmetic: Arithmetic
+) -> onnx.ModelProto:
     """Quantise some nodes of a graph by inserting QuantizeLinear and DequantizeLinear (QDQ).
 
     Args:
@@ -92,10 +96,14 @@ def quantize(model: onnx.ModelProto, ranges: Any, nodes: Iterable[str], per_chan
             [],
             left_out,
             OPERATORS,
-            {"OpTypesToExcludeOutputQuantization": FLOAT_RESULTS, "ActivationSymmetric": arithmetic.activations == "int8"},
+            {
+                "OpTypesToExcludeOutputQuantization": FLOAT_RESULTS,
+                "ActivationSymmetric": arithmetic.activations == "int8",
+            },
         )
         quantizer.quantize_model()
-        # The quantiser appends what reads a graph input at the end, and only an engine that sorts by itself accepts that.
+        # The quantiser appends what reads a graph input at the end, and only an engine that sorts by itself accepts
+        # that.
         quantizer.model.topological_sort()
     quantized: onnx.ModelProto = quantizer.model.model
     _drop_unused_domains(quantized)
@@ -124,7 +132,10 @@ def activation_ranges(graph: onnx.GraphProto) -> dict[str, tuple[float, float]]:
 
 
 def _drop_unused_domains(model: onnx.ModelProto) -> None:
-    """Take out the operator sets that onnxruntime lists whether or not a node uses them; another reader may refuse a file for one."""
+    """Take out the operator sets that onnxruntime lists whether or not a node uses them.
+
+    Another reader may refuse a file for one.
+    """
     used = {"" if node.domain == "ai.onnx" else node.domain for node in model.graph.node}
     kept = [entry for entry in model.opset_import if entry.domain in used or entry.domain == ""]
     del model.opset_import[:]

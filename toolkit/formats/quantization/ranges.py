@@ -1,4 +1,4 @@
-"""The range of each activation, found on training images by onnxruntime's own calibrators in one pass for all methods."""
+"""The range of each activation, found on training images by onnxruntime's calibrators in one pass for all methods."""
 
 from __future__ import annotations
 
@@ -63,16 +63,23 @@ def find_ranges(
     options = {"symmetric": False, "num_bins": HISTOGRAM_BINS, "percentile": PERCENTILE}
     # The calibrators print to standard output, which belongs to the result of a command.
     with contextlib.redirect_stdout(io.StringIO()):
-        calibrator = create_calibrator(model, operators, str(scratch / "augmented.onnx"), calibrate_method=Method.Percentile, extra_options=options)
+        calibrator = create_calibrator(
+            model, operators, str(scratch / "augmented.onnx"), calibrate_method=Method.Percentile, extra_options=options
+        )
         for inputs in batches:
-            # The calibrator keeps all outputs of what one reader gives until it has read it all; so each reader gives one batch.
+            # The calibrator keeps all outputs of what one reader gives until it has read it all; so each reader gives
+            # one batch.
             calibrator.collect_data(_OneBatch({input_name: inputs}))
             on_batch()
         histograms = calibrator.collector.get_histogram_dict()
-        entropy = HistogramCollector("entropy", False, HISTOGRAM_BINS // ENTROPY_MERGES, ENTROPY_LEVELS, PERCENTILE, "same")
+        entropy = HistogramCollector(
+            "entropy", False, HISTOGRAM_BINS // ENTROPY_MERGES, ENTROPY_LEVELS, PERCENTILE, "same"
+        )
         entropy.histogram_dict = {name: merge_bins(histogram, ENTROPY_MERGES) for name, histogram in histograms.items()}
         return {
-            "minmax": TensorsData(Method.MinMax, {name: (histogram[2], histogram[3]) for name, histogram in histograms.items()}),
+            "minmax": TensorsData(
+                Method.MinMax, {name: (histogram[2], histogram[3]) for name, histogram in histograms.items()}
+            ),
             "entropy": TensorsData(Method.Entropy, entropy.compute_collection_result()),
             "percentile": calibrator.compute_data(),
         }
@@ -93,7 +100,8 @@ def merge_bins(histogram: tuple[Any, ...], factor: int) -> tuple[Any, ...]:
     """Merge neighbouring bins of a histogram that is symmetric about zero.
 
     Args:
-        histogram: counts ``[2 k]``, edges ``[2 k + 1]``, least and largest value, and the outermost edge, as onnxruntime keeps them.
+        histogram: counts ``[2 k]``, edges ``[2 k + 1]``, least and largest value, and the outermost edge, as
+            onnxruntime keeps them.
         factor: how many bins become one. Empty bins are added at both ends where ``k`` is not a multiple of it.
 
     Returns:

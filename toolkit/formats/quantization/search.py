@@ -1,11 +1,15 @@
-"""The search: candidates judged on validation images, the fastest one that keeps the accuracy, and a record of everything that was tried.
+"""The search.
 
-First every calibration method is tried with weights quantised per tensor and per channel. Only where none of these passes, the most sensitive
-groups of nodes are measured and left in float32, twice as many at each step.
+Candidates judged on validation images, the fastest one that keeps the accuracy, and a record of everything that was
+tried.
 
-Accuracy alone does not tell candidates apart: on the 144 validation images of the digits recipe, an EfficientNet-Lite0 whose weights are quantised
-per tensor loses nothing, and 3.3 points on test images; its probabilities were 50 times as far from those in float32 as with a scale per channel, at
-the same speed. So a candidate must keep its probabilities near those in float32 as well, and of equally fast ones the nearest is chosen.
+First every calibration method is tried with weights quantised per tensor and per channel. Only where none of these
+passes, the most sensitive groups of nodes are measured and left in float32, twice as many at each step.
+
+Accuracy alone does not tell candidates apart: on the 144 validation images of the digits recipe, an EfficientNet-Lite0
+whose weights are quantised per tensor loses nothing, and 3.3 points on test images; its probabilities were 50 times as
+far from those in float32 as with a scale per channel, at the same speed. So a candidate must keep its probabilities
+near those in float32 as well, and of equally fast ones the nearest is chosen.
 """
 
 from __future__ import annotations
@@ -42,9 +46,11 @@ TIMED_BATCH = 16
 TIMED_THREADS = 1
 """With more, idle threads of one session would spin for a while beside the next one that is timed."""
 EQUALLY_FAST = 0.03
-"""Candidates within this share of the fastest count as equally fast: a median over few rounds says no more. The one nearest to float32 is chosen."""
+"""Candidates within this share of the fastest count as equally fast: a median over few rounds says no more. The one
+nearest to float32 is chosen."""
 MAX_DIVERGENCE = (TOLERANCES["int8"].mean_divergence or math.inf) / 2
-"""Largest mean divergence on the validation images, in nats: half of what ``toolkit verify`` allows on images that nobody chose a candidate by."""
+"""Largest mean divergence on the validation images, in nats: half of what ``toolkit verify`` allows on images that
+nobody chose a candidate by."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,15 @@ class _Tried:
 class Search:
     """One search over one graph."""
 
-    def __init__(self, file: Path, model: onnx.ModelProto, calibration: Calibration, arithmetic: Arithmetic, scratch: Path, threads: int) -> None:
+    def __init__(
+        self,
+        file: Path,
+        model: onnx.ModelProto,
+        calibration: Calibration,
+        arithmetic: Arithmetic,
+        scratch: Path,
+        threads: int,
+    ) -> None:
         """Prepare a search.
 
         Args:
@@ -103,7 +117,11 @@ class Search:
         self._sensitivity: tuple[GroupSensitivity, ...] = ()
 
     def run(self) -> tuple[Path | None, QuantizationSearch]:
-        """Search; return the file of the chosen candidate, None where no candidate keeps the accuracy, and the record of what was tried."""
+        """Search.
+
+        Return the file of the chosen candidate, None where no candidate keeps the accuracy, and the record of
+        what was tried.
+        """
         started = time.perf_counter()
         batches = self._calibration.training(batch_size_for(self._model))
         self._ranges = find_ranges(self._file, OPERATORS, batches, self._model.graph.input[0].name, self._scratch)
@@ -152,14 +170,19 @@ class Search:
         try:
             onnx.save_model(self._quantize(tried, self._nodes - set(tried.kept_float32)), file)
             found = predict(OnnxSession(file, "cpu", self._threads), self._calibration)
-        except Exception as error:  # the quantiser raises many types; a way to quantise that does not work is a result of the search
+        except (
+            Exception
+        ) as error:  # the quantiser raises many types; a way to quantise that does not work is a result of the search
             self._tried.append(replace(tried, problem=first_line(error)))
             return
         divergence = float(kl_divergence(self._expected.probabilities, found.probabilities).mean())
         self._tried.append(replace(tried, file=file, accuracy=found.accuracy, divergence=divergence))
 
     def _keep_sensitive(self, reference: float) -> None:
-        """Leave more and more of the most sensitive groups in float32, at most half of them: beyond that little is quantised at all."""
+        """Leave more and more of the most sensitive groups in float32, at most half of them.
+
+        Beyond that little is quantised at all.
+        """
         usable = [tried for tried in self._tried if tried.accuracy is not None]
         if not usable:
             return
@@ -167,7 +190,9 @@ class Search:
         groups = layer_groups(self._model.graph, self._nodes, MOST_GROUPS)
         inputs = next(self._calibration.training(IMAGES))
         logits = OnnxSession(self._file, "cpu", self._threads).run(inputs)["logits"]
-        self._sensitivity = measure(groups, lambda nodes: self._quantize(best, set(nodes)), inputs, logits, self._scratch, self._threads)
+        self._sensitivity = measure(
+            groups, lambda nodes: self._quantize(best, set(nodes)), inputs, logits, self._scratch, self._threads
+        )
         kept = 1
         while kept <= len(groups) // 2:
             self._try(_Tried(best.method, best.per_channel, kept_in_float(self._sensitivity, kept)))
@@ -203,9 +228,15 @@ class Search:
         if drop is None:
             return f"it cannot be made or run: {tried.problem}"
         if drop > self._calibration.max_drop:
-            return f"it loses {drop:.2f} points of validation accuracy, more than {self._calibration.max_drop:g} (--max-drop)"
+            return (
+                f"it loses {drop:.2f} points of validation accuracy, more than {self._calibration.max_drop:g} "
+                "(--max-drop)"
+            )
         if not tried.divergence <= MAX_DIVERGENCE:
-            return f"its probabilities diverge by {tried.divergence:.2g} nats from those in float32, more than {MAX_DIVERGENCE:g}"
+            return (
+                f"its probabilities diverge by {tried.divergence:.2g} nats from those in float32, more than "
+                f"{MAX_DIVERGENCE:g}"
+            )
         if tried is chosen:
             return "the fastest that keeps the accuracy"
         if chosen is not None and (tried.speed or 0.0) >= (chosen.speed or 0.0) * (1 - EQUALLY_FAST):
@@ -214,7 +245,10 @@ class Search:
 
 
 def choose(passing: Sequence[_Tried]) -> _Tried | None:
-    """Return the fastest candidate; of those that are equally fast within the noise, the one nearest to float32; of equals the first."""
+    """Return the fastest candidate; of those that are equally fast within the noise, the one nearest to float32.
+
+    Of equals the first.
+    """
     if not passing:
         return None
     limit = max(tried.speed or 0.0 for tried in passing) * (1 - EQUALLY_FAST)

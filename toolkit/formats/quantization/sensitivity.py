@@ -56,7 +56,10 @@ def measure(
 
 
 def sqnr_decibels(reference: Logits, actual: Logits) -> float:
-    """Return the ratio of signal to quantisation noise over all elements of two arrays, in decibels; infinite where they are equal."""
+    """Return the ratio of signal to quantisation noise over all elements of two arrays, in decibels.
+
+    Infinite where they are equal.
+    """
     signal = float(np.square(reference, dtype=np.float64).sum())
     noise = float(np.square(np.asarray(reference, np.float64) - actual).sum())
     if not math.isfinite(noise):

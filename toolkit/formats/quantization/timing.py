@@ -13,7 +13,9 @@ from toolkit.formats.base import Session
 ROUNDS = 9
 
 
-def images_per_second(sessions: Sequence[Session], inputs: npt.NDArray[np.generic], rounds: int = ROUNDS) -> list[float]:
+def images_per_second(
+    sessions: Sequence[Session], inputs: npt.NDArray[np.generic], rounds: int = ROUNDS
+) -> list[float]:
     """Return the median speed of each session over interleaved rounds, after one call that does not count.
 
     Args:

@@ -39,7 +39,9 @@ def test_the_largest_products_saturate_with_8_bits_and_not_with_7() -> None:
 
 def test_flags_are_those_of_every_core(tmp_path: Path) -> None:
     cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text("processor\t: 0\nflags\t\t: avx2 avx_vnni\n\nprocessor\t: 1\nflags\t\t: avx2\nvmx flags\t: avx512_vnni\n")
+    cpuinfo.write_text(
+        "processor\t: 0\nflags\t\t: avx2 avx_vnni\n\nprocessor\t: 1\nflags\t\t: avx2\nvmx flags\t: avx512_vnni\n"
+    )
     assert processor_flags(cpuinfo) == {"avx2"}
 
 

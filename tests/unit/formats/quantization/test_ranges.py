@@ -16,7 +16,9 @@ def test_merged_bins_hold_the_same_values_around_the_same_zero() -> None:
     values = np.random.default_rng(0).normal(size=1000).astype(np.float32)
     threshold = np.abs(values).max()
     counts, edges = np.histogram(values, 10, range=(-threshold, threshold))
-    merged, coarse, least, largest, outermost = merge_bins((counts, edges.astype(np.float32), values.min(), values.max(), threshold), 4)
+    merged, coarse, least, largest, outermost = merge_bins(
+        (counts, edges.astype(np.float32), values.min(), values.max(), threshold), 4
+    )
     assert len(merged) == 4
     assert merged.sum() == 1000
     assert coarse[2] == 0
@@ -34,7 +36,9 @@ def test_a_batch_is_as_large_as_memory_allows(monkeypatch: pytest.MonkeyPatch) -
     assert batch_size_for(model) == 1
 
 
-def test_every_method_finds_a_range_in_one_pass_over_a_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_method_finds_a_range_in_one_pass_over_a_stream(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     onnx.save_model(layers(np.eye(3), np.eye(2, 3)), tmp_path / "made.onnx")
     preprocess(tmp_path / "made.onnx", tmp_path / "ready.onnx")
     images = reddish(40)[0]

@@ -53,7 +53,7 @@ def test_every_method_is_tried_per_tensor_and_per_channel_and_one_is_chosen(tmp_
 
 
 def test_a_layer_whose_channels_differ_by_orders_is_kept_in_float32(tmp_path: Path) -> None:
-    """The second layer makes one channel a thousand times as large as the two that decide, and the third throws it away."""
+    """The second layer makes one channel a thousand times as large as the two that decide; the third drops it."""
     loud = np.array([[1000.0, 1000.0, 1000.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     heard = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     chosen, record = search(layers(IDENTITY, loud, heard, np.eye(2), np.eye(2), np.eye(2)), tmp_path, data())
@@ -85,7 +85,9 @@ def test_where_nothing_keeps_the_accuracy_there_is_a_record_and_no_file(tmp_path
 def test_a_way_that_does_not_work_is_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = search_module.quantize
 
-    def breaks(model: onnx.ModelProto, ranges: object, nodes: set[str], per_channel: bool, arithmetic: Arithmetic) -> onnx.ModelProto:
+    def breaks(
+        model: onnx.ModelProto, ranges: object, nodes: set[str], per_channel: bool, arithmetic: Arithmetic
+    ) -> onnx.ModelProto:
         if per_channel:
             raise ValueError("on purpose")
         return real(model, ranges, nodes, per_channel, arithmetic)
@@ -107,7 +109,9 @@ def test_of_equally_fast_candidates_the_nearest_to_float32_is_chosen_and_a_slowe
     assert choose([]) is None
 
 
-def test_a_candidate_that_keeps_the_classes_but_not_the_probabilities_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_candidate_that_keeps_the_classes_but_not_the_probabilities_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(search_module, "MAX_DIVERGENCE", 0.0)
     chosen, record = search(layers(IDENTITY, TO_LOGITS), tmp_path, data(max_drop=100.0))
     assert chosen is None
@@ -118,18 +122,30 @@ def test_a_candidate_that_keeps_the_classes_but_not_the_probabilities_is_refused
     assert record.sensitivity
 
 
-def test_an_image_whose_logits_are_not_finite_is_not_recognised(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_image_whose_logits_are_not_finite_is_not_recognised(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     onnx.save_model(layers(IDENTITY, TO_LOGITS), tmp_path / "made.onnx")
     session = OnnxSession(tmp_path / "made.onnx", "cpu", 1)
     found = search_module.predict(session, data())
     assert (found.accuracy, found.probabilities.shape) == (1.0, (60, 2))
     nothing = np.full((60, 2), np.nan, np.float32)
-    monkeypatch.setattr(session, "run", lambda inputs: {name: nothing[: len(inputs)] for name in ("logits", "probabilities")})
+    monkeypatch.setattr(
+        session, "run", lambda inputs: {name: nothing[: len(inputs)] for name in ("logits", "probabilities")}
+    )
     assert search_module.predict(session, data()).accuracy == 0.0
 
 
 def test_normalisation_and_softmax_are_never_quantised() -> None:
-    assert quantizable(layers(IDENTITY, TO_LOGITS).graph) == {"conv0", "relu0", "conv1", "relu1", "pool", "flatten", "head"}
+    assert quantizable(layers(IDENTITY, TO_LOGITS).graph) == {
+        "conv0",
+        "relu0",
+        "conv1",
+        "relu1",
+        "pool",
+        "flatten",
+        "head",
+    }
 
 
 def test_seven_bits_of_weights_are_used_where_products_saturate(tmp_path: Path) -> None:
@@ -137,6 +153,10 @@ def test_seven_bits_of_weights_are_used_where_products_saturate(tmp_path: Path) 
     prepared = preprocess(tmp_path / "made.onnx", tmp_path / "ready.onnx")
     found, _ = Search(tmp_path / "ready.onnx", prepared, data(), Arithmetic("uint8", 7, "test"), tmp_path, 1).run()
     assert found is not None
-    weights = [onnx.numpy_helper.to_array(tensor) for tensor in onnx.load_model(found).graph.initializer if tensor.name.endswith("_quantized")]
+    weights = [
+        onnx.numpy_helper.to_array(tensor)
+        for tensor in onnx.load_model(found).graph.initializer
+        if tensor.name.endswith("_quantized")
+    ]
     largest = max(int(np.abs(weight.astype(int)).max()) for weight in weights if weight.dtype == np.int8)
     assert largest in (63, 64)

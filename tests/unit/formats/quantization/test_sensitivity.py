@@ -22,7 +22,10 @@ def test_no_noise_and_broken_logits_are_the_ends_of_the_scale() -> None:
 
 
 def test_the_most_sensitive_groups_are_kept() -> None:
-    ranked = [GroupSensitivity(nodes=nodes, sqnr_decibels=value) for nodes, value in ((("b", "c"), 3.0), (("a",), 9.0), (("d",), 30.0))]
+    ranked = [
+        GroupSensitivity(nodes=nodes, sqnr_decibels=value)
+        for nodes, value in ((("b", "c"), 3.0), (("a",), 9.0), (("d",), 30.0))
+    ]
     assert kept_in_float(ranked, 2) == ("b", "c", "a")
     record = GroupSensitivity(nodes=("a",), sqnr_decibels=math.inf)
     assert GroupSensitivity.from_json(record.to_json()) == record
