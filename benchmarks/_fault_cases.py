@@ -32,7 +32,7 @@ from toolkit.backbones.deployable import Deployable, TorchSession
 from toolkit.backbones.restore import load_deployable
 from toolkit.bundle.folder import read_manifest
 from toolkit.bundle.manifest import InputContract, Manifest
-from toolkit.bundle.update import write_manifest
+from toolkit.bundle.writer import write_manifest
 from toolkit.data.of_run import load_test_split
 from toolkit.errors import ToolkitError, first_line
 from toolkit.files import sha256_file

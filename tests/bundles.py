@@ -10,7 +10,7 @@ import onnx
 from onnx import numpy_helper
 
 from toolkit.bundle import read_manifest
-from toolkit.bundle.update import file_record, write_manifest
+from toolkit.bundle.writer import file_record, write_manifest
 
 
 def rewrite_golden(bundle: Path, change: Callable[[str], str]) -> None:

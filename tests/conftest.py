@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from toolkit import provenance
 from toolkit.bundle.manifest import ArtifactRecord, InputContract, Manifest, Normalization, Origin, OutputContract
-from toolkit.bundle.update import new_bundle, write_golden, write_manifest
+from toolkit.bundle.writer import new_bundle, write_golden, write_manifest
 from toolkit.files import sha256_file
 from toolkit.preprocess import Preprocessing
 

@@ -17,7 +17,7 @@ from toolkit import provenance
 from toolkit.backbones.deployable import Deployable, TorchSession, input_contract, output_contracts
 from toolkit.backbones.restore import load_deployable
 from toolkit.bundle.manifest import ArtifactRecord, FileRecord, InputContract, Manifest, Origin, RefusedArtifact
-from toolkit.bundle.update import file_record, new_bundle, write_golden, write_manifest
+from toolkit.bundle.writer import file_record, new_bundle, write_golden, write_manifest
 from toolkit.data.calibration import calibration_of_run
 from toolkit.data.of_run import load_test_split
 from toolkit.errors import ExportError

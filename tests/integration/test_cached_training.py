@@ -14,9 +14,9 @@ import torch
 from sklearn.datasets import load_digits
 
 from toolkit.backbones import create_backbone, save_weights
-from toolkit.finetune.cache_folder import cache_root, entries
+from toolkit.finetune.activations.catalogue import cache_root, entries
+from toolkit.finetune.activations.prefix import TorchPrefix
 from toolkit.finetune.loop import Trainer
-from toolkit.finetune.prefix import TorchPrefix
 from toolkit.finetune.stage import finetune_run
 from toolkit.recipe import Recipe, load_recipe
 from toolkit.runs import RunFolder
@@ -175,7 +175,7 @@ def test_a_cache_that_does_not_fit_is_said_and_training_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = finetune_run(recipe("resnet18", cache__use=False), name="plain", root=tmp_path)
-    monkeypatch.setattr("toolkit.finetune.features.free_bytes", lambda folder: 1000)
+    monkeypatch.setattr("toolkit.finetune.activations.extraction.free_bytes", lambda folder: 1000)
     without = finetune_run(recipe("resnet18"), name="without", root=tmp_path)
     assert without.record().model_sha256 == plain.record().model_sha256
     assert entries(cache_root()) == []

@@ -20,7 +20,7 @@ from PIL import Image
 
 import toolkit
 from toolkit.bundle import Bundle, read_manifest
-from toolkit.bundle.update import write_manifest
+from toolkit.bundle.writer import write_manifest
 from toolkit.files import follow_link, sha256_file
 from toolkit.results import BenchReport, Evaluation, ParityReport
 from toolkit.runs import RunFolder, find_run

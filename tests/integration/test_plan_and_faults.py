@@ -14,7 +14,7 @@ from PIL import Image
 
 from toolkit.cli.main import main
 from toolkit.errors import FileWriteError, ImageError, RunError
-from toolkit.finetune.cache_folder import cache_root, entries
+from toolkit.finetune.activations.catalogue import cache_root, entries
 from toolkit.finetune.job import prepared_job
 from toolkit.finetune.measure import measure
 from toolkit.finetune.stage import finetune_run, recipe_for_budget

@@ -114,7 +114,7 @@ def test_keys_sign_and_check_on_the_command_line(colour_bundle: Path, tmp_path: 
 def test_an_artifact_without_its_engine_is_said_and_the_others_are_tested(colour_bundle: Path) -> None:
     program = """
 from toolkit.bundle import Bundle
-from toolkit.bundle.update import write_manifest
+from toolkit.bundle.writer import write_manifest
 manifest = Bundle.open(sys.argv[1]).manifest
 copy = manifest.artifacts[0].model_copy(update={"format": "torchscript", "file": "model.torchscript.pt"})
 from pathlib import Path

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from toolkit.bundle.check import LARGEST_MANIFEST, check_folder, listed_files, parse_manifest, small_file
 from toolkit.bundle.manifest import GOLDEN_EXPECTED, MANIFEST_NAME, ArtifactRecord, Golden, Manifest
-from toolkit.bundle.signature import Signature, check_signature, read_signature
-from toolkit.bundle.strict_json import parse_json
+from toolkit.bundle.trust.check import LARGEST_MANIFEST, check_folder, listed_files, parse_manifest, small_file
+from toolkit.bundle.trust.signature import Signature, check_signature, read_signature
+from toolkit.bundle.trust.strict_json import parse_json
 from toolkit.errors import BundleError, IntegrityError
 from toolkit.files import follow_link
 

@@ -8,9 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, FiniteFloat, StringConstraints, model_validator
 
-from toolkit.bundle.making import Portability, QuantizationSearch
 from toolkit.preprocess import Preprocessing
-from toolkit.results import Evaluation, Interval, Provenance, Record, Tolerance
+from toolkit.results import Evaluation, Interval, Provenance, QuantizationSearch, Record, Tolerance
 
 SCHEMA_VERSION: Literal[2] = 2
 """Version that is written; ``toolkit.bundle.versions`` reads the older ones."""
@@ -25,7 +24,10 @@ GOLDEN_EXPECTED = "golden/expected.json"
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """64 hexadecimal digits."""
 SizeBytes = Annotated[int, Field(ge=0, lt=2**33)]
-"""Below 8 GiB, the largest that a plain tar archive holds (see ``toolkit.bundle.archive``)."""
+"""Below 8 GiB, the largest that a plain tar archive holds (see ``toolkit.bundle.trust.archive``)."""
+Portability = Literal["any", "same-machine"]
+"""``any``: wherever its engine runs. ``same-machine``: holds machine code for the processor it was exported on; it
+promises nothing elsewhere."""
 Deviation = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 

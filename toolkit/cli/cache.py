@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from toolkit.finetune.cache_folder import Entry
+    from toolkit.finetune.activations.catalogue import Entry
 
 
 def command(
@@ -26,7 +26,7 @@ def command(
 
     With a DIGEST, everything that decides the content of that cache is printed.
     """
-    from toolkit.finetune import cache_folder
+    from toolkit.finetune.activations import catalogue as cache_folder
 
     root = cache_folder.cache_root()
     chosen = list({(entry := cache_folder.find(root, digest)).digest: entry for digest in digests or ()}.values())
@@ -40,7 +40,7 @@ def command(
 
 
 def _clear(root: Path, chosen: Sequence[Entry]) -> None:
-    from toolkit.finetune import cache_folder
+    from toolkit.finetune.activations import catalogue as cache_folder
 
     freed = (
         sum(cache_folder.clear(root, entry.digest) for entry in chosen) if chosen else cache_folder.clear(root, None)

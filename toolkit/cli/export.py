@@ -10,8 +10,8 @@ import typer
 from toolkit.cli.options import ArtifactsOption, QuietOption, RunOption
 
 if TYPE_CHECKING:
-    from toolkit.bundle.making import QuantizationSearch
     from toolkit.bundle.manifest import ArtifactRecord
+    from toolkit.results import QuantizationSearch
 
 
 def command(

@@ -35,7 +35,7 @@ def command(
 
 
 def _signed(bundle: Bundle, verify_key: Path | None) -> str:
-    from toolkit.bundle.signature import fingerprint
+    from toolkit.bundle.trust.signature import fingerprint
 
     if bundle.signature is None:
         return "none"

@@ -16,7 +16,7 @@ def command(
     Writes NAME.private.pem, which signs and only you may read, and NAME.public.pem, which others check with. Neither is
     ever overwritten.
     """
-    from toolkit.bundle.signature import make_keys
+    from toolkit.bundle.trust.signature import make_keys
 
     private, public = (name.with_name(f"{name.name}.{kind}.pem") for kind in ("private", "public"))
     made = make_keys(private, public)

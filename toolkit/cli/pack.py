@@ -23,8 +23,8 @@ def command(
 
     The archive is a plain tar file. Every file is checked before it is packed. Prints the archive and its SHA-256.
     """
-    from toolkit.bundle.archive import pack
-    from toolkit.bundle.update import sign_bundle
+    from toolkit.bundle.trust.archive import pack
+    from toolkit.bundle.writer import sign_bundle
     from toolkit.files import sha256_file
 
     if key is not None:

@@ -19,8 +19,8 @@ def command(
     Writes manifest.json.sig beside the manifest, which holds the hash of every other file. Sign last: 'toolkit verify'
     and 'toolkit bench' write into the manifest, and remove the signature.
     """
-    from toolkit.bundle.signature import fingerprint
-    from toolkit.bundle.update import sign_bundle
+    from toolkit.bundle.trust.signature import fingerprint
+    from toolkit.bundle.writer import sign_bundle
 
     signature = sign_bundle(bundle, key)
     typer.echo(f"signed {bundle} with the key {fingerprint(signature.public_key)}")

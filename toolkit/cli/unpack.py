@@ -22,6 +22,6 @@ def command(
 
     Names, sizes and hashes are checked against the manifest inside; the folder appears only if all of them are right.
     """
-    from toolkit.bundle.archive import unpack
+    from toolkit.bundle.trust.archive import unpack
 
     typer.echo(f"bundle {unpack(archive, target, verify_key)}")

@@ -19,7 +19,7 @@ from toolkit.backbones.frontier import Cut
 from toolkit.data import Split
 from toolkit.data.augment import make_augment
 from toolkit.data.batches import iterate_batches, load_ahead
-from toolkit.finetune.features import Features
+from toolkit.finetune.activations.extraction import Features
 from toolkit.preprocess import Preprocessing
 from toolkit.recipe import AugmentRecipe
 

@@ -20,13 +20,13 @@ from toolkit.backbones.frontier import Cut, Division, NoFrontierError, divide_at
 from toolkit.data import Dataset, Split
 from toolkit.data.augment import default_views
 from toolkit.data.batches import iterate_batches
-from toolkit.finetune.cache_folder import CacheKey, cache_root, discard_abandoned
+from toolkit.finetune.activations.catalogue import CacheKey, cache_root, discard_abandoned
+from toolkit.finetune.activations.extraction import Features, NoCacheError, Pass
+from toolkit.finetune.activations.prefix import PrefixNetwork, from_stored, make_prefix
 from toolkit.finetune.evaluate import EVALUATION_BATCH, predict_logits
-from toolkit.finetune.features import Features, NoCacheError, Pass
 from toolkit.finetune.feed import FeatureFeed, Feed, ImageFeed, Tensors
 from toolkit.finetune.group import Group
 from toolkit.finetune.precision import Precision
-from toolkit.finetune.prefix import PrefixNetwork, from_stored, make_prefix
 from toolkit.preprocess import Preprocessing
 from toolkit.progress import Bar, Reporter
 from toolkit.recipe import AugmentRecipe, Recipe

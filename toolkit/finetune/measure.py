@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from toolkit.backbones import apply_modes, set_trainable
-from toolkit.finetune.cache_folder import CacheKey, cache_root
+from toolkit.finetune.activations.catalogue import CacheKey, cache_root
+from toolkit.finetune.activations.extraction import PASS_BATCH
 from toolkit.finetune.checkpoint import Best, State, save_checkpoint
-from toolkit.finetune.features import PASS_BATCH
 from toolkit.finetune.job import Job
 from toolkit.finetune.loop import variable_tensors
 from toolkit.finetune.optim import make_loss, make_optimizer

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from toolkit.bundle.making import Portability, QuantizationSearch
+from toolkit.bundle.manifest import Portability
+from toolkit.results import QuantizationSearch
 
 if TYPE_CHECKING:
     import torch

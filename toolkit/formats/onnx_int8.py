@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit import provenance
-from toolkit.bundle.making import QuantizationSearch
 from toolkit.errors import ExportError
 from toolkit.formats.base import Calibration, Exported, ExportRequest, Facts, NotExported
 from toolkit.formats.onnx import OnnxFormat, OnnxSession, build, read_facts, save_checked
 from toolkit.formats.quantization.arithmetic import arithmetic_here
 from toolkit.formats.quantization.graph import preprocess
 from toolkit.formats.quantization.search import Search
+from toolkit.results import QuantizationSearch
 
 if TYPE_CHECKING:
     import torch

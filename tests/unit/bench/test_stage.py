@@ -6,7 +6,7 @@ from toolkit.bench import rows, stage
 from toolkit.bench.sweep import Outcome
 from toolkit.bundle import read_manifest
 from toolkit.bundle.manifest import ArtifactRecord, Manifest, Origin, OutputContract, ParityVerdict
-from toolkit.bundle.update import write_manifest
+from toolkit.bundle.writer import write_manifest
 from toolkit.compare.metrics import wilson_interval
 from toolkit.errors import DeviceError, IntegrityError, RunError, ToolkitError
 from toolkit.files import sha256_file, write_bytes

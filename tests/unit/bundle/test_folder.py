@@ -9,7 +9,7 @@ import pytest
 
 from toolkit.bundle import Bundle, read_manifest
 from toolkit.bundle.manifest import RefusedArtifact
-from toolkit.bundle.update import file_record, write_manifest
+from toolkit.bundle.writer import file_record, write_manifest
 from toolkit.errors import BundleError, IntegrityError
 
 

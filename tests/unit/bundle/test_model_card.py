@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from toolkit.bundle import Bundle, Manifest
-from toolkit.bundle.check import parse_manifest
 from toolkit.bundle.model_card import model_card
+from toolkit.bundle.trust.check import parse_manifest
 
 REAL = Path(__file__).parents[2] / "assets" / "manifests" / "version-2.json"
 

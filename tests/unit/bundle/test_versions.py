@@ -11,10 +11,10 @@ import pytest
 
 import toolkit
 from toolkit.bundle import Bundle
-from toolkit.bundle.check import parse_manifest
 from toolkit.bundle.manifest import SCHEMA_VERSION
-from toolkit.bundle.update import write_manifest
+from toolkit.bundle.trust.check import parse_manifest
 from toolkit.bundle.versions import READABLE, upgraded
+from toolkit.bundle.writer import write_manifest
 
 ASSETS = Path(__file__).parents[2] / "assets"
 MANIFESTS = sorted((ASSETS / "manifests").glob("version-*.json"))

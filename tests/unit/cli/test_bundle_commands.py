@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from toolkit.bundle import Bundle
-from toolkit.bundle.update import write_manifest
+from toolkit.bundle.writer import write_manifest
 from toolkit.cli.console import telling_of_lost_signature
 from toolkit.cli.main import main
 from toolkit.errors import MissingDependencyError

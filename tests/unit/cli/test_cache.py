@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from toolkit.cli.main import main
-from toolkit.finetune.cache import CacheKey, CacheWriter
-from toolkit.finetune.cache_folder import part_folder
+from toolkit.finetune.activations.cache import CacheKey, CacheWriter
+from toolkit.finetune.activations.catalogue import part_folder
 
 Run = Callable[..., tuple[int, str, str]]
 

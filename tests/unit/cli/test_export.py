@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from toolkit.bundle.making import QuantizationCandidate, QuantizationSearch
 from toolkit.bundle.manifest import FileRecord, Manifest, RefusedArtifact
 from toolkit.bundle.model_card import model_card
 from toolkit.cli.main import main
 from toolkit.recipe import Recipe
+from toolkit.results import QuantizationCandidate, QuantizationSearch
 
 
 def search(chosen: bool) -> QuantizationSearch:

@@ -8,7 +8,7 @@ import pytest
 
 import toolkit
 from toolkit.bundle import ArtifactRecord, Bundle
-from toolkit.bundle.update import write_manifest
+from toolkit.bundle.writer import write_manifest
 from toolkit.compare.tolerances import TOLERANCES
 from toolkit.errors import MissingDependencyError
 from toolkit.runtime.selftest import Selftest, selftest, selftest_bundle

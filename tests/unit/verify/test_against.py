@@ -11,7 +11,7 @@ from bundles import change_weights, rewrite_golden
 from PIL import Image
 
 from toolkit.bundle import read_manifest
-from toolkit.bundle.update import write_manifest
+from toolkit.bundle.writer import write_manifest
 from toolkit.errors import BundleError, ImageError
 from toolkit.verify.against import verify_against
 

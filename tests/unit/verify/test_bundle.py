@@ -8,7 +8,7 @@ import pytest
 from bundles import change_weights, rewrite_golden
 
 from toolkit.bundle import read_manifest
-from toolkit.bundle.update import write_manifest
+from toolkit.bundle.writer import write_manifest
 from toolkit.errors import BundleError, IntegrityError, MissingDependencyError, RecipeError
 from toolkit.files import sha256_file
 from toolkit.formats.registry import get_format

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from toolkit.bundle import Bundle, read_manifest
-from toolkit.bundle.update import write_manifest
+from toolkit.bundle.writer import write_manifest
 from toolkit.data import Split
 from toolkit.preprocess import Preprocessing, prepare
 from toolkit.verify import preprocessing

@@ -15,7 +15,7 @@ from toolkit.backbones import restore
 from toolkit.backbones.deployable import Deployable, TorchSession, input_contract, output_contracts
 from toolkit.bundle import ArtifactRecord, Bundle, Manifest, read_manifest
 from toolkit.bundle.manifest import Normalization, Origin
-from toolkit.bundle.update import new_bundle, write_golden, write_manifest
+from toolkit.bundle.writer import new_bundle, write_golden, write_manifest
 from toolkit.data import of_run
 from toolkit.errors import BundleError, RecipeError, RunError
 from toolkit.files import sha256_file

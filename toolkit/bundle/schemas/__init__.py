@@ -14,7 +14,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core.core_schema import FloatSchema
 
 from toolkit.bundle.manifest import SCHEMA_VERSION, Golden, Manifest
-from toolkit.bundle.signature import Signature
+from toolkit.bundle.trust.signature import Signature
 from toolkit.results import BenchReport, ParityReport, Record
 
 FOLDER = Path(__file__).parent

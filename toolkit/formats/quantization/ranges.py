@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from toolkit.bundle.making import CalibrationMethod
 from toolkit.formats.onnx_graph import float_tensors
+from toolkit.results import CalibrationMethod
 
 if TYPE_CHECKING:
     import onnx

@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from toolkit.bundle.making import CalibrationMethod, GroupSensitivity, QuantizationCandidate, QuantizationSearch
 from toolkit.compare.divergence import kl_divergence
 from toolkit.compare.tolerances import TOLERANCES
 from toolkit.errors import first_line
@@ -37,6 +36,7 @@ from toolkit.formats.quantization.graph import OPERATORS, quantizable, quantize
 from toolkit.formats.quantization.ranges import Ranges, batch_size_for, find_ranges
 from toolkit.formats.quantization.sensitivity import IMAGES, MOST_GROUPS, kept_in_float, measure
 from toolkit.formats.quantization.timing import images_per_second
+from toolkit.results import CalibrationMethod, GroupSensitivity, QuantizationCandidate, QuantizationSearch
 
 if TYPE_CHECKING:
     import onnx

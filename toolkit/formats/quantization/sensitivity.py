@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from toolkit.bundle.making import GroupSensitivity
 from toolkit.formats.onnx import OnnxSession
+from toolkit.results import GroupSensitivity
 
 if TYPE_CHECKING:
     import onnx

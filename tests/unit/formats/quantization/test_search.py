@@ -7,7 +7,6 @@ import onnx
 import pytest
 from graphs import layers, reddish
 
-from toolkit.bundle.making import QuantizationSearch
 from toolkit.data.calibration import calibration_of_arrays
 from toolkit.formats.base import Calibration
 from toolkit.formats.onnx import OnnxSession
@@ -15,6 +14,7 @@ from toolkit.formats.quantization import search as search_module
 from toolkit.formats.quantization.arithmetic import Arithmetic
 from toolkit.formats.quantization.graph import preprocess, quantizable
 from toolkit.formats.quantization.search import Search, _Tried, choose
+from toolkit.results import QuantizationSearch
 
 UNSIGNED = Arithmetic("uint8", 8, "test")
 IDENTITY = np.eye(3)

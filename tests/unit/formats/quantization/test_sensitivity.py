@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from toolkit.bundle.making import GroupSensitivity
 from toolkit.formats.quantization.sensitivity import kept_in_float, sqnr_decibels
+from toolkit.results import GroupSensitivity
 
 
 def test_noise_a_tenth_as_large_as_the_signal_is_20_decibels() -> None:

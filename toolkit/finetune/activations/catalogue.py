@@ -5,7 +5,7 @@
     <root>/<digest of the key>/         index.json  0.bin  1.bin ...
     <root>/<digest>.<pid>-<random>.part/    being written, or being removed
 
-What is in the files is the business of ``toolkit.finetune.cache``. No numpy here.
+What is in the files is the business of ``toolkit.finetune.activations.cache``. No numpy here.
 """
 
 from __future__ import annotations

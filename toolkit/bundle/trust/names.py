@@ -21,7 +21,7 @@ RESERVED = frozenset(
 """Names that are devices on Windows, whatever their suffix:
 https://learn.microsoft.com/en-us/windows/win32/fileio/naming-a-file"""
 LONGEST_NAME = 100
-"""Bytes; the longest that a plain tar archive holds (see ``toolkit.bundle.archive``)."""
+"""Bytes; the longest that a plain tar archive holds (see ``toolkit.bundle.trust.archive``)."""
 
 
 def name_problem(name: str) -> str | None:

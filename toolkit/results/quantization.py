@@ -1,14 +1,10 @@
-"""How an artifact was made, where there was something to choose: records for the manifest."""
+"""How an 8-bit artifact was found: everything that was tried, as it stands in the manifest."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from toolkit.results import Record
-
-Portability = Literal["any", "same-machine"]
-"""``any``: wherever its engine runs. ``same-machine``: holds machine code for the processor it was exported on; it
-promises nothing elsewhere."""
+from toolkit.results.record import Record
 
 CalibrationMethod = Literal["minmax", "entropy", "percentile"]
 """How the range of an activation is chosen from its values: all of it, the part that loses least information (in the

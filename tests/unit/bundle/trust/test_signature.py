@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from toolkit.bundle import Bundle
-from toolkit.bundle.signature import Signature, fingerprint, make_keys, make_signature
-from toolkit.bundle.update import sign_bundle, write_manifest
+from toolkit.bundle.trust.signature import Signature, fingerprint, make_keys, make_signature
+from toolkit.bundle.writer import sign_bundle, write_manifest
 from toolkit.errors import BundleError, FileWriteError, IntegrityError, MissingDependencyError, SignatureError
 
 pytest.importorskip("cryptography", reason="the extra 'sign' is not installed")

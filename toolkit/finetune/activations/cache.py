@@ -4,7 +4,7 @@ Written row by row, checked when opened, read in any order.
 
 Nothing is used that is not what was written: a cache whose process was killed never gets its name, and one that was cut
 short or changed by as little as one bit afterwards is removed when it is opened. Which caches there are is the business
-of ``toolkit.finetune.cache_folder``.
+of ``toolkit.finetune.activations.catalogue``.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from toolkit.errors import FileWriteError, TrainingError
-from toolkit.finetune.cache_file import Checksums, RowFile
-from toolkit.finetune.cache_folder import (
+from toolkit.finetune.activations.catalogue import (
     FORMAT_VERSION,
     INDEX_NAME,
     CacheIndex,
@@ -41,6 +40,7 @@ from toolkit.finetune.cache_folder import (
     part_folder,
     remove,
 )
+from toolkit.finetune.activations.row_file import Checksums, RowFile
 from toolkit.progress import Reporter, Silent
 
 __all__ = [

@@ -15,8 +15,16 @@ import numpy as np
 import pytest
 
 from toolkit.errors import FileWriteError, TrainingError
-from toolkit.finetune import cache_file
-from toolkit.finetune.cache import CacheKey, CacheWriter, FeatureCache, NotFiniteError, bytes_needed, clear, open_cache
+from toolkit.finetune.activations import row_file as cache_file
+from toolkit.finetune.activations.cache import (
+    CacheKey,
+    CacheWriter,
+    FeatureCache,
+    NotFiniteError,
+    bytes_needed,
+    clear,
+    open_cache,
+)
 from toolkit.progress import Bar, Silent
 
 ROWS = 300

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from toolkit.bundle.names import name_problem, names_problem
+from toolkit.bundle.trust.names import name_problem, names_problem
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-import toolkit.bundle.archive
 from toolkit.bundle import Bundle
-from toolkit.bundle.archive import pack, unpack
-from toolkit.bundle.signature import make_keys
-from toolkit.bundle.update import sign_bundle
+from toolkit.bundle.trust import archive
+from toolkit.bundle.trust.archive import pack, unpack
+from toolkit.bundle.trust.signature import make_keys
+from toolkit.bundle.writer import sign_bundle
 from toolkit.errors import BundleError, FileWriteError, IntegrityError, SignatureError, ToolkitError
 from toolkit.files import sha256_file
 
@@ -53,7 +53,7 @@ class TestRoundTrip:
 
     def test_the_layout_never_changes(self, tmp_path: Path) -> None:
         """The digest of a bundle that never changes: if this fails, archives of old and new toolkits differ."""
-        first = shutil.copytree(Path(__file__).parents[2] / "assets" / "bundles" / "version-1", tmp_path / "first")
+        first = shutil.copytree(Path(__file__).parents[3] / "assets" / "bundles" / "version-1", tmp_path / "first")
         assert (
             sha256_file(pack(first, tmp_path / "first.tar"))
             == "91bf5f879e6468cb3e5ac42f06baa39ade0d2bf60f295e38593a46ca443202c2"
@@ -93,7 +93,9 @@ class TestRoundTrip:
         pytest.importorskip("cryptography", reason="the extra 'sign' is not installed")
         make_keys(tmp_path / "private.pem", tmp_path / "public.pem")
         monkeypatch.setattr(
-            toolkit.bundle.archive, "parse_manifest", lambda *_: pytest.fail("parsed before the signature was checked")
+            archive,
+            "parse_manifest",
+            lambda *_: pytest.fail("parsed before the signature was checked"),
         )
         with pytest.raises(SignatureError, match=r"colours\.tar is not signed"):
             unpack(packed, tmp_path / "there", tmp_path / "public.pem")
@@ -147,13 +149,13 @@ class TestPack:
     def test_a_file_that_changes_meanwhile_is_noticed(
         self, colour_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        real = toolkit.bundle.archive._write_file
+        real = archive._write_file
 
         def late(archive: object, name: str, path: Path, record: object) -> None:
             path.write_bytes(path.read_bytes()[::-1])
             real(archive, name, path, record)  # type: ignore[arg-type]  # handed through
 
-        monkeypatch.setattr(toolkit.bundle.archive, "_write_file", late)
+        monkeypatch.setattr(archive, "_write_file", late)
         with pytest.raises(IntegrityError, match="was changed while it was packed"):
             pack(colour_bundle, tmp_path / "colours.tar")
         assert nothing_is_left(tmp_path, "colours")
@@ -406,7 +408,7 @@ class TestUnpack:
         def full(*_: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(toolkit.bundle.archive, "_extract", full)
+        monkeypatch.setattr(archive, "_extract", full)
         (tmp_path / "into").mkdir()
         with pytest.raises(FileWriteError, match="No space left on device"):
             unpack(packed, tmp_path / "into" / "there")
@@ -415,7 +417,7 @@ class TestUnpack:
     @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL here")
     def test_a_kill_leaves_nothing_that_looks_like_a_bundle(self, packed: Path, tmp_path: Path) -> None:
         program = (
-            "import sys, time, pathlib, toolkit.bundle.archive as archive\n"
+            "import sys, time, pathlib, toolkit.bundle.trust.archive as archive\n"
             "real = archive.check_folder\n"
             "def slow(*arguments):\n"
             "    print('all is extracted', flush=True)\n"

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from toolkit.bundle.check import small_file
 from toolkit.bundle.manifest import SIGNATURE_NAME, Sha256
-from toolkit.bundle.strict_json import parse_json
+from toolkit.bundle.trust.check import small_file
+from toolkit.bundle.trust.strict_json import parse_json
 from toolkit.errors import FileWriteError, MissingDependencyError, SignatureError
 from toolkit.results import Record
 

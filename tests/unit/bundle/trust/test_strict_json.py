@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from toolkit.bundle.strict_json import parse_json
+from toolkit.bundle.trust.strict_json import parse_json
 
 
 def test_plain_json() -> None:

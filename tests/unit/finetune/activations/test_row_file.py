@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from toolkit.finetune import cache_file
-from toolkit.finetune.cache_file import Checksums, RowFile
+from toolkit.finetune.activations import row_file as cache_file
+from toolkit.finetune.activations.row_file import Checksums, RowFile
 
 
 @pytest.mark.parametrize("sizes", [[10], [3, 3, 4], [1] * 10, [4, 4, 2], [8], [], [0, 5, 0, 5]])

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from toolkit.bundle.check import LARGEST_MANIFEST, check_folder, parse_manifest, small_file
 from toolkit.bundle.folder import Bundle, find_bundle, read_manifest
 from toolkit.bundle.manifest import (
     GOLDEN_EXPECTED,
@@ -28,7 +27,8 @@ from toolkit.bundle.manifest import (
 )
 from toolkit.bundle.model_card import model_card
 from toolkit.bundle.readme import readme
-from toolkit.bundle.signature import Signature, make_signature
+from toolkit.bundle.trust.check import LARGEST_MANIFEST, check_folder, parse_manifest, small_file
+from toolkit.bundle.trust.signature import Signature, make_signature
 from toolkit.compare.tolerances import TOLERANCES
 from toolkit.errors import ExportError, FileWriteError
 from toolkit.files import sha256_file, write_text

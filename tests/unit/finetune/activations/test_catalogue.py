@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from toolkit.errors import FileWriteError, ToolkitError
-from toolkit.finetune import cache_folder
-from toolkit.finetune.cache import CacheWriter
-from toolkit.finetune.cache_folder import (
+from toolkit.finetune.activations import catalogue as cache_folder
+from toolkit.finetune.activations.cache import CacheWriter
+from toolkit.finetune.activations.catalogue import (
     CacheKey,
     TensorSpec,
     bytes_needed,

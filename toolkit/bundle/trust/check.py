@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 from pydantic import ValidationError
 
 from toolkit.bundle.manifest import MANIFEST_NAME, MODEL_CARD_NAME, SIGNATURE_NAME, FileRecord, Manifest
-from toolkit.bundle.names import name_problem, names_problem
-from toolkit.bundle.onnx_external import external_locations
-from toolkit.bundle.strict_json import parse_json
+from toolkit.bundle.trust.external_data import external_locations
+from toolkit.bundle.trust.names import name_problem, names_problem
+from toolkit.bundle.trust.strict_json import parse_json
 from toolkit.bundle.versions import upgraded
 from toolkit.errors import BundleError, IntegrityError
 from toolkit.files import sha256_file

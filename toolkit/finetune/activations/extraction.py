@@ -19,9 +19,9 @@ from toolkit.bundle.manifest import Normalization
 from toolkit.data import Split
 from toolkit.data.augment import make_view
 from toolkit.data.batches import iterate_batches
-from toolkit.finetune.cache import CacheWriter, FeatureCache, NotFiniteError, open_cache
-from toolkit.finetune.cache_folder import CacheKey, bytes_needed, free_bytes
-from toolkit.finetune.prefix import Prefix, from_stored, stored_shape
+from toolkit.finetune.activations.cache import CacheWriter, FeatureCache, NotFiniteError, open_cache
+from toolkit.finetune.activations.catalogue import CacheKey, bytes_needed, free_bytes
+from toolkit.finetune.activations.prefix import Prefix, from_stored, stored_shape
 from toolkit.preprocess import Preprocessing
 from toolkit.progress import Reporter
 from toolkit.recipe import AugmentRecipe

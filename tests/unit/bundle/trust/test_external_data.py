@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import AttributeProto, ModelProto, TensorProto, helper, numpy_helper
 
-from toolkit.bundle.onnx_external import external_locations
+from toolkit.bundle.trust.external_data import external_locations
 
 
 def external(location: str, name: str = "weights") -> TensorProto:

@@ -15,8 +15,8 @@ from onnx import TensorProto, external_data_helper
 
 import toolkit
 from toolkit.bundle import Bundle
-from toolkit.bundle.check import LARGEST_MANIFEST
-from toolkit.bundle.update import file_record
+from toolkit.bundle.trust.check import LARGEST_MANIFEST
+from toolkit.bundle.writer import file_record
 from toolkit.errors import BundleError, IntegrityError, ToolkitError
 
 Change = Callable[[dict[str, Any]], None]

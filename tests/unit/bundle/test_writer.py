@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from toolkit.bundle import Bundle, Manifest
-from toolkit.bundle.check import parse_manifest
 from toolkit.bundle.folder import read_manifest
-from toolkit.bundle.update import MOST_CONFUSIONS, new_bundle, write_golden, write_manifest
+from toolkit.bundle.trust.check import parse_manifest
+from toolkit.bundle.writer import MOST_CONFUSIONS, new_bundle, write_golden, write_manifest
 from toolkit.errors import ExportError, FileWriteError
 
 REAL = Path(__file__).parents[2] / "assets" / "manifests" / "version-2.json"

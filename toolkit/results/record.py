@@ -1,0 +1,64 @@
+"""What every record is: frozen, with a JSON round trip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from toolkit.errors import RunError
+from toolkit.files import write_text
+
+
+class Record(BaseModel):
+    """A frozen record.
+
+    Not-a-number and infinity are kept in JSON as strings, so that a diverged result can still be written.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings", use_attribute_docstrings=True)
+
+    def to_json(self) -> str:
+        """Return the record as indented JSON, ending in a newline."""
+        return self.model_dump_json(indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Parse what ``to_json`` wrote.
+
+        Raises:
+            pydantic.ValidationError: the text is not such a record.
+        """
+        return cls.model_validate_json(text)
+
+    def save(self, path: Path) -> None:
+        """Write the record as JSON, atomically."""
+        write_text(path, self.to_json())
+
+    @classmethod
+    def load(cls, path: Path, made_by: str) -> Self:
+        """Read a record from a run folder; ``made_by`` is the command that writes it, named in the error.
+
+        Raises:
+            RunError: the file is missing or is not such a record.
+        """
+        try:
+            return cls.from_json(path.read_bytes())
+        except OSError as error:
+            raise RunError(f"{path} cannot be read ({error.strerror}): run '{made_by}' first.") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise RunError(
+                f"{path} is not what '{made_by}' writes ({where}: {first['msg']}): run '{made_by}' again."
+            ) from error
+
+
+class Interval(Record):
+    """A two-sided interval."""
+
+    low: float
+    high: float
+    level: float = 0.95
+    """Confidence level, between 0 and 1."""
