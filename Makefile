@@ -20,10 +20,10 @@ RUN_OPTION := $(if $(RUN),--run $(RUN))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup finetune export verify bench report predict doctor test check format schemas clean
+.PHONY: help setup finetune export verify bench report predict doctor test check gpu-wheels gpu-check format schemas clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  variables: RECIPE=auto|textbook|cifar10|digits|folder|FILE  DATA=cifar10|digits|FOLDER  BACKBONE=NAME  RUN=NAME"
 	@echo "             IMAGES='FILES OR FOLDERS' (predict)  ARGS='more flags for the command'  PYTHON=python3.11"
@@ -67,6 +67,13 @@ check: $(STAMP) ## lint, formatting, types and the layers of the design
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+gpu-wheels: $(STAMP) ## gather into .gpu-wheels/ what a machine with a GPU and no network lacks
+	@$(BIN)/python tests/gpu/wheels.py $(ARGS)
+
+# Under the PyTorch of that machine, which has its GPU: no .venv is set up.
+gpu-check: ## prove on CUDA what can be proved, in 8 minutes and without network; figures in artifacts/gpu-check.json
+	@$(PYTHON) tests/gpu/check.py $(ARGS)
 
 format: $(STAMP) ## format the code
 	@$(BIN)/ruff format .

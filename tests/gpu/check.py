@@ -1,0 +1,398 @@
+"""``make gpu-check``: what the project does on a CUDA device, proved on the machine it runs on, without network.
+
+Runs from a copy of the repository under the machine's own PyTorch, with the wheels of ``make gpu-wheels`` in front.
+Every line of its output says what was proved or why it could not be; all of it, with the figures, is left in one JSON
+file. Nothing is imported from toolkit here: each step is a process of its own, with a time limit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).parents[2]
+CHECKSUMS = "SHA256SUMS"
+BUDGET_SECONDS = 8 * 60.0
+RESERVE_SECONDS = 5.0
+"""Kept of the budget for writing down what was found."""
+FORMATS = "onnx,onnx-fp16,torchscript,pt2"
+SMALL, LARGE = "gpu-small", "gpu-large"
+"""The embedded job, and a ResNet-50 at 224 px from random weights, whose speed is worth a figure."""
+
+
+class CannotError(Exception):
+    """A step could not do what it should prove; the message says why."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """What one step found out."""
+
+    name: str
+    outcome: str
+    """``proved``, ``failed`` or ``could not``."""
+    detail: str
+    seconds: float = 0.0
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """Return the line for a person."""
+        return f"{self.outcome:9}  {self.name:24} {self.seconds:6.1f} s  {self.detail}"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and with what the steps run."""
+
+    work: Path
+    """Folder that they may write; runs land in ``work/artifacts``."""
+    environment: Mapping[str, str]
+    deadline: float
+    """Of ``time.monotonic``."""
+    device: str = "cuda"
+    """``cpu`` rehearses the steps where there is no GPU; nothing is proved of one."""
+
+    def run(self, command: Sequence[str], limit: float) -> str:
+        """Run a command in the work folder and return its standard output.
+
+        Raises:
+            CannotError: it failed, or ran past its limit or the deadline.
+        """
+        limit = min(limit, self.deadline - RESERVE_SECONDS - time.monotonic())
+        if limit <= 1:
+            raise CannotError("the time of the whole check was over")
+        try:
+            done = subprocess.run(
+                [sys.executable, *command],
+                cwd=self.work,
+                env=dict(self.environment),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=limit,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise CannotError(f"it ran past its {limit:.0f} s") from error
+        if done.returncode:
+            output = (done.stdout + done.stderr).strip().splitlines()
+            raise CannotError(f"exit code {done.returncode}: " + " | ".join(output[-12:]))
+        return done.stdout
+
+    def toolkit(self, *arguments: str, limit: float = 150) -> str:
+        """Run a toolkit command; see ``run``."""
+        return self.run(["-m", "toolkit.cli.main", *arguments], limit)
+
+    def record(self, run: str, *path: str) -> dict[str, Any]:
+        """Read a JSON record of a run."""
+        content: dict[str, Any] = json.loads(self.work.joinpath("artifacts", run, *path).read_text("utf-8"))
+        return content
+
+
+Step = Callable[[Machine], list[Line]]
+
+
+def join_pieces(folder: Path, target: Path) -> list[Path]:
+    """Copy wheels into a folder, joining those that were cut, and compare each with its SHA-256.
+
+    Raises:
+        CannotError: a piece is missing, or a wheel is not what was gathered.
+    """
+    sums = folder / CHECKSUMS
+    if not sums.is_file():
+        raise CannotError(
+            f"{folder} has no {CHECKSUMS}: run 'make gpu-wheels' where there is a network, and copy it here"
+        )
+    wheels = []
+    for line in sums.read_text("utf-8").splitlines():
+        digest, name = line.split("  ")
+        pieces = sorted(folder.glob(f"{name}.part*")) or [folder / name]
+        expected = int(pieces[0].name.rpartition("of")[2]) if ".part" in pieces[0].name else 1
+        if len(pieces) != expected or not all(piece.is_file() for piece in pieces):
+            raise CannotError(f"{name} is not all there: copy its {expected} pieces into {folder}")
+        content = b"".join(piece.read_bytes() for piece in pieces)
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise CannotError(f"{name} is not what was gathered: copy it into {folder} again")
+        wheels.append(target / name)
+        wheels[-1].write_bytes(content)
+    return wheels
+
+
+def installed(wheels: Path, work: Path) -> Path:
+    """Install the gathered wheels into a folder of their own and return it.
+
+    Raises:
+        CannotError: they are not all there, or pip refuses them.
+    """
+    site, joined = work / "site", work / "wheels"
+    joined.mkdir(parents=True)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", str(site)]
+    done = subprocess.run(
+        [*pip, *map(str, join_pieces(wheels, joined))], capture_output=True, text=True, check=False, timeout=180
+    )
+    if done.returncode:
+        raise CannotError(f"pip refuses the wheels: {done.stderr.strip().splitlines()[-1]}")
+    return site
+
+
+def environment(site: Path | None, work: Path) -> dict[str, str]:
+    """Return the environment of the steps: the wheels and the repository in front, a cache of their own."""
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(str(folder) for folder in (site, REPOSITORY) if folder),
+        "PYTHONUNBUFFERED": "1",
+        "TOOLKIT_CACHE": str(work / "cache"),
+    }
+
+
+DESCRIBE = """
+import json, platform, sys, torch, onnxruntime
+gpu = {"gpu": "no GPU asked for"}
+if sys.argv[1] == "cuda":
+    if not torch.cuda.is_available():
+        raise SystemExit("PyTorch sees no CUDA device")
+    card = torch.cuda.get_device_properties(0)
+    gpu = {"gpu": card.name, "memory_bytes": card.total_memory, "compute_capability": f"{card.major}.{card.minor}"}
+print(json.dumps({
+    **gpu, "python": platform.python_version(), "torch": torch.__version__, "cuda": torch.version.cuda,
+    "cudnn": torch.backends.cudnn.version(), "onnxruntime": onnxruntime.__version__,
+    "providers": onnxruntime.get_available_providers(),
+}))
+"""
+
+
+def machine_line(machine: Machine) -> list[Line]:
+    """Say which card, driver and engines there are."""
+    figures = json.loads(machine.run(["-c", DESCRIBE, machine.device], 90).splitlines()[-1])
+    detail = "{gpu}, torch {torch}, CUDA {cuda}, onnxruntime {onnxruntime}".format(**figures)
+    return [Line("machine", "proved", detail, figures=figures)]
+
+
+PROVIDER = """
+import sys
+from pathlib import Path
+from toolkit.formats.onnx import OnnxFormat
+import numpy
+session = OnnxFormat().open(Path(sys.argv[1]), sys.argv[2], 1)
+size = tuple(session.run(numpy.zeros((2, 8, 8, 3), numpy.uint8))["logits"].shape)
+print(session.engine, "on", session.device, "gave logits of", size)
+"""
+
+
+def provider_line(machine: Machine) -> list[Line]:
+    """Open a small ONNX file in onnxruntime's CUDA provider and run it."""
+    model = REPOSITORY / "tests" / "assets" / "bundles" / "version-1" / "model.onnx"
+    return [
+        Line(
+            "onnxruntime",
+            "proved",
+            machine.run(["-c", PROVIDER, str(model), machine.device], 90).strip().splitlines()[-1],
+        )
+    ]
+
+
+def test_lines(machine: Machine) -> list[Line]:
+    """Run every test that is marked ``gpu``."""
+    report = machine.work / "junit.xml"
+    command = ["-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "--rootdir", str(REPOSITORY)]
+    command += ["-c", str(REPOSITORY / "pyproject.toml"), f"--junitxml={report}", str(REPOSITORY / "tests")]
+    try:
+        machine.run(command, 240)
+    except CannotError:
+        if not report.is_file():
+            raise
+    return junit_lines(report.read_text("utf-8"))
+
+
+def junit_lines(text: str) -> list[Line]:
+    """Return a line per test of a JUnit report; none at all is a failure."""
+    lines = []
+    for case in ElementTree.fromstring(text).iter("testcase"):
+        name = f"test {case.get('classname', '').rpartition('.')[2]}::{case.get('name')}"
+        problem = next((child for child in case if child.tag in ("failure", "error", "skipped")), None)
+        outcome = "proved" if problem is None else "could not" if problem.tag == "skipped" else "failed"
+        detail = "passed" if problem is None else f"{problem.get('message', '')} {problem.text or ''}"[:4000]
+        lines.append(Line(name, outcome, detail, float(case.get("time", 0))))
+    return lines or [Line("tests", "failed", "no test is marked gpu")]
+
+
+def finetune_line(name: str, *arguments: str) -> Step:
+    """Return the step that fine-tunes on CUDA."""
+
+    def step(machine: Machine) -> list[Line]:
+        machine.toolkit("finetune", "--run", name, "--device", machine.device, "--quiet", *arguments)
+        record, evaluation = machine.record(name, "run.json"), machine.record(name, "evaluation.json")
+        if not record["device"].startswith(machine.device):
+            return [Line(f"finetune {name}", "failed", f"it ran on {record['device']}")]
+        figures = {key: record[key] for key in ("backbone", "device", "precision", "seconds", "stages")}
+        history = machine.work.joinpath("artifacts", name, "history.csv").read_text("utf-8").splitlines()
+        figures |= {"top1": evaluation["top1"], "test_images": evaluation["images"], "history": history}
+        detail = f"{record['backbone']} in {record['precision']}: {evaluation['top1']:.1%}, {record['seconds']:.1f} s"
+        return [Line(f"finetune {name}", "proved", detail, figures=figures)]
+
+    return step
+
+
+def export_line(name: str) -> Step:
+    """Return the step that exports a run."""
+
+    def step(machine: Machine) -> list[Line]:
+        machine.toolkit("export", "--run", name, "--formats", FORMATS, "--quiet")
+        artifacts = machine.record(name, "bundle", "manifest.json")["artifacts"]
+        return [Line(f"export {name}", "proved", ", ".join(artifact["format"] for artifact in artifacts))]
+
+    return step
+
+
+def verify_lines(name: str) -> Step:
+    """Return the step that compares a run's artifacts on CUDA with PyTorch on the CPU."""
+
+    def step(machine: Machine) -> list[Line]:
+        try:
+            machine.toolkit("verify", "--run", name, "--device", machine.device, "--quiet")
+        except CannotError:
+            if not machine.work.joinpath("artifacts", name, "verify", "parity.json").is_file():
+                raise
+        return parity_lines(name, machine.record(name, "verify", "parity.json"), machine.device)
+
+    return step
+
+
+def parity_lines(name: str, report: Mapping[str, Any], device: str) -> list[Line]:
+    """Return a line per artifact of a parity report."""
+    lines = []
+    for artifact in report["artifacts"]:
+        on_device = artifact["device"] == device
+        outcome = "proved" if artifact["passed"] and on_device else "failed"
+        worst = {output["output"]: output["statistics"]["max_relative"] for output in artifact["outputs"]}
+        detail = (
+            f"on {artifact['device']} in {artifact['engine']}, relative error {worst.get('logits', float('nan')):.1e}"
+        )
+        figures = {
+            key: artifact[key] for key in ("passed", "failures", "rounding", "top1_agreement", "outputs", "checks")
+        }
+        reasons = "" if artifact["passed"] else f": {' '.join(artifact['failures'])}"
+        lines.append(Line(f"verify {name} {artifact['artifact']}", outcome, detail + reasons, figures=figures))
+    return lines or [Line(f"verify {name}", "failed", "no artifact was judged")]
+
+
+def bench_lines(name: str, *arguments: str) -> Step:
+    """Return the step that measures a run on the device."""
+
+    def step(machine: Machine) -> list[Line]:
+        machine.toolkit("bench", "--run", name, "--device", machine.device, "--quiet", *arguments)
+        return row_lines(name, machine.record(name, "bench", "bench.json"))
+
+    return step
+
+
+def row_lines(name: str, report: Mapping[str, Any]) -> list[Line]:
+    """Return a line per row of a benchmark report."""
+    lines = []
+    for row in report["rows"]:
+        rates = {timing["batch_size"]: timing["throughput"]["median"] for timing in row["timings"]}
+        detail = row["missing"] or ", ".join(f"{rate:.0f} img/s at batch {size}" for size, rate in rates.items())
+        outcome = "could not" if row["missing"] else "proved"
+        lines.append(Line(f"bench {name} {row['device']} {row['name']}", outcome, detail, figures=row))
+    return lines or [Line(f"bench {name}", "failed", "no row was measured")]
+
+
+LARGE_JOB = ("--recipe", "digits", "--backbone", "torchvision:resnet50", "--weights", "none", "--image-size", "224")
+STEPS: tuple[tuple[str, Step, tuple[str, ...]], ...] = (
+    ("machine", machine_line, ()),
+    ("onnxruntime", provider_line, ("machine",)),
+    ("finetune small", finetune_line(SMALL, "--recipe", "digits"), ("machine",)),
+    ("export small", export_line(SMALL), ("finetune small",)),
+    ("verify small", verify_lines(SMALL), ("export small",)),
+    ("tests", test_lines, ("machine",)),
+    ("bench small", bench_lines(SMALL, "--rounds", "5"), ("verify small",)),
+    ("finetune large", finetune_line(LARGE, *LARGE_JOB, "--stage1-epochs", "1", "--stage2-epochs", "2"), ("machine",)),
+    ("export large", export_line(LARGE), ("finetune large",)),
+    ("verify large", verify_lines(LARGE), ("export large",)),
+    (
+        "bench large",
+        bench_lines(LARGE, "--rounds", "5", "--batch-sizes", "1,32,256"),
+        ("verify large",),
+    ),
+)
+"""Name, what it does, and which steps must have come to an end before; a gate that failed has come to one."""
+
+
+def run_steps(
+    machine: Machine, steps: Sequence[tuple[str, Step, tuple[str, ...]]], show: Callable[[str], None]
+) -> list[Line]:
+    """Run the steps in order; one whose conditions did not come to an end says so and is left out."""
+    lines: list[Line] = []
+    ended: set[str] = set()
+    for name, step, needs in steps:
+        started = time.monotonic()
+        lacking = [need for need in needs if need not in ended]
+        if lacking:
+            results = [Line(name, "could not", f"it needs '{lacking[0]}', which did not end")]
+        else:
+            try:
+                results = step(machine)
+                ended.add(name)
+            except (CannotError, OSError, ValueError, KeyError) as error:
+                results = [Line(name, "failed", f"{error}" or type(error).__name__)]
+        seconds = time.monotonic() - started
+        # A step's own time stands on its first line; tests have times of their own.
+        results = [
+            line
+            if line.seconds
+            else Line(line.name, line.outcome, line.detail, seconds if not index else 0.0, line.figures)
+            for index, line in enumerate(results)
+        ]
+        for line in results:
+            show(line.text())
+        lines += results
+    return lines
+
+
+def main() -> None:
+    """Read the command line, run the steps and write what was found."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--wheels", type=Path, default=REPOSITORY / ".gpu-wheels", help="what 'make gpu-wheels' wrote")
+    parser.add_argument("--out", type=Path, default=Path("artifacts/gpu-check.json"), help="where the figures go")
+    parser.add_argument("--installed", action="store_true", help="use what is installed here instead of the wheels")
+    parser.add_argument(
+        "--device", choices=("cuda", "cpu"), default="cuda", help="cpu rehearses the steps without a GPU"
+    )
+    parser.add_argument("--seconds", type=float, default=BUDGET_SECONDS, help="limit for all of it")
+    given = parser.parse_args()
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="toolkit-gpu-check-") as temporary:
+        work = Path(temporary)
+        try:
+            site = None if given.installed else installed(given.wheels, work)
+        except CannotError as error:
+            lines = [Line("wheels", "failed", str(error))]
+            print(lines[0].text(), flush=True)
+        else:
+            machine = Machine(work, environment(site, work), started + given.seconds, given.device)
+            lines = run_steps(machine, STEPS, lambda text: print(text, flush=True))
+    counts = {outcome: sum(line.outcome == outcome for line in lines) for outcome in ("proved", "failed", "could not")}
+    whole = {"seconds": time.monotonic() - started, **counts, "lines": [asdict(line) for line in lines]}
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    given.out.write_text(json.dumps(whole, indent=2) + "\n", "utf-8")
+    print(
+        ", ".join(f"{count} {outcome}" for outcome, count in counts.items()),
+        f"in {whole['seconds']:.0f} s; {given.out}",
+    )
+    sys.exit(1 if counts["failed"] or not counts["proved"] else 0)
+
+
+if __name__ == "__main__":
+    main()
