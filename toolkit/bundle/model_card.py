@@ -227,16 +227,16 @@ def _training(manifest: Manifest) -> str:
 
 
 def _origin(manifest: Manifest) -> str:
-    made = manifest.origin.provenance
-    packages = ", ".join(f"{name} {version}" for name, version in made.packages.items())
-    commit = f", commit `{made.commit}`" if made.commit else ""
+    provenance = manifest.origin.provenance
+    packages = ", ".join(f"{name} {version}" for name, version in provenance.packages.items())
+    commit = f", commit `{provenance.commit}`" if provenance.commit else ""
     return "\n".join(
         (
-            f"- Run {_code(manifest.origin.run)}, exported {made.created} by toolkit {made.toolkit}, Python "
-            f"{made.python}{commit}.",
+            f"- Run {_code(manifest.origin.run)}, exported {provenance.created} by toolkit {provenance.toolkit}, "
+            f"Python {provenance.python}{commit}.",
             f"- Packages: {packages}.",
-            f"- Machine: {_text(made.hardware.processor)}, {made.hardware.cores} cores, "
-            f"{_text(made.hardware.operating_system)}.",
+            f"- Machine: {_text(provenance.hardware.processor)}, {provenance.hardware.cores} cores, "
+            f"{_text(provenance.hardware.operating_system)}.",
         )
     )
 
