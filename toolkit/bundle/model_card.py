@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 
 from toolkit.bundle.manifest import README_NAME, ArtifactRecord, Manifest
+from toolkit.distribution import install_hint
 from toolkit.results import ClassScore, Evaluation
 
 _INTENDED_USE = """\
@@ -62,8 +63,8 @@ def _what_it_is(manifest: Manifest) -> str:
 
 def _what_to_install(manifest: Manifest) -> str:
     if any(artifact.format.startswith("onnx") for artifact in manifest.artifacts):
-        return "With `pip install 'toolkit[cpu]'` (no PyTorch needed)"
-    return "With `pip install toolkit` and the engine of an artifact below"
+        return f"With `{install_hint('cpu')}` (no PyTorch needed)"
+    return f"With `{install_hint()}` and the engine of an artifact below"
 
 
 def _contract(manifest: Manifest) -> str:
