@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from toolkit.bundle import Bundle
     from toolkit.runtime import Prediction, Predictor, load
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["Bundle", "Prediction", "Predictor", "__version__", "load"]
 

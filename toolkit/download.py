@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
-import sys
 import threading
 import time
 import urllib.error
@@ -14,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
+
+import platformdirs
 
 from toolkit.errors import DownloadError
 from toolkit.files import atomic_path
@@ -64,18 +65,14 @@ class Digest:
 def cache_folder() -> Path:
     """Return the folder for files that can be fetched again.
 
-    ``$TOOLKIT_CACHE``, or ``toolkit`` in the user's cache folder. It need not exist.
+    ``$TOOLKIT_CACHE``, or ``toolkit`` in the user's cache folder as the platform has it (on Linux ``$XDG_CACHE_HOME``
+    or ``~/.cache``). It need not exist.
     """
     chosen = os.environ.get("TOOLKIT_CACHE")
     if chosen:
         return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = str(Path.home() / "Library" / "Caches")
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "toolkit"
+    # Without these two Windows would get toolkit\toolkit\Cache.
+    return platformdirs.user_cache_path("toolkit", appauthor=False, opinion=False)
 
 
 def probe(url: str, timeout: float = 5.0) -> str | None:

@@ -197,21 +197,21 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     """
     root = Path(folder)
     seen = {os.path.realpath(root)}
-    found = []
+    images = []
     for current, folders, files in os.walk(root, followlinks=True, onerror=_raise_unlisted):
-        kept = []
+        entered = []
         for name in sorted(folders):
             real = os.path.realpath(os.path.join(current, name))
             if not name.startswith(".") and real not in seen:
                 seen.add(real)
-                kept.append(name)
-        folders[:] = kept
-        found += [
+                entered.append(name)
+        folders[:] = entered
+        images += [
             Path(current, name)
             for name in files
             if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
         ]
-    return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+    return sorted(images, key=lambda path: path.relative_to(root).as_posix())
 
 
 def printable(path: str | os.PathLike[str]) -> str:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from toolkit.distribution import install_hint
 from toolkit.errors import MissingDependencyError, RecipeError
 from toolkit.files import write_text
 
@@ -209,7 +210,7 @@ class Recipe(_Section):
         try:
             import tomli_w
         except ImportError as error:
-            raise MissingDependencyError("writing a recipe needs tomli-w: pip install 'toolkit[train]'") from error
+            raise MissingDependencyError(f"writing a recipe needs tomli-w: {install_hint('train')}") from error
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
 
     def save(self, path: Path) -> None:

@@ -192,6 +192,7 @@ main(sys.argv[1:])
 """
     done = run(program, "predict", str(colour_bundle), str(colour_bundle))
     assert done.returncode == 2
-    assert (
-        done.stderr.strip() == "toolkit: onnxruntime is not installed: pip install 'toolkit[cpu]' (or 'toolkit[gpu]')."
+    assert done.stderr.strip() == (
+        "toolkit: onnxruntime is not installed: pip install 'vision-deploy-toolkit[cpu]' (or "
+        "'vision-deploy-toolkit[gpu]')."
     )

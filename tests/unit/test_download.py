@@ -9,8 +9,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
 from pathlib import Path
 
+import platformdirs
 import pytest
 
 from toolkit import download
@@ -306,20 +308,22 @@ class TestCacheFolder:
     @pytest.mark.parametrize(
         ("platform", "variable", "expected"),
         [
-            ("linux", "XDG_CACHE_HOME", "base/toolkit"),
-            ("linux", None, "home/.cache/toolkit"),
-            ("darwin", None, "home/Library/Caches/toolkit"),
-            ("win32", "LOCALAPPDATA", "base/toolkit"),
-            ("win32", None, "home/AppData/Local/toolkit"),
+            ("unix.Unix", "XDG_CACHE_HOME", "base/toolkit"),
+            ("unix.Unix", None, "home/.cache/toolkit"),
+            ("macos.MacOS", None, "home/Library/Caches/toolkit"),
+            ("windows.Windows", None, "home/AppData/Local/toolkit"),
         ],
     )
     def test_of_the_platform(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, platform: str, variable: str | None, expected: str
     ) -> None:
-        for name in ("TOOLKIT_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        for name in ("TOOLKIT_CACHE", "XDG_CACHE_HOME"):
             monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
         if variable is not None:
             monkeypatch.setenv(variable, str(tmp_path / "base"))
-        monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
-        monkeypatch.setattr(download.sys, "platform", platform)
+        # Windows itself is asked where it is; elsewhere nobody can answer.
+        monkeypatch.setattr("platformdirs.windows.get_win_folder", lambda name: str(tmp_path / "home/AppData/Local"))
+        module, _, kind = platform.partition(".")
+        monkeypatch.setattr(platformdirs, "PlatformDirs", getattr(import_module(f"platformdirs.{module}"), kind))
         assert cache_folder() == tmp_path / expected

@@ -65,15 +65,15 @@ class _Draft:
 
     def finish(self, first: bool) -> Block:
         """Name the block."""
-        kept = [
+        relevant = [
             unit for unit in self.units if unit.module is None or _has_tensors(unit.module) or _is_random(unit.module)
         ]
         return Block(
             name=self.main.name
             if self.main
-            else _joint_name([unit for unit in kept if unit.kind not in (_Kind.NOTHING, _Kind.POOLING)], first),
-            modules=tuple(unit.name for unit in kept if unit.module is not None),
-            parameters=tuple(unit.name for unit in kept if unit.module is None),
+            else _joint_name([unit for unit in relevant if unit.kind not in (_Kind.NOTHING, _Kind.POOLING)], first),
+            modules=tuple(unit.name for unit in relevant if unit.module is not None),
+            parameters=tuple(unit.name for unit in relevant if unit.module is None),
         )
 
 
@@ -213,8 +213,8 @@ def _is_random(module: nn.Module) -> bool:
 
 
 def _number(unit: _Unit) -> str | None:
-    found = re.search(r"\d+$", unit.name)
-    return found[0] if found else None
+    digits = re.search(r"\d+$", unit.name)
+    return digits[0] if digits else None
 
 
 def _joint_name(units: Sequence[_Unit], first: bool) -> str:

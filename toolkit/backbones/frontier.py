@@ -352,40 +352,40 @@ def _suffix(
 
     Sizes that were asked of the image are asked of the first of these.
     """
-    made = fx.Graph()
-    known = [made.placeholder(f"frontier_{index}") for index in range(len(names))]
+    suffix = fx.Graph()
+    known = [suffix.placeholder(f"frontier_{index}") for index in range(len(names))]
     sizes = {node.name: size for node in graph.nodes if (size := _known_size(node.name, values)) is not None}
     needed = _needed(graph, [node for node in graph.nodes if node.op == "output"], {*names, *sizes})
     _require_names(graph, names)
-    batch = made.call_method("size", (known[0], 0))
+    batch = suffix.call_method("size", (known[0], 0))
     copies: dict[fx.Node, Any] = {node: known[names.index(node.name)] for node in graph.nodes if node.name in names}
     for node in graph.nodes:
         if node in needed and node not in copies:
             size = sizes.get(node.name)
             copies[node] = (
-                made.node_copy(node, lambda argument: copies[argument])
+                suffix.node_copy(node, lambda argument: copies[argument])
                 if size is None
                 else batch
                 if size == BATCH
                 else size
             )
     if not batch.users:
-        made.erase_node(batch)
-    return fx.GraphModule(model, made)
+        suffix.erase_node(batch)
+    return fx.GraphModule(model, suffix)
 
 
 def _prefix(model: nn.Module, graph: fx.Graph, names: Sequence[str]) -> fx.GraphModule:
     """Copy what leads from the image to the named nodes."""
-    made = fx.Graph()
+    prefix = fx.Graph()
     _require_names(graph, names)
     outputs = {node.name: node for node in graph.nodes if node.name in names}
     needed = _needed(graph, list(outputs.values()), set())
     copies: dict[fx.Node, fx.Node] = {}
     for node in graph.nodes:
         if node in needed:
-            copies[node] = made.node_copy(node, lambda argument: copies[argument])
-    made.output(tuple(copies[outputs[name]] for name in names))
-    return fx.GraphModule(model, made)
+            copies[node] = prefix.node_copy(node, lambda argument: copies[argument])
+    prefix.output(tuple(copies[outputs[name]] for name in names))
+    return fx.GraphModule(model, prefix)
 
 
 def _require_names(graph: fx.Graph, names: Sequence[str]) -> None:

@@ -136,7 +136,7 @@ def _cached(url: str) -> Path:
 
 def _digest(url: str) -> Digest:
     """Return the digest that PyTorch's file names carry: the first digits of the SHA-256 before the suffix."""
-    found = re.search(r"-([0-9a-f]{8,})\.[a-z]+$", url)
-    if found is None:
+    match = re.search(r"-([0-9a-f]{8,})\.[a-z]+$", url)
+    if match is None:
         raise ValueError(f"torchvision's file name {url!r} carries no digest")
-    return Digest("sha256", found[1])
+    return Digest("sha256", match[1])

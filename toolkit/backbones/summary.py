@@ -66,7 +66,7 @@ def _matching(pattern: str | None) -> list[tuple[str, str]]:
         return (
             [(prefix, name) for name in source(prefix).names() if fnmatchcase(name, rest)] if prefix in SOURCES else []
         )
-    found = (
+    matches_by_source = (
         [(candidate, name) for name in source(candidate).names() if fnmatchcase(name, pattern)] for candidate in SOURCES
     )
-    return next((matches for matches in found if matches), [])
+    return next((matches for matches in matches_by_source if matches), [])

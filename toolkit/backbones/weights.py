@@ -103,18 +103,18 @@ def load_state(model: nn.Module, state: Mapping[str, torch.Tensor], ignore: Sequ
         BackboneError: tensors are missing, unexpected or of another shape; the first few are named.
     """
     prefixes = tuple(f"{name}." for name in ignore)
-    kept: OrderedDict[str, torch.Tensor] = OrderedDict(
+    loaded: OrderedDict[str, torch.Tensor] = OrderedDict(
         (name, tensor) for name, tensor in state.items() if not name.startswith(prefixes)
     )
     own = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(prefixes)}
     problems = [
-        f"{name} is {_shape(kept[name])}, the model's is {_shape(own[name])}"
+        f"{name} is {_shape(loaded[name])}, the model's is {_shape(own[name])}"
         for name in own
-        if name in kept and kept[name].shape != own[name].shape
+        if name in loaded and loaded[name].shape != own[name].shape
     ]
     if not problems:
-        _attach_version(model, state, kept)
-        missing, unexpected = model.load_state_dict(kept, strict=False)
+        _attach_version(model, state, loaded)
+        missing, unexpected = model.load_state_dict(loaded, strict=False)
         problems += [f"{name} is missing" for name in missing if not name.startswith(prefixes)]
         problems += [f"{name} is not a tensor of the model" for name in unexpected]
     if problems:
@@ -150,7 +150,9 @@ def load_by_order(model: nn.Module, state: Mapping[str, torch.Tensor], ignore: S
     load_state(model, renamed, ignore, origin)
 
 
-def _attach_version(model: nn.Module, state: Mapping[str, torch.Tensor], kept: OrderedDict[str, torch.Tensor]) -> None:
+def _attach_version(
+    model: nn.Module, state: Mapping[str, torch.Tensor], loaded: OrderedDict[str, torch.Tensor]
+) -> None:
     """Keep the versions that a ``.pth`` records; where none are recorded, say that the root module is the present one.
 
     torchvision's MNASNet refuses a state dict without its version, and safetensors has no room for one. Versions of the
@@ -158,7 +160,7 @@ def _attach_version(model: nn.Module, state: Mapping[str, torch.Tensor], kept: O
     ``num_batches_tracked``.
     """
     recorded = getattr(state, "_metadata", None)
-    kept._metadata = recorded if recorded is not None else OrderedDict({"": {"version": model._version}})  # type: ignore[attr-defined]  # nn.Module reads this attribute
+    loaded._metadata = recorded if recorded is not None else OrderedDict({"": {"version": model._version}})  # type: ignore[attr-defined]  # nn.Module reads this attribute
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:

@@ -9,7 +9,7 @@ from toolkit.bench.inputs import prepared_inputs
 from toolkit.bench.rows import devices, plan_rows
 from toolkit.bench.sweep import Outcome, Settings, Sweep
 from toolkit.bundle import Bundle, Manifest
-from toolkit.bundle.writer import record_benchmarks
+from toolkit.bundle.recording import record_benchmarks
 from toolkit.compare.metrics import wilson_interval
 from toolkit.data.of_run import load_test_split
 from toolkit.errors import RunError, ToolkitError

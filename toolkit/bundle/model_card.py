@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 
 from toolkit.bundle.manifest import README_NAME, ArtifactRecord, Manifest
+from toolkit.distribution import install_hint
 from toolkit.results import ClassScore, Evaluation
 
 _INTENDED_USE = """\
@@ -62,8 +63,8 @@ def _what_it_is(manifest: Manifest) -> str:
 
 def _what_to_install(manifest: Manifest) -> str:
     if any(artifact.format.startswith("onnx") for artifact in manifest.artifacts):
-        return "With `pip install 'toolkit[cpu]'` (no PyTorch needed)"
-    return "With `pip install toolkit` and the engine of an artifact below"
+        return f"With `{install_hint('cpu')}` (no PyTorch needed)"
+    return f"With `{install_hint()}` and the engine of an artifact below"
 
 
 def _contract(manifest: Manifest) -> str:
@@ -227,16 +228,16 @@ def _training(manifest: Manifest) -> str:
 
 
 def _origin(manifest: Manifest) -> str:
-    made = manifest.origin.provenance
-    packages = ", ".join(f"{name} {version}" for name, version in made.packages.items())
-    commit = f", commit `{made.commit}`" if made.commit else ""
+    provenance = manifest.origin.provenance
+    packages = ", ".join(f"{name} {version}" for name, version in provenance.packages.items())
+    commit = f", commit `{provenance.commit}`" if provenance.commit else ""
     return "\n".join(
         (
-            f"- Run {_code(manifest.origin.run)}, exported {made.created} by toolkit {made.toolkit}, Python "
-            f"{made.python}{commit}.",
+            f"- Run {_code(manifest.origin.run)}, exported {provenance.created} by toolkit {provenance.toolkit}, "
+            f"Python {provenance.python}{commit}.",
             f"- Packages: {packages}.",
-            f"- Machine: {_text(made.hardware.processor)}, {made.hardware.cores} cores, "
-            f"{_text(made.hardware.operating_system)}.",
+            f"- Machine: {_text(provenance.hardware.processor)}, {provenance.hardware.cores} cores, "
+            f"{_text(provenance.hardware.operating_system)}.",
         )
     )
 

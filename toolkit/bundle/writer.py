@@ -1,4 +1,4 @@
-"""Making and updating a bundle on disk."""
+"""Making a bundle on disk: the folder, its golden samples, manifest, model card, README and signature."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from toolkit.bundle.folder import Bundle, find_bundle, read_manifest
+from toolkit.bundle.folder import find_bundle
 from toolkit.bundle.manifest import (
     GOLDEN_EXPECTED,
     MANIFEST_NAME,
@@ -18,12 +18,10 @@ from toolkit.bundle.manifest import (
     README_NAME,
     SIGNATURE_NAME,
     ArtifactRecord,
-    BenchSummary,
     FileRecord,
     Golden,
     GoldenCase,
     Manifest,
-    ParityVerdict,
 )
 from toolkit.bundle.model_card import model_card
 from toolkit.bundle.readme import readme
@@ -32,7 +30,6 @@ from toolkit.bundle.trust.signature import Signature, make_signature
 from toolkit.compare.tolerances import TOLERANCES
 from toolkit.errors import ExportError, FileWriteError
 from toolkit.files import sha256_file, write_text
-from toolkit.results import ArtifactParity, BenchReport, BenchRow, ParityReport
 
 MOST_CONFUSIONS = 1000
 """Classes up to which the manifest holds the confusion matrix; it grows with their square, and a service reads it at
@@ -186,9 +183,9 @@ def _with_all_files(folder: Path, manifest: Manifest) -> Manifest:
     """
     write_text(folder / README_NAME, readme(manifest))
     artifacts = {name for artifact in manifest.artifacts for name in artifact.all_files}
-    found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     changes: dict[str, object] = {
-        "files": {name: file_record(folder / name) for name in found if name not in artifacts}
+        "files": {name: file_record(folder / name) for name in names if name not in artifacts}
     }
     if manifest.evaluation and len(manifest.labels) > MOST_CONFUSIONS:
         changes["evaluation"] = manifest.evaluation.model_copy(update={"confusion": ()})
@@ -216,82 +213,3 @@ def sign_bundle(path: str | Path, key_file: Path) -> Signature:
     with _writing(folder):
         _staged(folder, SIGNATURE_NAME, signature.to_json()).replace(folder / SIGNATURE_NAME)
     return signature
-
-
-def record_parity(folder: Path, report: ParityReport) -> None:
-    """Write the verdicts of a parity report into the manifest, each only beside the very file that was judged."""
-    verdicts = {(result.file, result.sha256): _verdict(result, report) for result in report.artifacts}
-    manifest = read_manifest(folder)
-    artifacts = [
-        artifact.model_copy(update={"parity": verdicts.get((artifact.file, artifact.sha256), artifact.parity)})
-        for artifact in manifest.artifacts
-    ]
-    write_manifest(folder, manifest.model_copy(update={"artifacts": tuple(artifacts)}))
-
-
-def record_benchmarks(folder: Path, report: BenchReport) -> None:
-    """Write the figures of a benchmark into the manifest, replacing older ones of the same device."""
-    manifest = read_manifest(folder)
-    artifacts = [_with_benchmarks(artifact, report) for artifact in manifest.artifacts]
-    write_manifest(folder, manifest.model_copy(update={"artifacts": tuple(artifacts)}))
-
-
-def record_intended_use(path: str | Path, text: str) -> None:
-    """Write into the manifest, and so into the model card, what the model is for.
-
-    Args:
-        path: the bundle's folder, or a run folder that has one.
-        text: Markdown; replaces what was written before.
-
-    Raises:
-        BundleError: there is no bundle, or it is malformed.
-        IntegrityError: a file is not the one that the manifest describes.
-        FileWriteError: the bundle cannot be written.
-    """
-    bundle = Bundle.open(path)
-    write_manifest(bundle.path, bundle.manifest.model_copy(update={"intended_use": text.strip()}))
-
-
-def _verdict(result: ArtifactParity, report: ParityReport) -> ParityVerdict:
-    logits = next((output.statistics for output in result.outputs if output.output == "logits"), None)
-    return ParityVerdict(
-        passed=result.passed,
-        failures=result.failures,
-        device=result.device,
-        test_images=result.test_images,
-        max_absolute_logits=logits.max_absolute if logits else None,
-        top1_agreement=result.top1_agreement,
-        tolerance=result.tolerance,
-        verified=report.provenance.created,
-        max_relative_logits=logits.max_relative if logits else None,
-        rounding_ratio=result.rounding.ratio if result.rounding else None,
-        mean_divergence=result.divergence.mean if result.divergence else None,
-        accuracy_difference=result.accuracy.difference if result.accuracy else None,
-        accuracy_interval=result.accuracy.interval if result.accuracy else None,
-        failed_checks=tuple(check.name for check in result.checks if not check.passed),
-    )
-
-
-def _with_benchmarks(artifact: ArtifactRecord, report: BenchReport) -> ArtifactRecord:
-    fresh = [_summary(row, report) for row in report.rows if row.sha256 == artifact.sha256 and row.timings]
-    kept = [old for old in artifact.benchmarks if old.device not in {summary.device for summary in fresh}]
-    return artifact.model_copy(update={"benchmarks": tuple(kept + fresh)})
-
-
-def _summary(row: BenchRow, report: BenchReport) -> BenchSummary:
-    fastest = max(row.timings, key=lambda timing: timing.throughput.median)
-    smallest = min(row.timings, key=lambda timing: timing.batch_size)
-    return BenchSummary(
-        device=row.device,
-        processor=(report.provenance.hardware.gpu or "GPU")
-        if row.device == "cuda"
-        else report.provenance.hardware.processor,
-        threads=row.threads,
-        batch_size=fastest.batch_size,
-        images_per_second=fastest.throughput.median,
-        images_per_second_interval=fastest.throughput.interval,
-        latency_batch_size=smallest.batch_size,
-        latency_p50_seconds=smallest.latency.p50_seconds,
-        test_accuracy=row.test_accuracy,
-        measured=report.provenance.created,
-    )

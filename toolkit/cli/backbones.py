@@ -23,12 +23,12 @@ def command(
     from toolkit.backbones import list_backbones
     from toolkit.errors import BackboneError
 
-    found = False
+    header_printed = False
     for summary in list_backbones(pattern):
-        if not found:
+        if not header_printed:
             typer.echo(f"{'backbone':44} {'params (M)':>10} {'GMACs':>8} {'input':>6}  last block")
-            found = True
+            header_printed = True
         name = f"{summary.name:44} {summary.parameters / 1e6:10.2f} {summary.gmacs:8.2f} {summary.image_size:6d}"
         typer.echo(f"{name}  {summary.default_cut}")
-    if not found:
+    if not header_printed:
         raise BackboneError(f"no backbone matches {pattern!r}: give a pattern such as 'resnet*' or 'timm:vit_*'.")

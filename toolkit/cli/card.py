@@ -29,7 +29,7 @@ def command(
     from toolkit.bundle import Bundle
     from toolkit.bundle.folder import find_bundle
     from toolkit.bundle.model_card import model_card
-    from toolkit.bundle.writer import record_intended_use
+    from toolkit.bundle.recording import record_intended_use
     from toolkit.cli.console import telling_of_lost_signature
 
     if intended_use is None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import typer
 
+from toolkit.distribution import install_hint
 from toolkit.errors import first_line
 
 IDENTITY_MODEL = base64.b64decode(
@@ -92,7 +93,7 @@ def _onnxruntime() -> Iterator[Finding]:
     try:
         onnxruntime: Any = import_module("onnxruntime")
     except ImportError as error:
-        yield Finding("onnxruntime on CPU", False, f"{first_line(error)}: pip install 'toolkit[cpu]' or 'toolkit[gpu]'")
+        yield Finding("onnxruntime on CPU", False, f"{first_line(error)}: {install_hint('cpu', 'gpu')}")
         return
     package = f"{installed[0]} {onnxruntime.__version__}" if installed else f"onnxruntime {onnxruntime.__version__}"
     yield _provider(onnxruntime, "CPU", "CPUExecutionProvider", package)
@@ -102,7 +103,7 @@ def _onnxruntime() -> Iterator[Finding]:
 def _provider(onnxruntime: Any, title: str, provider: str, package: str) -> Finding:
     subject = f"onnxruntime on {title}"
     if provider not in onnxruntime.get_available_providers():
-        return Finding(subject, False, f"{package} is built without it: pip install 'toolkit[gpu]'")
+        return Finding(subject, False, f"{package} is built without it: {install_hint('gpu')}")
     # A provider whose libraries are missing prints to stderr by itself; the sentence below says it better.
     onnxruntime.set_default_logger_severity(4)
     try:
@@ -127,7 +128,7 @@ def _torch() -> Iterator[Finding]:
         yield Finding(
             "torch",
             False,
-            f"{first_line(error)}: pip install 'toolkit[train]' to fine-tune and export; prediction does not need it",
+            f"{first_line(error)}: {install_hint('train')} to fine-tune and export; prediction does not need it",
         )
         return
     yield Finding("torch", True, f"{torch.__version__}, {torch.get_num_threads()} threads")
@@ -144,7 +145,7 @@ def _torch() -> Iterator[Finding]:
 
 def _training() -> Iterator[Finding]:
     missing = [name for name in TRAINING_PACKAGES if not _importable(name)]
-    detail = f"missing: {', '.join(missing)}; pip install 'toolkit[train]'" if missing else "every package is there"
+    detail = f"missing: {', '.join(missing)}; {install_hint('train')}" if missing else "every package is there"
     yield Finding("fine-tuning and export", not missing, detail)
     if missing:
         return

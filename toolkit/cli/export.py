@@ -113,8 +113,8 @@ def _show_search(search: QuantizationSearch) -> None:
         f"    {'float32':35} {search.float32_accuracy:8.2%}            {search.float32_images_per_second:7.0f} img/s"
     )
     for candidate in search.candidates:
-        kept = f", {len(candidate.kept_float32)} nodes float32" if candidate.kept_float32 else ""
-        name = f"{candidate.method}, per {'channel' if candidate.per_channel else 'tensor'}{kept}"
+        float32_nodes = f", {len(candidate.kept_float32)} nodes float32" if candidate.kept_float32 else ""
+        name = f"{candidate.method}, per {'channel' if candidate.per_channel else 'tensor'}{float32_nodes}"
         figures = ""
         if candidate.validation_accuracy is not None and candidate.drop_points is not None:
             figures = f"{candidate.validation_accuracy:8.2%}  {0.0 - candidate.drop_points:+6.2f}    "

@@ -19,7 +19,7 @@ def command(
     from toolkit.bundle.trust.signature import make_keys
 
     private, public = (name.with_name(f"{name.name}.{kind}.pem") for kind in ("private", "public"))
-    made = make_keys(private, public)
+    fingerprint = make_keys(private, public)
     typer.echo(f"{private}  keep it secret: toolkit sign BUNDLE --key {private}")
     typer.echo(f"{public}  give it away: --verify-key {public}")
-    typer.echo(f"fingerprint {made}")
+    typer.echo(f"fingerprint {fingerprint}")

@@ -66,8 +66,8 @@ class LazyGroup(TyperGroup):
             typer.echo(f"toolkit: {error}", err=True)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
-            said = str(error) or "stopped by Ctrl-C; nothing half-written was left behind."
-            typer.echo(f"\ntoolkit: {said}", err=True)
+            reason = str(error) or "stopped by Ctrl-C; nothing half-written was left behind."
+            typer.echo(f"\ntoolkit: {reason}", err=True)
             raise typer.Exit(INTERRUPTED) from error
 
 

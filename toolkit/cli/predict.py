@@ -70,10 +70,10 @@ def _expand(paths: list[Path]) -> Iterator[Path]:
 
     for path in paths:
         if path.is_dir():
-            found = list_images(path)
-            if not found:
+            images = list_images(path)
+            if not images:
                 raise ToolkitError(f"the folder {path} holds no image files: give a folder with images, or files.")
-            yield from found
+            yield from images
         elif path.exists():
             yield path
         else:

@@ -55,9 +55,9 @@ def with_recipe_flags(command: Callable[..., None]) -> Callable[..., None]:
         for parameter in inspect.signature(command, eval_str=True).parameters.values()
         if parameter.name != "overrides"
     ]
-    made = [_parameter(key, flag, field) for key, (_, flag, field) in flags.items()]
-    wrapper.__signature__ = inspect.Signature([*own, *made])  # type: ignore[attr-defined]  # what Typer reads the options from
-    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *made]}
+    recipe_parameters = [_parameter(key, flag, field) for key, (_, flag, field) in flags.items()]
+    wrapper.__signature__ = inspect.Signature([*own, *recipe_parameters])  # type: ignore[attr-defined]  # what Typer reads the options from
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *recipe_parameters]}
     wrapper.__doc__ = command.__doc__
     return wrapper
 

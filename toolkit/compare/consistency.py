@@ -52,11 +52,11 @@ def difference(names: Sequence[str], first: Outputs, again: Outputs) -> Differen
     return Difference(worst.error, worst.where, bitwise)
 
 
-def inconsistency(found: Difference, tolerance: Tolerance, what: str) -> list[str]:
+def inconsistency(difference: Difference, tolerance: Tolerance, what: str) -> list[str]:
     """Return a sentence if a difference is larger than is allowed; ``what`` says between which runs."""
-    if found.error <= tolerance.self_relative:
+    if difference.error <= tolerance.self_relative:
         return []
-    return [f"{found.where} differ by {found.error:.3g} {what}, allowed {tolerance.self_relative:g}"]
+    return [f"{difference.where} differ by {difference.error:.3g} {what}, allowed {tolerance.self_relative:g}"]
 
 
 def _same(

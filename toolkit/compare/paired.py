@@ -50,7 +50,7 @@ def paired_interval(both: int, only_first: int, only_second: int, neither: int, 
     if n == 0:
         raise ValueError("no images were compared")
     first, second = (both + only_first) / n, (both + only_second) / n
-    one, other = wilson_interval(both + only_first, n, level), wilson_interval(both + only_second, n, level)
+    of_first, of_second = wilson_interval(both + only_first, n, level), wilson_interval(both + only_second, n, level)
     correlation = _correlation(both, only_first, only_second, neither)
 
     def distance(left: float, right: float) -> float:
@@ -58,8 +58,8 @@ def paired_interval(both: int, only_first: int, only_second: int, neither: int, 
 
     difference = first - second
     return Interval(
-        low=max(-1.0, difference - distance(first - one.low, other.high - second)),
-        high=min(1.0, difference + distance(one.high - first, second - other.low)),
+        low=max(-1.0, difference - distance(first - of_first.low, of_second.high - second)),
+        high=min(1.0, difference + distance(of_first.high - first, second - of_second.low)),
         level=level,
     )
 

@@ -47,12 +47,12 @@ def compare_rounding(exact: Array, actual: Array, reference: float, precision: s
     )
 
 
-def rounding_failure(found: Rounding, tolerance: Tolerance) -> list[str]:
+def rounding_failure(rounding: Rounding, tolerance: Tolerance) -> list[str]:
     """Return a sentence if the error is larger than rounding explains."""
-    if tolerance.rounding_multiple is None or found.ratio <= tolerance.rounding_multiple:
+    if tolerance.rounding_multiple is None or rounding.ratio <= tolerance.rounding_multiple:
         return []
     return [
-        f"logits differ by {found.artifact:.3g} of the largest on average (root mean square), {found.ratio:.0f} "
+        f"logits differ by {rounding.artifact:.3g} of the largest on average (root mean square), {rounding.ratio:.0f} "
         "times what PyTorch loses by rounding "
-        f"in {tolerance.precision} ({found.reference:.3g}), allowed {tolerance.rounding_multiple:g} times"
+        f"in {tolerance.precision} ({rounding.reference:.3g}), allowed {tolerance.rounding_multiple:g} times"
     ]

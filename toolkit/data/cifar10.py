@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from toolkit.data.dataset import Dataset, split_of_arrays
 from toolkit.data.splits import divide
+from toolkit.distribution import install_hint
 from toolkit.download import Digest, cache_folder, fetch
 from toolkit.errors import DataError, FileWriteError, MissingDependencyError
 from toolkit.progress import Reporter
@@ -112,7 +113,7 @@ def _torchvision_class() -> Any:  # torchvision ships no type information
         from torchvision.datasets import CIFAR10
     except ImportError as error:
         raise MissingDependencyError(
-            "CIFAR-10 is read by torchvision, which is not installed: pip install 'toolkit[train]'"
+            f"CIFAR-10 is read by torchvision, which is not installed: {install_hint('train')}"
         ) from error
     return CIFAR10
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from toolkit.data.dataset import Dataset, split_of_arrays
 from toolkit.data.splits import divide
+from toolkit.distribution import install_hint
 from toolkit.errors import MissingDependencyError
 from toolkit.recipe import DataRecipe
 
@@ -28,7 +29,7 @@ def load_digits(recipe: DataRecipe, seed: int, splits: Sequence[str]) -> Dataset
         from sklearn import datasets
     except ImportError as error:
         raise MissingDependencyError(
-            "the digits are inside scikit-learn, which is not installed: pip install 'toolkit[train]'"
+            f"the digits are inside scikit-learn, which is not installed: {install_hint('train')}"
         ) from error
     bunch = datasets.load_digits()
     images = np.rint(bunch.images * (255 / _WHITEST)).astype(np.uint8)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from toolkit.distribution import NO_ONNXRUNTIME, install_hint
 from toolkit.errors import BundleError, DeviceError, ExportError, MissingDependencyError, first_line
 from toolkit.formats.base import Calibration, Exported, ExportRequest, Facts, NotExported
 
@@ -39,7 +40,7 @@ class OnnxFormat:
         try:
             import onnxruntime
         except ImportError:
-            return "onnxruntime is not installed: pip install 'toolkit[cpu]' (or 'toolkit[gpu]')"
+            return NO_ONNXRUNTIME
         del onnxruntime
         return None
 
@@ -199,7 +200,7 @@ def open_session(path: Path, device: str, threads: int) -> Any:  # onnxruntime s
         raise DeviceError(f"onnxruntime cannot run on {device!r}; give one of {', '.join(PROVIDERS)}.")
     if PROVIDERS[device] not in onnxruntime.get_available_providers():
         raise DeviceError(
-            f"the installed onnxruntime has no {PROVIDERS[device]}: pip install 'toolkit[gpu]', or use the CPU."
+            f"the installed onnxruntime has no {PROVIDERS[device]}: {install_hint('gpu')}, or use the CPU."
         )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -228,9 +229,7 @@ def _onnxruntime() -> Any:  # onnxruntime ships no type information
     try:
         import onnxruntime
     except ImportError as error:
-        raise MissingDependencyError(
-            "onnxruntime is not installed: pip install 'toolkit[cpu]' (or 'toolkit[gpu]')."
-        ) from error
+        raise MissingDependencyError(f"{NO_ONNXRUNTIME}.") from error
     return onnxruntime
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from toolkit.distribution import install_hint
 from toolkit.errors import BundleError, DeviceError, ExportError, MissingDependencyError, first_line
 from toolkit.formats.base import Calibration, Exported, ExportRequest, Facts, NotExported
 from toolkit.formats.onnx import OnnxFormat
@@ -39,7 +40,7 @@ class OpenVinoFormat:
     def unavailable(self) -> str | None:
         """Say which package is missing."""
         if find_spec("openvino") is None:
-            return "openvino is not installed: pip install 'toolkit[openvino]'"
+            return f"openvino is not installed: {install_hint('openvino')}"
         return None
 
     def export(
@@ -120,7 +121,7 @@ def _openvino() -> Any:  # part of its interface has no type information, and it
         import openvino
     except ImportError as error:
         raise MissingDependencyError(
-            "openvino is not installed: pip install 'toolkit[openvino]', or use the onnx artifact."
+            f"openvino is not installed: {install_hint('openvino')}, or use the onnx artifact."
         ) from error
     return openvino
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from toolkit.distribution import install_hint
 from toolkit.errors import DeviceError, ExportError, MissingDependencyError
 from toolkit.formats.base import ExportRequest, Session
 
@@ -66,7 +67,7 @@ def check_device(kind: str, device: str) -> None:
         import torch
     except ImportError as error:
         raise MissingDependencyError(
-            f"{kind} needs torch: pip install 'toolkit[train]', or use the onnx artifact."
+            f"{kind} needs torch: {install_hint('train')}, or use the onnx artifact."
         ) from error
     if device not in ("cpu", "cuda"):
         raise DeviceError(f"PyTorch cannot run on {device!r}; give cpu or cuda.")
@@ -81,7 +82,7 @@ def torch_is_missing() -> str | None:
     try:
         import torch
     except ImportError:
-        return "torch is not installed: pip install 'toolkit[train]'"
+        return f"torch is not installed: {install_hint('train')}"
     del torch
     return None
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from toolkit.distribution import install_hint
 from toolkit.errors import MissingDependencyError
 from toolkit.files import atomic_path
 
@@ -32,7 +33,7 @@ def new_figure(width: float, height: float) -> Figure:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingDependencyError("pictures need matplotlib: pip install 'toolkit[train]'.") from error
+        raise MissingDependencyError(f"pictures need matplotlib: {install_hint('train')}.") from error
     figure = Figure(figsize=(width, height), facecolor="white")
     FigureCanvasAgg(figure)
     side, top, bottom = MARGIN_INCHES / width, HEAD_INCHES / height, 0.2 / height

@@ -41,10 +41,10 @@ def bench_markdown(report: BenchReport, parity: ParityReport | None, evaluation:
 def _method(report: BenchReport) -> str:
     timings = [timing for row in report.rows for timing in row.timings]
     rounds = sorted({timing.throughput.rounds for timing in timings})
-    said = f"{'/'.join(map(str, rounds))} rounds" if rounds else "rounds"
+    count = f"{'/'.join(map(str, rounds))} rounds" if rounds else "rounds"
     return _bullets(
         [
-            f"Each row runs in a process of its own; {said} are interleaved over all rows in a shuffled order, one "
+            f"Each row runs in a process of its own; {count} are interleaved over all rows in a shuffled order, one "
             "row computing at a time, "
             "on real test images that are already decoded and resized.",
             "img/s is the median over rounds with its 95% bootstrap interval; p50, p95 and p99 are percentiles of "
@@ -58,8 +58,8 @@ def _method(report: BenchReport) -> str:
 
 
 def _machine(report: BenchReport) -> str:
-    made = report.provenance
-    machine = made.hardware
+    provenance = report.provenance
+    machine = provenance.hardware
     threads = "/".join(str(count) for count in sorted({row.threads for row in report.rows}))
     engines = sorted({row.engine for row in report.rows if row.engine})
     lines = [
@@ -67,9 +67,10 @@ def _machine(report: BenchReport) -> str:
         f"{_escape(machine.operating_system)}; "
         f"GPU: {_escape(machine.gpu) if machine.gpu else 'none'}.",
         f"{threads} CPU threads for every row; engines: {', '.join(engines) or 'none ran'}.",
-        f"toolkit {made.toolkit}, Python {made.python}, "
-        f"{', '.join(f'{name} {version}' for name, version in made.packages.items())}.",
-        f"{made.created}, {report.seconds:.0f} s" + (f", commit {made.commit}." if made.commit else "."),
+        f"toolkit {provenance.toolkit}, Python {provenance.python}, "
+        f"{', '.join(f'{name} {version}' for name, version in provenance.packages.items())}.",
+        f"{provenance.created}, {report.seconds:.0f} s"
+        + (f", commit {provenance.commit}." if provenance.commit else "."),
     ]
     return _bullets(lines)
 
@@ -115,10 +116,10 @@ def _parity(parity: ParityReport) -> str:
 def _evaluation(evaluation: Evaluation) -> str:
     parts = [f"{headline(evaluation)}.", _table(class_table(evaluation))]
     if mistakes := most_confused(evaluation):
-        said = "; ".join(
+        confusions = "; ".join(
             f"{_escape(true)} taken for {_escape(predicted)} ({images})" for true, predicted, images in mistakes
         )
-        parts.append(f"Most frequent mistakes: {said}.")
+        parts.append(f"Most frequent mistakes: {confusions}.")
     return "\n\n".join(parts)
 
 

@@ -61,10 +61,10 @@ def parity_checks(report: ParityReport) -> list[str]:
     judged = [artifact for artifact in report.artifacts if artifact.test_images >= FEW]
     accuracies = [(artifact.artifact, artifact.accuracy) for artifact in judged if artifact.accuracy is not None]
     if accuracies:
-        said = "; ".join(
+        differences = "; ".join(
             f"{name} {figures.points(accuracy.difference, accuracy.interval)}" for name, accuracy in accuracies
         )
-        lines.append(f"accuracy minus that of the reference, in points [95%]: {said}")
+        lines.append(f"accuracy minus that of the reference, in points [95%]: {differences}")
     names = list(dict.fromkeys(check.name for artifact in report.artifacts for check in artifact.checks))
     passed = []
     for name in names:
@@ -87,7 +87,7 @@ def parity_failures(report: ParityReport) -> list[tuple[str, tuple[str, ...]]]:
     return whole + [(artifact.artifact, artifact.failures) for artifact in report.artifacts if artifact.failures]
 
 
-def path_table(found: Bisection) -> Table:
+def path_table(bisection: Bisection) -> Table:
     """Return the nodes around the first one that diverges, with their errors."""
     columns = (
         Column("node", "left"),
@@ -103,9 +103,9 @@ def path_table(found: Bisection) -> Table:
                 node.operator,
                 node.module,
                 figures.scientific(node.error),
-                "<- first" if node == found.first else "",
+                "<- first" if node == bisection.first else "",
             )
         )
-        for node in found.path
+        for node in bisection.path
     )
     return Table(columns, lines)

@@ -60,25 +60,28 @@ def print_parity(report: ParityReport, console: Console) -> None:
             _print_bisection(artifact.artifact, artifact.bisection, console)
 
 
-def _print_bisection(name: str, found: Bisection, console: Console) -> None:
-    if found.first is None:
+def _print_bisection(name: str, bisection: Bisection, console: Console) -> None:
+    if bisection.first is None:
         console.print(
-            Text(f"{name}: all {found.compared} nodes are within {found.allowed:g} of the reference", style="bold")
+            Text(
+                f"{name}: all {bisection.compared} nodes are within {bisection.allowed:g} of the reference",
+                style="bold",
+            )
         )
     else:
-        first = found.first
+        first = bisection.first
         where = f" of {first.module}" if first.module else ""
-        said = (
+        sentence = (
             f"{name}: the first node that diverges is {first.node} ({first.operator}){where}, by {first.error:.3g} "
             "of its largest value"
         )
-        console.print(Text(said, style="bold"))
-        console.print(_rich(path_table(found), ("key",)))
-    if found.lacking:
+        console.print(Text(sentence, style="bold"))
+        console.print(_rich(path_table(bisection), ("key",)))
+    if bisection.lacking:
         console.print(
             Text(
-                f"{name}: its graph lacks {', '.join(found.lacking[:WORST])}"
-                + (" and more" if len(found.lacking) > WORST else "")
+                f"{name}: its graph lacks {', '.join(bisection.lacking[:WORST])}"
+                + (" and more" if len(bisection.lacking) > WORST else "")
             )
         )
 

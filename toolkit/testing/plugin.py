@@ -17,10 +17,10 @@ def assert_parity_fixture(record_property: Callable[[str, object], None]) -> Cal
     from toolkit.testing.parity import assert_parity
 
     def measured(*arguments: Any, **named: Any) -> Any:
-        found = assert_parity(*arguments, **named)
-        for output, statistics in found.items():
+        errors = assert_parity(*arguments, **named)
+        for output, statistics in errors.items():
             record_property(f"{output}_max_absolute", statistics.max_absolute)
             record_property(f"{output}_max_relative", statistics.max_relative)
-        return found
+        return errors
 
     return measured

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from toolkit.distribution import NO_ONNXRUNTIME
 from toolkit.errors import BundleError, MissingDependencyError, RecipeError, first_line
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -44,9 +45,7 @@ def _open(source: str | os.PathLike[str] | bytes) -> Any:  # onnxruntime ships n
     try:
         import onnxruntime
     except ImportError as error:
-        raise MissingDependencyError(
-            "onnxruntime is not installed: pip install 'toolkit[cpu]' (or 'toolkit[gpu]')."
-        ) from error
+        raise MissingDependencyError(f"{NO_ONNXRUNTIME}.") from error
     name = "the model given as bytes" if isinstance(source, bytes) else str(Path(source))
     try:
         return onnxruntime.InferenceSession(

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from toolkit.bundle.manifest import InputContract
+from toolkit.distribution import NO_ONNXRUNTIME
 from toolkit.errors import BundleError, MissingDependencyError, ToolkitError
 from toolkit.results import Bisection, DivergedNode, Tolerance
 from toolkit.verify.graph import Graph
@@ -125,9 +126,7 @@ def _run(graph: Graph, tensors: Sequence[str], encoded: npt.NDArray[np.generic])
     try:
         import onnxruntime
     except ImportError as error:
-        raise MissingDependencyError(
-            "onnxruntime is not installed: pip install 'toolkit[cpu]' (or 'toolkit[gpu]')."
-        ) from error
+        raise MissingDependencyError(f"{NO_ONNXRUNTIME}.") from error
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4

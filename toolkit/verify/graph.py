@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from toolkit.distribution import pip_install
 from toolkit.errors import BundleError, MissingDependencyError, first_line
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Graph:
             import onnx
         except ImportError as error:
             raise MissingDependencyError(
-                "bisection reads graphs with the onnx package, which is not installed: pip install onnx."
+                f"bisection reads graphs with the onnx package, which is not installed: {pip_install('onnx')}."
             ) from error
         try:
             self._model = onnx.load_model(path)

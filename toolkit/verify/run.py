@@ -11,7 +11,7 @@ from toolkit import provenance
 from toolkit.backbones.deployable import Deployable, TorchSession
 from toolkit.backbones.restore import load_deployable
 from toolkit.bundle import Bundle, Manifest
-from toolkit.bundle.writer import record_parity
+from toolkit.bundle.recording import record_parity
 from toolkit.compare.tolerances import tolerance_for
 from toolkit.data import Split
 from toolkit.data.of_run import load_test_split

@@ -10,20 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from toolkit.cli.main import main
-
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stopped:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return int(stopped.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture
@@ -87,68 +74,3 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     assert err.startswith("toolkit: ")
     assert sentence in err
     assert "Traceback" not in err
-
-
-def test_inspect_tells_a_person(run: Run, colour_bundle: Path) -> None:
-    code, out, _ = run("inspect", colour_bundle)
-    assert code == 0
-    for part in (
-        "3: blue, green, red",
-        "squash to 8 x 8, bilinear",
-        "uint8 [N, 8, 8, 3]",
-        "not verified yet",
-        "match their SHA-256",
-    ):
-        assert part in out
-
-
-def test_inspect_prints_the_manifest_as_it_is(run: Run, colour_bundle: Path) -> None:
-    _, out, _ = run("inspect", colour_bundle, "--json")
-    assert out == (colour_bundle / "manifest.json").read_text()
-
-
-def test_inspect_refuses_a_damaged_bundle(run: Run, colour_bundle: Path) -> None:
-    model = colour_bundle / "model.onnx"
-    model.write_bytes(model.read_bytes()[:-5])
-    code, _, err = run("inspect", colour_bundle)
-    assert code == 2
-    assert "model.onnx has" in err
-
-
-def test_recipes_are_listed_and_printed(run: Run) -> None:
-    _, out, _ = run("recipes")
-    assert [line.split()[0] for line in out.splitlines()] == ["cifar10", "digits", "folder", "textbook", "auto"]
-    _, out, _ = run("recipes", "textbook")
-    assert 'name = "torchvision:resnet18"' in out
-    code, _, err = run("recipes", "nothing")
-    assert code == 2
-    assert "no recipe 'nothing'" in err
-
-
-def test_an_unknown_command_is_bad_input(run: Run) -> None:
-    code, _, err = run("predcit")
-    assert code == 2
-    assert "predict" in err or "No such command" in err
-
-
-def test_the_version(run: Run) -> None:
-    code, out, _ = run("--version")
-    assert code == 0
-    assert out.startswith("toolkit 0.")
-
-
-def test_ctrl_c_is_130(run: Run, colour_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("toolkit.bundle.Bundle.open", interrupt)
-    code, _, err = run("inspect", colour_bundle)
-    assert code == 130
-    assert "stopped by Ctrl-C" in err
-
-
-def test_doctor_names_what_can_run(run: Run) -> None:
-    code, out, _ = run("doctor")
-    assert code == 0
-    for part in ("onnxruntime on CPU", "torch", "fine-tuning and export yes", "format onnx"):
-        assert part in out

@@ -43,8 +43,8 @@ class _Generator(GenerateJsonSchema):
 
 def schema(name: str) -> dict[str, Any]:
     """Return the schema that belongs into a file of this folder."""
-    made = RECORDS[name].model_json_schema(schema_generator=_Generator)
-    return {"$schema": _Generator.schema_dialect, **made}
+    model_schema = RECORDS[name].model_json_schema(schema_generator=_Generator)
+    return {"$schema": _Generator.schema_dialect, **model_schema}
 
 
 def schema_text(name: str) -> str:

@@ -214,9 +214,9 @@ def _require_next(member: _Member, before: list[_Member], files: dict[str, FileR
 
 def _content(file: BinaryIO, member: _Member | None, name: str, largest: int, archive: Path) -> bytes:
     if member is None or member.name != name:
-        found = "nothing" if member is None else member.name
+        actual = "nothing" if member is None else member.name
         raise BundleError(
-            f"{archive} is not an archive that 'toolkit pack' wrote: it starts with {found} instead of {name}."
+            f"{archive} is not an archive that 'toolkit pack' wrote: it starts with {actual} instead of {name}."
         )
     if member.size > largest:
         raise IntegrityError(

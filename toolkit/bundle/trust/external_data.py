@@ -61,14 +61,14 @@ def _locations(content: _Buffer) -> Iterator[str]:
 
 
 def _of_tensor(content: _Buffer, start: int, end: int) -> list[str]:
-    external, found = False, []
+    external, locations = False, []
     for field, wire, first, last in _fields(content, start, end):
         if field == _EXTERNAL_DATA and wire == _BYTES:
-            found += _location(content, first, last)
+            locations += _location(content, first, last)
         elif field == _DATA_LOCATION and wire == _VARINT:
             # An enumeration has 32 bits; what is above them is dropped.
             external = external or _varint(content, first, last)[0] & 0xFFFFFFFF == _EXTERNAL
-    return found or ([""] if external else [])
+    return locations or ([""] if external else [])
 
 
 def _location(content: _Buffer, start: int, end: int) -> list[str]:

@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 from toolkit.bundle.manifest import SIGNATURE_NAME, Sha256
 from toolkit.bundle.trust.check import small_file
 from toolkit.bundle.trust.strict_json import parse_json
+from toolkit.distribution import install_hint
 from toolkit.errors import FileWriteError, MissingDependencyError, SignatureError
 from toolkit.results import Record
 
@@ -241,7 +242,5 @@ def _require_cryptography() -> None:
     try:
         import cryptography
     except ImportError as error:
-        raise MissingDependencyError(
-            "signatures need the package cryptography: pip install 'toolkit[sign]'."
-        ) from error
+        raise MissingDependencyError(f"signatures need the package cryptography: {install_hint('sign')}.") from error
     del cryptography

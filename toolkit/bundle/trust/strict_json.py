@@ -26,13 +26,13 @@ def parse_json(content: bytes) -> Any:
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    members: dict[str, Any] = {}
     for key, value in pairs:
         # Parsers differ in which of the two they keep, so two readers would see two bundles.
-        if key in found:
+        if key in members:
             raise ValueError(f"the key {key!r} stands twice in one object")
-        found[key] = value
-    return found
+        members[key] = value
+    return members
 
 
 def _finite(text: str) -> float:

@@ -237,7 +237,7 @@ class TestKeys:
 
 def test_without_the_package_the_extra_is_named(signed: Path, ours: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "cryptography", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'toolkit\[sign\]'"):
+    with pytest.raises(MissingDependencyError, match=r"pip install 'vision-deploy-toolkit\[sign\]'"):
         Bundle.open(signed, ours.public)
     assert Bundle.open(signed).signature is not None
 

@@ -1,0 +1,113 @@
+"""What ``toolkit bench`` does around the measurement, which is replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from toolkit.bundle.manifest import ParityVerdict
+from toolkit.results import Tolerance
+
+Run = Callable[..., tuple[int, str, str]]
+
+VERDICT = ParityVerdict(
+    passed=True,
+    failures=(),
+    device="cpu",
+    test_images=1,
+    max_absolute_logits=None,
+    top1_agreement=None,
+    tolerance=Tolerance(precision="float32", logits_absolute=1.0, logits_relative=1.0, probabilities_absolute=1.0),
+    verified="",
+)
+
+
+class Stage:
+    """A run whose artifacts have these verdicts; verifying gives each without one ``after``."""
+
+    def __init__(self, *verdicts: ParityVerdict | None) -> None:
+        self.verdicts = list(verdicts)
+        self.after = VERDICT
+        self.missing: list[str | None] = [None]
+        self.verified = 0
+        self.asked: dict[str, Any] = {}
+        self.folder = SimpleNamespace(bundle=Path("bundle"), bench_file=Path("bench.json"))
+
+    def bench_run(self, folder: Any, **asked: Any) -> Any:
+        assert folder is self.folder
+        self.asked = asked
+        return SimpleNamespace(rows=[SimpleNamespace(missing=reason) for reason in self.missing])
+
+    def verify_run(self, folder: Any, *, reporter: Any) -> str:
+        self.verified += 1
+        self.verdicts = [verdict or self.after for verdict in self.verdicts]
+        return "a parity report"
+
+    def read_manifest(self, bundle: Path) -> Any:
+        return SimpleNamespace(artifacts=[SimpleNamespace(parity=verdict) for verdict in self.verdicts])
+
+
+@pytest.fixture
+def measure(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    """Return a call of the command on a stage."""
+
+    def call(stage: Stage, *arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("toolkit.runs.find_run", lambda name, root: stage.folder)
+        monkeypatch.setattr("toolkit.bench.bench_run", stage.bench_run)
+        monkeypatch.setattr("toolkit.bundle.read_manifest", stage.read_manifest)
+        monkeypatch.setattr("toolkit.verify.run.verify_run", stage.verify_run)
+        monkeypatch.setattr("toolkit.report.print_bench", lambda report, console: print("the table"))  # noqa: T201
+        monkeypatch.setattr("toolkit.report.print_parity", lambda report, console: print(report))  # noqa: T201
+        monkeypatch.setattr("toolkit.report.write_report", lambda folder: [Path("bench.csv"), Path("report.md")])
+        return run("bench", *arguments)
+
+    return call
+
+
+def test_what_was_verified_is_measured_and_the_files_are_named(measure: Run) -> None:
+    stage = Stage(VERDICT)
+    assert measure(stage) == (0, "the table\nwrote bench.json, bench.csv, report.md\n", "")
+    assert stage.verified == 0
+
+
+def test_what_was_not_verified_is_verified_first(measure: Run) -> None:
+    stage = Stage(VERDICT, None)
+    code, out, err = measure(stage)
+    assert (code, stage.verified) == (0, 1)
+    assert out.splitlines()[:2] == ["a parity report", "the table"]
+    assert "the bundle is not verified yet: verifying it first" in err
+
+
+def test_an_artifact_that_failed_is_exit_code_1_and_measured_all_the_same(measure: Run) -> None:
+    failed = VERDICT.model_copy(update={"passed": False})
+    assert measure(Stage(VERDICT, failed))[:2] == (1, "the table\nwrote bench.json, bench.csv, report.md\n")
+    fresh = Stage(None)
+    fresh.after = failed
+    assert measure(fresh)[0] == 1
+
+
+def test_nothing_measured_is_exit_code_1_and_one_row_is_enough(measure: Run) -> None:
+    stage = Stage(VERDICT)
+    stage.missing = ["killed", "no GPU"]
+    assert measure(stage)[0] == 1
+    stage.missing = ["killed", None]
+    assert measure(stage)[0] == 0
+
+
+def test_flags_reach_the_stage(measure: Run) -> None:
+    stage = Stage(VERDICT)
+    measure(stage, "--batch-sizes", "8, 1,8", "--rounds", 3, "--threads", 2, "--device", "cpu", "--quiet")
+    asked = stage.asked
+    assert (asked["batch_sizes"], asked["rounds"], asked["threads"], asked["device"]) == ((8, 1), 3, 2, "cpu")
+
+
+@pytest.mark.parametrize("sizes", ["", "0", "1,-2", "many", "1,,2", "1.5"])
+def test_sizes_that_are_none(measure: Run, sizes: str) -> None:
+    stage = Stage(VERDICT)
+    code, out, err = measure(stage, "--batch-sizes", sizes)
+    assert (code, out, stage.asked) == (2, "", {})
+    assert f"--batch-sizes {sizes!r} is not a list of sizes: give whole numbers of 1 or more" in err

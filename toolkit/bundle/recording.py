@@ -1,0 +1,89 @@
+"""Recording in a bundle what later stages find out about it: the parity verdict, benchmarks, the intended use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from toolkit.bundle.folder import Bundle, read_manifest
+from toolkit.bundle.manifest import ArtifactRecord, BenchSummary, ParityVerdict
+from toolkit.bundle.writer import write_manifest
+from toolkit.results import ArtifactParity, BenchReport, BenchRow, ParityReport
+
+
+def record_parity(folder: Path, report: ParityReport) -> None:
+    """Write the verdicts of a parity report into the manifest, each only beside the very file that was judged."""
+    verdicts = {(result.file, result.sha256): _verdict(result, report) for result in report.artifacts}
+    manifest = read_manifest(folder)
+    artifacts = [
+        artifact.model_copy(update={"parity": verdicts.get((artifact.file, artifact.sha256), artifact.parity)})
+        for artifact in manifest.artifacts
+    ]
+    write_manifest(folder, manifest.model_copy(update={"artifacts": tuple(artifacts)}))
+
+
+def record_benchmarks(folder: Path, report: BenchReport) -> None:
+    """Write the figures of a benchmark into the manifest, replacing older ones of the same device."""
+    manifest = read_manifest(folder)
+    artifacts = [_with_benchmarks(artifact, report) for artifact in manifest.artifacts]
+    write_manifest(folder, manifest.model_copy(update={"artifacts": tuple(artifacts)}))
+
+
+def record_intended_use(path: str | Path, text: str) -> None:
+    """Write into the manifest, and so into the model card, what the model is for.
+
+    Args:
+        path: the bundle's folder, or a run folder that has one.
+        text: Markdown; replaces what was written before.
+
+    Raises:
+        BundleError: there is no bundle, or it is malformed.
+        IntegrityError: a file is not the one that the manifest describes.
+        FileWriteError: the bundle cannot be written.
+    """
+    bundle = Bundle.open(path)
+    write_manifest(bundle.path, bundle.manifest.model_copy(update={"intended_use": text.strip()}))
+
+
+def _verdict(result: ArtifactParity, report: ParityReport) -> ParityVerdict:
+    logits = next((output.statistics for output in result.outputs if output.output == "logits"), None)
+    return ParityVerdict(
+        passed=result.passed,
+        failures=result.failures,
+        device=result.device,
+        test_images=result.test_images,
+        max_absolute_logits=logits.max_absolute if logits else None,
+        top1_agreement=result.top1_agreement,
+        tolerance=result.tolerance,
+        verified=report.provenance.created,
+        max_relative_logits=logits.max_relative if logits else None,
+        rounding_ratio=result.rounding.ratio if result.rounding else None,
+        mean_divergence=result.divergence.mean if result.divergence else None,
+        accuracy_difference=result.accuracy.difference if result.accuracy else None,
+        accuracy_interval=result.accuracy.interval if result.accuracy else None,
+        failed_checks=tuple(check.name for check in result.checks if not check.passed),
+    )
+
+
+def _with_benchmarks(artifact: ArtifactRecord, report: BenchReport) -> ArtifactRecord:
+    fresh = [_summary(row, report) for row in report.rows if row.sha256 == artifact.sha256 and row.timings]
+    of_other_devices = [old for old in artifact.benchmarks if old.device not in {summary.device for summary in fresh}]
+    return artifact.model_copy(update={"benchmarks": tuple(of_other_devices + fresh)})
+
+
+def _summary(row: BenchRow, report: BenchReport) -> BenchSummary:
+    fastest = max(row.timings, key=lambda timing: timing.throughput.median)
+    smallest = min(row.timings, key=lambda timing: timing.batch_size)
+    return BenchSummary(
+        device=row.device,
+        processor=(report.provenance.hardware.gpu or "GPU")
+        if row.device == "cuda"
+        else report.provenance.hardware.processor,
+        threads=row.threads,
+        batch_size=fastest.batch_size,
+        images_per_second=fastest.throughput.median,
+        images_per_second_interval=fastest.throughput.interval,
+        latency_batch_size=smallest.batch_size,
+        latency_p50_seconds=smallest.latency.p50_seconds,
+        test_accuracy=row.test_accuracy,
+        measured=report.provenance.created,
+    )

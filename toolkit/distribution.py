@@ -1,0 +1,29 @@
+"""What this package is called where packages are installed from: the one place that knows.
+
+The import package and the command are ``toolkit``; on PyPI that name belongs to somebody else.
+"""
+
+from __future__ import annotations
+
+DISTRIBUTION = "vision-deploy-toolkit"
+"""The ``name`` in ``pyproject.toml``."""
+
+
+def pip_install(requirement: str) -> str:
+    """Return the command that installs another package, to be quoted in a sentence."""
+    return f"pip install {requirement}"
+
+
+def install_hint(*extras: str) -> str:
+    """Return the command that installs toolkit, to be quoted in a sentence.
+
+    Args:
+        extras: names under ``[project.optional-dependencies]``, any of which will do. None for the base install.
+    """
+    if not extras:
+        return pip_install(DISTRIBUTION)
+    first, *others = (f"'{DISTRIBUTION}[{extra}]'" for extra in extras)
+    return pip_install(first) + (f" (or {', '.join(others)})" if others else "")
+
+
+NO_ONNXRUNTIME = f"onnxruntime is not installed: {install_hint('cpu', 'gpu')}"
