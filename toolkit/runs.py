@@ -37,7 +37,7 @@ class DataSummary(Record):
     """The data that a run was trained on."""
 
     source: str
-    """``cifar10``, ``digits`` or the absolute path of a folder."""
+    """The data source's name, or the absolute path that it read."""
     splits: dict[str, SplitSummary]
     skipped: tuple[SkippedFile, ...]
 
