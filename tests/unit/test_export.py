@@ -100,7 +100,7 @@ def test_golden_samples_are_test_images_with_what_the_artifact_answers(run: RunF
     assert len({sample["true_label"] for sample in samples}) == len(samples)
     session = get_format("torchscript").open(run.bundle / "model.torchscript.pt", "cpu", 1)
     for sample in samples:
-        pixels = np.frombuffer((run.bundle / sample["file"]).read_bytes(), np.uint8).reshape(1, SIZE, SIZE, 3)
+        pixels = np.fromfile(run.bundle / sample["file"], np.uint8).reshape(1, SIZE, SIZE, 3)
         np.testing.assert_allclose(session.run(pixels)["logits"][0], sample["logits"], atol=1e-4)
 
 
