@@ -36,6 +36,8 @@ class Stage:
         self.verified = 0
         self.asked: dict[str, Any] = {}
         self.folder = SimpleNamespace(bundle=Path("bundle"), bench_file=Path("bench.json"))
+        # A finished run knows its folder; here one object is both.
+        self.folder.folder = self.folder
 
     def bench_run(self, folder: Any, **asked: Any) -> Any:
         assert folder is self.folder
@@ -57,6 +59,7 @@ def measure(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[in
 
     def call(stage: Stage, *arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr("toolkit.runs.find_run", lambda name, root: stage.folder)
+        monkeypatch.setattr("toolkit.runs.FinishedRun.of", lambda run: run)
         monkeypatch.setattr("toolkit.bench.bench_run", stage.bench_run)
         monkeypatch.setattr("toolkit.bundle.read_manifest", stage.read_manifest)
         monkeypatch.setattr("toolkit.verify.run.verify_run", stage.verify_run)
