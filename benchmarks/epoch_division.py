@@ -19,9 +19,9 @@ from _common import Claim, Report, Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from toolkit.backbones import apply_modes, set_trainable
-from toolkit.finetune.feed import Draw, Feed
-from toolkit.finetune.job import Job, prepared_job
+from toolkit.finetune.batch_sources import Draw, Feed
 from toolkit.finetune.optim import make_loss, make_optimizer
+from toolkit.finetune.setting import Job, prepared_job
 from toolkit.progress import Silent
 from toolkit.recipe import Recipe, load_recipe
 

@@ -16,8 +16,8 @@ from sklearn.datasets import load_digits
 from toolkit.backbones import create_backbone, save_weights
 from toolkit.finetune.activations.catalogue import cache_root, entries
 from toolkit.finetune.activations.prefix import TorchPrefix
-from toolkit.finetune.loop import Trainer
 from toolkit.finetune.stage import finetune_run
+from toolkit.finetune.trainer import Trainer
 from toolkit.recipe import Recipe, load_recipe
 from toolkit.runs import RunFolder
 
@@ -114,7 +114,7 @@ def test_every_loss_and_the_final_weights_are_those_of_training_on_images(
     """
     if engine == "torch":
         monkeypatch.setattr(
-            "toolkit.finetune.feeding.make_prefix",
+            "toolkit.finetune.training_data.make_prefix",
             lambda network, size, device, *rest: TorchPrefix(network, device, None),
         )
     start = calibrated(model, tmp_path)

@@ -15,8 +15,8 @@ from PIL import Image
 from toolkit.cli.main import main
 from toolkit.errors import FileWriteError, ImageError, RunError
 from toolkit.finetune.activations.catalogue import cache_root, entries
-from toolkit.finetune.job import prepared_job
 from toolkit.finetune.measure import measure
+from toolkit.finetune.setting import prepared_job
 from toolkit.finetune.stage import finetune_run, recipe_for_budget
 from toolkit.progress import Bar, Silent
 from toolkit.recipe import Recipe, load_recipe

@@ -17,10 +17,10 @@ from toolkit.backbones import apply_modes, set_trainable
 from toolkit.finetune.activations.catalogue import CacheKey, cache_root
 from toolkit.finetune.activations.extraction import PASS_BATCH
 from toolkit.finetune.checkpoint import Best, State, save_checkpoint
-from toolkit.finetune.job import Job
-from toolkit.finetune.loop import variable_tensors
 from toolkit.finetune.optim import make_loss, make_optimizer
 from toolkit.finetune.plan import Counts, Plan, Rates, estimate, rate, with_suggestions
+from toolkit.finetune.setting import Job
+from toolkit.finetune.trainer import variable_tensors
 from toolkit.provenance import peak_memory_bytes
 
 

@@ -14,10 +14,10 @@ from toolkit.errors import RunError, TrainingError
 from toolkit.files import sha256_file
 from toolkit.finetune.checkpoint import State, load_checkpoint, save_checkpoint
 from toolkit.finetune.history import write_history
-from toolkit.finetune.job import Job, prepared_job
-from toolkit.finetune.loop import StoppedError, Stopper, Trainer
 from toolkit.finetune.measure import counts_of, make_plan, measure
 from toolkit.finetune.plan import Plan, duration, fit, lines
+from toolkit.finetune.setting import Job, prepared_job
+from toolkit.finetune.trainer import StoppedError, Stopper, Trainer
 from toolkit.progress import Reporter, Silent
 from toolkit.recipe import Recipe
 from toolkit.runs import ARTIFACTS, RunFolder, RunRecord, StageSummary, new_run

@@ -23,8 +23,8 @@ from toolkit.data.batches import iterate_batches
 from toolkit.finetune.activations.catalogue import CacheKey, cache_root, discard_abandoned
 from toolkit.finetune.activations.extraction import Features, NoCacheError, Pass
 from toolkit.finetune.activations.prefix import PrefixNetwork, from_stored, make_prefix
+from toolkit.finetune.batch_sources import FeatureFeed, Feed, ImageFeed, Tensors
 from toolkit.finetune.evaluate import EVALUATION_BATCH, predict_logits
-from toolkit.finetune.feed import FeatureFeed, Feed, ImageFeed, Tensors
 from toolkit.finetune.group import Group
 from toolkit.finetune.precision import Precision
 from toolkit.preprocess import Preprocessing

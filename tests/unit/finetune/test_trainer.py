@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from toolkit.backbones import create_backbone
-from toolkit.finetune.loop import Stopper, mixup, variable_tensors
+from toolkit.finetune.trainer import Stopper, mixup, variable_tensors
 from toolkit.recipe import Recipe, load_recipe
 
 

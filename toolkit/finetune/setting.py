@@ -18,9 +18,9 @@ from toolkit.backbones import Backbone, create_backbone, select_blocks, takes_im
 from toolkit.data import Dataset, load_dataset
 from toolkit.errors import RunError
 from toolkit.finetune.device import choose_device, repeatable
-from toolkit.finetune.feeding import Feeding
 from toolkit.finetune.group import Group, joined
 from toolkit.finetune.precision import Precision, choose_precision
+from toolkit.finetune.training_data import Feeding
 from toolkit.preprocess import Preprocessing
 from toolkit.progress import Reporter, Silent
 from toolkit.recipe import Recipe

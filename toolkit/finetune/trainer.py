@@ -19,8 +19,8 @@ from torch import nn
 from toolkit.backbones import Backbone, TrainableParts, apply_modes, set_trainable
 from toolkit.compare.metrics import loss_and_accuracy
 from toolkit.errors import RecipeError, TrainingError
+from toolkit.finetune.batch_sources import Draw, Feed, Tensors
 from toolkit.finetune.checkpoint import State
-from toolkit.finetune.feed import Draw, Feed, Tensors
 from toolkit.finetune.group import Group, epoch_order
 from toolkit.finetune.history import Epoch
 from toolkit.finetune.optim import Loss, make_loss, make_optimizer, make_scheduler
