@@ -73,7 +73,7 @@ LOSSES: dict[str, Choice] = {
     "cross_entropy": Choice("torch.nn:CrossEntropyLoss", ("label_smoothing",)),
     "mse": Choice("toolkit.finetune.optim:OneHotSquaredError"),
 }
-"""Built without arguments; called with logits ``[N, C]`` and class indices ``[N]``, each returns a mean over the batch."""
+"""What is built is called with logits ``[N, C]`` and class indices ``[N]`` and returns a mean over the batch."""
 
 # Fused: one pass over the weights instead of one per arithmetic operation, on the CPU and on CUDA.
 OPTIMIZERS: dict[str, Choice] = {

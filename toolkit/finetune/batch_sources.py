@@ -1,6 +1,6 @@
-"""What a stage of training is fed.
+"""Where the batches of a stage come from.
 
-Whole images into the whole network, or kept activations into what lies behind the frozen part.
+Whole images for the whole network, or kept activations for what lies behind the frozen part.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from toolkit.backbones.frontier import Cut
 from toolkit.data import Split
 from toolkit.data.augment import make_augment
 from toolkit.data.batches import iterate_batches, load_ahead
-from toolkit.finetune.activations.extraction import Features
-from toolkit.preprocess import Preprocessing
-from toolkit.recipe import AugmentRecipe
+from toolkit.finetune.activations.extraction import Activations
+from toolkit.finetune.setting import Setting
 
 Indices = npt.NDArray[np.int64]
 Tensors = Sequence[torch.Tensor]
@@ -31,52 +30,61 @@ VALIDATION_BATCH = 64
 
 
 @dataclass(frozen=True)
-class Draw:
-    """One epoch's order.
+class EpochOrder:
+    """The order of one epoch's images.
 
     Attributes:
-        order: indices into the training images, int64 ``[n]``.
+        indices: into the training images, int64 ``[n]``.
         batch_size: images per step.
         seed: entropy of everything else that is drawn for the epoch.
     """
 
-    order: Indices
+    indices: Indices
     batch_size: int
     seed: tuple[int, ...]
 
     @property
     def steps(self) -> int:
         """Number of batches."""
-        return -(-len(self.order) // self.batch_size)
+        return -(-len(self.indices) // self.batch_size)
 
-    def pieces(self, first: int) -> list[Indices]:
+    def batches(self, first: int) -> list[Indices]:
         """Return the indices of each batch from step ``first`` (0 is the first)."""
         return [
-            self.order[start : start + self.batch_size]
-            for start in range(first * self.batch_size, len(self.order), self.batch_size)
+            self.indices[start : start + self.batch_size]
+            for start in range(first * self.batch_size, len(self.indices), self.batch_size)
         ]
 
 
-class Feed(Protocol):
-    """Batches and the module that is trained on them."""
+@dataclass(frozen=True)
+class TrainedPart:
+    """The part of the network that runs in every step of a stage, from the tensors of a batch to logits ``[b, C]``.
 
-    trainee: nn.Module
-    """Takes the tensors of a training batch, returns logits ``[b, C]``."""
+    Attributes:
+        train: with training-mode behaviour.
+        infer: in inference mode; the network must be in it too. Both share their parameters with the network.
+    """
 
-    def training(self, draw: Draw, first: int) -> Iterator[tuple[Tensors, torch.Tensor]]:
+    train: nn.Module
+    infer: nn.Module
+
+
+class BatchSource(Protocol):
+    """Batches of one stage, and the part of the network that they go through."""
+
+    part: TrainedPart
+
+    def training(self, order: EpochOrder, first: int) -> Iterator[tuple[Tensors, torch.Tensor]]:
         """Yield an epoch's batches from step ``first``.
 
-        What ``forward`` takes, and targets int64 ``[b]``, on the device.
+        What ``part`` takes, and targets int64 ``[b]``, on the device. A generator: closing it stops reading ahead.
         """
 
     def validation(self) -> Iterator[Tensors]:
-        """Yield the validation images in order."""
-
-    def infer(self, tensors: Tensors) -> torch.Tensor:
-        """Return logits ``[b, C]``; the network must be in inference mode."""
+        """Yield the validation images in order, as ``part`` takes them, on the device."""
 
 
-class _Logits(nn.Module):
+class LogitsNetwork(nn.Module):
     """A ``Deployable`` without its second output."""
 
     def __init__(self, network: Deployable) -> None:
@@ -84,102 +92,83 @@ class _Logits(nn.Module):
         self.network = network
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return logits."""
+        """Return logits of uint8 ``[N, H, W, 3]``."""
         logits: torch.Tensor = self.network(images)[0]
         return logits
 
 
-class ImageFeed:
-    """Images through the whole network: what training is without a cache."""
+class ImageBatches:
+    """Images for the whole network: what training is without a cache."""
 
-    def __init__(
-        self,
-        network: Deployable,
-        train: Split,
-        validation: Split,
-        preprocessing: Preprocessing,
-        augment: AugmentRecipe,
-        device: torch.device,
-        workers: int,
-    ) -> None:
-        self.trainee: nn.Module = _Logits(network)
+    def __init__(self, setting: Setting, network: Deployable, train: Split, validation: Split) -> None:
+        whole = LogitsNetwork(network)
+        self.part = TrainedPart(whole, whole)
+        self._setting = setting
         self._train = train
         self._validation = validation
-        self._preprocessing = preprocessing
-        self._augment = augment
-        self._device = device
-        self._workers = workers
 
-    def training(self, draw: Draw, first: int) -> Iterator[tuple[Tensors, torch.Tensor]]:
-        """See ``Feed``."""
-        order = draw.order[first * draw.batch_size :]
-        augment = make_augment(self._augment, *_two_seeds(draw.seed))
+    def training(self, order: EpochOrder, first: int) -> Iterator[tuple[Tensors, torch.Tensor]]:
+        """See ``BatchSource``."""
+        device = self._setting.device
         batches = iterate_batches(
-            self._train, order, draw.batch_size, self._preprocessing, augment=augment, workers=self._workers
+            self._train,
+            order.indices[first * order.batch_size :],
+            order.batch_size,
+            self._setting.preprocessing,
+            augment=make_augment(self._setting.recipe.augment, *_two_seeds(order.seed)),
+            workers=self._setting.threads,
         )
         for images, targets, _ in batches:
-            yield [torch.from_numpy(images).to(self._device)], torch.from_numpy(targets).to(self._device)
+            yield [torch.from_numpy(images).to(device)], torch.from_numpy(targets).to(device)
 
     def validation(self) -> Iterator[Tensors]:
-        """See ``Feed``."""
+        """See ``BatchSource``."""
         order = np.arange(len(self._validation), dtype=np.int64)
         for images, _, _ in iterate_batches(
-            self._validation, order, VALIDATION_BATCH, self._preprocessing, workers=self._workers
+            self._validation, order, VALIDATION_BATCH, self._setting.preprocessing, workers=self._setting.threads
         ):
-            yield [torch.from_numpy(images).to(self._device)]
-
-    def infer(self, tensors: Tensors) -> torch.Tensor:
-        """See ``Feed``."""
-        logits: torch.Tensor = self.trainee(*tensors)
-        return logits
+            yield [torch.from_numpy(images).to(self._setting.device)]
 
 
-class FeatureFeed:
-    """Kept activations through the suffix."""
+class ActivationBatches:
+    """Kept activations for the part behind the frozen one."""
 
     def __init__(
-        self, cut: Cut, tensors: Sequence[int], train: Features, validation: Features, device: torch.device
+        self, cut: Cut, places: Sequence[int], train: Activations, validation: Activations, device: torch.device
     ) -> None:
-        """Feed one stage.
+        """Prepare one stage.
 
         Args:
             cut: where it cuts the network.
-            tensors: which of the kept tensors are its frontier, in its order.
+            places: which of the kept tensors are its frontier, in its order.
             train: activations of the training images.
             validation: activations of the validation images.
             device: where training runs.
         """
-        self._cut = cut
-        self.trainee: nn.Module = cut.train
-        self._tensors = tuple(tensors)
+        self.part = TrainedPart(cut.train, cut.infer)
+        self._places = tuple(places)
         self._train = train
         self._validation = validation
         self._device = device
 
-    def training(self, draw: Draw, first: int) -> Iterator[tuple[Tensors, torch.Tensor]]:
-        """See ``Feed``; a fresh view of each image is drawn per epoch."""
-        views = np.random.default_rng([*draw.seed, 1]).integers(0, self._train.views, len(self._train.targets))
+    def training(self, order: EpochOrder, first: int) -> Iterator[tuple[Tensors, torch.Tensor]]:
+        """See ``BatchSource``; a fresh view of each image is drawn per epoch."""
+        views = np.random.default_rng([*order.seed, 1]).integers(0, self._train.views, len(self._train.targets))
 
         def load(images: Indices) -> tuple[Tensors, torch.Tensor]:
-            tensors = self._train.load(self._tensors, images, views[images], self._device)
+            tensors = self._train.load(self._places, images, views[images], self._device)
             return tensors, torch.from_numpy(self._train.targets[images]).to(self._device)
 
-        return load_ahead(load, draw.pieces(first), workers=1, prefetch=PREFETCH)
+        return load_ahead(load, order.batches(first), workers=1, prefetch=PREFETCH)
 
     def validation(self) -> Iterator[Tensors]:
-        """See ``Feed``."""
-        count = len(self._validation.targets)
-        pieces = [np.arange(start, min(start + VALIDATION_BATCH, count)) for start in range(0, count, VALIDATION_BATCH)]
+        """See ``BatchSource``."""
+        everything = EpochOrder(np.arange(len(self._validation.targets), dtype=np.int64), VALIDATION_BATCH, ())
 
         def load(images: Indices) -> Tensors:
-            return self._validation.load(self._tensors, images, np.zeros_like(images), self._device)
+            return self._validation.load(self._places, images, np.zeros_like(images), self._device)
 
-        return load_ahead(load, pieces, workers=1, prefetch=PREFETCH)
-
-    def infer(self, tensors: Tensors) -> torch.Tensor:
-        """See ``Feed``."""
-        logits: torch.Tensor = self._cut.infer(*tensors)
-        return logits
+        return load_ahead(load, everything.batches(0), workers=1, prefetch=PREFETCH)
 
 
 def _two_seeds(seed: tuple[int, ...]) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The loss, the optimiser and the learning-rate schedule that a recipe names, built from ``toolkit.training_choices``."""
+"""The loss, the optimiser and the learning-rate schedule of a recipe, built from ``toolkit.training_choices``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def make_loss(recipe: TrainRecipe) -> Loss:
 
 
 def make_optimizer(stage: StageRecipe, head: list[nn.Parameter], backbone: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """Return the optimiser with one group for the head and, if blocks are unfrozen, one for them, each at its own rate."""
+    """Return the optimiser: a group for the head and, if blocks are unfrozen, one for them, each at its own rate."""
     groups: list[dict[str, object]] = [{"params": head, "lr": stage.head_lr}]
     if backbone:
         groups.append({"params": backbone, "lr": stage.backbone_lr})
