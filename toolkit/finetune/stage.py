@@ -44,6 +44,7 @@ def finetune_run(
 
     Writes ``recipe.toml`` first, ``history.csv`` and a checkpoint after every epoch, then ``model.safetensors`` and
     ``evaluation.json``, and ``run.json`` last: a run that has ``run.json`` is complete. ``latest`` then points at it.
+    Draws nothing: ``toolkit.api.train`` does this and draws the pictures.
 
     Started by ``torchrun``, each process trains on its part of every batch; the first one (``group.leads_here``)
     writes.
