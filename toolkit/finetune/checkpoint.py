@@ -70,6 +70,7 @@ class State:
         loss_sum: of the epoch's steps so far, each loss times its images.
         right: images classified right in the epoch so far.
         seen: images of the epoch so far.
+        rates: learning rates of the last step: of the head and, where blocks are unfrozen, of these.
         epoch_seconds: spent in the epoch so far.
         stage_seconds: spent in each stage, by number.
         seconds: spent in all sessions up to the checkpoint, this one included.
@@ -88,6 +89,7 @@ class State:
     loss_sum: float = 0.0
     right: int = 0
     seen: int = 0
+    rates: tuple[float, ...] = ()
     epoch_seconds: float = 0.0
     stage_seconds: dict[int, float] = field(default_factory=dict)
     seconds: float = 0.0

@@ -150,10 +150,12 @@ class Trainer:
         with self._setting.reporter.bar(title, images, "img") as bar:
             bar.advance(state.seen)
             apply_modes(self._setting.backbone, stage.parts)
-            rates = self._train_epoch(stage, local, bar, lambda: before + time.perf_counter() - started)
+            self._train_epoch(stage, local, bar, lambda: before + time.perf_counter() - started)
             self._setting.backbone.model.eval()
             validation_loss, validation_accuracy = self._validate(stage.batches, bar)
         loss_sum, right, seen = self._setting.group.sum([state.loss_sum, state.right, state.seen])
+        # A checkpoint of an earlier version does not have them.
+        rates = state.rates or stage.rates
         done = Epoch(
             stage=stage.number,
             epoch=state.epoch,
@@ -175,19 +177,17 @@ class Trainer:
         )
         self._stop_if_asked()
 
-    def _train_epoch(
-        self, stage: _Stage, order: EpochOrder, bar: Bar, elapsed: Callable[[], float]
-    ) -> tuple[float, ...]:
-        """Make the steps that are left of an epoch; return the learning rates of the last one."""
+    def _train_epoch(self, stage: _Stage, order: EpochOrder, bar: Bar, elapsed: Callable[[], float]) -> None:
+        """Make the steps that are left of an epoch."""
         state, setting = self.state, self._setting
-        meter, rates = Meter(setting.precision.device), stage.rates
+        meter = Meter(setting.precision.device)
         batches = stage.batches.training(order, state.step)
         with contextlib.closing(batches):  # type: ignore[type-var]  # sources are generators
             for tensors, targets in batches:
-                rates = stage.rates
+                state.rates = stage.rates
                 entropy = [setting.recipe.seed, stage.number, state.epoch, state.step, setting.group.rank]
                 result = training_step(stage.learner, tensors, targets, np.random.SeedSequence(entropy))
-                meter.add(Step(stage.number, state.epoch, state.step + 1, len(targets), rates), result)
+                meter.add(Step(stage.number, state.epoch, state.step + 1, len(targets), state.rates), result)
                 stage.scheduler.step()
                 state.step += 1
                 if meter.full or state.step == order.steps:
@@ -197,7 +197,6 @@ class Trainer:
                     state.epoch_seconds = elapsed()
                     self._checkpoint(stage)
                     self._stop_if_asked()
-        return rates
 
     def _count(self, meter: Meter, bar: Bar) -> None:
         """Look at what the device has computed since the last time."""
