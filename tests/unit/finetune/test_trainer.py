@@ -151,8 +151,8 @@ def test_a_loss_that_is_not_finite_is_named_with_its_place_and_rates() -> None:
     run = Run(stage1__epochs=0, stage2__backbone_lr=1e38)
     with pytest.raises(
         TrainingError,
-        match=r"the loss is (nan|inf) at stage 2, epoch 1, step \d \(learning rates 0\.1, 1e\+38\): training has diverged\. "
-        "Lower the rates, e.g. with --stage1-head-lr",
+        match=r"the loss is (nan|inf) at stage 2, epoch 1, step \d \(learning rates 0\.1, 1e\+38\): training has "
+        r"diverged\. Lower the rates, e\.g\. with --stage1-head-lr or --stage2-backbone-lr\.",
     ):
         run.trainer.run()
     assert not np.isfinite(run.steps[-1].loss)

@@ -161,12 +161,12 @@ def entries(root: Path) -> list[Entry]:
     Raises:
         ToolkitError: the folder may not be read.
     """
-    found = []
+    caches = []
     for folder in folders(root):
         if _DIGEST.fullmatch(folder.name):
             with contextlib.suppress(FileNotFoundError):  # cleared by another process meanwhile
-                found.append(_entry(folder))
-    return sorted(found, key=lambda entry: entry.last_used, reverse=True)
+                caches.append(_entry(folder))
+    return sorted(caches, key=lambda entry: entry.last_used, reverse=True)
 
 
 def find(root: Path, digest_prefix: str) -> Entry:
