@@ -70,9 +70,10 @@ class State:
         loss_sum: of the epoch's steps so far, each loss times its images.
         right: images classified right in the epoch so far.
         seen: images of the epoch so far.
+        rates: learning rates of the last step: of the head and, where blocks are unfrozen, of these.
         epoch_seconds: spent in the epoch so far.
         stage_seconds: spent in each stage, by number.
-        seconds: spent in all sessions before this one.
+        seconds: spent in all sessions up to the checkpoint, this one included.
         history: finished epochs.
         best: best weights so far.
         model: parameters and buffers that training may change.
@@ -88,6 +89,7 @@ class State:
     loss_sum: float = 0.0
     right: int = 0
     seen: int = 0
+    rates: tuple[float, ...] = ()
     epoch_seconds: float = 0.0
     stage_seconds: dict[int, float] = field(default_factory=dict)
     seconds: float = 0.0
@@ -98,6 +100,13 @@ class State:
     scheduler: dict[str, Any] = field(default_factory=dict)
     scaler: dict[str, float] = field(default_factory=dict)
     identity: dict[str, str] = field(default_factory=dict)
+
+    def end_epoch(self, done: Epoch) -> None:
+        """Put a finished epoch into the history and go to the start of the next."""
+        self.history.append(done)
+        self.stage_seconds[done.stage] = self.stage_seconds.get(done.stage, 0.0) + done.seconds
+        self.epoch += 1
+        self.step, self.loss_sum, self.right, self.seen, self.epoch_seconds = 0, 0.0, 0, 0, 0.0
 
 
 def save_checkpoint(folder: Path, state: State) -> None:

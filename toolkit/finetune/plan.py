@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from toolkit.errors import RecipeError
-from toolkit.recipe import Recipe, StageRecipe
+from toolkit.recipe import Recipe
 
 SMALLEST_SIDE = 64
 SIDE_STEP = 32
@@ -86,10 +86,9 @@ def estimate(recipe: Recipe, counts: Counts, rates: Rates, views: int, *, kept: 
         views: of each training image.
         kept: the activations are there already.
     """
-    stages = {number: stage for number, stage in _stages(recipe) if stage.epochs > 0}
     seconds = {
         number: stage.epochs * (counts.train / rates.train[number] + counts.validation / rates.infer + rates.checkpoint)
-        for number, stage in stages.items()
+        for number, stage in recipe.stages
     }
     if rates.prefix is None:
         return Plan(0.0, seconds, counts.test / rates.infer, 0, rates.memory_bytes)
@@ -125,17 +124,17 @@ def scaled(rates: Rates, image_size: int) -> Rates:
 
 def with_suggestions(plan: Plan, recipe: Recipe, counts: Counts, rates: Rates, views: int) -> Plan:
     """Add what would make a plan shorter: one change at a time."""
-    found: list[tuple[str, float]] = []
+    shorter: list[tuple[str, float]] = []
     for size in _smaller_sides(rates.image_size):
-        found.append((f"--image-size {size}", estimate(recipe, counts, scaled(rates, size), views).seconds))
+        shorter.append((f"--image-size {size}", estimate(recipe, counts, scaled(rates, size), views).seconds))
     if views > 1 and plan.prefix > 0:
-        found.append(("--views 1", estimate(recipe, counts, rates, 1).seconds))
+        shorter.append(("--views 1", estimate(recipe, counts, rates, 1).seconds))
     if recipe.stage2.epochs > FEWEST_EPOCHS:
         fewer = recipe.override({"stage2.epochs": FEWEST_EPOCHS})
-        found.append(
+        shorter.append(
             (f"--stage2-epochs {FEWEST_EPOCHS}", estimate(fewer, counts, rates, views, kept=plan.prefix == 0).seconds)
         )
-    useful = [(flag, seconds) for flag, seconds in found if seconds < WORTH_SAYING * plan.seconds]
+    useful = [(flag, seconds) for flag, seconds in shorter if seconds < WORTH_SAYING * plan.seconds]
     return Plan(plan.prefix, plan.stages, plan.test, plan.disk_bytes, plan.memory_bytes, tuple(useful[:3]))
 
 
@@ -176,8 +175,8 @@ def fit(
         shortest = min(shortest, least)
         if least <= budget:
             # Each epoch of the second stage costs the same: as many as fit, never more than were asked for.
-            each = cost(changed(size, kept_views, first, second + 1), size, kept_views) - least
-            more = min(most - second, int((budget - least) / each)) if second >= fewest and each > 0 else 0
+            per_epoch = cost(changed(size, kept_views, first, second + 1), size, kept_views) - least
+            more = min(most - second, int((budget - least) / per_epoch)) if second >= fewest and per_epoch > 0 else 0
             return changed(size, kept_views, first, second + more)
     raise RecipeError(
         f"{duration(budget)} are too short: even at the smallest size and with the fewest epochs it would take about "
@@ -204,10 +203,6 @@ def _smaller_sides(size: int) -> list[int]:
     return list(range((size - 1) // SIDE_STEP * SIDE_STEP, SMALLEST_SIDE - 1, -SIDE_STEP))
 
 
-def _stages(recipe: Recipe) -> tuple[tuple[int, StageRecipe], tuple[int, StageRecipe]]:
-    return (1, recipe.stage1), (2, recipe.stage2)
-
-
 def lines(plan: Plan, rates: Rates, views: int) -> list[str]:
     """Return a plan for a person, a line per thought."""
     work = [
@@ -223,13 +218,13 @@ def lines(plan: Plan, rates: Rates, views: int) -> list[str]:
         )
         work.insert(0, before)
     memory = f", {plan.memory_bytes / 1e9:.1f} GB of memory" if plan.memory_bytes else ""
-    said = [
+    text = [
         f"plan: about {duration(plan.seconds)} in all; {plan.disk_bytes / 1e9:.2f} GB of disk{memory}",
         f"  {'; '.join(work)}; the test takes about {duration(plan.test)}",
     ]
     if plan.shorter:
-        said.append("  shorter: " + "; ".join(f"{flag}: about {duration(seconds)}" for flag, seconds in plan.shorter))
-    return said
+        text.append("  shorter: " + "; ".join(f"{flag}: about {duration(seconds)}" for flag, seconds in plan.shorter))
+    return text
 
 
 def duration(seconds: float) -> str:
@@ -246,10 +241,10 @@ def parse_duration(text: str) -> float:
     Raises:
         RecipeError: it is none of these, or not positive.
     """
-    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip().lower())
+    parts = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip().lower())
     seconds = (
-        sum(float(part) * unit for part, unit in zip(found.groups(), (3600, 60, 1), strict=True) if part)
-        if found
+        sum(float(part) * unit for part, unit in zip(parts.groups(), (3600, 60, 1), strict=True) if part)
+        if parts
         else 0.0
     )
     if seconds <= 0:

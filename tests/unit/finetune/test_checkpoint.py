@@ -132,3 +132,12 @@ def test_an_epoch_without_a_usable_loss_is_never_the_best() -> None:
     best = Best()
     best.offer(epoch(float("nan")), {})
     assert best.weights is None
+
+
+def test_the_end_of_an_epoch_is_the_start_of_the_next() -> None:
+    at = state()
+    done = epoch(0.8, number=3)
+    at.end_epoch(done)
+    assert (at.stage, at.epoch, at.step, at.loss_sum, at.right, at.seen, at.epoch_seconds) == (2, 4, 0, 0.0, 0, 0, 0.0)
+    assert at.history[-1] is done
+    assert at.stage_seconds == {1: 9.0, 2: 3.25}
