@@ -23,7 +23,7 @@ class Training:
         self.folder = SimpleNamespace(name="unfinished", path=Path("artifacts/done"), recipe=lambda: self.recipe)
         self.folder.evaluation = lambda: "the evaluation"
 
-    def finetune_run(self, recipe: Recipe, **asked: Any) -> Any:
+    def train(self, recipe: Recipe, **asked: Any) -> Any:
         asked.pop("reporter")
         self.calls.append(("finetune", {"recipe": recipe, **asked}))
         return self.folder
@@ -42,10 +42,10 @@ def training(monkeypatch: pytest.MonkeyPatch) -> Training:
     monkeypatch.setattr(
         "toolkit.finetune.auto.choose_recipe", lambda name, overrides: (fake.recipe.override(overrides), None)
     )
-    for name in ("finetune_run", "plan_run", "recipe_for_budget"):
+    monkeypatch.setattr("toolkit.api.train", fake.train)
+    for name in ("plan_run", "recipe_for_budget"):
         monkeypatch.setattr(f"toolkit.finetune.stage.{name}", getattr(fake, name))
     monkeypatch.setattr("toolkit.runs.find_unfinished", lambda run, root: fake.folder)
-    monkeypatch.setattr("toolkit.report.write_pictures", lambda folder: [])
     monkeypatch.setattr("toolkit.report.print_evaluation", lambda evaluation, console: console.print(evaluation))
     return fake
 

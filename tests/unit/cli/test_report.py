@@ -3,11 +3,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
+from finished_runs import write_finished_run
 
 from toolkit import provenance
-from toolkit.compare.metrics import evaluate
 from toolkit.results import BenchReport, BenchRow
 from toolkit.runs import RunFolder
 
@@ -22,9 +21,7 @@ HISTORY = (
 @pytest.fixture
 def finished(tmp_path: Path) -> RunFolder:
     """A run with everything that a report is made of."""
-    run = RunFolder(tmp_path / "artifacts" / "small")
-    logits = np.eye(3, dtype=np.float32).repeat(4, axis=0)
-    evaluate(logits, logits.argmax(axis=1), ["a", "b", "c"], "test").save(run.evaluation_file)
+    run = write_finished_run(tmp_path / "artifacts" / "small")
     run.history_file.write_text(HISTORY, encoding="utf-8")
     row = BenchRow(
         name="onnx",
