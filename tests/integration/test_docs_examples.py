@@ -60,7 +60,7 @@ def test_a_backbone_source(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "SOURCES", (*registry.SOURCES, "example"))
     backbone = create_backbone("example:tiny", weights="none", classes=5, image_size=None, seed=0)
     assert (backbone.head, backbone.image_size) == (("head",), 32)
-    assert [block.name for block in backbone.blocks][-1] == "stage2"
+    assert [block.name for block in backbone.blocks] == ["features.0-1", "features.4-5", "features.8-9"]
     assert registry.canonical_name("tiny") == "example:tiny"
     with pytest.raises(BackboneError, match="no published weights"):
         create_backbone("example:tiny", weights="default", classes=5, image_size=None, seed=0)

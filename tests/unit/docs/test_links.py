@@ -1,4 +1,4 @@
-"""Links of the files beside docs/, and what pages say of the repository. Links inside docs/ are the business of mkdocs."""
+"""Links of the files beside docs/, and what pages say of the repository. mkdocs looks at the links inside docs/."""
 
 from __future__ import annotations
 
