@@ -42,7 +42,7 @@ from toolkit.formats.onnx import save_checked
 from toolkit.formats.onnx_graph import name_nodes, outside_layers
 from toolkit.formats.registry import get_format
 from toolkit.progress import Silent
-from toolkit.runs import RunFolder
+from toolkit.runs import FinishedRun, RunFolder
 from toolkit.verify import run as verify
 from toolkit.verify.exact import measure_exact
 from toolkit.verify.expected import metadata_of, run_reference
@@ -179,11 +179,12 @@ class Probe:
     @classmethod
     def of_run(cls, run: RunFolder, right: Deployable) -> Probe:
         """Take test images and edge inputs as ``toolkit verify`` does."""
-        record, seed = run.record(), run.recipe().seed
-        test = load_test_split(run, record, Silent())
+        finished = FinishedRun.of(run)
+        seed = finished.recipe.seed
+        test = load_test_split(finished, Silent())
         drawn = draw(test.targets, PROBES, seed)
         names = tuple(test.names[index] for index in drawn)
-        return cls(right, make_inputs(names, test.load(drawn, record.preprocessing), seed).images)
+        return cls(right, make_inputs(names, test.load(drawn, finished.record.preprocessing), seed).images)
 
     def effect(self, broken: torch.nn.Module) -> float:
         """Return the largest change of an output, of the largest logit of its row; infinite where it is not finite.
@@ -248,7 +249,7 @@ class Cases:
     def __init__(self, run: RunFolder, other: RunFolder) -> None:
         """Take a run, and another training of the same backbone."""
         self._run, self._other = run, other
-        self._right = load_deployable(run, run.record(), True)
+        self._right = load_deployable(FinishedRun.of(run))
 
     @cached_property
     def _probe(self) -> Probe:

@@ -16,7 +16,7 @@ from toolkit.backbones.deployable import Deployable
 from toolkit.backbones.restore import load_deployable
 from toolkit.bundle.folder import read_manifest
 from toolkit.errors import first_line
-from toolkit.runs import RunFolder
+from toolkit.runs import FinishedRun, RunFolder
 
 INPUT = "images"
 OUTPUTS = ("logits", "probabilities")
@@ -50,7 +50,7 @@ class Right:
         manifest = read_manifest(run.bundle)
         file = next(artifact.file for artifact in manifest.artifacts if artifact.format == "onnx")
         height, width, channels = (int(axis) for axis in manifest.input.shape[1:])
-        return cls(load_deployable(run, run.record(), True).eval(), run.bundle / file, (height, width, channels))
+        return cls(load_deployable(FinishedRun.of(run)).eval(), run.bundle / file, (height, width, channels))
 
     def sample(self) -> torch.Tensor:
         """Return two images of noise, the example inputs of an export."""

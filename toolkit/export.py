@@ -26,15 +26,17 @@ from toolkit.formats.base import Calibration, Exported, ExportRequest, Format, N
 from toolkit.formats.profiles import resolve
 from toolkit.formats.registry import get_format
 from toolkit.progress import Reporter, Silent
-from toolkit.recipe import ExportRecipe, Recipe
-from toolkit.runs import RunFolder, RunRecord
+from toolkit.recipe import ExportRecipe
+from toolkit.runs import FinishedRun, RunFolder, RunRecord
 
 GOLDEN_SAMPLES = 8
 TRACE_BATCH = 2
 """Exporters treat a batch of 1 as a constant; 2 is the smallest that stays symbolic."""
 
 
-def export_run(run: RunFolder, *, options: ExportRecipe | None = None, reporter: Reporter | None = None) -> Manifest:
+def export_run(
+    run: RunFolder | FinishedRun, *, options: ExportRecipe | None = None, reporter: Reporter | None = None
+) -> Manifest:
     """Write ``bundle/`` of a run, replacing an older one as a whole.
 
     A format that makes no artifact because none would be good enough stands in the manifest under ``not_exported``.
@@ -49,41 +51,39 @@ def export_run(run: RunFolder, *, options: ExportRecipe | None = None, reporter:
         ExportError: a format does not exist or cannot be used here, or the file is not what was asked for.
     """
     reporter = reporter or Silent()
-    recipe, record = run.recipe(), run.record()
-    options = options or recipe.export
+    run = FinishedRun.of(run)
+    record = run.record
+    options = options or run.recipe.export
     chosen = _usable(options.formats)
     takes_images = options.input == "images"
-    deployable = load_deployable(run, record, takes_images)
+    deployable = load_deployable(run, takes_images)
     height, width = record.preprocessing.height, record.preprocessing.width
     contract = input_contract(record.normalization, height, width, takes_images)
     opset, ir_version = resolve(options.profile, options.opset, options.ir)
     request = ExportRequest(contract.name, ("logits", "probabilities"), _metadata(record, contract), opset, ir_version)
-    with new_bundle(run.bundle) as folder, ExitStack() as images:
+    with new_bundle(run.folder.bundle) as folder, ExitStack() as images:
         calibration = None
-        if any(one.calibrates for one in chosen):
-            calibration = images.enter_context(
-                calibration_of_run(run, record, contract.encode, options.max_drop, reporter)
-            )
-        made = []
+        if any(wanted.calibrates for wanted in chosen):
+            calibration = images.enter_context(calibration_of_run(run, contract.encode, options.max_drop, reporter))
+        outcomes = []
         with reporter.bar("export", len(chosen), "artifact") as bar:
-            for one in chosen:
-                made.append(
-                    _export_one(one, deployable, contract, request, folder, calibration if one.calibrates else None)
-                )
-                bar.advance(format=one.name)
+            for wanted in chosen:
+                images_of_it = calibration if wanted.calibrates else None
+                outcomes.append(_export_artifact(wanted, deployable, contract, request, folder, images_of_it))
+                bar.advance(format=wanted.name)
         return write_manifest(
             folder,
             Manifest(
-                name=run.name,
+                name=run.folder.name,
                 labels=record.labels,
                 preprocessing=record.preprocessing,
                 input=contract,
                 outputs=output_contracts(len(record.labels)),
-                artifacts=tuple(one for one in made if isinstance(one, ArtifactRecord)),
-                not_exported=tuple(one for one in made if isinstance(one, RefusedArtifact)),
-                files=_write_golden(folder, deployable, contract, run, record, reporter),
-                evaluation=run.evaluation(),
-                origin=_origin(recipe, record),
+                artifacts=tuple(outcome for outcome in outcomes if isinstance(outcome, ArtifactRecord)),
+                not_exported=tuple(outcome for outcome in outcomes if isinstance(outcome, RefusedArtifact)),
+                files=_write_golden(folder, deployable, contract, run, reporter),
+                evaluation=run.folder.evaluation(),
+                origin=_origin(run),
             ),
         )
 
@@ -96,7 +96,7 @@ def _usable(names: tuple[str, ...]) -> list[Format]:
     return chosen
 
 
-def _export_one(
+def _export_artifact(
     chosen: Format,
     deployable: Deployable,
     contract: InputContract,
@@ -110,13 +110,12 @@ def _export_one(
     pixels = np.random.default_rng(0).integers(0, 256, (TRACE_BATCH, *deployable_size(contract), 3), dtype=np.uint8)
     sample = torch.from_numpy(contract.encode(pixels))
     before = set(folder.rglob("*"))
-    made = chosen.export(deployable, sample, path, request, calibration)
-    _require_files(
-        chosen, set(folder.rglob("*")) - before, {path, *made.further_files} if isinstance(made, Exported) else set()
-    )
-    if isinstance(made, NotExported):
+    outcome = chosen.export(deployable, sample, path, request, calibration)
+    told = {path, *outcome.further_files} if isinstance(outcome, Exported) else set()
+    _require_files(chosen, set(folder.rglob("*")) - before, told)
+    if isinstance(outcome, NotExported):
         return RefusedArtifact(
-            format=chosen.name, precision=chosen.precision, reason=made.reason, quantization=made.quantization
+            format=chosen.name, precision=chosen.precision, reason=outcome.reason, quantization=outcome.quantization
         )
     facts = chosen.facts(path)
     return ArtifactRecord(
@@ -128,10 +127,10 @@ def _export_one(
         opset=facts.opset,
         ir_version=facts.ir_version,
         producer=facts.producer,
-        further_files={file.relative_to(folder).as_posix(): file_record(file) for file in made.further_files},
-        portability=made.portability,
-        kept_float32=made.kept_float32,
-        quantization=made.quantization,
+        further_files={file.relative_to(folder).as_posix(): file_record(file) for file in outcome.further_files},
+        portability=outcome.portability,
+        kept_float32=outcome.kept_float32,
+        quantization=outcome.quantization,
     )
 
 
@@ -163,9 +162,9 @@ def _metadata(record: RunRecord, contract: InputContract) -> Mapping[str, str]:
 
 
 def _write_golden(
-    folder: Path, deployable: Deployable, contract: InputContract, run: RunFolder, record: RunRecord, reporter: Reporter
+    folder: Path, deployable: Deployable, contract: InputContract, run: FinishedRun, reporter: Reporter
 ) -> dict[str, FileRecord]:
-    test = load_test_split(run, record, reporter)
+    record, test = run.record, load_test_split(run, reporter)
     # One image of each class in turn, so that swapped labels cannot agree by chance.
     firsts = [int(np.flatnonzero(test.targets == label)[0]) for label in np.unique(test.targets)]
     spread = np.unique(np.linspace(0, len(firsts) - 1, min(GOLDEN_SAMPLES, len(firsts))).round().astype(int))
@@ -176,10 +175,11 @@ def _write_golden(
     return write_golden(folder, images, outputs, [test.names[index] for index in indices], labels, record.labels)
 
 
-def _origin(recipe: Recipe, record: RunRecord) -> Origin:
+def _origin(run: FinishedRun) -> Origin:
+    record = run.record
     return Origin(
         run=record.name,
-        recipe=recipe.to_toml(),
+        recipe=run.recipe.to_toml(),
         backbone=record.backbone,
         weights=record.weights,
         model_sha256=record.model_sha256,

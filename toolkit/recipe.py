@@ -15,6 +15,17 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from toolkit.errors import MissingDependencyError, RecipeError
 from toolkit.files import write_text
 
+DEFAULT_SOURCE = "digits"
+"""The data source of a recipe that names none: it needs no network. ``toolkit.data`` is who knows it."""
+AUTO = "auto"
+"""What a person gives in place of a recipe's name to have it chosen."""
+PREFERRED_RECIPE = "cifar10"
+"""What ``auto`` takes where its data and weights can be had."""
+EMBEDDED_RECIPE = "digits"
+"""What ``auto`` takes otherwise: its data and weights are in pip packages."""
+PATH_RECIPE = "folder"
+"""What ``auto`` takes for data that a person names."""
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -34,11 +45,13 @@ class DataRecipe(_Section):
     """Which labelled images, and how they are divided."""
 
     source: str = Field(
-        "digits",
+        DEFAULT_SOURCE,
         min_length=1,
-        description="'cifar10', 'digits', or a folder of images sorted into one folder per class",
+        description="a data source by its name, or the path of a folder of images sorted into one folder per class",
     )
-    root: str | None = Field(None, description="where the CIFAR-10 archive is kept (default: the user's cache folder)")
+    root: str | None = Field(
+        None, description="where sources keep the files that they download (default: the user's cache folder)"
+    )
     validation_fraction: float = Field(
         0.1, gt=0.0, lt=1.0, description="share of the training images set aside to choose the best weights"
     )
@@ -285,7 +298,7 @@ def load_recipe(name_or_path: str) -> Recipe:
     path = Path(name_or_path)
     if not path.is_file():
         raise RecipeError(
-            f"no recipe {name_or_path!r}: give one of {', '.join(['auto', *shipped])}, or the path of a TOML file"
+            f"no recipe {name_or_path!r}: give one of {', '.join([AUTO, *shipped])}, or the path of a TOML file"
         )
     try:
         return parse_recipe(path.read_text(encoding="utf-8"), str(path))

@@ -1,14 +1,15 @@
-"""The run folder: the files through which stages meet, and how a run is found by name."""
+"""The run folder: the files through which stages meet, how a run is found by name, and a finished run as one object."""
 
 from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
-from toolkit.bundle.manifest import Normalization
+from toolkit.bundle.manifest import Manifest, Normalization
 from toolkit.errors import RunError
-from toolkit.files import follow_link, point_link
+from toolkit.files import follow_link, point_link, sha256_file
 from toolkit.preprocess import Preprocessing
 from toolkit.recipe import Recipe, parse_recipe
 from toolkit.results import Evaluation, Provenance, Record
@@ -37,7 +38,7 @@ class DataSummary(Record):
     """The data that a run was trained on."""
 
     source: str
-    """``cifar10``, ``digits`` or the absolute path of a folder."""
+    """The data source's name, or the absolute path that it read."""
     splits: dict[str, SplitSummary]
     skipped: tuple[SkippedFile, ...]
 
@@ -149,6 +150,57 @@ class RunFolder:
         point_link(self.path.parent / LATEST, self.path)
 
 
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that fine-tuning has finished, its recipe and its record read once: what the later stages work on."""
+
+    folder: RunFolder
+    recipe: Recipe
+    """``recipe.toml``."""
+    record: RunRecord
+    """``run.json``."""
+
+    @classmethod
+    def of(cls, run: RunFolder | FinishedRun) -> FinishedRun:
+        """Read a run's recipe and record; a run that was read already is returned as it is.
+
+        Raises:
+            RunError: the run has not finished, or a file is malformed.
+            RecipeError: ``recipe.toml`` is not a recipe.
+        """
+        return run if isinstance(run, FinishedRun) else cls(run, run.recipe(), run.record())
+
+    def require_own_weights(self) -> None:
+        """Refuse weights that are not those the record describes.
+
+        Raises:
+            RunError: ``model.safetensors`` is missing, or another file.
+        """
+        weights = self.folder.model_file
+        if not weights.is_file():
+            raise RunError(f"{weights} is missing: run 'toolkit finetune' again.")
+        if sha256_file(weights) != self.record.model_sha256:
+            raise RunError(
+                f"{weights} is not the file that {self.folder.record_file.name} describes: run 'toolkit finetune' "
+                "again."
+            )
+
+    def require_exported_weights(self, manifest: Manifest) -> None:
+        """Refuse a bundle whose artifacts are not these weights.
+
+        Args:
+            manifest: of the run's bundle.
+
+        Raises:
+            RunError: it was exported from others.
+        """
+        if manifest.origin.model_sha256 != self.record.model_sha256:
+            raise RunError(
+                f"the bundle {self.folder.bundle} was exported from other weights than {self.folder.model_file}: run "
+                "'toolkit export' again."
+            )
+
+
 def new_run(name: str, root: Path = ARTIFACTS) -> RunFolder:
     """Return the folder for a new run; one that an unfinished run left behind is used again.
 
@@ -190,13 +242,13 @@ def find_unfinished(run: str | None = None, root: Path = ARTIFACTS) -> RunFolder
         if not unfinished:
             raise RunError(f"there is no unfinished run in {root}: start one with 'toolkit finetune'.")
         return max(unfinished, key=lambda folder: folder.last_written())
-    found = next((folder for folder in folders if folder.name == run), None)
-    if found is None:
+    named = next((folder for folder in folders if folder.name == run), None)
+    if named is None:
         names = ", ".join(sorted(folder.name for folder in unfinished)) or "none"
         raise RunError(f"there is no run {run!r} in {root}; unfinished runs there: {names}.")
-    if found not in unfinished:
+    if named not in unfinished:
         raise RunError(f"the run {run!r} is finished: there is nothing to go on with.")
-    return found
+    return named
 
 
 def find_run(run: str | None = None, root: Path = ARTIFACTS) -> RunFolder:

@@ -19,7 +19,7 @@ from toolkit.bundle import ArtifactRecord, Bundle
 from toolkit.data.of_run import load_test_split
 from toolkit.formats.registry import get_format
 from toolkit.progress import Silent
-from toolkit.runs import RunFolder, find_run
+from toolkit.runs import FinishedRun, RunFolder, find_run
 
 pytestmark = pytest.mark.slow
 
@@ -75,11 +75,11 @@ def artifact(bundle: Bundle, name: str) -> ArtifactRecord:
 
 def outputs(run_folder: RunFolder, bundle: Bundle, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the logits of PyTorch and of an artifact for the test images, and the targets."""
-    record = run_folder.record()
-    test = load_test_split(run_folder, record, Silent())
-    inputs = bundle.manifest.input.encode(test.load(np.arange(len(test)), record.preprocessing))
+    finished = FinishedRun.of(run_folder)
+    test = load_test_split(finished, Silent())
+    inputs = bundle.manifest.input.encode(test.load(np.arange(len(test)), finished.record.preprocessing))
     session = get_format(name).open(bundle.file(bundle.artifact(name).file), "cpu", 1)
-    reference = TorchSession(load_deployable(run_folder, record), "cpu", 1)
+    reference = TorchSession(load_deployable(finished), "cpu", 1)
     return reference.run(inputs)["logits"], session.run(inputs)["logits"], test.targets
 
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from finished_runs import write_finished_run
 
+from toolkit.bundle.manifest import Manifest
 from toolkit.errors import RunError
 from toolkit.recipe import load_recipe
-from toolkit.runs import RunFolder, find_run, new_run
+from toolkit.runs import FinishedRun, RunFolder, find_run, find_unfinished, new_run
 
 
 def finished(root: Path, name: str) -> RunFolder:
@@ -62,3 +65,52 @@ def test_an_incomplete_run_says_what_to_do(tmp_path: Path) -> None:
     for read in (run.recipe, run.record, run.evaluation):
         with pytest.raises(RunError, match="run 'toolkit finetune' first"):
             read()
+
+
+def test_what_is_left_to_go_on_with(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="there is no unfinished run"):
+        find_unfinished(None, tmp_path)
+    finished(tmp_path, "done")
+    load_recipe("digits").save(tmp_path / "half" / "recipe.toml")
+    assert find_unfinished(None, tmp_path).name == find_unfinished("half", tmp_path).name == "half"
+    with pytest.raises(RunError, match="the run 'done' is finished"):
+        find_unfinished("done", tmp_path)
+    with pytest.raises(RunError, match=r"no run 'other' in .*; unfinished runs there: half"):
+        find_unfinished("other", tmp_path)
+
+
+class TestFinishedRun:
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> RunFolder:
+        return write_finished_run(tmp_path / "tiny")
+
+    def test_it_is_read_once(self, folder: RunFolder) -> None:
+        run = FinishedRun.of(folder)
+        assert (run.folder, run.recipe, run.record) == (folder, folder.recipe(), folder.record())
+        folder.recipe_file.unlink()
+        assert FinishedRun.of(run) is run
+
+    @pytest.mark.parametrize("missing", ["recipe.toml", "run.json"])
+    def test_a_run_that_has_not_finished_is_refused(self, folder: RunFolder, missing: str) -> None:
+        (folder.path / missing).unlink()
+        with pytest.raises(RunError, match=f"{missing} cannot be read .*run 'toolkit finetune' first"):
+            FinishedRun.of(folder)
+
+    def test_other_weights_than_its_own_are_refused(self, folder: RunFolder) -> None:
+        run = FinishedRun.of(folder)
+        run.require_own_weights()
+        folder.model_file.write_bytes(b"others")
+        with pytest.raises(RunError, match=r"is not the file that run\.json describes: run 'toolkit finetune'"):
+            run.require_own_weights()
+        folder.model_file.unlink()
+        with pytest.raises(RunError, match=r"model\.safetensors is missing: run 'toolkit finetune' again"):
+            run.require_own_weights()
+
+    def test_a_bundle_of_other_weights_is_refused(
+        self, folder: RunFolder, colour_bundle: Path, colour_manifest: Callable[[Path], Manifest]
+    ) -> None:
+        run, theirs = FinishedRun.of(folder), colour_manifest(colour_bundle)
+        with pytest.raises(RunError, match=r"exported from other weights than .*: run 'toolkit export' again"):
+            run.require_exported_weights(theirs)
+        origin = theirs.origin.model_copy(update={"model_sha256": run.record.model_sha256})
+        run.require_exported_weights(theirs.model_copy(update={"origin": origin}))

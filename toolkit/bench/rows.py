@@ -13,7 +13,7 @@ from typing import Any
 from toolkit import provenance
 from toolkit.bundle.manifest import ArtifactRecord, Manifest
 from toolkit.errors import DeviceError
-from toolkit.runs import RunFolder, RunRecord
+from toolkit.runs import FinishedRun
 
 DEVICES = ("auto", "cpu", "cuda")
 PYTORCH_ROWS = (("eager", False), ("channels_last", True))
@@ -54,33 +54,29 @@ def devices(asked: str) -> tuple[str, ...]:
     return ("cpu", "cuda") if _cuda_usable() else ("cpu",)
 
 
-def plan_rows(run: RunFolder, record: RunRecord, manifest: Manifest, on: Sequence[str], threads: int) -> list[Plan]:
+def plan_rows(run: FinishedRun, manifest: Manifest, on: Sequence[str], threads: int) -> list[Plan]:
     """Return the rows in the order of the table: device by device, PyTorch first."""
     plans = []
     for device in on:
-        plans += [
-            _pytorch(run, record, manifest, name, device, threads, channels_last)
-            for name, channels_last in PYTORCH_ROWS
-        ]
-        plans += [_artifact(run.bundle, artifact, device, threads) for artifact in manifest.artifacts]
+        plans += [_pytorch(run, manifest, name, device, threads, channels_last) for name, channels_last in PYTORCH_ROWS]
+        plans += [_artifact(run.folder.bundle, artifact, device, threads) for artifact in manifest.artifacts]
     return plans
 
 
-def _pytorch(
-    run: RunFolder, record: RunRecord, manifest: Manifest, name: str, device: str, threads: int, channels_last: bool
-) -> Plan:
+def _pytorch(run: FinishedRun, manifest: Manifest, name: str, device: str, threads: int, channels_last: bool) -> Plan:
+    record, weights = run.record, run.folder.model_file
     return Plan(
         name=name,
-        file=run.model_file.name,
+        file=weights.name,
         sha256=record.model_sha256,
-        size_bytes=run.model_file.stat().st_size,
+        size_bytes=weights.stat().st_size,
         device=device,
         factory=PYTORCH_FACTORY,
         arguments={
             "backbone": record.backbone,
             "classes": len(record.labels),
             "image_size": record.preprocessing.height,
-            "weights": str(run.model_file.resolve()),
+            "weights": str(weights.resolve()),
             "normalization": record.normalization.model_dump(mode="json"),
             "takes_images": manifest.input.normalization_in_graph,
             "device": device,

@@ -13,16 +13,15 @@ from toolkit.bundle.writer import record_benchmarks
 from toolkit.compare.metrics import wilson_interval
 from toolkit.data.of_run import load_test_split
 from toolkit.errors import RunError, ToolkitError
-from toolkit.files import sha256_file
 from toolkit.progress import Reporter, Silent
 from toolkit.results import BatchTiming, BenchReport, BenchRow
-from toolkit.runs import RunFolder, RunRecord
+from toolkit.runs import FinishedRun, RunFolder
 
 SEED = 0
 
 
 def bench_run(
-    run: RunFolder,
+    run: RunFolder | FinishedRun,
     *,
     device: str = "auto",
     threads: int | None = None,
@@ -56,26 +55,28 @@ def bench_run(
     reporter = reporter or Silent()
     _check_counts(threads, batch_sizes, rounds, min_seconds, accuracy_images)
     threads = threads or provenance.available_cores()
-    record, manifest = run.record(), Bundle.open(run.bundle).manifest
-    check_verified(run, manifest)
-    _check_weights(run, record, manifest)
-    plans = plan_rows(run, record, manifest, devices(device), threads)
-    test = load_test_split(run, record, reporter)
+    run = FinishedRun.of(run)
+    record, manifest = run.record, Bundle.open(run.folder.bundle).manifest
+    check_verified(run.folder, manifest)
+    run.require_exported_weights(manifest)
+    run.require_own_weights()
+    plans = plan_rows(run, manifest, devices(device), threads)
+    test = load_test_split(run, reporter)
     settings = Settings(tuple(dict.fromkeys(batch_sizes)), rounds, min_seconds, SEED)
     with prepared_inputs(test, manifest.preprocessing, accuracy_images, SEED, reporter) as inputs:
         outcomes = Sweep(plans, inputs, manifest.input, settings, reporter).run()
         images = inputs.count
     size = f"{manifest.preprocessing.height} x {manifest.preprocessing.width}"
     report = BenchReport(
-        run=run.name,
+        run=run.folder.name,
         model=f"{record.backbone}, {size}, {len(record.labels)} classes",
         data=record.data.source,
         rows=tuple(bench_row(outcome, threads, images) for outcome in outcomes),
         seconds=clock.now() - start,
         provenance=provenance.collect(),
     )
-    report.save(run.bench_file)
-    record_benchmarks(run.bundle, report)
+    report.save(run.folder.bench_file)
+    record_benchmarks(run.folder.bundle, report)
     return report
 
 
@@ -131,19 +132,6 @@ def batch_timing(batch_size: int, rounds: list[list[float]]) -> BatchTiming:
         throughput=statistics.estimate([statistics.throughput(batch_size, seconds) for seconds in rounds], seed=SEED),
         latency=statistics.latency([call for seconds in rounds for call in seconds]),
     )
-
-
-def _check_weights(run: RunFolder, record: RunRecord, manifest: Manifest) -> None:
-    if manifest.origin.model_sha256 != record.model_sha256:
-        raise RunError(
-            f"the bundle {run.bundle} was made from other weights than {run.model_file}: run 'toolkit export' again."
-        )
-    if not run.model_file.is_file():
-        raise RunError(f"{run.model_file} is missing: run 'toolkit finetune' again.")
-    if sha256_file(run.model_file) != record.model_sha256:
-        raise RunError(
-            f"{run.model_file} is not the file that {run.record_file.name} describes: run 'toolkit finetune' again."
-        )
 
 
 def _check_counts(

@@ -12,7 +12,7 @@ from toolkit.errors import ToolkitError
 
 if TYPE_CHECKING:
     from toolkit.progress import Reporter
-    from toolkit.runs import RunFolder
+    from toolkit.runs import FinishedRun
 
 
 def command(
@@ -38,14 +38,17 @@ def command(
     from toolkit.bench import bench_run
     from toolkit.cli.console import output, reporter, telling_of_lost_signature
     from toolkit.report import print_bench, write_report
-    from toolkit.runs import find_run
+    from toolkit.runs import FinishedRun, find_run
 
     folder = find_run(run, artifacts)
     sizes = _sizes(batch_sizes)
     progress = reporter(quiet)
     with telling_of_lost_signature(folder.bundle):
-        verified = _verify_first(folder, progress)
-        report = bench_run(folder, device=device, threads=threads, batch_sizes=sizes, rounds=rounds, reporter=progress)
+        finished = FinishedRun.of(folder)
+        verified = _verify_first(finished, progress)
+        report = bench_run(
+            finished, device=device, threads=threads, batch_sizes=sizes, rounds=rounds, reporter=progress
+        )
     files = write_report(folder)
     print_bench(report, output())
     typer.echo("wrote " + ", ".join(str(path) for path in (folder.bench_file, *files)))
@@ -66,16 +69,16 @@ def _sizes(text: str) -> tuple[int, ...]:
     return sizes
 
 
-def _verify_first(folder: RunFolder, progress: Reporter) -> bool:
+def _verify_first(run: FinishedRun, progress: Reporter) -> bool:
     """Verify what has no verdict yet; return whether every artifact has passed."""
     from toolkit.bundle import read_manifest
     from toolkit.cli.console import output
     from toolkit.report import print_parity
     from toolkit.verify.run import verify_run
 
-    manifest = read_manifest(folder.bundle)
+    manifest = read_manifest(run.folder.bundle)
     if any(artifact.parity is None for artifact in manifest.artifacts):
         progress.line("the bundle is not verified yet: verifying it first")
-        print_parity(verify_run(folder, reporter=progress), output())
-        manifest = read_manifest(folder.bundle)
+        print_parity(verify_run(run, reporter=progress), output())
+        manifest = read_manifest(run.folder.bundle)
     return all(artifact.parity is not None and artifact.parity.passed for artifact in manifest.artifacts)

@@ -7,7 +7,6 @@ import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module, metadata
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -153,10 +152,15 @@ def _training() -> Iterator[Finding]:
     for name, known in formats().items():
         reason = known.unavailable()
         yield Finding(f"format {name}", reason is None, reason or known.precision)
-    from toolkit.data import cifar10
+    from toolkit.data.base import files_root
+    from toolkit.data.registry import sources
+    from toolkit.recipe import DataRecipe
 
-    root: Path = cifar10.default_root()
-    yield Finding("CIFAR-10", cifar10.is_on_disk(root), str(root))
+    recipe = DataRecipe.model_validate({})
+    for source in sources().values():
+        if source.downloads:
+            on_disk = source.unavailable(recipe, network=False) is None
+            yield Finding(source.title, on_disk, str(files_root(recipe)))
 
 
 def _importable(name: str) -> bool:

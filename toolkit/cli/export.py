@@ -60,9 +60,9 @@ def command(
     """
     from toolkit.cli.console import reporter
     from toolkit.export import export_run
-    from toolkit.runs import find_run
+    from toolkit.runs import FinishedRun, find_run
 
-    folder = find_run(run, artifacts)
+    finished = FinishedRun.of(find_run(run, artifacts))
     changes = {
         "formats": formats,
         "input": graph_input,
@@ -71,9 +71,9 @@ def command(
         "ir": ir,
         "max_drop": max_drop,
     }
-    recipe = folder.recipe().override({f"export.{key}": value for key, value in changes.items() if value is not None})
-    manifest = export_run(folder, options=recipe.export, reporter=reporter(quiet))
-    typer.echo(f"bundle {folder.bundle}")
+    recipe = finished.recipe.override({f"export.{key}": value for key, value in changes.items() if value is not None})
+    manifest = export_run(finished, options=recipe.export, reporter=reporter(quiet))
+    typer.echo(f"bundle {finished.folder.bundle}")
     for artifact in manifest.artifacts:
         _show(artifact)
     for refused in manifest.not_exported:

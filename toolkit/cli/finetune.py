@@ -10,6 +10,7 @@ import typer
 from toolkit.cli.options import ArtifactsOption, QuietOption
 from toolkit.cli.recipe_flags import with_recipe_flags
 from toolkit.errors import RecipeError
+from toolkit.recipe import AUTO
 
 
 @with_recipe_flags
@@ -19,7 +20,7 @@ def command(
         typer.Option(
             "--recipe", metavar="NAME|FILE", help="A shipped recipe, a TOML file, or auto ('toolkit recipes')."
         ),
-    ] = "auto",
+    ] = AUTO,
     run: Annotated[
         str | None, typer.Option("--run", metavar="NAME", help="Name of the run (default: data, backbone and time).")
     ] = None,
@@ -61,7 +62,7 @@ def command(
 
     progress = reporter(quiet)
     if resume:
-        if overrides or recipe != "auto" or dry_run or time_budget:
+        if overrides or recipe != AUTO or dry_run or time_budget:
             raise RecipeError(
                 "--resume goes on with a run's own recipe: give no other recipe and no flag that changes it, or "
                 "start a new run."

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from toolkit.recipe import load_recipe, shipped_recipes
+from toolkit.recipe import AUTO, EMBEDDED_RECIPE, PREFERRED_RECIPE, load_recipe, shipped_recipes
 
 
 def command(
@@ -24,4 +24,5 @@ def command(
         raise typer.Exit
     for shipped_name in shipped:
         typer.echo(f"{shipped_name:10} {load_recipe(shipped_name).description}")
-    typer.echo(f"{'auto':10} cifar10 where its data and weights are at hand, otherwise digits (the default).")
+    choice = f"{PREFERRED_RECIPE} where its data and weights are at hand, otherwise {EMBEDDED_RECIPE} (the default)."
+    typer.echo(f"{AUTO:10} {choice}")

@@ -1,14 +1,12 @@
-"""Labelled images from CIFAR-10, scikit-learn's digits, or a folder, divided into train, validation and test."""
+"""Labelled images from any data source, divided into train, validation and test."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from toolkit.data.cifar10 import load_cifar10
 from toolkit.data.dataset import SPLITS, Dataset, Split
-from toolkit.data.digits import load_digits
-from toolkit.data.folder import load_folder
+from toolkit.data.registry import accepted, find_source
 from toolkit.errors import DataError
 from toolkit.progress import Reporter, Silent
 from toolkit.recipe import DataRecipe
@@ -30,20 +28,13 @@ def load_dataset(
     Raises:
         DataError: the source is unknown, or its images cannot be used; the message says which and why.
         UnreadableImagesError: files cannot be decoded.
-        DownloadError: CIFAR-10 is not on disk and cannot be fetched.
+        DownloadError: what the source downloads is not on disk and cannot be fetched.
         MissingDependencyError: the source needs a package that is not installed.
     """
     unknown = [name for name in splits if name not in SPLITS]
     if unknown:
         raise DataError(f"there is no split {unknown[0]!r}: give {', '.join(SPLITS)}.")
-    speaker = Silent() if reporter is None else reporter
-    if recipe.source == "digits":
-        return load_digits(recipe, seed, splits)
-    if recipe.source == "cifar10":
-        return load_cifar10(recipe, seed, splits, speaker)
-    if not Path(recipe.source).expanduser().exists():
-        raise DataError(
-            f"no data source {recipe.source!r}: give 'cifar10', 'digits', or the path of a folder of images (there "
-            "is none at that path)."
-        )
-    return load_folder(recipe, seed, splits, speaker)
+    source = find_source(recipe.source)
+    if source.reads_path and not Path(recipe.source).expanduser().exists():
+        raise DataError(f"no data source {recipe.source!r}: give {accepted()} (there is none at that path).")
+    return source.load(recipe, seed, splits, reporter or Silent())

@@ -15,7 +15,7 @@ from toolkit.data.of_run import load_splits
 from toolkit.formats.base import Calibration
 from toolkit.preprocess import Preprocessing
 from toolkit.progress import Reporter
-from toolkit.runs import RunFolder, RunRecord
+from toolkit.runs import FinishedRun
 
 TRAINING_IMAGES = 256
 """Ranges of activations settle within some hundred images."""
@@ -29,16 +29,13 @@ Encode = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.generic]]
 
 
 @contextmanager
-def calibration_of_run(
-    run: RunFolder, record: RunRecord, encode: Encode, max_drop: float, reporter: Reporter
-) -> Iterator[Calibration]:
+def calibration_of_run(run: FinishedRun, encode: Encode, max_drop: float, reporter: Reporter) -> Iterator[Calibration]:
     """Prepare images of a run's training and validation splits; nothing is left on disk when the block ends.
 
     The images are decoded once, into files that the streams map into memory.
 
     Args:
         run: a finished run.
-        record: its ``run.json``.
         encode: see ``InputContract.encode``.
         max_drop: points of validation accuracy that a quantised artifact may lose.
         reporter: where progress goes.
@@ -47,16 +44,16 @@ def calibration_of_run(
         RunError: the images are not those that the run saw.
         DataError: they cannot be read any more.
     """
-    train, validation = load_splits(run, record, ("train", "validation"), reporter)
-    seed = run.recipe().seed
+    train, validation = load_splits(run, ("train", "validation"), reporter)
+    seed, preprocessing = run.recipe.seed, run.record.preprocessing
     with tempfile.TemporaryDirectory(prefix="toolkit-calibration-") as folder:
         chosen, judged = (
             _draw(len(train), TRAINING_IMAGES, (seed, 0)),
             _draw(len(validation), VALIDATION_IMAGES, (seed, 1)),
         )
         with reporter.bar("calibration images", len(chosen) + len(judged), "image") as bar:
-            images = _prepare(train, chosen, record.preprocessing, Path(folder) / "train.npy", bar.advance)
-            held_out = _prepare(validation, judged, record.preprocessing, Path(folder) / "validation.npy", bar.advance)
+            images = _prepare(train, chosen, preprocessing, Path(folder) / "train.npy", bar.advance)
+            held_out = _prepare(validation, judged, preprocessing, Path(folder) / "validation.npy", bar.advance)
         yield calibration_of_arrays(images, held_out, validation.targets[judged], encode, max_drop)
 
 

@@ -18,12 +18,69 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from toolkit.data.base import files_root
 from toolkit.data.dataset import Dataset, split_of_arrays
 from toolkit.data.splits import divide
-from toolkit.download import Digest, cache_folder, fetch
+from toolkit.download import Digest, fetch, probe
 from toolkit.errors import DataError, FileWriteError, MissingDependencyError
 from toolkit.progress import Reporter
 from toolkit.recipe import DataRecipe
+
+PROBE_SECONDS = 5.0
+"""How long the host of the archive may take to answer."""
+
+
+class Cifar10Source:
+    """Implements ``toolkit.data.base.Source``."""
+
+    name = "cifar10"
+    title = "CIFAR-10"
+    accepts = repr(name)
+    reads_path = False
+    downloads = True
+
+    def recognises(self, source: str) -> bool:
+        """See ``Source.recognises``."""
+        return source == self.name
+
+    def unavailable(self, recipe: DataRecipe, *, network: bool = True) -> str | None:
+        """See ``Source.unavailable``."""
+        root = files_root(recipe)
+        if is_on_disk(root):
+            return None
+        if not network:
+            return f"{self.title} is not in {root}"
+        missing = probe(archive_url(), PROBE_SECONDS)
+        return None if missing is None else f"{self.title} is not in {root} and cannot be downloaded ({missing})"
+
+    def load(self, recipe: DataRecipe, seed: int, splits: Sequence[str], reporter: Reporter) -> Dataset:
+        """See ``Source.load``. The archive is fetched if it is not there; validation is cut from its training images.
+
+        Raises:
+            DownloadError: it is not there and cannot be fetched.
+            DataError: what is there is not the official data.
+            MissingDependencyError: torchvision is not installed.
+            FileWriteError: the folder cannot be written.
+        """
+        files, root = official_files(), files_root(recipe)
+        _make_available(root, files, reporter)
+        images, targets = {}, {}
+        for pool, train in (("train", True), ("test", False)):
+            batches = _open(root, files, train)
+            images[pool], targets[pool] = batches.data, np.asarray(batches.targets, np.int64)
+            labels = tuple(batches.classes)
+        parts = divide(targets, labels, recipe, seed)
+        divided = {}
+        for name in splits:
+            pool, indices = parts[name].pool, parts[name].indices
+            divided[name] = split_of_arrays(
+                name,
+                images[pool][indices],
+                targets[pool][indices],
+                tuple(f"{pool}/{index:05d}" for index in indices),
+                labels,
+            )
+        return Dataset(source=self.name, labels=labels, splits=divided)
 
 
 @dataclass(frozen=True)
@@ -62,11 +119,6 @@ def archive_url() -> str:
     return official_files().url
 
 
-def default_root() -> Path:
-    """Return the folder where the archive is kept unless a recipe says otherwise."""
-    return cache_folder() / "data"
-
-
 def is_on_disk(root: Path) -> bool:
     """Tell whether the data can be had without network.
 
@@ -74,37 +126,6 @@ def is_on_disk(root: Path) -> bool:
     """
     files = official_files()
     return _batches_are_whole(root, files) or Digest("md5", files.archive_md5).matches(root / files.archive)
-
-
-def load_cifar10(recipe: DataRecipe, seed: int, splits: Sequence[str], reporter: Reporter) -> Dataset:
-    """Load CIFAR-10, fetching it first if it is not there. Validation is cut from its 50,000 training images.
-
-    Raises:
-        DownloadError: it is not there and cannot be fetched.
-        DataError: what is there is not the official data.
-        MissingDependencyError: torchvision is not installed.
-        FileWriteError: the folder cannot be written.
-    """
-    files = official_files()
-    root = Path(recipe.root).expanduser() if recipe.root is not None else default_root()
-    _make_available(root, files, reporter)
-    images, targets = {}, {}
-    for pool, train in (("train", True), ("test", False)):
-        batches = _open(root, files, train)
-        images[pool], targets[pool] = batches.data, np.asarray(batches.targets, np.int64)
-        labels = tuple(batches.classes)
-    parts = divide(targets, labels, recipe, seed)
-    made = {}
-    for name in splits:
-        pool, indices = parts[name].pool, parts[name].indices
-        made[name] = split_of_arrays(
-            name,
-            images[pool][indices],
-            targets[pool][indices],
-            tuple(f"{pool}/{index:05d}" for index in indices),
-            labels,
-        )
-    return Dataset(source="cifar10", labels=labels, splits=made)
 
 
 def _torchvision_class() -> Any:  # torchvision ships no type information

@@ -55,7 +55,7 @@ class Dataset:
     """Labelled images.
 
     Attributes:
-        source: ``cifar10``, ``digits`` or the absolute path of a folder.
+        source: the data source's name, or the absolute path that it read.
         labels: class names in the order of their indices.
         splits: the splits that were asked for, by name.
         skipped: files of these splits that were left out.

@@ -6,46 +6,64 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 import numpy as np
 
 from toolkit.data.dataset import Dataset, split_of_arrays
 from toolkit.data.splits import divide
 from toolkit.errors import MissingDependencyError
+from toolkit.progress import Reporter
 from toolkit.recipe import DataRecipe
 
+NOT_INSTALLED = "the digits are inside scikit-learn, which is not installed: pip install 'toolkit[train]'"
 _WHITEST = 16
 
 
-def load_digits(recipe: DataRecipe, seed: int, splits: Sequence[str]) -> Dataset:
-    """Load the digits as uint8 pictures (0..16 scaled to 0..255); the test split is cut by seed.
+class DigitsSource:
+    """Implements ``toolkit.data.base.Source``."""
 
-    Raises:
-        MissingDependencyError: scikit-learn is not installed.
-        DataError: a limit is too small.
-    """
-    try:
-        from sklearn import datasets
-    except ImportError as error:
-        raise MissingDependencyError(
-            "the digits are inside scikit-learn, which is not installed: pip install 'toolkit[train]'"
-        ) from error
-    bunch = datasets.load_digits()
-    images = np.rint(bunch.images * (255 / _WHITEST)).astype(np.uint8)
-    targets = bunch.target.astype(np.int64)
-    labels = tuple(str(name) for name in bunch.target_names)
-    parts = divide({"train": targets}, labels, recipe, seed)
-    return Dataset(
-        source="digits",
-        labels=labels,
-        splits={
-            name: split_of_arrays(
-                name,
-                images[parts[name].indices],
-                targets[parts[name].indices],
-                tuple(f"digits/{index:04d}" for index in parts[name].indices),
-                labels,
-            )
-            for name in splits
-        },
-    )
+    name = "digits"
+    title = "scikit-learn's digits"
+    accepts = repr(name)
+    reads_path = False
+    downloads = False
+
+    def recognises(self, source: str) -> bool:
+        """See ``Source.recognises``."""
+        return source == self.name
+
+    def unavailable(self, recipe: DataRecipe, *, network: bool = True) -> str | None:
+        """See ``Source.unavailable``."""
+        return None if find_spec("sklearn") else NOT_INSTALLED
+
+    def load(self, recipe: DataRecipe, seed: int, splits: Sequence[str], reporter: Reporter) -> Dataset:
+        """See ``Source.load``. Pictures are uint8 (0..16 scaled to 0..255); the test split is cut by seed.
+
+        Raises:
+            MissingDependencyError: scikit-learn is not installed.
+            DataError: a limit is too small.
+        """
+        try:
+            from sklearn import datasets
+        except ImportError as error:
+            raise MissingDependencyError(NOT_INSTALLED) from error
+        bunch = datasets.load_digits()
+        images = np.rint(bunch.images * (255 / _WHITEST)).astype(np.uint8)
+        targets = bunch.target.astype(np.int64)
+        labels = tuple(str(name) for name in bunch.target_names)
+        parts = divide({"train": targets}, labels, recipe, seed)
+        return Dataset(
+            source=self.name,
+            labels=labels,
+            splits={
+                name: split_of_arrays(
+                    name,
+                    images[parts[name].indices],
+                    targets[parts[name].indices],
+                    tuple(f"{self.name}/{index:04d}" for index in parts[name].indices),
+                    labels,
+                )
+                for name in splits
+            },
+        )

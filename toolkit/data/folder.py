@@ -43,7 +43,7 @@ class _Pool:
 
 @dataclass(frozen=True, eq=False)
 class _Scan:
-    """What reading one split found: SHA-256 of each file, and why it cannot be decoded (None if it can)."""
+    """The files of one split as they were read: SHA-256 of each, and why it cannot be decoded (None if it can)."""
 
     part: Part
     paths: list[Path]
@@ -55,43 +55,70 @@ class _Scan:
         return [(name, reason) for name, reason in zip(self.names, self.reasons, strict=True) if reason is not None]
 
 
-def load_folder(recipe: DataRecipe, seed: int, splits: Sequence[str], reporter: Reporter) -> Dataset:
-    """List a folder, divide the listing, and read every image of the splits that are asked for.
+class FolderSource:
+    """Implements ``toolkit.data.base.Source``."""
 
-    The division is taken from the whole listing before any file is opened, so it does not move when a file breaks or is
-    repaired.
+    name = "folder"
+    title = "a folder of images"
+    accepts = "the path of a folder of images"
+    reads_path = True
+    downloads = False
 
-    Raises:
-        DataError: the folder is missing, or its content is not at least two classes of enough images, the same in each
-            split.
-        UnreadableImagesError: files cannot be decoded, and ``recipe.skip_unreadable`` is not set.
-    """
-    root = Path(recipe.source).expanduser()
-    pools = _pools(root, reporter)
-    labels = tuple(printable(name) for name in pools["train"].classes)
-    for missing, fraction in (("test", recipe.test_fraction), ("validation", recipe.validation_fraction)):
-        if (
-            missing not in pools and "train" in splits
-        ):  # whoever needs no training images was told when they were loaded
-            reporter.line(
-                f"{root} has no {missing} split of its own: {fraction:.0%} of the training images are set aside for it"
-            )
-    parts = divide({name: pool.targets() for name, pool in pools.items()}, labels, recipe, seed)
-    scans = {name: _scan(name, root, pools[parts[name].pool], parts[name], reporter) for name in splits}
-    failures = [failure for scan in scans.values() for failure in scan.failures()]
-    if failures and not recipe.skip_unreadable:
-        raise UnreadableImagesError(_describe(failures), failures)
-    return Dataset(
-        source=str(root.resolve()),
-        labels=labels,
-        splits={name: _readable(name, scan, pools[scan.part.pool], labels) for name, scan in scans.items()},
-        skipped=tuple(SkippedFile(file=file, reason=reason) for file, reason in failures),
-    )
+    def recognises(self, source: str) -> bool:
+        """See ``Source.recognises``: any text can be a path."""
+        return True
+
+    def unavailable(self, recipe: DataRecipe, *, network: bool = True) -> str | None:
+        """See ``Source.unavailable``."""
+        return _no_folder(Path(recipe.source).expanduser())
+
+    def load(self, recipe: DataRecipe, seed: int, splits: Sequence[str], reporter: Reporter) -> Dataset:
+        """See ``Source.load``. Every image of the splits that are asked for is read once.
+
+        The division is taken from the whole listing before any file is opened, so it does not move when a file breaks
+        or is repaired.
+
+        Raises:
+            DataError: the folder is missing, or its content is not at least two classes of enough images, the same in
+                each split.
+            UnreadableImagesError: files cannot be decoded, and ``recipe.skip_unreadable`` is not set.
+        """
+        root = Path(recipe.source).expanduser()
+        pools = _pools(root, reporter)
+        labels = tuple(printable(name) for name in pools["train"].classes)
+        if "train" in splits:  # whoever needs no training images was told when they were loaded
+            for line in _lines_on_division(root, pools, recipe):
+                reporter.line(line)
+        parts = divide({name: pool.targets() for name, pool in pools.items()}, labels, recipe, seed)
+        scans = {name: _scan(name, root, pools[parts[name].pool], parts[name], reporter) for name in splits}
+        failures = [failure for scan in scans.values() for failure in scan.failures()]
+        if failures and not recipe.skip_unreadable:
+            raise UnreadableImagesError(_describe(failures), failures)
+        return Dataset(
+            source=str(root.resolve()),
+            labels=labels,
+            splits={name: _readable(name, scan, pools[scan.part.pool], labels) for name, scan in scans.items()},
+            skipped=tuple(SkippedFile(file=file, reason=reason) for file, reason in failures),
+        )
+
+
+def _no_folder(root: Path) -> str | None:
+    return None if root.is_dir() else f"{root} is {'not a folder' if root.exists() else 'missing'}"
+
+
+def _lines_on_division(root: Path, pools: Mapping[str, _Pool], recipe: DataRecipe) -> list[str]:
+    """Say which splits are cut from the training images because the folder has none of its own."""
+    fractions = {"test": recipe.test_fraction, "validation": recipe.validation_fraction}
+    return [
+        f"{root} has no {split} split of its own: {fraction:.0%} of the training images are set aside for it"
+        for split, fraction in fractions.items()
+        if split not in pools
+    ]
 
 
 def _pools(root: Path, reporter: Reporter) -> dict[str, _Pool]:
-    if not root.is_dir():
-        raise DataError(f"{root} is {'not a folder' if root.exists() else 'missing'}: give a folder, and {_LAYOUTS}.")
+    if (reason := _no_folder(root)) is not None:
+        raise DataError(f"{reason}: give a folder, and {_LAYOUTS}.")
     try:
         folders = _split_folders(root)
         pools = {name: _list_pool(folder, reporter) for name, folder in folders.items()}
@@ -102,10 +129,10 @@ def _pools(root: Path, reporter: Reporter) -> dict[str, _Pool]:
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
-    found = {path.name for path in _folders(root)}
-    validation = [name for name in _VALIDATION_NAMES if name in found]
-    if "train" not in found:
-        lonely = [*validation, *(["test"] if "test" in found else [])]
+    names = {path.name for path in _folders(root)}
+    validation = [name for name in _VALIDATION_NAMES if name in names]
+    if "train" not in names:
+        lonely = [*validation, *(["test"] if "test" in names else [])]
         if lonely:
             raise DataError(f"{root} has {lonely[0]}/ and no train/: {_LAYOUTS}.")
         return {"train": root}
@@ -116,7 +143,7 @@ def _split_folders(root: Path) -> dict[str, Path]:
     folders = {"train": root / "train"}
     if validation:
         folders["validation"] = root / validation[0]
-    if "test" in found:
+    if "test" in names:
         folders["test"] = root / "test"
     return folders
 
@@ -181,10 +208,10 @@ def _scan(split: str, root: Path, pool: _Pool, part: Part, reporter: Reporter) -
     executor = ThreadPoolExecutor(_SCAN_WORKERS, thread_name_prefix="toolkit-scan")
     try:
         with reporter.bar(f"reading the {split} images", len(paths), unit="images") as bar:
-            for found in executor.map(_read_chunk, chunks):
-                digests += [digest for digest, _ in found]
-                reasons += [reason for _, reason in found]
-                bar.advance(len(found))
+            for results in executor.map(_read_chunk, chunks):
+                digests += [digest for digest, _ in results]
+                reasons += [reason for _, reason in results]
+                bar.advance(len(results))
     finally:
         executor.shutdown(cancel_futures=True)
     return _Scan(part, paths, [printable(path.relative_to(root).as_posix()) for path in paths], digests, reasons)

@@ -7,32 +7,32 @@ from collections.abc import Sequence
 from toolkit.data import Split, load_dataset
 from toolkit.errors import RunError
 from toolkit.progress import Reporter
-from toolkit.runs import RunFolder, RunRecord
+from toolkit.runs import FinishedRun
 
 
-def load_test_split(run: RunFolder, record: RunRecord, reporter: Reporter) -> Split:
+def load_test_split(run: FinishedRun, reporter: Reporter) -> Split:
     """Load the test images that a run was evaluated on.
 
     Raises:
         RunError: they are not the images that the run saw.
         DataError: they cannot be read any more.
     """
-    return load_splits(run, record, ("test",), reporter)[0]
+    return load_splits(run, ("test",), reporter)[0]
 
 
-def load_splits(run: RunFolder, record: RunRecord, names: Sequence[str], reporter: Reporter) -> list[Split]:
+def load_splits(run: FinishedRun, names: Sequence[str], reporter: Reporter) -> list[Split]:
     """Load some splits of the images that a run was made with, and no others.
 
     Raises:
         RunError: they are not the images that the run saw.
         DataError: they cannot be read any more.
     """
-    recipe = run.recipe()
-    dataset = load_dataset(recipe.data, recipe.seed, splits=names, reporter=reporter)
+    seen = run.record.data
+    dataset = load_dataset(run.recipe.data, run.recipe.seed, splits=names, reporter=reporter)
     for name in names:
-        if dataset.split(name).fingerprint != record.data.splits[name].fingerprint:
+        if dataset.split(name).fingerprint != seen.splits[name].fingerprint:
             raise RunError(
-                f"the {name} images of {record.data.source} are not those of this run (their fingerprint differs): "
+                f"the {name} images of {seen.source} are not those of this run (their fingerprint differs): "
                 "fine-tune again, or restore them."
             )
     return [dataset.split(name) for name in names]

@@ -1,6 +1,6 @@
 """``--recipe auto``.
 
-The CIFAR-10 job where its data and weights can be had, the embedded one where not, and never one for the other in
+The preferred job where its data and weights can be had, the embedded one where not, and never one for the other in
 silence.
 """
 
@@ -12,12 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.backbones import weights_available
-from toolkit.data import cifar10
-from toolkit.download import probe
-from toolkit.recipe import Recipe, load_recipe
-
-PROBE_SECONDS = 5.0
-"""Both hosts are asked at once, so finding out that none answers takes this long."""
+from toolkit.data.registry import find_source
+from toolkit.recipe import AUTO, EMBEDDED_RECIPE, PATH_RECIPE, PREFERRED_RECIPE, Recipe, load_recipe
 
 
 def choose_recipe(name: str, overrides: Mapping[str, Any]) -> tuple[Recipe, str | None]:
@@ -30,40 +26,42 @@ def choose_recipe(name: str, overrides: Mapping[str, Any]) -> tuple[Recipe, str 
     Raises:
         RecipeError: no such recipe, or fields that are not valid.
     """
-    if name != "auto":
+    if name != AUTO:
         return _localised(load_recipe(name).override(overrides)), None
-    source = overrides.get("data.source")
-    if source == "digits":
-        return load_recipe("digits").override(overrides), None
-    if source is not None and source != "cifar10":
-        return _localised(load_recipe("folder").override(overrides)), f"using the 'folder' recipe for {source}"
-    wanted = load_recipe("cifar10").override(overrides)
-    if source == "cifar10":
-        return wanted, None
-    reason = _why_not(wanted)
+    preferred, embedded = load_recipe(PREFERRED_RECIPE), load_recipe(EMBEDDED_RECIPE)
+    named = overrides.get("data.source")
+    if named == embedded.data.source:
+        return embedded.override(overrides), None
+    if named is not None and named != preferred.data.source:
+        own = load_recipe(PATH_RECIPE).override(overrides)
+        return _localised(own), f"using the {own.name!r} recipe for {named}"
+    preferred = preferred.override(overrides)
+    if named is not None:
+        return preferred, None
+    title = find_source(preferred.data.source).title
+    reason = _why_not(preferred)
     if reason is None:
-        return wanted, "using the 'cifar10' recipe: CIFAR-10 and the pretrained weights can be had"
-    embedded = load_recipe("digits").override(overrides)
-    return embedded, f"USING THE EMBEDDED 'digits' RECIPE, NOT CIFAR-10: {reason}"
+        return preferred, f"using the {preferred.name!r} recipe: {title} and the pretrained weights can be had"
+    embedded = embedded.override(overrides)
+    return embedded, f"USING THE EMBEDDED {embedded.name!r} RECIPE, NOT {title}: {reason}"
 
 
 def _why_not(recipe: Recipe) -> str | None:
-    root = Path(recipe.data.root) if recipe.data.root else cifar10.default_root()
+    """Say why the data or the weights of a recipe cannot be had. Both hosts are asked at once, for they may hang."""
+    name, weights = recipe.backbone.name, recipe.backbone.weights
     with ThreadPoolExecutor(max_workers=2) as pool:
-        data = pool.submit(lambda: None if cifar10.is_on_disk(root) else probe(cifar10.archive_url(), PROBE_SECONDS))
-        weights = pool.submit(
-            lambda: weights_available(recipe.backbone.name) if recipe.backbone.weights == "default" else None
-        )
+        data_asked = pool.submit(find_source(recipe.data.source).unavailable, recipe.data)
+        weights_asked = pool.submit(lambda: weights_available(name) if weights == "default" else None)
         reasons = []
-        if (missing := data.result()) is not None:
-            reasons.append(f"CIFAR-10 is not in {root} and cannot be downloaded ({missing})")
-        if (missing := weights.result()) is not None:
-            reasons.append(f"the weights of {recipe.backbone.name} cannot be had ({missing})")
+        if (missing := data_asked.result()) is not None:
+            reasons.append(missing)
+        if (missing := weights_asked.result()) is not None:
+            reasons.append(f"the weights of {name} cannot be had ({missing})")
     return "; ".join(reasons) or None
 
 
 def _localised(recipe: Recipe) -> Recipe:
-    """Make a folder's path absolute, so that later stages find the data from anywhere."""
-    if recipe.data.source in ("cifar10", "digits"):
+    """Make the path of a source that reads one absolute, so that later stages find the data from anywhere."""
+    if not find_source(recipe.data.source).reads_path:
         return recipe
     return recipe.override({"data.source": str(Path(recipe.data.source).expanduser().resolve())})

@@ -10,6 +10,7 @@ from pathlib import Path
 from toolkit import provenance
 from toolkit.backbones import Backbone, save_weights
 from toolkit.compare.metrics import evaluate
+from toolkit.data.registry import plain_name
 from toolkit.errors import RunError, TrainingError
 from toolkit.files import sha256_file
 from toolkit.finetune.checkpoint import State, load_checkpoint, save_checkpoint
@@ -187,7 +188,7 @@ def _finish(job: Job, run: RunFolder, trainer: Trainer, stages: tuple[StageSumma
 
 def _name(recipe: Recipe, backbone: Backbone) -> str:
     """Name a run after what it really uses: data, backbone and time, and the recipe where that says more."""
-    source = recipe.data.source if recipe.data.source in ("cifar10", "digits") else Path(recipe.data.source).name
+    source = plain_name(recipe.data.source)
     recipe_part = [] if recipe.name in (source, "folder", "custom") else [recipe.name]
     random_part = ["random"] if recipe.backbone.weights == "none" else []
     parts = [

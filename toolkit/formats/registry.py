@@ -19,6 +19,7 @@ from toolkit.formats.onnx_int8 import OnnxInt8Format
 from toolkit.formats.openvino import OpenVinoFormat
 from toolkit.formats.pt2 import Pt2Format
 from toolkit.formats.torchscript import TorchScriptFormat
+from toolkit.plugins import with_plugins
 
 ENTRY_POINT = "toolkit.formats"
 OWN = (TorchScriptFormat, OnnxFormat, OnnxInt8Format, OnnxFp16Format, OpenVinoFormat, Pt2Format, AotiFormat)
@@ -31,21 +32,7 @@ def formats() -> dict[str, Format]:
     Raises:
         ExportError: a format of another package cannot be loaded or takes a name that exists.
     """
-    found: dict[str, Format] = {own.name: own() for own in OWN}
-    for entry in entry_points(group=ENTRY_POINT):
-        origin = entry.dist.name if entry.dist else entry.value
-        try:
-            other: Format = entry.load()()
-        except Exception as error:  # code of another package, which may raise anything
-            raise ExportError(
-                f"the format {entry.name!r} of {origin} cannot be loaded ({error!r}): update or uninstall that package."
-            ) from error
-        if other.name in found:
-            raise ExportError(
-                f"{origin} adds a format named {other.name!r}, which exists already: uninstall that package."
-            )
-        found[other.name] = other
-    return found
+    return with_plugins((own() for own in OWN), entry_points(group=ENTRY_POINT), "format", ExportError)
 
 
 def get_format(name: str) -> Format:

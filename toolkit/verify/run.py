@@ -19,7 +19,7 @@ from toolkit.errors import RunError
 from toolkit.formats.registry import get_format
 from toolkit.progress import Reporter, Silent
 from toolkit.results import ArtifactParity, ParityReport
-from toolkit.runs import RunFolder, RunRecord
+from toolkit.runs import FinishedRun, RunFolder
 from toolkit.verify.bisect import bisect_artifact
 from toolkit.verify.bundle import check_labels, checked_threads, write_records
 from toolkit.verify.exact import measure_exact
@@ -31,7 +31,7 @@ from toolkit.verify.reference_onnx import fresh_export
 
 
 def verify_run(
-    run: RunFolder,
+    run: RunFolder | FinishedRun,
     *,
     device: str = "cpu",
     threads: int | None = None,
@@ -65,15 +65,16 @@ def verify_run(
     """
     reporter = reporter or Silent()
     threads = checked_threads(threads)
-    record, bundle = run.record(), Bundle.open(run.bundle)
+    run = FinishedRun.of(run)
+    bundle = Bundle.open(run.folder.bundle)
     manifest = bundle.manifest
-    _require_same_model(run, record, manifest)
+    _require_same_model(run, manifest)
     # Before the minutes of work: what is wrong with the request is told at once.
     allowed = [tolerance_for(artifact.precision, tolerances) for artifact in manifest.artifacts]
     formats = [get_format(artifact.format) for artifact in manifest.artifacts]
-    test = load_test_split(run, record, reporter)
+    test = load_test_split(run, reporter)
     inputs = _inputs(run, test, manifest, images)
-    deployable = load_deployable(run, record, manifest.input.normalization_in_graph)
+    deployable = load_deployable(run, manifest.input.normalization_in_graph)
     reference = TorchSession(deployable, "cpu", threads)
     judgement = _judgement(bundle, inputs, deployable, reference, threads, reporter)
     results = []
@@ -95,17 +96,17 @@ def verify_run(
             )
     if bisect:
         results = [_bisected(result, bundle, deployable, judgement) for result in results]
-    checks = (check_preprocessing(bundle, record.preprocessing, test), check_labels(bundle))
+    checks = (check_preprocessing(bundle, run.record.preprocessing, test), check_labels(bundle))
     report = ParityReport(
-        run=run.name,
+        run=run.folder.name,
         reference=f"{reference.engine} on the CPU",
         passed=bool(results) and all(result.passed for result in results) and all(check.passed for check in checks),
         artifacts=tuple(results),
         provenance=provenance.collect(),
         checks=checks,
     )
-    write_records(report, run.verify)
-    record_parity(run.bundle, report)
+    write_records(report, run.folder.verify)
+    record_parity(run.folder.bundle, report)
     return report
 
 
@@ -139,13 +140,10 @@ def _bisected(result: ArtifactParity, bundle: Bundle, deployable: Deployable, ju
     return result.model_copy(update={"bisection": found})
 
 
-def _require_same_model(run: RunFolder, record: RunRecord, manifest: Manifest) -> None:
+def _require_same_model(run: FinishedRun, manifest: Manifest) -> None:
     """Refuse a bundle that was exported from other weights or with another meaning than the run has now."""
-    if record.model_sha256 != manifest.origin.model_sha256:
-        raise RunError(
-            f"the bundle {run.bundle} was exported from other weights than {run.model_file}: run 'toolkit export' "
-            "again."
-        )
+    run.require_exported_weights(manifest)
+    record = run.record
     differing = [
         what
         for what, ours, theirs in (
@@ -157,13 +155,13 @@ def _require_same_model(run: RunFolder, record: RunRecord, manifest: Manifest) -
     ]
     if differing:
         raise RunError(
-            f"the bundle {run.bundle} has other {' and '.join(differing)} than {run.record_file}: run 'toolkit "
-            "export' again."
+            f"the bundle {run.folder.bundle} has other {' and '.join(differing)} than {run.folder.record_file}: run "
+            "'toolkit export' again."
         )
 
 
-def _inputs(run: RunFolder, test: Split, manifest: Manifest, images: int | None) -> Inputs:
-    seed = run.recipe().seed
+def _inputs(run: FinishedRun, test: Split, manifest: Manifest, images: int | None) -> Inputs:
+    seed = run.recipe.seed
     drawn = draw(test.targets, len(test) if images is None else images, seed)
     targets = np.asarray(test.targets[drawn], np.int64)
     return make_inputs(

@@ -13,7 +13,7 @@ from toolkit.files import sha256_file, write_bytes
 from toolkit.provenance import available_cores, collect
 from toolkit.recipe import Recipe
 from toolkit.results import BenchReport, Tolerance
-from toolkit.runs import DataSummary, RunFolder, RunRecord, SplitSummary
+from toolkit.runs import DataSummary, FinishedRun, RunFolder, RunRecord, SplitSummary
 
 PASSED = ParityVerdict(
     passed=True,
@@ -119,7 +119,7 @@ def quick(monkeypatch, fakes, split):
     monkeypatch.setattr(rows, "PYTORCH_FACTORY", fakes)
     monkeypatch.setattr(rows, "ARTIFACT_FACTORY", fakes)
     monkeypatch.setattr(rows, "_cuda_usable", lambda: False)
-    monkeypatch.setattr(stage, "load_test_split", lambda run, record, reporter: split)
+    monkeypatch.setattr(stage, "load_test_split", lambda run, reporter: split)
     return {"rounds": 2, "min_seconds": 0.0, "batch_sizes": (2, 1, 2), "threads": 1}
 
 
@@ -178,7 +178,7 @@ def test_a_bundle_of_other_weights_is_refused(make_run, quick):
     manifest = read_manifest(run.bundle)
     origin = manifest.origin.model_copy(update={"model_sha256": "0" * 64})
     write_manifest(run.bundle, manifest.model_copy(update={"origin": origin}))
-    with pytest.raises(RunError, match=r"made from other weights.*run 'toolkit export' again"):
+    with pytest.raises(RunError, match=r"exported from other weights.*run 'toolkit export' again"):
         stage.bench_run(run, **quick)
 
 
@@ -222,7 +222,7 @@ def test_an_unknown_device_is_refused(make_run, quick):
 
 def test_all_rows_get_the_same_thread_budget(make_run):
     run = make_run(onnx=PASSED)
-    plans = rows.plan_rows(run, run.record(), read_manifest(run.bundle), ("cpu", "cuda"), 3)
+    plans = rows.plan_rows(FinishedRun.of(run), read_manifest(run.bundle), ("cpu", "cuda"), 3)
     assert [(plan.name, plan.device) for plan in plans] == [
         (name, device) for device in ("cpu", "cuda") for name in ("eager", "channels_last", "onnx")
     ]
@@ -255,11 +255,11 @@ def test_other_test_images_than_those_of_the_run_are_refused(make_run, split, mo
         return Dataset(split)
 
     monkeypatch.setattr(of_run, "load_dataset", load_dataset)
-    assert stage.load_test_split(run, run.record(), lines) is split
+    assert stage.load_test_split(FinishedRun.of(run), lines) is split
     assert asked == [(run.recipe().data, run.recipe().seed, ("test",))]
     split.fingerprint = "0" * 64
     with pytest.raises(RunError, match="fingerprint differs"):
-        stage.load_test_split(run, run.record(), lines)
+        stage.load_test_split(FinishedRun.of(run), lines)
 
 
 def test_batch_timing_pools_calls_and_takes_the_median_of_rounds():

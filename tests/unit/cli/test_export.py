@@ -76,7 +76,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
         monkeypatch.setattr("toolkit.export.export_run", export_run)
         monkeypatch.setattr(
-            "toolkit.runs.find_run", lambda name, root: SimpleNamespace(recipe=Recipe, bundle="made/bundle")
+            "toolkit.runs.find_run",
+            lambda name, root: SimpleNamespace(recipe=Recipe, record=lambda: None, bundle="made/bundle"),
         )
         with pytest.raises(SystemExit) as stopped:
             main(["export", *arguments])

@@ -23,20 +23,20 @@ def encode(images: np.ndarray) -> np.ndarray:
 
 def test_streams_start_anew_and_keep_images_with_their_targets() -> None:
     images = np.arange(10, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8)
-    made = calibration_of_arrays(images[:5], images, np.arange(10) % 2, encode, 0.5)
-    assert (made.training_images, made.validation_images) == (5, 10)
+    streams = calibration_of_arrays(images[:5], images, np.arange(10) % 2, encode, 0.5)
+    assert (streams.training_images, streams.validation_images) == (5, 10)
     for _ in range(2):
-        batches = list(made.training(2))
+        batches = list(streams.training(2))
         assert [batch.shape[0] for batch in batches] == [2, 2, 1]
         assert batches[0].dtype == np.float32
-        for inputs, targets in made.validation(4):
+        for inputs, targets in streams.validation(4):
             assert (inputs[:, 0, 0, 0] % 2 == targets).all()
 
 
 def test_a_stream_does_not_hand_out_the_images_themselves() -> None:
     images = np.zeros((4, 2, 2, 3), np.uint8)
-    made = calibration_of_arrays(images, images, np.zeros(4, np.int64), lambda pixels: pixels, 0.5)
-    next(made.training(4))[:] = 9
+    streams = calibration_of_arrays(images, images, np.zeros(4, np.int64), lambda pixels: pixels, 0.5)
+    next(streams.training(4))[:] = 9
     assert images.sum() == 0
 
 
@@ -47,7 +47,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
 
     def load(recipe: object, seed: int, *, splits: tuple[str, ...], reporter: object) -> Dataset:
         seen.append(tuple(splits))
-        made = {
+        splits_of_one_colour = {
             name: split_of_arrays(
                 name,
                 np.full((30, 8, 8), value, np.uint8),
@@ -58,20 +58,20 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
             for name, value in (("train", 10), ("validation", 20), ("test", 30))
             if name in splits
         }
-        return Dataset("made", LABELS, made)
+        return Dataset("made", LABELS, splits_of_one_colour)
 
     monkeypatch.setattr(of_run, "load_dataset", load)
     return seen
 
 
-def run_and_record(fingerprints: dict[str, str]) -> tuple[Any, Any]:
+def run_of(fingerprints: dict[str, str]) -> Any:
     recipe = SimpleNamespace(data=None, seed=0)
     splits = {name: SimpleNamespace(fingerprint=value) for name, value in fingerprints.items()}
     record = SimpleNamespace(
         data=SimpleNamespace(source="made", splits=splits),
         preprocessing=Preprocessing(height=8, width=8, resize="squash", interpolation="bilinear"),
     )
-    return SimpleNamespace(recipe=lambda: recipe), record
+    return SimpleNamespace(recipe=recipe, record=record)
 
 
 def fingerprints() -> dict[str, str]:
@@ -85,27 +85,27 @@ def test_only_training_and_validation_images_are_loaded(
     known = fingerprints()
     asked.clear()
     monkeypatch.setattr(calibration, "TRAINING_IMAGES", 12)
-    run, record = run_and_record(known)
-    with calibration_of_run(run, record, encode, 0.25, Silent()) as made:
+    run = run_of(known)
+    with calibration_of_run(run, encode, 0.25, Silent()) as streams:
         assert asked == [("train", "validation")]
-        assert (made.training_images, made.validation_images, made.max_drop) == (12, 30, 0.25)
-        assert {float(value) for batch in made.training(5) for value in np.unique(batch)} == {10.0}
-        assert {float(value) for batch, _ in made.validation(7) for value in np.unique(batch)} == {20.0}
-        assert sorted(np.concatenate([targets for _, targets in made.validation(7)])) == [0] * 15 + [1] * 15
+        assert (streams.training_images, streams.validation_images, streams.max_drop) == (12, 30, 0.25)
+        assert {float(value) for batch in streams.training(5) for value in np.unique(batch)} == {10.0}
+        assert {float(value) for batch, _ in streams.validation(7) for value in np.unique(batch)} == {20.0}
+        assert sorted(np.concatenate([targets for _, targets in streams.validation(7)])) == [0] * 15 + [1] * 15
 
 
 def test_other_images_than_the_runs_are_refused(asked: list[tuple[str, ...]]) -> None:
-    run, record = run_and_record({**fingerprints(), "validation": "0" * 64})
+    run = run_of({**fingerprints(), "validation": "0" * 64})
     with (
         pytest.raises(RunError, match="the validation images of made are not those of this run"),
-        calibration_of_run(run, record, encode, 0.5, Silent()),
+        calibration_of_run(run, encode, 0.5, Silent()),
     ):
         pass
 
 
 def test_nothing_is_left_on_disk(asked: list[tuple[str, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    run, record = run_and_record(fingerprints())
-    with calibration_of_run(run, record, encode, 0.5, Silent()):
+    run = run_of(fingerprints())
+    with calibration_of_run(run, encode, 0.5, Silent()):
         assert len(list(tmp_path.rglob("*.npy"))) == 2
     assert list(tmp_path.iterdir()) == []

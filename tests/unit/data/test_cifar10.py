@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from toolkit.data import Dataset, cifar10, load_dataset
-from toolkit.data.cifar10 import Cifar10Files, archive_url, default_root, is_on_disk, official_files
+from toolkit.data.cifar10 import Cifar10Files, Cifar10Source, archive_url, is_on_disk, official_files
 from toolkit.errors import DataError, DownloadError, FileWriteError, MissingDependencyError
 from toolkit.recipe import DataRecipe
 
@@ -272,12 +272,20 @@ def test_the_official_description_is_torchvisions() -> None:
     assert official.meta == (CIFAR10.meta["filename"], CIFAR10.meta["md5"])
 
 
-def test_default_root_is_in_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path))
-    assert default_root() == tmp_path / "data"
-
-
 def test_torchvision_is_optional(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
     monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
     with pytest.raises(MissingDependencyError, match=r"toolkit\[train\]"):
         load(root)
+
+
+def test_it_says_whether_it_can_be_had(site: Site, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.offer(monkeypatch, contents())
+    recipe, source = DataRecipe.model_validate({"source": "cifar10", "root": str(root)}), Cifar10Source()
+    answers: list[str | None] = ["no answer", None]
+    monkeypatch.setattr(cifar10, "probe", lambda url, seconds: answers.pop(0))
+    assert source.unavailable(recipe, network=False) == f"CIFAR-10 is not in {root}"
+    assert source.unavailable(recipe) == f"CIFAR-10 is not in {root} and cannot be downloaded (no answer)"
+    assert source.unavailable(recipe) is None
+    load(root)
+    assert source.unavailable(recipe, network=False) is None
+    assert source.unavailable(recipe) is None

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from toolkit.data import Dataset, Split, load_dataset
+from toolkit.data.folder import FolderSource
 from toolkit.errors import DataError, ImageError, UnreadableImagesError
 from toolkit.preprocess import Preprocessing
 from toolkit.progress import Bar
@@ -344,3 +345,11 @@ class TestUnreadable:
         monkeypatch.setattr("toolkit.data.folder.fault", broken)
         with pytest.raises(AssertionError):
             load(plain)
+
+
+def test_it_says_whether_it_can_be_had(tmp_path: Path) -> None:
+    (tmp_path / "a file").touch()
+    reasons = {"": None, "gone": "is missing", "a file": "is not a folder"}
+    for name, expected in reasons.items():
+        reason = FolderSource().unavailable(DataRecipe.model_validate({"source": str(tmp_path / name)}))
+        assert reason == (expected and f"{tmp_path / name} {expected}")

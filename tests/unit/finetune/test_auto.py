@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-import time
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from toolkit.data import cifar10
 from toolkit.errors import RecipeError
 from toolkit.finetune import auto
 
@@ -14,8 +15,8 @@ from toolkit.finetune import auto
 def world(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Say what is on disk and which hosts answer; everything can be had unless a test changes it."""
     state: dict[str, Any] = {"on_disk": False, "data": None, "weights": None}
-    monkeypatch.setattr(auto.cifar10, "is_on_disk", lambda root: state["on_disk"])
-    monkeypatch.setattr(auto, "probe", lambda url, timeout: state["data"])
+    monkeypatch.setattr(cifar10, "is_on_disk", lambda root: state["on_disk"])
+    monkeypatch.setattr(cifar10, "probe", lambda url, timeout: state["data"])
     monkeypatch.setattr(auto, "weights_available", lambda name: state["weights"])
     return state
 
@@ -58,17 +59,16 @@ def test_random_weights_need_no_host(world: dict[str, Any]) -> None:
 
 
 def test_both_hosts_are_asked_at_once(world: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    running: list[int] = []
+    both = threading.Barrier(2, timeout=60)
     together: list[int] = []
 
-    def slow(*_: object) -> str:
-        running.append(1)
-        time.sleep(0.2)
-        together.append(len(running))
+    def hanging(*_: object) -> str:
+        both.wait()  # breaks unless the other host is asked before this one has answered
+        together.append(2)
         return "no answer"
 
-    monkeypatch.setattr(auto, "probe", slow)
-    monkeypatch.setattr(auto, "weights_available", slow)
+    monkeypatch.setattr(cifar10, "probe", hanging)
+    monkeypatch.setattr(auto, "weights_available", hanging)
     auto.choose_recipe("auto", {})
     assert together == [2, 2]
 
@@ -76,7 +76,7 @@ def test_both_hosts_are_asked_at_once(world: dict[str, Any], monkeypatch: pytest
 def test_named_data_decides_without_asking(
     world: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(auto, "probe", lambda *_: pytest.fail("asked a host"))
+    monkeypatch.setattr(cifar10, "probe", lambda *_: pytest.fail("asked a host"))
     monkeypatch.chdir(tmp_path)
     assert auto.choose_recipe("auto", {"data.source": "digits"})[0].name == "digits"
     assert auto.choose_recipe("auto", {"data.source": "cifar10"})[0].name == "cifar10"

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from toolkit.backbones.deployable import Deployable, TorchSession, input_contract, output_contracts, torch_threads
+from toolkit.bundle.manifest import Normalization
+from toolkit.errors import DeviceError
+
+NORMALIZATION = Normalization(mean=(0.5, 0.25, 0.125), std=(0.5, 0.25, 0.2))
+IMAGES = np.random.default_rng(0).integers(0, 256, (3, 4, 5, 3), dtype=np.uint8)
+
+
+class Means(nn.Module):
+    """Logits are the mean of each channel."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.mean(dim=(2, 3))
+
+
+def expected_logits() -> np.ndarray:
+    scaled = (IMAGES / 255 - np.array(NORMALIZATION.mean)) / np.array(NORMALIZATION.std)
+    return scaled.mean(axis=(1, 2))
+
+
+def test_normalisation_is_before_and_softmax_behind_the_network() -> None:
+    outputs = TorchSession(Deployable(Means(), NORMALIZATION)).run(IMAGES)
+    np.testing.assert_allclose(outputs["logits"], expected_logits(), atol=1e-5)
+    exponentials = np.exp(expected_logits())
+    np.testing.assert_allclose(
+        outputs["probabilities"], exponentials / exponentials.sum(axis=1, keepdims=True), atol=1e-5
+    )
+    assert {values.dtype for values in outputs.values()} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("takes_images", [True, False])
+def test_either_input_means_the_same_when_it_is_encoded_by_its_contract(takes_images: bool) -> None:
+    contract = input_contract(NORMALIZATION, 4, 5, takes_images)
+    session = TorchSession(Deployable(Means(), NORMALIZATION, takes_images))
+    np.testing.assert_allclose(session.run(contract.encode(IMAGES))["logits"], expected_logits(), atol=1e-5)
+
+
+def test_the_contracts_say_what_goes_in_and_comes_out() -> None:
+    images, tensor = (input_contract(NORMALIZATION, 4, 5, takes_images) for takes_images in (True, False))
+    assert (images.name, images.dtype, images.shape) == ("images", "uint8", ("N", 4, 5, 3))
+    assert (tensor.name, tensor.dtype, tensor.shape) == ("tensor", "float32", ("N", 3, 4, 5))
+    assert (images.normalization_in_graph, tensor.normalization_in_graph) == (True, False)
+    assert [(output.name, output.shape) for output in output_contracts(7)] == [
+        ("logits", ("N", 7)),
+        ("probabilities", ("N", 7)),
+    ]
+
+
+def test_threads_are_put_back_even_after_an_error() -> None:
+    before = torch.get_num_threads()
+    inside = []
+
+    def fail() -> None:
+        with torch_threads(before + 1):
+            inside.append(torch.get_num_threads())
+            raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        fail()
+    assert (inside, torch.get_num_threads()) == ([before + 1], before)
+
+
+def test_a_session_says_where_it_runs_and_refuses_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = TorchSession(Deployable(Means(), NORMALIZATION), threads=2, channels_last=True)
+    assert (session.device, session.threads, session.engine) == ("cpu", 2, f"torch {torch.__version__}")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DeviceError, match="PyTorch sees no CUDA device"):
+        TorchSession(Deployable(Means(), NORMALIZATION), "cuda")

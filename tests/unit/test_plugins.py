@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from toolkit.errors import ExportError
+from toolkit.plugins import with_plugins
+
+
+class Mine:
+    name = "mine"
+
+
+class Theirs:
+    name = "theirs"
+
+
+def entry(load: Any, distribution: str | None = "their-package") -> Any:
+    dist = SimpleNamespace(name=distribution) if distribution else None
+    return SimpleNamespace(name="extra", dist=dist, value="theirs:Plugin", load=load)
+
+
+def test_the_packages_own_come_first() -> None:
+    known = with_plugins([Mine()], [entry(lambda: Theirs)], "thing", ExportError)
+    assert list(known) == ["mine", "theirs"]
+    assert isinstance(known["theirs"], Theirs)
+
+
+def broken() -> None:
+    raise ImportError("no module named engine")
+
+
+@pytest.mark.parametrize(("distribution", "origin"), [("their-package", "their-package"), (None, "theirs:Plugin")])
+def test_what_cannot_be_loaded_names_its_package(distribution: str | None, origin: str) -> None:
+    sentence = rf"the thing 'extra' of {origin} cannot be loaded \(ImportError\('no module named engine'\)\): update or"
+    with pytest.raises(ExportError, match=sentence):
+        with_plugins([Mine()], [entry(broken, distribution)], "thing", ExportError)
+
+
+def test_a_name_that_is_taken_is_refused() -> None:
+    with pytest.raises(ExportError, match="their-package adds a thing named 'mine', which exists already: uninstall"):
+        with_plugins([Mine()], [entry(lambda: Mine)], "thing", ExportError)
+    with pytest.raises(ExportError, match="a thing named 'theirs', which exists already"):
+        with_plugins([], [entry(lambda: Theirs), entry(lambda: Theirs)], "thing", ExportError)

@@ -1,0 +1,59 @@
+"""Which data sources there are.
+
+Those of the package, and those that other packages add by the entry point ``toolkit.data``.
+
+An entry point names a class without arguments that implements ``data.base.Source``.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from toolkit.data.base import Source
+from toolkit.data.cifar10 import Cifar10Source
+from toolkit.data.digits import DigitsSource
+from toolkit.data.folder import FolderSource
+from toolkit.errors import DataError
+from toolkit.plugins import with_plugins
+
+ENTRY_POINT = "toolkit.data"
+OWN = (Cifar10Source, DigitsSource, FolderSource)
+FALLBACK = FolderSource.name
+"""The source that takes what no other recognises: it takes any path."""
+
+
+@cache
+def sources() -> dict[str, Source]:
+    """Return every data source by name, the package's own first.
+
+    Raises:
+        DataError: a source of another package cannot be loaded or takes a name that exists.
+    """
+    return with_plugins((own() for own in OWN), entry_points(group=ENTRY_POINT), "data source", DataError)
+
+
+def find_source(source: str) -> Source:
+    """Return the data source that recognises ``data.source``.
+
+    Raises:
+        DataError: several do, so that it is not clear which is meant.
+    """
+    known = sources()
+    claims = [candidate for name, candidate in known.items() if name != FALLBACK and candidate.recognises(source)]
+    if len(claims) > 1:
+        names = " and ".join(candidate.name for candidate in claims)
+        raise DataError(f"{source!r} is taken by the data sources {names} alike: uninstall one of them.")
+    return claims[0] if claims else known[FALLBACK]
+
+
+def accepted() -> str:
+    """Return what ``data.source`` can be, as a list in words."""
+    phrases = [known.accepts for name, known in sources().items() if name != FALLBACK]
+    return f"{', '.join(phrases)}, or {sources()[FALLBACK].accepts}"
+
+
+def plain_name(source: str) -> str:
+    """Return what a run on ``data.source`` is named after: a path's last part, or the name as it is."""
+    return Path(source).name if find_source(source).reads_path else source
