@@ -19,9 +19,11 @@ from _common import Claim, Report, Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from toolkit.backbones import apply_modes, set_trainable
-from toolkit.finetune.feed import Draw, Feed
-from toolkit.finetune.job import Job, prepared_job
+from toolkit.finetune.activations.divided_network import DividedNetwork
+from toolkit.finetune.batch_sources import BatchSource, EpochOrder
 from toolkit.finetune.optim import make_loss, make_optimizer
+from toolkit.finetune.setting import Setting, prepared_setting
+from toolkit.finetune.training_data import TrainingData
 from toolkit.progress import Silent
 from toolkit.recipe import Recipe, load_recipe
 
@@ -82,24 +84,27 @@ def operations(run: Callable[[], object]) -> float:
     return float(counter.get_total_flops())
 
 
-def frozen_part(job: Job, rounds: int) -> tuple[float, float]:
+def frozen_part(setting: Setting, data: TrainingData, rounds: int) -> tuple[float, float]:
     """Return the median seconds per image of decoding, and of the frozen part, one after the other in batches."""
+    divided = network_in_two(setting, data)
+    every = range(len(divided.division.tensors))
     decoding, computing = [], []
     for number in range(rounds):
-        indices = np.arange(number * PASS_BATCH, (number + 1) * PASS_BATCH) % len(job.feeding.train)
+        indices = np.arange(number * PASS_BATCH, (number + 1) * PASS_BATCH) % len(data.train)
         began = time.perf_counter()
-        images = job.feeding.train.load(indices, job.preprocessing)
+        images = data.train.load(indices, setting.preprocessing)
         decoded = time.perf_counter()
-        job.feeding.run_prefix(images)
+        divided.prefix.run(images, every)
         decoding.append((decoded - began) / PASS_BATCH)
         computing.append((time.perf_counter() - decoded) / PASS_BATCH)
     return statistics.median(decoding[1:]), statistics.median(computing[1:])
 
 
-def epoch(job: Job, feed: Feed, optimizer: torch.optim.Optimizer, number: int) -> tuple[dict[str, float], float]:
+def epoch(
+    recipe: Recipe, source: BatchSource, images: int, optimizer: torch.optim.Optimizer, number: int
+) -> tuple[dict[str, float], float]:
     """Train one epoch and return the seconds of each part, and of the whole."""
-    loss_of = make_loss(job.recipe.train)
-    images = len(job.feeding.train)
+    loss_of = make_loss(recipe.train)
     order = np.random.default_rng(number).permutation(images).astype(np.int64)
     spent = dict.fromkeys(PARTS, 0.0)
     began = mark = time.perf_counter()
@@ -110,10 +115,10 @@ def epoch(job: Job, feed: Feed, optimizer: torch.optim.Optimizer, number: int) -
         spent[part] += now - mark
         mark = now
 
-    for tensors, targets in feed.training(Draw(order, job.recipe.train.batch_size, (0, number)), 0):
+    for tensors, targets in source.training(EpochOrder(order, recipe.train.batch_size, (0, number)), 0):
         note("reading")
         optimizer.zero_grad(set_to_none=True)
-        loss = loss_of(feed.trainee(*tensors), targets)
+        loss = loss_of(source.part.train(*tensors), targets)
         note("forward")
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         note("backward")
@@ -123,22 +128,26 @@ def epoch(job: Job, feed: Feed, optimizer: torch.optim.Optimizer, number: int) -
     return spent, time.perf_counter() - began
 
 
-def floor(job: Job, feed: Feed) -> Floor:
-    """Count what one image needs in each part of the work."""
-    cached = job.feeding.cached
-    if cached is None:
+def network_in_two(setting: Setting, data: TrainingData) -> DividedNetwork:
+    """Return the network cut at its frozen part."""
+    if data.divided is None:
         raise BenchmarkError(
-            f"{job.backbone.name} cannot be cut at its frozen part, so there is nothing to divide: choose another "
+            f"{setting.backbone.name} cannot be cut at its frozen part, so there is nothing to divide: choose another "
             "backbone."
         )
-    size, batch = job.backbone.image_size, 4
-    prefix = cached.division.prefix
-    job.backbone.model.eval()
+    return data.divided
+
+
+def floor(setting: Setting, data: TrainingData, source: BatchSource) -> Floor:
+    """Count what one image needs in each part of the work."""
+    size, batch = setting.backbone.image_size, 4
+    prefix = network_in_two(setting, data).division.prefix
+    setting.backbone.model.eval()
     with torch.no_grad():
         frozen = operations(lambda: prefix(torch.zeros(batch, 3, size, size)))
-    tensors, _ = next(iter(feed.training(Draw(np.arange(batch, dtype=np.int64), batch, (0, 0)), 0)))
+    tensors, _ = next(iter(source.training(EpochOrder(np.arange(batch, dtype=np.int64), batch, (0, 0)), 0)))
     with torch.no_grad():
-        forward = operations(lambda: feed.trainee(*tensors))
+        forward = operations(lambda: source.part.train(*tensors))
     # Each product of the forward pass has two in the backward pass, for its input and for its weights. PyTorch's
     # counter is not asked: it takes the backward pass of a depthwise convolution for that of a full one.
     return Floor(frozen / batch, forward / batch, 2 * forward / batch)
@@ -207,20 +216,20 @@ def against(flop: float | None, milliseconds: float, fastest: float) -> tuple[st
 
 def measure(recipe: Recipe, epochs: int) -> Measured:
     """Measure the frozen part, and epochs of the second stage after one that is not counted."""
-    with prepared_job(recipe, Silent()) as job:
-        before = peak()
-        decoding, frozen = frozen_part(job, 20)
-        feed = job.feeding.feed(2)
-        needed = floor(job, feed)
-        parts = set_trainable(job.backbone, recipe.stage2.unfreeze, train_bn=recipe.train.train_bn)
+    with prepared_setting(recipe, Silent()) as setting, TrainingData(setting) as data:
+        backbone, before, images = setting.backbone, peak(), len(data.train)
+        decoding, frozen = frozen_part(setting, data, 20)
+        source = data.batches(2)
+        needed = floor(setting, data, source)
+        parts = set_trainable(backbone, recipe.stage2.unfreeze, train_bn=recipe.train.train_bn)
         optimizer = make_optimizer(recipe.stage2, parts.head, parts.backbone)
-        apply_modes(job.backbone, parts)
-        measured = [epoch(job, feed, optimizer, number) for number in range(epochs + 1)][1:]
+        apply_modes(backbone, parts)
+        measured = [epoch(recipe, source, images, optimizer, number) for number in range(epochs + 1)][1:]
         return Measured(
-            what=f"{job.backbone.name} at {job.backbone.image_size} px, weights: {shown(job.backbone.weights)}",
+            what=f"{backbone.name} at {backbone.image_size} px, weights: {shown(backbone.weights)}",
             trained=", ".join(parts.names),
-            images=len(job.feeding.train),
-            threads=job.threads,
+            images=images,
+            threads=setting.threads,
             peak=max(before, peak()),
             floor=needed,
             decoding=decoding,

@@ -7,13 +7,45 @@ once.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 from toolkit.errors import MissingDependencyError, RecipeError
 from toolkit.files import write_text
+from toolkit.training_choices import LOSSES, OPTIMIZERS, SCHEDULES
+
+
+@dataclass(frozen=True)
+class NameIn:
+    """Marks a field that names an entry of a table.
+
+    Refused as a ``Literal`` of the names would be, in the same words; the names are those that the table has when the
+    recipe is read.
+    """
+
+    table: Mapping[str, object]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self._checked, handler(source))
+
+    def _checked(self, value: Any) -> Any:
+        if not isinstance(value, str) or value not in self.table:
+            *first, last = (repr(name) for name in self.table)
+            expected = f"{', '.join(first)} or {last}" if first else last
+            raise PydanticKnownError("literal_error", {"expected": expected})
+        return value
 
 DEFAULT_SOURCE = "digits"
 """The data source of a recipe that names none: it needs no network. ``toolkit.data`` is who knows it."""
@@ -118,7 +150,7 @@ class CacheRecipe(_Section):
 class TrainRecipe(_Section):
     """What both stages share."""
 
-    loss: Literal["cross_entropy", "mse"] = Field(
+    loss: Annotated[str, NameIn(LOSSES)] = Field(
         "cross_entropy", description="cross-entropy, or mean squared error on one-hot targets"
     )
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0, description="label smoothing of the cross-entropy")
@@ -138,9 +170,10 @@ class TrainRecipe(_Section):
     threads: int | None = Field(None, ge=1, description="CPU threads (default: all cores)")
 
     @model_validator(mode="after")
-    def _smoothing_needs_cross_entropy(self) -> Self:
-        if self.loss == "mse" and self.label_smoothing > 0:
-            raise ValueError("label_smoothing applies to the cross_entropy loss only")
+    def _smoothing_needs_a_loss_that_takes_it(self) -> Self:
+        smoothed = [name for name, loss in LOSSES.items() if "label_smoothing" in loss.fields]
+        if self.loss not in smoothed and self.label_smoothing > 0:
+            raise ValueError(f"label_smoothing applies to the {' and '.join(smoothed)} loss only")
         return self
 
 
@@ -148,12 +181,12 @@ class StageRecipe(_Section):
     """One stage of fine-tuning."""
 
     epochs: int = Field(10, ge=0, description="passes over the training images; 0 leaves the stage out")
-    optimizer: Literal["sgd", "adam", "adamw"] = Field("sgd", description="optimiser")
+    optimizer: Annotated[str, NameIn(OPTIMIZERS)] = Field("sgd", description="optimiser")
     head_lr: float = Field(0.001, gt=0.0, description="learning rate of the new head")
     backbone_lr: float = Field(0.0001, gt=0.0, description="learning rate of the unfrozen blocks")
     momentum: float = Field(0.9, ge=0.0, lt=1.0, description="momentum of SGD")
     weight_decay: float = Field(0.0, ge=0.0, description="weight decay")
-    schedule: Literal["constant", "cosine", "one_cycle"] = Field(
+    schedule: Annotated[str, NameIn(SCHEDULES)] = Field(
         "constant", description="learning-rate schedule over the stage, stepped per batch"
     )
     unfreeze: Annotated[int | tuple[str, ...], BeforeValidator(_count_or_names)] = Field(
@@ -209,9 +242,14 @@ class Recipe(_Section):
 
     @model_validator(mode="after")
     def _something_to_train(self) -> Self:
-        if self.stage1.epochs + self.stage2.epochs == 0:
+        if not self.stages:
             raise ValueError("stage1.epochs and stage2.epochs are both 0: nothing would be trained")
         return self
+
+    @property
+    def stages(self) -> tuple[tuple[int, StageRecipe], ...]:
+        """The stages that train, in order, each with its number; one of 0 epochs is left out."""
+        return tuple((number, stage) for number, stage in ((1, self.stage1), (2, self.stage2)) if stage.epochs > 0)
 
     def to_toml(self) -> str:
         """Return the recipe as TOML; fields without a value are left out.

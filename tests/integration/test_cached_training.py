@@ -16,7 +16,6 @@ from sklearn.datasets import load_digits
 from toolkit.backbones import create_backbone, save_weights
 from toolkit.finetune.activations.catalogue import cache_root, entries
 from toolkit.finetune.activations.prefix import TorchPrefix
-from toolkit.finetune.loop import Trainer
 from toolkit.finetune.stage import finetune_run
 from toolkit.recipe import Recipe, load_recipe
 from toolkit.runs import RunFolder
@@ -37,20 +36,6 @@ MODELS = {
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def losses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Every step's loss, in order, over all runs of the test."""
-    seen: list[float] = []
-    step = Trainer._step
-
-    def recording(self: Trainer, running: Any, number: int, tensors: Any, targets: Any, meter: Any, rates: Any) -> None:
-        step(self, running, number, tensors, targets, meter, rates)
-        seen.append(meter.losses[-1].item())
-
-    monkeypatch.setattr(Trainer, "_step", recording)
-    return seen
 
 
 def recipe(model: str, **changes: Any) -> Recipe:
@@ -106,7 +91,7 @@ def weights(run: RunFolder) -> dict[str, Any]:
     [*((model, "torch", 1e-5) for model in MODELS), *((model, "onnxruntime", 2e-4) for model in MODELS)],
 )
 def test_every_loss_and_the_final_weights_are_those_of_training_on_images(
-    model: str, engine: str, relative: float, tmp_path: Path, losses: list[float], monkeypatch: pytest.MonkeyPatch
+    model: str, engine: str, relative: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In PyTorch the frozen part rounds as training on images does.
 
@@ -114,17 +99,27 @@ def test_every_loss_and_the_final_weights_are_those_of_training_on_images(
     """
     if engine == "torch":
         monkeypatch.setattr(
-            "toolkit.finetune.feeding.make_prefix",
-            lambda network, size, device, *rest: TorchPrefix(network, device, None),
+            "toolkit.finetune.activations.divided_network.make_prefix",
+            lambda network, setting: TorchPrefix(network, setting.device, None),
         )
     start = calibrated(model, tmp_path)
-    cached = finetune_run(recipe(model, backbone__weights=start), name="cached", root=tmp_path)
+    with_cache: list[float] = []
+    cached = finetune_run(
+        recipe(model, backbone__weights=start),
+        name="cached",
+        root=tmp_path,
+        on_step=lambda step: with_cache.append(step.loss),
+    )
     assert [entry.key.engine.split()[0] for entry in entries(cache_root()) if entry.key] == [engine] * 2
-    with_cache = list(losses)
-    losses.clear()
-    plain = finetune_run(recipe(model, backbone__weights=start, cache__use=False), name="plain", root=tmp_path)
-    assert len(with_cache) == len(losses) == 16
-    assert with_cache == pytest.approx(losses, rel=relative)
+    on_images: list[float] = []
+    plain = finetune_run(
+        recipe(model, backbone__weights=start, cache__use=False),
+        name="plain",
+        root=tmp_path,
+        on_step=lambda step: on_images.append(step.loss),
+    )
+    assert len(with_cache) == len(on_images) == 16
+    assert with_cache == pytest.approx(on_images, rel=relative)
     ours, theirs = weights(cached), weights(plain)
     assert ours.keys() == theirs.keys()
     for name, tensor in theirs.items():
@@ -132,7 +127,7 @@ def test_every_loss_and_the_final_weights_are_those_of_training_on_images(
     assert cached.evaluation().top1 == pytest.approx(plain.evaluation().top1)
 
 
-def test_a_second_run_takes_what_the_first_one_computed(tmp_path: Path, losses: list[float]) -> None:
+def test_a_second_run_takes_what_the_first_one_computed(tmp_path: Path) -> None:
     first = finetune_run(recipe("resnet18", cache__dtype="float16"), name="first", root=tmp_path)
     kept = {entry.digest for entry in entries(cache_root())}
     second = finetune_run(recipe("resnet18", cache__dtype="float16"), name="second", root=tmp_path)
@@ -189,7 +184,7 @@ def test_a_network_that_cannot_be_cut_is_trained_on_images(tmp_path: Path) -> No
     assert entries(cache_root()) == []
 
 
-def test_views_are_drawn_anew_in_each_epoch(tmp_path: Path, losses: list[float]) -> None:
+def test_views_are_drawn_anew_in_each_epoch(tmp_path: Path) -> None:
     run = finetune_run(
         recipe("resnet18", augment__flip=True, augment__shift=0.1, augment__mixup=0.2, cache__views=3),
         name="views",
@@ -201,13 +196,24 @@ def test_views_are_drawn_anew_in_each_epoch(tmp_path: Path, losses: list[float])
 
 
 def test_a_stage_that_freezes_again_what_an_earlier_one_trained_has_a_cache_of_its_own(
-    tmp_path: Path, losses: list[float]
+    tmp_path: Path,
 ) -> None:
     changes = {"stage1__unfreeze": 2, "stage2__unfreeze": 1}
-    cached = finetune_run(recipe("resnet18", **changes), name="cached", root=tmp_path)
-    with_cache = list(losses)
-    losses.clear()
-    finetune_run(recipe("resnet18", **changes, cache__use=False), name="plain", root=tmp_path)
-    assert with_cache == pytest.approx(losses, rel=1e-4)
+    with_cache: list[float] = []
+    cached = finetune_run(
+        recipe("resnet18", **changes),
+        name="cached",
+        root=tmp_path,
+        on_step=lambda step: with_cache.append(step.loss),
+    )
+    on_images: list[float] = []
+    finetune_run(
+        recipe("resnet18", **changes, cache__use=False),
+        name="plain",
+        root=tmp_path,
+        on_step=lambda step: on_images.append(step.loss),
+    )
+    assert len(with_cache) == 16
+    assert with_cache == pytest.approx(on_images, rel=1e-4)
     assert len(entries(cache_root())) == 4
     assert cached.record().best_epoch > 0

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 
-from toolkit.finetune import loop
+from toolkit.finetune import trainer
 from toolkit.finetune.group import epoch_order
 from toolkit.finetune.stage import finetune_run
 from toolkit.recipe import load_recipe
@@ -68,7 +68,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path, monkeypatch: pytest.M
     two = RunFolder(tmp_path / "artifacts" / "two")
 
     monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path / "alone"))
-    monkeypatch.setattr(loop, "epoch_order", lambda seed, count, size, shards: epoch_order(seed, count, size, 2))
+    monkeypatch.setattr(trainer, "epoch_order", lambda seed, count, size, shards: epoch_order(seed, count, size, 2))
     one = finetune_run(load_recipe("digits").override(CHANGES), name="one", root=tmp_path / "artifacts")
 
     ours, theirs = (safetensors.torch.load_file(run.model_file) for run in (two, one))

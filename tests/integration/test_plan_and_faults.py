@@ -15,9 +15,10 @@ from PIL import Image
 from toolkit.cli.main import main
 from toolkit.errors import FileWriteError, ImageError, RunError
 from toolkit.finetune.activations.catalogue import cache_root, entries
-from toolkit.finetune.job import prepared_job
 from toolkit.finetune.measure import measure
+from toolkit.finetune.setting import prepared_setting
 from toolkit.finetune.stage import finetune_run, recipe_for_budget
+from toolkit.finetune.training_data import TrainingData
 from toolkit.progress import Bar, Silent
 from toolkit.recipe import Recipe, load_recipe
 from toolkit.runs import find_unfinished
@@ -98,25 +99,28 @@ def test_a_budget_that_is_no_time_is_one_sentence(capsys: pytest.CaptureFixture[
 
 
 def test_measuring_leaves_every_weight_and_statistic_as_it_was(photos: Path) -> None:
-    with prepared_job(small(photos, **{"train.train_bn": True}), Silent()) as job:
-        before = {name: tensor.clone() for name, tensor in job.backbone.model.state_dict().items()}
-        rates = measure(job)
+    recipe = small(photos, **{"train.train_bn": True})
+    with prepared_setting(recipe, Silent()) as setting, TrainingData(setting) as data:
+        model = setting.backbone.model
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        rates = measure(setting, data)
         assert rates.prefix is not None
         assert rates.prefix > 0
         assert set(rates.train) == {1, 2}
         assert rates.row_bytes > 0
-        assert all(torch.equal(tensor, before[name]) for name, tensor in job.backbone.model.state_dict().items())
+        assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 class Meddling(Silent):
-    """Does something when the pass over the images begins."""
+    """Does something when a part of the work begins: by default the pass over the training images."""
 
-    def __init__(self, act: object) -> None:
+    def __init__(self, act: object, at: str = "frozen part, train") -> None:
         self.act = act
+        self.at = at
 
     @contextmanager
     def bar(self, description: str, total: int, unit: str) -> Iterator[Bar]:
-        if description == "frozen part, train":
+        if description == self.at:
             assert callable(self.act)
             self.act()
         with Silent().bar(description, total, unit) as silent:
@@ -167,17 +171,13 @@ def test_a_run_does_not_go_on_with_other_images(photos: Path, tmp_path: Path) ->
 
 
 def test_a_checkpoint_is_refused_after_the_images_changed(photos: Path, tmp_path: Path) -> None:
-    from toolkit.finetune import stage
-
     recipe = small(photos)
-    with pytest.MonkeyPatch.context() as patch:
 
-        def crash(*arguments: object) -> None:
-            raise KeyboardInterrupt
+    def stop() -> None:
+        raise KeyboardInterrupt
 
-        patch.setattr(stage, "_finish", crash)
-        with pytest.raises(KeyboardInterrupt):
-            finetune_run(recipe, name="changed", root=tmp_path / "artifacts")
+    with pytest.raises(KeyboardInterrupt):
+        finetune_run(recipe, name="changed", root=tmp_path / "artifacts", reporter=Meddling(stop, at="test"))
     for path in sorted((photos / "cat").iterdir())[:20]:
         Image.new("RGB", (20, 20), "red").save(path)
     with pytest.raises(

@@ -26,25 +26,24 @@ def command(
 
     With a DIGEST, everything that decides the content of that cache is printed.
     """
-    from toolkit.finetune.activations import catalogue as cache_folder
+    from toolkit.finetune.activations.catalogue import cache_root, entries, find
+    from toolkit.finetune.activations.cleaning import unfinished_bytes
 
-    root = cache_folder.cache_root()
-    chosen = list({(entry := cache_folder.find(root, digest)).digest: entry for digest in digests or ()}.values())
+    root = cache_root()
+    chosen = list({(entry := find(root, digest)).digest: entry for digest in digests or ()}.values())
     if clear:
         _clear(root, chosen)
     elif chosen:
         for entry in chosen:
             _describe(entry)
     else:
-        _list(root, cache_folder.entries(root), cache_folder.unfinished_bytes(root))
+        _list(root, entries(root), unfinished_bytes(root))
 
 
 def _clear(root: Path, chosen: Sequence[Entry]) -> None:
-    from toolkit.finetune.activations import catalogue as cache_folder
+    from toolkit.finetune.activations import cleaning
 
-    freed = (
-        sum(cache_folder.clear(root, entry.digest) for entry in chosen) if chosen else cache_folder.clear(root, None)
-    )
+    freed = sum(cleaning.clear(root, entry.digest) for entry in chosen) if chosen else cleaning.clear(root, None)
     typer.echo(f"{_size(freed)} freed in {root}")
 
 

@@ -52,12 +52,13 @@ def command(
     weights on the validation images are kept and looked at once on the test images. Every field of the recipe has a
     flag.
     """
+    from toolkit.api import train
     from toolkit.cli.console import output, reporter
     from toolkit.finetune.auto import choose_recipe
     from toolkit.finetune.group import leads_here
     from toolkit.finetune.plan import parse_duration
-    from toolkit.finetune.stage import finetune_run, plan_run, recipe_for_budget
-    from toolkit.report import print_evaluation, write_pictures
+    from toolkit.finetune.stage import plan_run, recipe_for_budget
+    from toolkit.report import print_evaluation
     from toolkit.runs import find_unfinished
 
     progress = reporter(quiet)
@@ -68,7 +69,7 @@ def command(
                 "start a new run."
             )
         unfinished = find_unfinished(run, artifacts)
-        folder = finetune_run(unfinished.recipe(), name=unfinished.name, root=artifacts, resume=True, reporter=progress)
+        folder = train(unfinished.recipe(), name=unfinished.name, root=artifacts, resume=True, reporter=progress)
     else:
         chosen, reason = choose_recipe(recipe, overrides)
         if reason and leads_here():
@@ -78,9 +79,8 @@ def command(
         if dry_run:
             plan_run(chosen, reporter=reporter(quiet=False))
             return
-        folder = finetune_run(chosen, name=run, root=artifacts, reporter=progress)
+        folder = train(chosen, name=run, root=artifacts, reporter=progress)
     if not leads_here():
         return
-    write_pictures(folder)
     print_evaluation(folder.evaluation(), output())
     typer.echo(f"run {folder.path}")

@@ -10,7 +10,7 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from toolkit.recipe import Recipe
+from toolkit.recipe import NameIn, Recipe
 
 PREFIXED = ("augment", "stage1", "stage2")
 """Sections whose name starts their flags; the fields of the others have names that speak for themselves."""
@@ -68,7 +68,7 @@ def _parameter(key: str, flag: str, field: FieldInfo) -> inspect.Parameter:
     option = typer.Option(
         *names,
         help=_sentence(field.description or ""),
-        metavar=None if is_switch else _metavar(field.annotation),
+        metavar=None if is_switch else _metavar(field),
         show_default=False,
     )
     # Values stay text here: the recipe checks them all together and names every bad one.
@@ -76,8 +76,10 @@ def _parameter(key: str, flag: str, field: FieldInfo) -> inspect.Parameter:
     return inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option])
 
 
-def _metavar(annotation: Any) -> str:
+def _metavar(field: FieldInfo) -> str:
+    annotation = field.annotation
     choices = [value for value in get_args(annotation) if isinstance(value, str)]
+    choices += [name for marker in field.metadata if isinstance(marker, NameIn) for name in marker.table]
     if choices:
         return "[" + "|".join(choices) + "]"
     kinds = [annotation, *get_args(annotation)]

@@ -72,7 +72,7 @@ class State:
         seen: images of the epoch so far.
         epoch_seconds: spent in the epoch so far.
         stage_seconds: spent in each stage, by number.
-        seconds: spent in all sessions before this one.
+        seconds: spent in all sessions up to the checkpoint, this one included.
         history: finished epochs.
         best: best weights so far.
         model: parameters and buffers that training may change.
@@ -98,6 +98,13 @@ class State:
     scheduler: dict[str, Any] = field(default_factory=dict)
     scaler: dict[str, float] = field(default_factory=dict)
     identity: dict[str, str] = field(default_factory=dict)
+
+    def end_epoch(self, done: Epoch) -> None:
+        """Put a finished epoch into the history and go to the start of the next."""
+        self.history.append(done)
+        self.stage_seconds[done.stage] = self.stage_seconds.get(done.stage, 0.0) + done.seconds
+        self.epoch += 1
+        self.step, self.loss_sum, self.right, self.seen, self.epoch_seconds = 0, 0.0, 0, 0, 0.0
 
 
 def save_checkpoint(folder: Path, state: State) -> None:

@@ -1,30 +1,38 @@
-"""Running a network over a split."""
+"""Evaluation: running a network over a split."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from toolkit.backbones.deployable import Deployable
 from toolkit.data import Split
 from toolkit.data.batches import iterate_batches
-from toolkit.preprocess import Preprocessing
+from toolkit.finetune.setting import Setting
 from toolkit.progress import Bar
 
 EVALUATION_BATCH = 64
 
 
 def predict_logits(
-    network: Deployable, split: Split, preprocessing: Preprocessing, device: torch.device, workers: int, bar: Bar
+    setting: Setting, split: Split, logits_of: Callable[[npt.NDArray[np.uint8]], torch.Tensor], bar: Bar
 ) -> npt.NDArray[np.float32]:
-    """Return the logits of every image of a split, float32 ``[n, C]``. The network must be in inference mode."""
+    """Return the logits of every image of a split, float32 ``[n, C]``.
+
+    Args:
+        setting: how files become pixels, and how many threads decode.
+        split: the images.
+        logits_of: returns logits ``[b, C]`` of uint8 ``[b, H, W, 3]``; the network must be in inference mode.
+        bar: counts images.
+    """
     parts = []
+    order = np.arange(len(split), dtype=np.int64)
     with torch.inference_mode():
         for images, _, _ in iterate_batches(
-            split, np.arange(len(split)), EVALUATION_BATCH, preprocessing, workers=workers
+            split, order, EVALUATION_BATCH, setting.preprocessing, workers=setting.threads
         ):
-            logits, _ = network(torch.from_numpy(images).to(device))
-            parts.append(logits.cpu().numpy())
+            parts.append(logits_of(images).float().cpu().numpy())
             bar.advance(len(images))
     return np.concatenate(parts)

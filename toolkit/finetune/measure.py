@@ -15,83 +15,95 @@ import torch
 
 from toolkit.backbones import apply_modes, set_trainable
 from toolkit.finetune.activations.catalogue import CacheKey, cache_root
-from toolkit.finetune.activations.extraction import PASS_BATCH
+from toolkit.finetune.activations.extraction import EXTRACTION_BATCH
+from toolkit.finetune.batch_sources import Tensors, TrainedPart
 from toolkit.finetune.checkpoint import Best, State, save_checkpoint
-from toolkit.finetune.job import Job
-from toolkit.finetune.loop import variable_tensors
-from toolkit.finetune.optim import make_loss, make_optimizer
 from toolkit.finetune.plan import Counts, Plan, Rates, estimate, rate, with_suggestions
+from toolkit.finetune.setting import Setting
+from toolkit.finetune.step import Learner, make_learner, training_step
+from toolkit.finetune.training_data import TrainingData
+from toolkit.finetune.variable import variable_tensors
 from toolkit.provenance import peak_memory_bytes
 
 
-def measure(job: Job) -> Rates:
-    """Measure a job's rates; takes some seconds. Weights and statistics are put back."""
-    train, recipe, feeding = job.feeding.train, job.recipe, job.feeding
-    everything = job.backbone.model.state_dict()
-    before = {name: everything[name].detach().clone() for name in variable_tensors(recipe, job.backbone)}
-    starts = itertools.cycle(range(0, max(1, len(train) - PASS_BATCH), PASS_BATCH))
-
-    def frozen_part() -> int:
-        start = next(starts)
-        indices = np.arange(start, min(start + PASS_BATCH, len(train)))
-        feeding.run_prefix(train.load(indices, job.preprocessing))
-        return len(indices)
-
-    prefix = rate(frozen_part) if feeding.cached else None
-    batch = np.arange(recipe.train.batch_size) % len(train)
-    images = train.load(batch, job.preprocessing)
-    targets = torch.from_numpy(train.targets[batch]).to(job.device)
+def measure(setting: Setting, data: TrainingData) -> Rates:
+    """Measure the rates of a run; takes some seconds. Weights and statistics are put back."""
+    recipe, model = setting.recipe, setting.backbone.model
+    everything = model.state_dict()
+    before = {name: everything[name].detach().clone() for name in variable_tensors(recipe, setting.backbone)}
+    prefix = _prefix_rate(setting, data)
+    batch = np.arange(recipe.train.batch_size) % len(data.train)
+    images = data.train.load(batch, setting.preprocessing)
+    targets = torch.from_numpy(data.train.targets[batch]).to(setting.device)
     rates: dict[int, float] = {}
     infer = checkpoint = 0.0
-    for number, stage in ((1, recipe.stage1), (2, recipe.stage2)):
-        if stage.epochs == 0:
-            continue
-        feed, tensors = feeding.sample(number, images)
-        parts = set_trainable(job.backbone, stage.unfreeze, train_bn=recipe.train.train_bn)
-        optimizer, loss = make_optimizer(stage, parts.head, parts.backbone), make_loss(recipe.train)
-        apply_modes(job.backbone, parts)
-
-        def step() -> int:
-            optimizer.zero_grad(set_to_none=True)  # noqa: B023  # called in this turn of the loop only
-            with job.precision.autocast():
-                logits = feed.trainee(*tensors)  # noqa: B023
-            job.precision.backward_and_step(loss(logits.float(), targets), optimizer)  # noqa: B023
-            return len(batch)
-
-        def look() -> int:
-            with torch.inference_mode(), job.precision.autocast():
-                feed.infer(tensors).float().cpu()  # noqa: B023
-            return len(batch)
-
-        rates[number] = rate(step)
-        job.backbone.model.eval()
-        infer = rate(look)
-        checkpoint = _checkpoint_seconds(before, optimizer)
-    job.backbone.model.load_state_dict(before, strict=False)
-    job.backbone.model.zero_grad(set_to_none=True)
+    for number, stage in recipe.stages:
+        part, tensors = data.sample(number, images)
+        parts = set_trainable(setting.backbone, stage.unfreeze, train_bn=recipe.train.train_bn)
+        learner = make_learner(setting, stage, parts, part.train)
+        apply_modes(setting.backbone, parts)
+        rates[number] = _step_rate(learner, tensors, targets)
+        model.eval()
+        infer = _inference_rate(setting, part, tensors)
+        checkpoint = _checkpoint_seconds(before, learner.optimizer)
+    model.load_state_dict(before, strict=False)
+    model.zero_grad(set_to_none=True)
     return Rates(
-        image_size=job.preprocessing.height,
+        image_size=setting.preprocessing.height,
         prefix=prefix,
         train=rates,
         infer=infer,
-        row_bytes=_row_bytes(feeding.keys()),
+        row_bytes=_row_bytes(data.cache_keys()),
         memory_bytes=peak_memory_bytes(),
         checkpoint=checkpoint,
     )
 
 
-def make_plan(job: Job, rates: Rates) -> Plan:
-    """Estimate a job from its rates, with what would make it shorter."""
-    counts, views = counts_of(job), job.feeding.views
-    keys = job.feeding.keys()
+def make_plan(setting: Setting, data: TrainingData, rates: Rates) -> Plan:
+    """Estimate a run from its rates, with what would make it shorter."""
+    counts, keys = counts_of(setting, data), data.cache_keys()
     kept = bool(keys) and all((cache_root() / key.digest()).is_dir() for key in keys)
-    plan = estimate(job.recipe, counts, rates, views, kept=kept)
-    return with_suggestions(plan, job.recipe, counts, rates, views)
+    plan = estimate(setting.recipe, counts, rates, data.views, kept=kept)
+    return with_suggestions(plan, setting.recipe, counts, rates, data.views)
 
 
-def counts_of(job: Job) -> Counts:
-    """Return how many images a process of the job handles; the test is the first one's alone."""
-    return Counts(len(job.feeding.train), len(job.feeding.validation), len(job.dataset.split("test")))
+def counts_of(setting: Setting, data: TrainingData) -> Counts:
+    """Return how many images a process handles; the test is the first one's alone."""
+    return Counts(len(data.train), len(data.validation), len(setting.dataset.split("test")))
+
+
+def _prefix_rate(setting: Setting, data: TrainingData) -> float | None:
+    divided, train = data.divided, data.train
+    if divided is None:
+        return None
+    every = range(len(divided.division.tensors))
+    starts = itertools.cycle(range(0, max(1, len(train) - EXTRACTION_BATCH), EXTRACTION_BATCH))
+
+    def run() -> int:
+        start = next(starts)
+        indices = np.arange(start, min(start + EXTRACTION_BATCH, len(train)))
+        divided.prefix.run(train.load(indices, setting.preprocessing), every)
+        return len(indices)
+
+    return rate(run)
+
+
+def _step_rate(learner: Learner, tensors: Tensors, targets: torch.Tensor) -> float:
+    seed = np.random.SeedSequence(0)
+
+    def run() -> int:
+        training_step(learner, tensors, targets, seed)
+        return len(targets)
+
+    return rate(run)
+
+
+def _inference_rate(setting: Setting, part: TrainedPart, tensors: Tensors) -> float:
+    def run() -> int:
+        with torch.inference_mode(), setting.precision.autocast():
+            return len(part.infer(*tensors).float().cpu())
+
+    return rate(run)
 
 
 def _checkpoint_seconds(weights: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer) -> float:

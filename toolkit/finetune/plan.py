@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from toolkit.errors import RecipeError
-from toolkit.recipe import Recipe, StageRecipe
+from toolkit.recipe import Recipe
 
 SMALLEST_SIDE = 64
 SIDE_STEP = 32
@@ -86,10 +86,9 @@ def estimate(recipe: Recipe, counts: Counts, rates: Rates, views: int, *, kept: 
         views: of each training image.
         kept: the activations are there already.
     """
-    stages = {number: stage for number, stage in _stages(recipe) if stage.epochs > 0}
     seconds = {
         number: stage.epochs * (counts.train / rates.train[number] + counts.validation / rates.infer + rates.checkpoint)
-        for number, stage in stages.items()
+        for number, stage in recipe.stages
     }
     if rates.prefix is None:
         return Plan(0.0, seconds, counts.test / rates.infer, 0, rates.memory_bytes)
@@ -202,10 +201,6 @@ def _candidates(recipe: Recipe, size: int, views: int, fewest: int) -> Iterator[
 def _smaller_sides(size: int) -> list[int]:
     """Return smaller sides, in multiples of what most backbones divide by, largest first."""
     return list(range((size - 1) // SIDE_STEP * SIDE_STEP, SMALLEST_SIDE - 1, -SIDE_STEP))
-
-
-def _stages(recipe: Recipe) -> tuple[tuple[int, StageRecipe], tuple[int, StageRecipe]]:
-    return (1, recipe.stage1), (2, recipe.stage2)
 
 
 def lines(plan: Plan, rates: Rates, views: int) -> list[str]:

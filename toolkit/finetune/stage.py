@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from toolkit import provenance
-from toolkit.backbones import Backbone, save_weights
+from toolkit.backbones import Backbone, save_weights, takes_image_size
 from toolkit.compare.metrics import evaluate
 from toolkit.data.registry import plain_name
 from toolkit.errors import RunError, TrainingError
 from toolkit.files import sha256_file
 from toolkit.finetune.checkpoint import State, load_checkpoint, save_checkpoint
 from toolkit.finetune.history import write_history
-from toolkit.finetune.job import Job, prepared_job
-from toolkit.finetune.loop import StoppedError, Stopper, Trainer
 from toolkit.finetune.measure import counts_of, make_plan, measure
+from toolkit.finetune.meter import StepObserver
 from toolkit.finetune.plan import Plan, duration, fit, lines
+from toolkit.finetune.setting import Setting, identity_of, prepared_setting
+from toolkit.finetune.stopper import StoppedError, Stopper
+from toolkit.finetune.trainer import Trainer
+from toolkit.finetune.training_data import TrainingData
 from toolkit.progress import Reporter, Silent
 from toolkit.recipe import Recipe
 from toolkit.runs import ARTIFACTS, RunFolder, RunRecord, StageSummary, new_run
@@ -34,11 +39,13 @@ def finetune_run(
     root: Path = ARTIFACTS,
     resume: bool = False,
     reporter: Reporter | None = None,
+    on_step: StepObserver | None = None,
 ) -> RunFolder:
     """Fine-tune a backbone as a recipe says and write a run folder.
 
     Writes ``recipe.toml`` first, ``history.csv`` and a checkpoint after every epoch, then ``model.safetensors`` and
     ``evaluation.json``, and ``run.json`` last: a run that has ``run.json`` is complete. ``latest`` then points at it.
+    Draws nothing: ``toolkit.api.train`` does this and draws the pictures.
 
     Started by ``torchrun``, each process trains on its part of every batch; the first one (``group.leads_here``)
     writes.
@@ -50,6 +57,7 @@ def finetune_run(
         resume: go on with the unfinished run ``name`` from its newest checkpoint, or from the start if it had reached
             none.
         reporter: where progress goes.
+        on_step: told of every step that this process makes, with its loss.
 
     Raises:
         ToolkitError: the data, the backbone, the device or the recipe cannot be used, or training diverges.
@@ -58,22 +66,29 @@ def finetune_run(
     started = time.perf_counter()
     if name is not None:
         new_run(name, root)
-    with prepared_job(recipe, reporter or Silent()) as job:
-        run = new_run(job.group.broadcast(name or _name(recipe, job.backbone)), root)
-        if job.group.leads:
+    with prepared_setting(recipe, reporter or Silent()) as setting, TrainingData(setting) as data:
+        run = new_run(setting.group.broadcast(name or _name(recipe, setting.backbone)), root)
+        if setting.group.leads:
             run.remove_leftovers()
             if not resume:
                 run.remove_checkpoints()
                 recipe.save(run.recipe_file)
-        if not resume and not isinstance(job.reporter, Silent):
-            announce_plan(job)
-        state = _first_state(job, run, resume)
+        identity = identity_of(setting)
+        if not resume and not isinstance(setting.reporter, Silent):
+            announce_plan(setting, data)
+        state = _first_state(setting, run, identity, resume=resume)
+        seconds = _clock(state.seconds, started)
+        trainer = Trainer(setting, data, state, _saver(setting, run, state, seconds), Stopper(), on_step)
         try:
-            trainer, stages = _train(job, run, state, started)
+            stages = trainer.run()
         except StoppedError as stopped:
             raise StoppedError(f"{stopped} Go on with 'toolkit finetune --resume --run {run.name}'.") from stopped
-        if job.group.leads:
-            _finish(job, run, trainer, stages, started)
+        if setting.group.leads:
+            _keep_best(setting, run, trainer)
+            _evaluate(setting, data, run)
+            _record(setting, run, stages, state, seconds()).save(run.record_file)
+            run.make_latest()
+            run.remove_checkpoints()
         return run
 
 
@@ -83,16 +98,16 @@ def plan_run(recipe: Recipe, *, reporter: Reporter | None = None) -> Plan:
     Raises:
         ToolkitError: see ``finetune_run``.
     """
-    with prepared_job(recipe, reporter or Silent()) as job:
-        return announce_plan(job)
+    with prepared_setting(recipe, reporter or Silent()) as setting, TrainingData(setting) as data:
+        return announce_plan(setting, data)
 
 
-def announce_plan(job: Job) -> Plan:
-    """Measure a job, say what it will cost and what would make it shorter."""
-    rates = measure(job)
-    plan = make_plan(job, rates)
-    for line in lines(plan, rates, job.feeding.views):
-        job.reporter.line(line)
+def announce_plan(setting: Setting, data: TrainingData) -> Plan:
+    """Measure a run, say what it will cost and what would make it shorter."""
+    rates = measure(setting, data)
+    plan = make_plan(setting, data, rates)
+    for line in lines(plan, rates, data.views):
+        setting.reporter.line(line)
     return plan
 
 
@@ -108,8 +123,9 @@ def recipe_for_budget(recipe: Recipe, seconds: float, *, reporter: Reporter | No
     reporter = reporter or Silent()
     chosen = recipe
     for _ in range(BUDGET_ROUNDS):
-        with prepared_job(chosen, Silent()) as job:
-            fitted = fit(chosen, counts_of(job), measure(job), job.feeding.views, seconds, job.takes_size)
+        with prepared_setting(chosen, Silent()) as setting, TrainingData(setting) as data:
+            takes = partial(takes_image_size, setting.backbone.name)
+            fitted = fit(chosen, counts_of(setting, data), measure(setting, data), data.views, seconds, takes)
         if fitted == chosen:
             break
         chosen = fitted
@@ -124,66 +140,56 @@ def recipe_for_budget(recipe: Recipe, seconds: float, *, reporter: Reporter | No
     return chosen
 
 
-def _first_state(job: Job, run: RunFolder, resume: bool) -> State:
+def _first_state(setting: Setting, run: RunFolder, identity: dict[str, str], *, resume: bool) -> State:
     """Return where to start: the newest checkpoint of a run that goes on, shared by all processes."""
-    state = (load_checkpoint(run.checkpoints) if resume and job.group.leads else None) or State(identity=job.identity)
-    changed = [what for what, digest in job.identity.items() if state.identity.get(what) != digest]
+    leads = setting.group.leads
+    state = (load_checkpoint(run.checkpoints) if resume and leads else None) or State(identity=identity)
+    changed = [what for what, digest in identity.items() if state.identity.get(what) != digest]
     if changed:
         raise RunError(
             f"the run {run.name!r} cannot go on: its {' and '.join(changed)} changed since it was started. Start a "
             "new run."
         )
     if resume:
-        job.reporter.line(f"going on with {run.name} at stage {state.stage}, epoch {state.epoch}, step {state.step}")
-    shared: State = job.group.broadcast(state)
+        setting.reporter.line(
+            f"going on with {run.name} at stage {state.stage}, epoch {state.epoch}, step {state.step}"
+        )
+    shared: State = setting.group.broadcast(state)
     return shared
 
 
-def _train(job: Job, run: RunFolder, state: State, started: float) -> tuple[Trainer, tuple[StageSummary, ...]]:
-    before = state.seconds
+def _clock(before: float, started: float) -> Callable[[], float]:
+    """Return what tells the seconds spent on a run: in this session, which started then, and in those before it."""
+    return lambda: before + time.perf_counter() - started
+
+
+def _saver(setting: Setting, run: RunFolder, state: State, seconds: Callable[[], float]) -> Callable[[], None]:
+    """Return what writes the state as a checkpoint, and the history."""
 
     def save() -> None:
-        if job.group.leads:
-            state.seconds = before + time.perf_counter() - started
+        if setting.group.leads:
+            state.seconds = seconds()
             save_checkpoint(run.checkpoints, state)
             write_history(run.history_file, state.history)
 
-    trainer = Trainer(
-        recipe=job.recipe,
-        backbone=job.backbone,
-        images=len(job.dataset.split("train")),
-        validation=job.feeding.validation.targets,
-        precision=job.precision,
-        group=job.group,
-        reporter=job.reporter,
-        state=state,
-        save=save,
-        stopper=Stopper(),
-    )
-    state.seconds = before
-    stages = []
-    for number, stage in ((1, job.recipe.stage1), (2, job.recipe.stage2)):
-        if stage.epochs > 0:
-            stages.append(trainer.run_stage(number, stage, job.feeding.feed))
-        state.stage = max(state.stage, number + 1)
-    return trainer, tuple(stages)
+    return save
 
 
-def _finish(job: Job, run: RunFolder, trainer: Trainer, stages: tuple[StageSummary, ...], started: float) -> None:
-    """Put the best weights back, write them, look once at the test images, and write the record."""
-    state = trainer.state
-    if state.best.weights is None:
+def _keep_best(setting: Setting, run: RunFolder, trainer: Trainer) -> None:
+    """Put the best weights back and write them."""
+    best = trainer.state.best
+    if best.weights is None:
         raise TrainingError("no epoch ended with a usable validation accuracy: lower the learning rates.")
-    trainer.load(state.best.weights)
-    job.backbone.model.eval()
-    save_weights(job.backbone.model, run.model_file)
-    test = job.dataset.split("test")
-    with job.reporter.bar("test", len(test), "img") as bar:
-        logits = job.feeding.predict(test, bar)
-    evaluate(logits, test.targets, job.dataset.labels, "test").save(run.evaluation_file)
-    _record(job, run, stages, state, state.seconds + time.perf_counter() - started).save(run.record_file)
-    run.make_latest()
-    run.remove_checkpoints()
+    trainer.load(best.weights)
+    save_weights(setting.backbone.model.eval(), run.model_file)
+
+
+def _evaluate(setting: Setting, data: TrainingData, run: RunFolder) -> None:
+    """Look once at the test images."""
+    test = setting.dataset.split("test")
+    with setting.reporter.bar("test", len(test), "img") as bar:
+        logits = data.predict(test, bar)
+    evaluate(logits, test.targets, setting.dataset.labels, "test").save(run.evaluation_file)
 
 
 def _name(recipe: Recipe, backbone: Backbone) -> str:
@@ -202,25 +208,27 @@ def _name(recipe: Recipe, backbone: Backbone) -> str:
     return plain or "run"
 
 
-def _record(job: Job, run: RunFolder, stages: tuple[StageSummary, ...], state: State, seconds: float) -> RunRecord:
+def _record(
+    setting: Setting, run: RunFolder, stages: tuple[StageSummary, ...], state: State, seconds: float
+) -> RunRecord:
     return RunRecord(
         name=run.name,
-        recipe=job.recipe.name,
-        labels=job.dataset.labels,
-        backbone=job.backbone.name,
-        weights=job.backbone.weights,
-        parameters=sum(parameter.numel() for parameter in job.backbone.model.parameters()),
-        normalization=job.backbone.normalization,
-        preprocessing=job.preprocessing,
-        data=job.dataset.summary(),
+        recipe=setting.recipe.name,
+        labels=setting.dataset.labels,
+        backbone=setting.backbone.name,
+        weights=setting.backbone.weights,
+        parameters=sum(parameter.numel() for parameter in setting.backbone.model.parameters()),
+        normalization=setting.backbone.normalization,
+        preprocessing=setting.preprocessing,
+        data=setting.dataset.summary(),
         stages=stages,
         best_stage=state.best.stage,
         best_epoch=state.best.epoch,
         best_validation_accuracy=state.best.accuracy,
         model_sha256=sha256_file(run.model_file),
-        device=str(job.device),
-        threads=job.threads,
+        device=str(setting.device),
+        threads=setting.threads,
         seconds=seconds,
         provenance=provenance.collect(),
-        precision=job.precision.name,
+        precision=setting.precision.name,
     )

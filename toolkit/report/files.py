@@ -38,10 +38,11 @@ def write_pictures(run: RunFolder) -> list[Path]:
         The files written.
 
     Raises:
-        RunError: the run has not been evaluated.
+        RunError: the run has not finished, or a record is malformed.
         FileWriteError: the folder cannot be written.
     """
     curves, confusion = run.path / "learning_curves.png", run.path / "confusion.png"
-    learning_curves(run.history_file, curves)
+    record = run.record()
+    learning_curves(run.history_file, curves, best=(record.best_stage, record.best_epoch))
     confusion_picture(run.evaluation(), confusion)
     return [curves, confusion]

@@ -29,25 +29,29 @@ LABELS_UP_TO = 120
 
 @dataclass
 class History:
-    """``history.csv`` by column; epochs are counted through both stages."""
+    """``history.csv`` by column."""
 
-    epoch: list[int] = field(default_factory=list)
+    position: list[int] = field(default_factory=list)
+    """Of the epoch on the axis, through all stages: 1 is the first."""
     stage: list[int] = field(default_factory=list)
+    epoch: list[int] = field(default_factory=list)
+    """Of its stage: 1 is the first."""
     train_loss: list[float] = field(default_factory=list)
     validation_loss: list[float] = field(default_factory=list)
     train_accuracy: list[float] = field(default_factory=list)
     validation_accuracy: list[float] = field(default_factory=list)
 
 
-def learning_curves(history_csv: Path, target: Path) -> None:
+def learning_curves(history_csv: Path, target: Path, *, best: tuple[int, int]) -> None:
     """Draw loss and accuracy of both stages over epochs.
 
     Args:
         history_csv: what ``toolkit finetune`` writes, one line per epoch.
         target: PNG file to write.
+        best: stage and epoch whose weights were kept, as the run's record says; they are ringed.
 
     Raises:
-        RunError: the history is missing or malformed.
+        RunError: the history is missing or malformed, or has no such epoch.
         MissingDependencyError: matplotlib is not installed.
         FileWriteError: the picture cannot be written.
     """
@@ -57,7 +61,7 @@ def learning_curves(history_csv: Path, target: Path) -> None:
     loss, accuracy = figure.subplots(1, 2, gridspec_kw={"wspace": 0.06})
     _curves(loss, history, history.train_loss, history.validation_loss, "Loss")
     _curves(accuracy, history, _percent(history.train_accuracy), _percent(history.validation_accuracy), "Accuracy (%)")
-    _mark_best(accuracy, history)
+    _mark_best(accuracy, history, _index_of(history, best, history_csv))
     canvas.save(figure, target)
 
 
@@ -98,8 +102,9 @@ def read_history(path: Path) -> History:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             for number, row in enumerate(csv.DictReader(file), start=1):
-                history.epoch.append(number)
+                history.position.append(number)
                 history.stage.append(int(row["stage"]))
+                history.epoch.append(int(row["epoch"]))
                 for name in ("train_loss", "validation_loss", "train_accuracy", "validation_accuracy"):
                     getattr(history, name).append(float(row[name]))
     except OSError as error:
@@ -116,7 +121,7 @@ def _curves(axes: Axes, history: History, train: list[float], validation: list[f
     axes.set_title(title, loc="left", fontsize=11, color=INK, pad=_title_pad(history))
     for values, colour, name in ((train, TRAIN, "train"), (validation, VALIDATION, "validation")):
         axes.plot(
-            history.epoch,
+            history.position,
             values,
             color=colour,
             linewidth=2,
@@ -128,8 +133,10 @@ def _curves(axes: Axes, history: History, train: list[float], validation: list[f
     _name_lines(axes, history, {"train": (train, TRAIN), "validation": (validation, VALIDATION)})
     axes.grid(axis="y", color=RULE, linewidth=0.8)
     axes.set_xlabel("Epoch", color=INK)
-    axes.set_xlim(0.5, history.epoch[-1] + 0.5)
+    axes.set_xlim(0.5, history.position[-1] + 0.5)
     axes.xaxis.set_major_locator(canvas.whole_numbers())
+    names = dict(zip(history.position, history.epoch, strict=True))
+    axes.xaxis.set_major_formatter(lambda position, _: str(names.get(round(position), "")))
     _mark_stages(axes, history)
 
 
@@ -149,7 +156,7 @@ def _name_lines(axes: Axes, history: History, lines: dict[str, tuple[list[float]
     for height, (_, name) in zip(heights, known, strict=True):
         axes.annotate(
             name,
-            (history.epoch[-1], height),
+            (history.position[-1], height),
             xytext=(12, 0),
             textcoords="offset points",
             va="center",
@@ -167,12 +174,12 @@ def _last_finite(values: list[float]) -> float | None:
 def _mark_stages(axes: Axes, history: History) -> None:
     """Draw a line where the second stage begins and name the stages above the axes."""
     for stage in sorted(set(history.stage)):
-        epochs = [epoch for epoch, of in zip(history.epoch, history.stage, strict=True) if of == stage]
-        if epochs[0] > 1:
-            axes.axvline(epochs[0] - 0.5, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+        positions = [position for position, of in zip(history.position, history.stage, strict=True) if of == stage]
+        if positions[0] > 1:
+            axes.axvline(positions[0] - 0.5, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
         if len(set(history.stage)) > 1:
             axes.text(
-                (epochs[0] + epochs[-1]) / 2,
+                (positions[0] + positions[-1]) / 2,
                 1.015,
                 f"stage {stage}",
                 transform=axes.get_xaxis_transform(),
@@ -183,15 +190,22 @@ def _mark_stages(axes: Axes, history: History) -> None:
             )
 
 
-def _mark_best(axes: Axes, history: History) -> None:
-    """Ring the best validation accuracy."""
-    values = _percent(history.validation_accuracy)
-    if not np.isfinite(values).any():
-        return
-    best = int(np.nanargmax(values))
+def _index_of(history: History, epoch: tuple[int, int], path: Path) -> int:
+    """Return where an epoch, given by stage and number, stands in the history."""
+    epochs = list(zip(history.stage, history.epoch, strict=True))
+    if epoch not in epochs:
+        raise RunError(
+            f"{path} has no stage {epoch[0]} epoch {epoch[1]}, whose weights were kept: run 'toolkit finetune' again."
+        )
+    return epochs.index(epoch)
+
+
+def _mark_best(axes: Axes, history: History, best: int) -> None:
+    """Ring the validation accuracy of the epoch whose weights were kept."""
+    accuracy = 100 * history.validation_accuracy[best]
     axes.plot(
-        history.epoch[best],
-        values[best],
+        history.position[best],
+        accuracy,
         "o",
         markersize=11,
         markerfacecolor="none",
@@ -200,7 +214,7 @@ def _mark_best(axes: Axes, history: History) -> None:
         clip_on=False,
     )
     axes.set_title(
-        f"best {values[best]:.1f}%, epoch {history.epoch[best]}",
+        f"best {accuracy:.1f}%, stage {history.stage[best]} epoch {history.epoch[best]}",
         loc="right",
         fontsize=9.5,
         color=VALIDATION,

@@ -44,3 +44,14 @@ def test_only_flags_that_were_given_become_overrides() -> None:
     given = {name: None for name in parameters if name != "recipe"}
     command(recipe="digits", **{**given, "stage1__epochs": "3", "train__train_bn": False})
     assert seen == {"recipe": "digits", "overrides": {"stage1.epochs": "3", "train.train_bn": False}}
+
+
+def test_help_lists_the_names_of_a_table() -> None:
+    @with_recipe_flags
+    def command(*, overrides: dict[str, Any]) -> None:
+        del overrides
+
+    parameters = inspect.signature(command).parameters
+    for key, listed in (("train__loss", "[cross_entropy|mse]"), ("data__resize", "[squash|crop]")):
+        (option,) = parameters[key].annotation.__metadata__
+        assert option.metavar == listed

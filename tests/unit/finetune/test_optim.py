@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from toolkit.finetune.optim import make_loss, make_optimizer, make_scheduler, schedule_factor
+from toolkit.finetune.optim import make_loss, make_optimizer, make_scheduler
 from toolkit.recipe import Recipe, StageRecipe, TrainRecipe
+from toolkit.training_choices import LOSSES, OPTIMIZERS, SCHEDULES, Choice
 
 
 def stage(**changes: object) -> StageRecipe:
@@ -46,27 +47,6 @@ def test_without_unfrozen_blocks_there_is_one_group() -> None:
     assert len(make_optimizer(stage(), [nn.Parameter(torch.ones(2))], []).param_groups) == 1
 
 
-def test_constant_stays() -> None:
-    assert {schedule_factor("constant", step, 7) for step in range(7)} == {1.0}
-
-
-def test_cosine_falls_from_one_to_zero() -> None:
-    factors = [schedule_factor("cosine", step, 10) for step in range(11)]
-    assert factors[0] == 1.0
-    assert factors[5] == pytest.approx(0.5)
-    assert factors[10] == pytest.approx(0.0)
-    assert factors == sorted(factors, reverse=True)
-
-
-def test_one_cycle_climbs_for_a_third_and_falls_to_almost_nothing() -> None:
-    factors = [schedule_factor("one_cycle", step, 100) for step in range(101)]
-    assert factors[0] == pytest.approx(1 / 25)
-    assert factors[30] == 1.0
-    assert factors[:31] == sorted(factors[:31])
-    assert factors[30:] == sorted(factors[30:], reverse=True)
-    assert factors[100] == pytest.approx(1e-4)
-
-
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "one_cycle"])
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_very_short_stages_have_usable_rates(schedule: str, steps: int) -> None:
@@ -80,6 +60,38 @@ def test_very_short_stages_have_usable_rates(schedule: str, steps: int) -> None:
         scheduler.step()
 
 
-def test_the_recipe_names_exactly_the_schedules_there_are() -> None:
-    for name in ("constant", "cosine", "one_cycle"):
-        assert Recipe().override({"stage1.schedule": name}).stage1.schedule == name
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_of_the_table_is_least_where_the_logits_are_right(name: str) -> None:
+    loss = make_loss(Recipe().override({"train.loss": name}).train)
+    targets = torch.tensor([2, 0, 1])
+    right = nn.functional.one_hot(targets, 3).float()
+    assert loss(right, targets).shape == ()
+    assert loss(right, targets) < loss(right.roll(1, dims=1), targets)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimiser_of_the_table_goes_downhill(name: str) -> None:
+    parameter = nn.Parameter(torch.tensor([3.0]))
+    recipe = Recipe().override({"stage1.optimizer": name, "stage1.head_lr": 0.1})
+    optimizer = make_optimizer(recipe.stage1, [parameter], [])
+    parameter.square().sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    optimizer.step()
+    assert abs(parameter.item()) < 3.0
+
+
+def test_a_line_in_a_table_is_all_that_a_new_choice_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LOSSES, "margin", Choice("torch.nn:MultiMarginLoss"))
+    monkeypatch.setitem(OPTIMIZERS, "rmsprop", Choice("torch.optim:RMSprop", ("momentum", "weight_decay")))
+    monkeypatch.setitem(SCHEDULES, "linear", lambda step, steps: 1 - step / steps)
+    recipe = Recipe().override(
+        {"train.loss": "margin", "stage1.optimizer": "rmsprop", "stage1.schedule": "linear", "stage1.head_lr": 0.1}
+    )
+    loss = make_loss(recipe.train)(torch.tensor([[0.0, 0.5]]), torch.tensor([1]))
+    assert loss.item() == pytest.approx((1 - 0.5) / 2)
+    optimizer = make_optimizer(recipe.stage1, [nn.Parameter(torch.ones(1))], [])
+    assert type(optimizer) is torch.optim.RMSprop
+    assert optimizer.param_groups[0]["momentum"] == recipe.stage1.momentum
+    scheduler = make_scheduler(optimizer, recipe.stage1.schedule, 4)
+    optimizer.step()
+    scheduler.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.075)

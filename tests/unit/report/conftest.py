@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from toolkit.bundle.manifest import Normalization
 from toolkit.compare.metrics import evaluate, softmax
 from toolkit.compare.paired import paired_accuracy
+from toolkit.preprocess import Preprocessing
 from toolkit.results import (
     ArtifactParity,
     BatchTiming,
@@ -27,6 +29,7 @@ from toolkit.results import (
     Rounding,
     Tolerance,
 )
+from toolkit.runs import DataSummary, RunRecord
 
 PROVENANCE = Provenance(
     created="2030-01-02T03:04:05+00:00",
@@ -201,3 +204,32 @@ def make_evaluation():
 @pytest.fixture
 def evaluation(make_evaluation) -> Evaluation:
     return make_evaluation([f"digit {index}" for index in range(10)])
+
+
+@pytest.fixture
+def run_record():
+    """Return a maker of the record of a run that kept the weights of a stage and epoch."""
+
+    def make(best: tuple[int, int]) -> RunRecord:
+        return RunRecord(
+            name="digits-1",
+            recipe="digits",
+            labels=("a", "b"),
+            backbone="torchvision:resnet18",
+            weights="random",
+            parameters=1,
+            normalization=Normalization(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+            preprocessing=Preprocessing(height=8, width=8, resize="squash", interpolation="bilinear"),
+            data=DataSummary(source="digits", splits={}, skipped=()),
+            stages=(),
+            best_stage=best[0],
+            best_epoch=best[1],
+            best_validation_accuracy=0.9,
+            model_sha256="a" * 64,
+            device="cpu",
+            threads=1,
+            seconds=1.0,
+            provenance=PROVENANCE,
+        )
+
+    return make

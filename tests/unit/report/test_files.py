@@ -3,7 +3,7 @@
 import pytest
 
 from toolkit.errors import RunError
-from toolkit.report import write_pictures, write_report
+from toolkit.report import canvas, write_pictures, write_report
 from toolkit.runs import RunFolder
 
 
@@ -42,14 +42,29 @@ def test_a_malformed_record_is_not_left_out_silently(tmp_path, bench):
     assert not (run.bench / "report.md").exists()
 
 
-def test_pictures_of_a_fine_tuned_run(tmp_path, evaluation):
+def test_pictures_of_a_fine_tuned_run(tmp_path, evaluation, run_record):
     run = RunFolder(tmp_path / "digits-1")
     evaluation.save(run.evaluation_file)
+    run_record(best=(1, 1)).save(run.record_file)
     header = "stage,epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,head_lr,backbone_lr,seconds\n"
     run.history_file.write_text(header + "1,1,2.0,0.3,1.9,0.4,0.001,0,1\n", encoding="utf-8")
     files = write_pictures(run)
     assert [file.name for file in files] == ["learning_curves.png", "confusion.png"]
     assert all(file.read_bytes().startswith(b"\x89PNG") for file in files)
+
+
+def test_the_epoch_that_is_ringed_is_the_one_that_was_kept(tmp_path, evaluation, run_record, monkeypatch):
+    """Of two with the same accuracy the lower loss decides (``toolkit.finetune.checkpoint.Best``): it is the second."""
+    titles = []
+    monkeypatch.setattr(canvas, "save", lambda figure, target: titles.extend(a.get_title("right") for a in figure.axes))
+    run = RunFolder(tmp_path / "digits-1")
+    evaluation.save(run.evaluation_file)
+    run_record(best=(2, 2)).save(run.record_file)
+    header = "stage,epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,head_lr,backbone_lr,seconds\n"
+    rows = ("1,1,2.0,0.3,1.9,0.4,0.001,0,1", "2,1,1.0,0.9,0.5,0.9,0.001,0,1", "2,2,0.9,0.9,0.4,0.9,0.001,0,1")
+    run.history_file.write_text(header + "\n".join(rows) + "\n", encoding="utf-8")
+    write_pictures(run)
+    assert "best 90.0%, stage 2 epoch 2" in titles
 
 
 def test_pictures_of_a_run_that_was_not_evaluated(tmp_path):

@@ -49,7 +49,9 @@ def texts(figure):
 
 def test_learning_curves_of_two_stages(history, tmp_path, drawn):
     target = tmp_path / "curves.png"
-    learning_curves(history((1, 1, 2.0, 0.3), (1, 2, 1.5, 0.5), (2, 1, 1.0, 0.9), (2, 2, 0.9, 0.8)), target)
+    learning_curves(
+        history((1, 1, 2.0, 0.3), (1, 2, 1.5, 0.5), (2, 1, 1.0, 0.9), (2, 2, 0.9, 0.8)), target, best=(2, 1)
+    )
     with Image.open(target) as picture:
         assert min(picture.size) > 600
         assert len(picture.convert("RGB").getcolors(2**24)) > 50
@@ -63,17 +65,34 @@ def test_learning_curves_of_two_stages(history, tmp_path, drawn):
         "digits-1: 2 epochs of stage 1, 2 epochs of stage 2",
         "stage 1",
         "stage 2",
-        "best 90.0%, epoch 3",
+        "best 90.0%, stage 2 epoch 1",
         "Epoch",
         "train",
     ):
         assert words in said
     assert {axes.get_xlabel() for axes in (loss, accuracy)} == {"Epoch"}
+    assert [accuracy.xaxis.get_major_formatter()(position) for position in range(6)] == ["", "1", "2", "1", "2", ""]
+
+
+def ring(figure):
+    (line,) = (line for line in figure.axes[1].lines if line.get_markersize() == 11)
+    return [*line.get_xdata(), *line.get_ydata()]
+
+
+def test_the_ring_is_at_the_epoch_whose_weights_were_kept(history, tmp_path, drawn):
+    path = history((1, 1, 2.0, 0.9), (2, 1, 1.5, 0.9), (2, 2, 1.0, 0.9))
+    learning_curves(path, tmp_path / "curves.png", best=(2, 2))
+    assert ring(drawn[0]) == pytest.approx([3, 90])
+
+
+def test_a_history_without_the_epoch_that_was_kept(history, tmp_path):
+    with pytest.raises(RunError, match=r"history\.csv has no stage 2 epoch 7, whose weights were kept"):
+        learning_curves(history((1, 1, 2.0, 0.9)), tmp_path / "curves.png", best=(2, 7))
 
 
 def test_learning_curves_of_one_epoch_and_of_a_loss_that_is_not_finite(history, tmp_path):
-    learning_curves(history((1, 1, 2.0, 0.3)), tmp_path / "one.png")
-    learning_curves(history((1, 1, "nan", "nan"), (1, 2, "inf", 0.5)), tmp_path / "nan.png")
+    learning_curves(history((1, 1, 2.0, 0.3)), tmp_path / "one.png", best=(1, 1))
+    learning_curves(history((1, 1, "nan", "nan"), (1, 2, "inf", 0.5)), tmp_path / "nan.png", best=(1, 2))
     assert (tmp_path / "one.png").is_file()
     assert (tmp_path / "nan.png").is_file()
 
@@ -88,7 +107,7 @@ def test_a_malformed_history(tmp_path, content):
 
 def test_a_missing_history(tmp_path):
     with pytest.raises(RunError, match="cannot be read"):
-        learning_curves(tmp_path / "history.csv", tmp_path / "curves.png")
+        learning_curves(tmp_path / "history.csv", tmp_path / "curves.png", best=(1, 1))
 
 
 def test_few_classes_have_their_counts_in_the_cells(evaluation, tmp_path, drawn):

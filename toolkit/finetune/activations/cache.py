@@ -24,40 +24,10 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from toolkit.errors import FileWriteError, TrainingError
-from toolkit.finetune.activations.catalogue import (
-    FORMAT_VERSION,
-    INDEX_NAME,
-    CacheIndex,
-    CacheKey,
-    Entry,
-    TensorSpec,
-    bytes_needed,
-    cache_root,
-    clear,
-    discard_abandoned,
-    entries,
-    free_bytes,
-    part_folder,
-    remove,
-)
+from toolkit.finetune.activations.catalogue import FORMAT_VERSION, INDEX_NAME, CacheIndex, CacheKey, bytes_needed
+from toolkit.finetune.activations.cleaning import part_folder, remove
 from toolkit.finetune.activations.row_file import Checksums, RowFile
 from toolkit.progress import Reporter, Silent
-
-__all__ = [
-    "CacheKey",
-    "CacheWriter",
-    "Entry",
-    "FeatureCache",
-    "NotFiniteError",
-    "TensorSpec",
-    "bytes_needed",
-    "cache_root",
-    "clear",
-    "discard_abandoned",
-    "entries",
-    "free_bytes",
-    "open_cache",
-]
 
 _STORED: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
 
@@ -78,7 +48,7 @@ class _DamagedError(Exception):
     """A cache is not what was written; the message names the file and says what is wrong with it."""
 
 
-class FeatureCache:
+class ActivationCache:
     """An open cache whose files are those that were written.
 
     Attributes:
@@ -113,15 +83,15 @@ class FeatureCache:
         """
         if len(rows) and (rows.min() < 0 or rows.max() >= self.key.rows):
             raise IndexError(f"rows {rows.min()} to {rows.max()} were asked for, the cache has {self.key.rows}")
-        found = np.empty((len(rows), *self.key.tensors[tensor][1]), _STORED[self.key.dtype])
-        target = found.reshape(-1).view(np.uint8).data
+        content = np.empty((len(rows), *self.key.tensors[tensor][1]), _STORED[self.key.dtype])
+        target = content.reshape(-1).view(np.uint8).data
         size = self._row_bytes[tensor]
         # Where a row does not follow the one before it, a new run begins.
         starts = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
         for start, stop in itertools.pairwise(starts):
             if start < stop:
                 self._read_run(self._files[tensor], target[start * size : stop * size], int(rows[start]) * size)
-        return found
+        return content
 
     def _read_run(self, file: RowFile, target: memoryview, offset: int) -> None:
         try:
@@ -151,7 +121,7 @@ class FeatureCache:
         self.close()
 
 
-def open_cache(root: Path, key: CacheKey, reporter: Reporter | None = None) -> FeatureCache | None:
+def open_cache(root: Path, key: CacheKey, reporter: Reporter | None = None) -> ActivationCache | None:
     """Open the cache of a key, after reading and checking all of it.
 
     Args:
@@ -181,7 +151,7 @@ def open_cache(root: Path, key: CacheKey, reporter: Reporter | None = None) -> F
     return cache
 
 
-def _checked(folder: Path, key: CacheKey, reporter: Reporter) -> FeatureCache:
+def _checked(folder: Path, key: CacheKey, reporter: Reporter) -> ActivationCache:
     path = folder / INDEX_NAME
     try:
         index = CacheIndex.from_json(path.read_bytes())
@@ -190,7 +160,7 @@ def _checked(folder: Path, key: CacheKey, reporter: Reporter) -> FeatureCache:
         if index.format != FORMAT_VERSION or len(index.crc32) != len(key.tensors):
             raise _DamagedError(f"{path} is not in the format of this version")
         with contextlib.ExitStack() as on_failure:
-            cache = FeatureCache(folder, key)
+            cache = ActivationCache(folder, key)
             on_failure.callback(cache.close)
             with reporter.bar("checking kept activations", bytes_needed(key), unit="B") as bar:
                 problem = cache.problem(index, bar.advance)
@@ -275,7 +245,7 @@ class CacheWriter:
             raise ValueError(f"{self._rows + rows} rows were given, the key says {self._key.rows}")
         return rows
 
-    def seal(self) -> FeatureCache:
+    def seal(self) -> ActivationCache:
         """Finish the cache: flush it to disk and give it its name.
 
         Returns:
@@ -301,7 +271,7 @@ class CacheWriter:
             index.save(self._folder / INDEX_NAME)
             return self._move_into_place()
 
-    def _move_into_place(self) -> FeatureCache:
+    def _move_into_place(self) -> ActivationCache:
         try:
             self._folder.rename(self._target)
         except OSError:
@@ -312,7 +282,7 @@ class CacheWriter:
                 self._discard()
                 return other
             self._folder.rename(self._target)
-        return FeatureCache(self._target, self._key)
+        return ActivationCache(self._target, self._key)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

@@ -1,11 +1,12 @@
-"""Which caches of activations there are: what each holds, how it is named, how much room it takes, and clearing them.
+"""Which caches of activations there are: what each holds, how it is named, and how much room it takes.
 
 ::
 
     <root>/<digest of the key>/         index.json  0.bin  1.bin ...
     <root>/<digest>.<pid>-<random>.part/    being written, or being removed
 
-What is in the files is the business of ``toolkit.finetune.activations.cache``. No numpy here.
+What is in the files is the business of ``toolkit.finetune.activations.cache``, removing them that of
+``toolkit.finetune.activations.cleaning``. No numpy here.
 """
 
 from __future__ import annotations
@@ -14,11 +15,8 @@ import contextlib
 import hashlib
 import json
 import math
-import os
 import re
 import shutil
-import sys
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,17 +25,15 @@ from typing import Literal
 from pydantic import AwareDatetime, ValidationError
 
 from toolkit.download import cache_folder
-from toolkit.errors import FileWriteError, ToolkitError
+from toolkit.errors import ToolkitError
 from toolkit.results import Record
 
 FORMAT_VERSION = 1
 """Part of every digest: a cache in another format is never found."""
 
 INDEX_NAME = "index.json"
-ABANDONED_SECONDS = 24 * 3600.0
 _ITEM_BYTES = {"float16": 2, "float32": 4}
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_PART = re.compile(r"[0-9a-f]{64}\.([0-9]+)-[0-9a-f]+\.part")
 
 
 @dataclass(frozen=True)
@@ -166,16 +162,11 @@ def entries(root: Path) -> list[Entry]:
         ToolkitError: the folder may not be read.
     """
     found = []
-    for folder in _folders(root):
+    for folder in folders(root):
         if _DIGEST.fullmatch(folder.name):
             with contextlib.suppress(FileNotFoundError):  # cleared by another process meanwhile
                 found.append(_entry(folder))
     return sorted(found, key=lambda entry: entry.last_used, reverse=True)
-
-
-def unfinished_bytes(root: Path) -> int:
-    """Return what the caches take that are being written, or were when their process was killed."""
-    return sum(_size(folder) for folder in _folders(root) if _PART.fullmatch(folder.name))
 
 
 def find(root: Path, digest_prefix: str) -> Entry:
@@ -195,74 +186,12 @@ def find(root: Path, digest_prefix: str) -> Entry:
     raise ToolkitError(f"{many} with {digest_prefix!r}: give the digits of one that 'toolkit cache' lists.")
 
 
-def clear(root: Path, digest_prefix: str | None) -> int:
-    """Remove one cache, or all of them and what killed processes left.
-
-    A process that reads one keeps what it has open (not on Windows).
-
-    Args:
-        root: where the caches are.
-        digest_prefix: the first digits of one; None for all.
-
-    Returns:
-        Bytes freed.
+def folders(root: Path) -> list[Path]:
+    """Return all folders in the folder of caches, finished or not; none where there is no such folder.
 
     Raises:
-        ToolkitError: the digits fit no cache or several.
-        FileWriteError: a folder cannot be removed.
+        ToolkitError: it may not be read.
     """
-    chosen = entries(root) if digest_prefix is None else [find(root, digest_prefix)]
-    freed = discard_abandoned(root) if digest_prefix is None else 0
-    for entry in chosen:
-        remove(root / entry.digest)
-        freed += entry.bytes
-    return freed
-
-
-def discard_abandoned(root: Path) -> int:
-    """Remove what processes were writing when they were killed.
-
-    A folder is abandoned if the process in its name is gone, or if nothing was written to it for a day: in containers
-    every process has the same few numbers, so that the number of a killed one is soon in use again.
-
-    Returns:
-        Bytes freed.
-    """
-    freed = 0
-    for folder in _folders(root):
-        part = _PART.fullmatch(folder.name)
-        if part and (not _is_running(int(part[1])) or _idle_seconds(folder) > ABANDONED_SECONDS):
-            size = _size(folder)
-            shutil.rmtree(folder, ignore_errors=True)
-            freed += size - _size(folder)
-    return freed
-
-
-def part_folder(folder: Path) -> Path:
-    """Return a new name beside a cache's folder, under which it is written or removed."""
-    return folder.with_name(f"{folder.name}.{os.getpid()}-{os.urandom(4).hex()}.part")
-
-
-def remove(folder: Path) -> None:
-    """Remove a cache; one that is gone already is no error.
-
-    A removal that is killed leaves no half cache under the old name.
-
-    Raises:
-        FileWriteError: it cannot be removed.
-    """
-    doomed = part_folder(folder)
-    try:
-        folder.rename(doomed)
-        shutil.rmtree(doomed)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        left = doomed if os.path.lexists(doomed) else folder
-        raise FileWriteError(f"cannot remove {left}: {error.strerror or error}. Remove it by hand.") from error
-
-
-def _folders(root: Path) -> list[Path]:
     try:
         return [path for path in root.iterdir() if path.is_dir()]
     except (FileNotFoundError, NotADirectoryError):
@@ -282,37 +211,17 @@ def _entry(folder: Path) -> Entry:
         index, used = None, folder.stat().st_mtime
     return Entry(
         digest=folder.name,
-        bytes=_size(folder),
+        bytes=size_on_disk(folder),
         last_used=datetime.fromtimestamp(used, UTC),
         created=index.created if index else None,
         key=index.key if index else None,
     )
 
 
-def _size(folder: Path) -> int:
+def size_on_disk(folder: Path) -> int:
+    """Return what the files of a cache take, as far as they are still there."""
     total = 0
     with contextlib.suppress(OSError):  # removed by another process meanwhile, or not ours to read
         for path in folder.iterdir():
             total += path.stat().st_size
     return total
-
-
-def _idle_seconds(folder: Path) -> float:
-    try:
-        return time.time() - max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
-    except OSError:  # a file was renamed meanwhile: somebody is at work
-        return 0.0
-
-
-def _is_running(pid: int) -> bool:
-    if sys.platform == "win32":
-        # Signal 0 is Ctrl-C there (https://docs.python.org/3/library/os.html#os.kill): only the time without a write
-        # tells.
-        return True
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # it runs, as another user
-        return True
-    return True

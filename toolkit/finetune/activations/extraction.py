@@ -1,4 +1,4 @@
-"""Activations of the frozen part for a whole split.
+"""The extraction of activations: what the frozen part makes of a whole split.
 
 Computed in one pass over the images, kept on disk, read back in any order.
 """
@@ -8,25 +8,22 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from toolkit.backbones.frontier import Division
-from toolkit.bundle.manifest import Normalization
 from toolkit.data import Split
-from toolkit.data.augment import make_view
+from toolkit.data.augment import default_views, make_view
 from toolkit.data.batches import iterate_batches
-from toolkit.finetune.activations.cache import CacheWriter, FeatureCache, NotFiniteError, open_cache
-from toolkit.finetune.activations.catalogue import CacheKey, bytes_needed, free_bytes
-from toolkit.finetune.activations.prefix import Prefix, from_stored, stored_shape
-from toolkit.preprocess import Preprocessing
-from toolkit.progress import Reporter
-from toolkit.recipe import AugmentRecipe
+from toolkit.finetune.activations.cache import ActivationCache, CacheWriter, NotFiniteError, open_cache
+from toolkit.finetune.activations.catalogue import CacheKey, bytes_needed, cache_root, free_bytes
+from toolkit.finetune.activations.divided_network import DividedNetwork
+from toolkit.finetune.activations.prefix import from_stored, stored_shape
+from toolkit.finetune.setting import Setting
+from toolkit.recipe import Recipe
 
-PASS_BATCH = 32
+EXTRACTION_BATCH = 32
 SPARE_BYTES = 512 * 2**20
 """Left free on the disk: a cache must not be what fills it."""
 
@@ -38,8 +35,13 @@ class NoCacheError(Exception):
     """
 
 
+def training_views(recipe: Recipe) -> int:
+    """Return how many views of each training image a recipe has kept."""
+    return recipe.cache.views or default_views(recipe.augment)
+
+
 @dataclass(frozen=True)
-class Features:
+class Activations:
     """The kept activations of one split.
 
     Attributes:
@@ -48,7 +50,7 @@ class Features:
         targets: int64 ``[n]``.
     """
 
-    cache: FeatureCache
+    cache: ActivationCache
     views: int
     targets: npt.NDArray[np.int64]
 
@@ -67,102 +69,92 @@ class Features:
         return [from_stored(self.cache.read(tensor, rows), device) for tensor in tensors]
 
 
-class Pass:
-    """What is the same for every split: the prefix, and what goes into it.
+@dataclass(frozen=True)
+class Extraction:
+    """Extracts activations of one divided network, split by split.
 
     Attributes:
-        prefix: what computes.
+        setting: the run.
+        divided: the network; its prefix computes.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        division: Division,
-        digest: str,
-        prefix: Prefix,
-        preprocessing: Preprocessing,
-        normalization: Normalization,
-        dtype: str,
-        workers: int,
-        reporter: Reporter,
-    ) -> None:
-        self._root = root
-        self.prefix = prefix
-        self._digest = digest
-        self._shapes = tuple((tensor.name, stored_shape(tensor.shape)) for tensor in division.tensors)
-        self._preprocessing = preprocessing
-        self._normalization = normalization
-        self._dtype = dtype
-        self._workers = workers
-        self._reporter = reporter
+    setting: Setting
+    divided: DividedNetwork
 
-    def features(self, split: Split, views: int, augment: AugmentRecipe, seed: int) -> Features:
+    def activations(self, split: Split, views: int) -> Activations:
         """Take a split's activations from the cache, or compute and keep them.
+
+        Args:
+            split: the images.
+            views: of each image; the first is the image as it is, the others are augmented as the recipe says.
 
         Raises:
             NoCacheError: they do not fit on the disk.
             FileWriteError: the disk filled up meanwhile, or the folder cannot be written.
             ImageError: an image has gone or changed since it was scanned.
         """
-        key = self.key(split, views, augment, seed)
+        key = self.key(split, views)
         wide = key.model_copy(update={"dtype": "float32"})
         # The wide one is there where an earlier pass found values that float16 cannot hold.
         for wanted in dict.fromkeys((key, wide)):
-            if (cache := open_cache(self._root, wanted, self._reporter)) is not None:
-                self._reporter.line(
+            if (cache := open_cache(cache_root(), wanted, self.setting.reporter)) is not None:
+                self.setting.reporter.line(
                     f"{split.name}: activations are there already ({wanted.digest()[:12]}, "
                     f"{bytes_needed(wanted) / 1e6:.0f} MB)"
                 )
-                return Features(cache, views, split.targets)
+                return Activations(cache, views, split.targets)
         try:
-            cache = self._compute(split, key, augment, seed)
+            cache = self._compute(split, key)
         except NotFiniteError as error:
-            self._reporter.line(f"{error}: kept in float32 instead")
-            cache = self._compute(split, wide, augment, seed)
-        return Features(cache, views, split.targets)
+            self.setting.reporter.line(f"{error}: kept in float32 instead")
+            cache = self._compute(split, wide)
+        return Activations(cache, views, split.targets)
 
-    def key(self, split: Split, views: int, augment: AugmentRecipe, seed: int) -> CacheKey:
+    def key(self, split: Split, views: int) -> CacheKey:
         """Return what decides the content of a split's cache."""
-        changed = {"seed": seed, "flip": augment.flip, "shift": augment.shift} if views > 1 else {}
+        recipe = self.setting.recipe
+        augment = {"seed": recipe.seed, "flip": recipe.augment.flip, "shift": recipe.augment.shift} if views > 1 else {}
+        tensors = tuple((tensor.name, stored_shape(tensor.shape)) for tensor in self.divided.division.tensors)
         return CacheKey.model_validate(
             {
-                "prefix_sha256": self._digest,
-                "tensors": self._shapes,
-                "preprocessing": self._preprocessing.model_dump_json(),
-                "normalization": self._normalization.model_dump_json(),
-                "dtype": self._dtype,
+                "prefix_sha256": self.divided.digest,
+                "tensors": tensors,
+                "preprocessing": self.setting.preprocessing.model_dump_json(),
+                "normalization": self.setting.backbone.normalization.model_dump_json(),
+                "dtype": recipe.cache.dtype,
                 "views": views,
-                "augmentation": json.dumps(changed, sort_keys=True),
+                "augmentation": json.dumps(augment, sort_keys=True),
                 "data": split.fingerprint,
-                "engine": self.prefix.engine,
+                "engine": self.divided.prefix.engine,
                 "rows": len(split) * views,
             }
         )
 
-    def _compute(self, split: Split, key: CacheKey, augment: AugmentRecipe, seed: int) -> FeatureCache:
-        needed, free = bytes_needed(key), free_bytes(self._root)
+    def _compute(self, split: Split, key: CacheKey) -> ActivationCache:
+        root = cache_root()
+        needed, free = bytes_needed(key), free_bytes(root)
         if needed + SPARE_BYTES > free:
             raise NoCacheError(
-                f"the activations of the {split.name} images need {needed / 1e9:.1f} GB, and {self._root} has "
+                f"the activations of the {split.name} images need {needed / 1e9:.1f} GB, and {root} has "
                 f"{free / 1e9:.1f} GB free"
             )
-        return self._write(split, key, augment, seed)
-
-    def _write(self, split: Split, key: CacheKey, augment: AugmentRecipe, seed: int) -> FeatureCache:
-        views = [make_view(augment, seed, view) for view in range(key.views)]
-        order, every = np.arange(len(split), dtype=np.int64), range(len(key.tensors))
-        batches = iterate_batches(split, order, PASS_BATCH, self._preprocessing, workers=self._workers)
-        with (
-            CacheWriter(self._root, key) as writer,
-            self._reporter.bar(f"frozen part, {split.name}", key.rows, "img") as bar,
-        ):
-            for images, _, indices in batches:
-                outputs = [self.prefix.run(images if view is None else view(images, indices), every) for view in views]
-                writer.append(
-                    [_side_by_side([output[tensor] for output in outputs]) for tensor in range(len(key.tensors))]
-                )
-                bar.advance(len(images) * key.views)
+        with CacheWriter(root, key) as writer:
+            self._run_over(split, writer, key)
             return writer.seal()
+
+    def _run_over(self, split: Split, writer: CacheWriter, key: CacheKey) -> None:
+        """Run the frozen part over every view of every image."""
+        recipe, prefix = self.setting.recipe, self.divided.prefix
+        views = [make_view(recipe.augment, recipe.seed, view) for view in range(key.views)]
+        order, every = np.arange(len(split), dtype=np.int64), range(len(key.tensors))
+        batches = iterate_batches(
+            split, order, EXTRACTION_BATCH, self.setting.preprocessing, workers=self.setting.threads
+        )
+        with self.setting.reporter.bar(f"frozen part, {split.name}", key.rows, "img") as bar:
+            for images, _, indices in batches:
+                outputs = [prefix.run(images if view is None else view(images, indices), every) for view in views]
+                writer.append([_side_by_side([output[tensor] for output in outputs]) for tensor in every])
+                bar.advance(len(images) * key.views)
 
 
 def _side_by_side(views: list[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:

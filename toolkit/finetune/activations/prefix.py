@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from torch import nn
 from toolkit.backbones.frontier import Division
 from toolkit.bundle.manifest import Normalization
 from toolkit.errors import ToolkitError, first_line
+from toolkit.finetune.setting import Setting
 from toolkit.formats.onnx import engine_name, open_session, run_options, to_onnx
 
 Arrays = list[npt.NDArray[np.float32]]
@@ -140,22 +141,17 @@ class TorchPrefix:
             return [tensors[index].float().cpu().numpy() for index in wanted]
 
 
-def make_prefix(
-    network: PrefixNetwork,
-    image_size: int,
-    device: torch.device,
-    threads: int,
-    autocast: torch.dtype | None,
-    say: Callable[[str], None],
-) -> Prefix:
+def make_prefix(network: PrefixNetwork, setting: Setting) -> Prefix:
     """Return the fastest engine that can run a prefix here.
 
     Onnxruntime on a CPU, PyTorch where that refuses it and on CUDA.
     """
-    if device.type == "cuda":
-        return TorchPrefix(network, device, autocast)
+    if setting.device.type == "cuda":
+        return TorchPrefix(network, setting.device, setting.precision.narrow)
     try:
-        return OnnxPrefix(network, image_size, threads)
+        return OnnxPrefix(network, setting.preprocessing.height, setting.threads)
     except ToolkitError as error:
-        say(f"the frozen part runs in PyTorch, because onnxruntime cannot run it ({first_line(error)})")
-        return TorchPrefix(network, device, None)
+        setting.reporter.line(
+            f"the frozen part runs in PyTorch, because onnxruntime cannot run it ({first_line(error)})"
+        )
+        return TorchPrefix(network, setting.device, None)

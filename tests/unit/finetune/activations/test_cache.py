@@ -16,15 +16,9 @@ import pytest
 
 from toolkit.errors import FileWriteError, TrainingError
 from toolkit.finetune.activations import row_file as cache_file
-from toolkit.finetune.activations.cache import (
-    CacheKey,
-    CacheWriter,
-    FeatureCache,
-    NotFiniteError,
-    bytes_needed,
-    clear,
-    open_cache,
-)
+from toolkit.finetune.activations.cache import ActivationCache, CacheWriter, NotFiniteError, open_cache
+from toolkit.finetune.activations.catalogue import CacheKey, bytes_needed
+from toolkit.finetune.activations.cleaning import clear
 from toolkit.progress import Bar, Silent
 
 ROWS = 300
@@ -75,7 +69,7 @@ def make_tensors(rows: int = ROWS) -> list[np.ndarray]:
     return [generator.normal(size=(rows, *shape)).astype(np.float32) for shape in SHAPES.values()]
 
 
-def write(root: Path, key: CacheKey, tensors: list[np.ndarray], step: int = 64) -> FeatureCache:
+def write(root: Path, key: CacheKey, tensors: list[np.ndarray], step: int = 64) -> ActivationCache:
     with CacheWriter(root, key) as writer:
         for start in range(0, len(tensors[0]), step):
             writer.append([tensor[start : start + step] for tensor in tensors])

@@ -1,16 +1,11 @@
 from __future__ import annotations
 
-import os
-import signal
-
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
-from toolkit.backbones import create_backbone
-from toolkit.finetune.loop import Stopper, mixup, variable_tensors
-from toolkit.recipe import Recipe, load_recipe
+from toolkit.finetune.step import mixup
 
 
 def test_without_alpha_mixup_changes_nothing() -> None:
@@ -37,33 +32,3 @@ def test_mixup_blends_all_tensors_of_a_frontier_alike() -> None:
     blended, _ = mixup([first, second], torch.arange(5), 1.0, np.random.SeedSequence(7), functional.cross_entropy)
     again, _ = mixup([second], torch.arange(5), 1.0, np.random.SeedSequence(7), functional.cross_entropy)
     assert torch.equal(blended[1], again[0])
-
-
-def recipe(**changes: object) -> Recipe:
-    return load_recipe("textbook").override({key.replace("__", "."): value for key, value in changes.items()})
-
-
-def test_what_may_change_is_the_head_and_what_any_stage_unfreezes() -> None:
-    backbone = create_backbone("resnet18", weights="none", classes=3, image_size=32, seed=0)
-    names = variable_tensors(recipe(), backbone)
-    assert {name.partition(".")[0] for name in names} == {"layer4", "fc"}
-    assert not [name for name in names if "running" in name]
-    trained = variable_tensors(recipe(train__train_bn=True), backbone)
-    assert "layer4.0.bn1.running_mean" in trained
-    assert "layer3.0.bn1.running_mean" not in trained
-    assert {name.partition(".")[0] for name in variable_tensors(recipe(stage2__epochs=0), backbone)} == {"fc"}
-
-
-def test_a_signal_is_a_request_and_the_second_one_acts_at_once() -> None:
-    stopper = Stopper()
-    before = signal.getsignal(signal.SIGTERM)
-
-    def twice() -> None:
-        with stopper.listening():
-            os.kill(os.getpid(), signal.SIGTERM)
-            assert stopper.requested
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with pytest.raises(KeyboardInterrupt):
-        twice()
-    assert signal.getsignal(signal.SIGTERM) is before

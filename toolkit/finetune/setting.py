@@ -1,7 +1,4 @@
-"""What a process has at hand before it trains.
-
-Data, backbone, the divided network, and its place among the processes.
-"""
+"""The setting of a run: what is trained on what, where and how, once data and backbone are loaded."""
 
 from __future__ import annotations
 
@@ -14,11 +11,10 @@ import torch
 from torch import nn
 
 from toolkit import provenance
-from toolkit.backbones import Backbone, create_backbone, select_blocks, takes_image_size
+from toolkit.backbones import Backbone, create_backbone, select_blocks
 from toolkit.data import Dataset, load_dataset
 from toolkit.errors import RunError
 from toolkit.finetune.device import choose_device, repeatable
-from toolkit.finetune.feeding import Feeding
 from toolkit.finetune.group import Group, joined
 from toolkit.finetune.precision import Precision, choose_precision
 from toolkit.preprocess import Preprocessing
@@ -27,32 +23,40 @@ from toolkit.recipe import Recipe
 
 
 @dataclass(frozen=True)
-class Job:
-    """What a process has at hand once data and backbone are loaded and the network is divided."""
+class Setting:
+    """What every part of fine-tuning works with; the same from the first image to the last step.
+
+    Attributes:
+        recipe: what to do.
+        backbone: the network; its weights change, nothing else does.
+        dataset: the images of all processes.
+        preprocessing: how a file becomes pixels.
+        device: where training runs.
+        threads: CPU threads, also those that decode.
+        precision: arithmetic of the passes.
+        group: the processes that train together.
+        reporter: where progress goes; silent in all processes but the first.
+    """
 
     recipe: Recipe
-    dataset: Dataset
     backbone: Backbone
+    dataset: Dataset
     preprocessing: Preprocessing
     device: torch.device
     threads: int
-    group: Group
     precision: Precision
-    feeding: Feeding
+    group: Group
     reporter: Reporter
-    identity: dict[str, str]
-    """What must not change when a run goes on: the thing to its digest."""
-
-    def takes_size(self, image_size: int) -> bool:
-        """Tell whether the backbone takes images of this side."""
-        return takes_image_size(self.backbone.name, image_size)
 
 
 @contextlib.contextmanager
-def prepared_job(recipe: Recipe, reporter: Reporter) -> Iterator[Job]:
-    """Load data and backbone and divide the network.
+def prepared_setting(recipe: Recipe, reporter: Reporter) -> Iterator[Setting]:
+    """Load data and backbone.
 
     Inside the block PyTorch is seeded and repeatable, and the process is in its group.
+
+    Raises:
+        ToolkitError: the data, the backbone, the device or the recipe cannot be used.
     """
     device = choose_device(recipe.train.device)
     threads = recipe.train.threads or provenance.available_cores()
@@ -75,17 +79,39 @@ def prepared_job(recipe: Recipe, reporter: Reporter) -> Iterator[Job]:
             seed=recipe.seed,
             reporter=reporter,
         )
-        preprocessing = _preprocessing(recipe, backbone)
         # One choice for all processes, whose processors may differ.
         chosen = group.broadcast(choose_precision(recipe.train.precision, device, _computed_by_steps(recipe, backbone)))
-        precision = Precision(chosen, device)
-        identity = _identity(recipe, dataset, backbone, precision)
-        _announce(reporter, recipe, dataset, backbone, precision, threads)
-        feeding = Feeding(recipe, backbone, dataset, preprocessing, device, threads, precision, group, reporter)
-        with contextlib.closing(feeding):
-            yield Job(
-                recipe, dataset, backbone, preprocessing, device, threads, group, precision, feeding, reporter, identity
-            )
+        setting = Setting(
+            recipe=recipe,
+            backbone=backbone,
+            dataset=dataset,
+            preprocessing=_preprocessing(recipe, backbone),
+            device=device,
+            threads=threads,
+            precision=Precision(chosen, device),
+            group=group,
+            reporter=reporter,
+        )
+        _announce(setting)
+        yield setting
+
+
+def identity_of(setting: Setting) -> dict[str, str]:
+    """Return what must not change when a run goes on, each thing with its digest.
+
+    To be asked before anything is trained: the starting weights are part of it.
+    """
+    weights = hashlib.sha256()
+    for name, tensor in setting.backbone.model.state_dict().items():
+        weights.update(name.encode())
+        weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return {
+        "recipe": hashlib.sha256(setting.recipe.to_toml().encode()).hexdigest(),
+        "classes": hashlib.sha256(repr(setting.dataset.labels).encode()).hexdigest(),
+        **{f"{name} images": split.fingerprint for name, split in setting.dataset.splits.items()},
+        "starting weights": weights.hexdigest(),
+        "precision": setting.precision.name,
+    }
 
 
 def _computed_by_steps(recipe: Recipe, backbone: Backbone) -> list[nn.Module]:
@@ -95,27 +121,8 @@ def _computed_by_steps(recipe: Recipe, backbone: Backbone) -> list[nn.Module]:
     """
     if not recipe.cache.use:
         return [backbone.model]
-    blocks = [
-        block
-        for stage in (recipe.stage1, recipe.stage2)
-        if stage.epochs > 0
-        for block in select_blocks(backbone, stage.unfreeze)
-    ]
+    blocks = [block for _, stage in recipe.stages for block in select_blocks(backbone, stage.unfreeze)]
     return [backbone.model.get_submodule(name) for block in blocks for name in block.modules]
-
-
-def _identity(recipe: Recipe, dataset: Dataset, backbone: Backbone, precision: Precision) -> dict[str, str]:
-    weights = hashlib.sha256()
-    for name, tensor in backbone.model.state_dict().items():
-        weights.update(name.encode())
-        weights.update(tensor.detach().contiguous().numpy().tobytes())
-    return {
-        "recipe": hashlib.sha256(recipe.to_toml().encode()).hexdigest(),
-        "classes": hashlib.sha256(repr(dataset.labels).encode()).hexdigest(),
-        **{f"{name} images": split.fingerprint for name, split in dataset.splits.items()},
-        "starting weights": weights.hexdigest(),
-        "precision": precision.name,
-    }
 
 
 def _preprocessing(recipe: Recipe, backbone: Backbone) -> Preprocessing:
@@ -128,13 +135,12 @@ def _preprocessing(recipe: Recipe, backbone: Backbone) -> Preprocessing:
     )
 
 
-def _announce(
-    reporter: Reporter, recipe: Recipe, dataset: Dataset, backbone: Backbone, precision: Precision, threads: int
-) -> None:
+def _announce(setting: Setting) -> None:
+    recipe, dataset, backbone, precision = setting.recipe, setting.dataset, setting.backbone, setting.precision
     counts = ", ".join(f"{len(split)} {name}" for name, split in dataset.splits.items())
-    reporter.line(f"data: {dataset.source}, {len(dataset.labels)} classes, images: {counts}")
-    reporter.line(f"backbone: {backbone.name} at {backbone.image_size} px, weights: {backbone.weights}")
-    reporter.line(
-        f"recipe: {recipe.name}, seed {recipe.seed}, on {precision.device} with {threads} threads, trained in "
+    setting.reporter.line(f"data: {dataset.source}, {len(dataset.labels)} classes, images: {counts}")
+    setting.reporter.line(f"backbone: {backbone.name} at {backbone.image_size} px, weights: {backbone.weights}")
+    setting.reporter.line(
+        f"recipe: {recipe.name}, seed {recipe.seed}, on {precision.device} with {setting.threads} threads, trained in "
         f"{precision.name}"
     )

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from tiny_training import Listening, small_run_recipe
+
+from toolkit.errors import RunError
+from toolkit.files import sha256_file
+from toolkit.finetune.checkpoint import load_checkpoint
+from toolkit.finetune.meter import Step
+from toolkit.finetune.stage import finetune_run, plan_run, recipe_for_budget
+from toolkit.finetune.stopper import StoppedError
+from toolkit.runs import RunFolder
+
+
+def stop() -> None:
+    raise KeyboardInterrupt
+
+
+def history(run: RunFolder) -> list[dict[str, str]]:
+    with run.history_file.open(newline="") as file:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+
+
+def test_a_finished_run_has_its_record_and_the_weights_that_it_names(tmp_path: Path) -> None:
+    run = finetune_run(small_run_recipe(), name="run", root=tmp_path)
+    record = run.record()
+    assert record.model_sha256 == sha256_file(run.model_file)
+    assert [(stage.stage, stage.epochs) for stage in record.stages] == [(1, 1), (2, 1)]
+    assert record.stages[0].trained == ("classifier",)
+    assert (record.best_stage, record.best_epoch) in [(1, 1), (2, 1)]
+    assert run.evaluation().images == 20
+    assert not run.checkpoints.exists()
+    assert run.recipe() == small_run_recipe()
+    with pytest.raises(RunError, match="there is a finished run 'run'"):
+        finetune_run(small_run_recipe(), name="run", root=tmp_path)
+
+
+def test_seconds_are_counted_once(tmp_path: Path) -> None:
+    began = time.perf_counter()
+    record = finetune_run(small_run_recipe(), name="run", root=tmp_path).record()
+    assert sum(stage.seconds for stage in record.stages) < record.seconds <= time.perf_counter() - began
+
+
+def test_seconds_of_an_earlier_session_are_counted_too(tmp_path: Path) -> None:
+    began = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        finetune_run(small_run_recipe(), name="run", root=tmp_path, reporter=Listening("test", stop))
+    before = load_checkpoint(tmp_path / "run" / "checkpoints")
+    assert before is not None
+    record = finetune_run(small_run_recipe(), name="run", root=tmp_path, resume=True).record()
+    assert before.seconds > sum(before.stage_seconds.values()) > 0
+    assert before.seconds < record.seconds <= time.perf_counter() - began
+
+
+def test_a_run_that_stopped_between_two_stages_ends_as_if_it_had_not(tmp_path: Path) -> None:
+    whole = finetune_run(small_run_recipe(augment__mixup=0.2), name="whole", root=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        finetune_run(
+            small_run_recipe(augment__mixup=0.2),
+            name="run",
+            root=tmp_path,
+            reporter=Listening("stage 2 epoch 1/1", stop),
+        )
+    listening = Listening()
+    run = finetune_run(small_run_recipe(augment__mixup=0.2), name="run", root=tmp_path, resume=True, reporter=listening)
+    assert "going on with run at stage 2, epoch 1, step 0" in listening.lines
+    assert "stage 1 epoch 1/1" not in listening.bars
+    assert sha256_file(run.model_file) == sha256_file(whole.model_file)
+    assert history(run) == history(whole)
+
+
+def test_the_first_stage_can_be_left_out(tmp_path: Path) -> None:
+    steps: list[Step] = []
+    run = finetune_run(small_run_recipe(stage1__epochs=0), name="run", root=tmp_path, on_step=steps.append)
+    assert [stage.stage for stage in run.record().stages] == [2]
+    assert {step.stage for step in steps} == {2}
+
+
+def test_a_run_that_is_asked_to_stop_says_how_to_go_on(tmp_path: Path) -> None:
+    with pytest.raises(StoppedError, match=r"and saved\. Go on with 'toolkit finetune --resume --run run'\."):
+        finetune_run(
+            small_run_recipe(),
+            name="run",
+            root=tmp_path,
+            on_step=lambda step: os.kill(os.getpid(), signal.SIGINT) if step.stage == 2 else None,
+        )
+    assert (tmp_path / "run" / "checkpoints" / "latest.json").exists()
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_a_run_does_not_go_on_with_another_recipe(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        finetune_run(small_run_recipe(), name="run", root=tmp_path, reporter=Listening("test", stop))
+    with pytest.raises(RunError, match="the run 'run' cannot go on: its recipe changed since it was started"):
+        finetune_run(small_run_recipe(stage2__epochs=2), name="run", root=tmp_path, resume=True)
+
+
+def test_a_plan_is_measured_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    listening = Listening()
+    plan = plan_run(small_run_recipe(), reporter=listening)
+    assert set(plan.stages) == {1, 2}
+    assert any(line.startswith("plan: about") for line in listening.lines)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_recipe_that_fits_a_budget_stays_as_it_is() -> None:
+    recipe = small_run_recipe(cache__views=1)
+    assert recipe_for_budget(recipe, 3600.0) == recipe

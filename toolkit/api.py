@@ -1,0 +1,54 @@
+"""What a person does with one call from Python: a stage, and the pictures that go with it.
+
+The stages write records and draw nothing; reports are made from records and run nothing. Here both are put together,
+for the command line and for Python alike.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from toolkit.report import write_pictures
+from toolkit.runs import ARTIFACTS, RunFolder
+
+if TYPE_CHECKING:
+    from toolkit.finetune.meter import StepObserver
+    from toolkit.progress import Reporter
+    from toolkit.recipe import Recipe
+
+
+def train(
+    recipe: Recipe,
+    *,
+    name: str | None = None,
+    root: Path = ARTIFACTS,
+    resume: bool = False,
+    reporter: Reporter | None = None,
+    on_step: StepObserver | None = None,
+) -> RunFolder:
+    """Fine-tune a backbone as a recipe says, write a run folder, and draw its pictures.
+
+    ``learning_curves.png`` and ``confusion.png`` are drawn once the run is complete. Started by ``torchrun``, the first
+    process draws.
+
+    Args:
+        recipe: what to do, e.g. ``load_recipe("digits")``.
+        name: name of the run; made of the data, the backbone and the time by default.
+        root: folder of runs.
+        resume: go on with the unfinished run ``name`` from its newest checkpoint.
+        reporter: where progress goes; nowhere by default.
+        on_step: told of every step that this process makes, with its loss.
+
+    Raises:
+        ToolkitError: the data, the backbone, the device or the recipe cannot be used, training diverges, or matplotlib
+            is not installed (the run is complete then).
+        StoppedError: Ctrl-C; the run was saved.
+    """
+    from toolkit.finetune.group import leads_here
+    from toolkit.finetune.stage import finetune_run
+
+    run = finetune_run(recipe, name=name, root=root, resume=resume, reporter=reporter, on_step=on_step)
+    if leads_here():
+        write_pictures(run)
+    return run
