@@ -47,6 +47,7 @@ class NameIn:
             raise PydanticKnownError("literal_error", {"expected": expected})
         return value
 
+
 DEFAULT_SOURCE = "digits"
 """The data source of a recipe that names none: it needs no network. ``toolkit.data`` is who knows it."""
 AUTO = "auto"
