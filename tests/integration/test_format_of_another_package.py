@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from example_packages import environment_with, install
 
 from toolkit.bundle import read_manifest
 from toolkit.results import BenchReport, ParityReport
@@ -16,8 +15,6 @@ from toolkit.runs import find_run
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
-PACKAGE = ROOT / "tests" / "assets" / "example_format"
 SMALL = (
     *("--recipe", "digits", "--image-size", "32", "--train-limit", "300", "--test-limit", "60"),
     *("--stage1-epochs", "1", "--stage2-epochs", "1", "--threads", "1"),
@@ -26,25 +23,14 @@ SMALL = (
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that pip has installed the package into.
-
-    The sources are copied first, because building writes beside them.
-    """
-    folder = tmp_path_factory.mktemp("installed")
-    shutil.copytree(PACKAGE, folder / "source", ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
-    options = ("--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "--target")
-    command = [sys.executable, "-m", "pip", "install", *options, str(folder / "site"), str(folder / "source")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return folder / "site"
+    return install("example_format", tmp_path_factory.mktemp("installed"))
 
 
 def run(folder: Path, installed: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join([str(installed), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     return subprocess.run(
         [sys.executable, "-m", "toolkit.cli.main", *arguments],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": path},
+        env=environment_with(installed),
         capture_output=True,
         text=True,
         check=False,
