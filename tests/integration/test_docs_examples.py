@@ -1,11 +1,14 @@
-"""The worked examples of the documentation: their code is taken out of the page and run."""
+"""The worked examples of the documentation: their code is taken out of the page and run.
+
+A format and a data source are packages under ``tests/assets``, which their pages show as they are:
+``test_format_of_another_package.py`` and ``test_source_of_another_package.py`` run them.
+"""
 
 from __future__ import annotations
 
 import sys
-import tomllib
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +16,14 @@ import pytest
 import torch
 import yaml
 from pages import fenced, text_of
-from PIL import Image
 
 from toolkit.backbones import create_backbone, registry, set_trainable
 from toolkit.backbones.frontier import divide_at_frontier
 from toolkit.bundle import Bundle
 from toolkit.cli.main import main
-from toolkit.data import load_dataset
-from toolkit.data import registry as data_registry
-from toolkit.errors import BackboneError, DataError, UnreadableImagesError
+from toolkit.errors import BackboneError
 from toolkit.finetune import optim
 from toolkit.formats.registry import get_format
-from toolkit.preprocess import Preprocessing
 from toolkit.recipe import Recipe
 from toolkit.training_choices import LOSSES, Choice
 from toolkit.verify.candidate import Checks
@@ -92,56 +91,6 @@ def test_a_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     loss(uncertain, targets).backward()
     assert uncertain.grad is not None
     assert (uncertain.grad[torch.arange(2), targets] < 0).all()
-
-
-def a_list(folder: Path) -> Path:
-    """Write twelve images of two colours and a list of them."""
-    lines = []
-    for number in range(12):
-        colour = ("blue", "red")[number % 2]
-        Image.new("RGB", (8, 8), colour).save(folder / f"{number}.png")
-        lines.append(f"{number}.png\t{colour}")
-    (folder / "photos.tsv").write_text("\n".join(lines), encoding="utf-8")
-    return folder / "photos.tsv"
-
-
-@pytest.fixture
-def list_source(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Add the data source of the page as an installed package would."""
-    page = module("data-source", "example_data.py", "example_data")
-    project = tomllib.loads(fenced("docs/contributing/data-source.md", "pyproject.toml"))
-    (value,) = project["project"]["entry-points"]["toolkit.data"].values()
-    assert value.partition(":")[0] == "example_data"
-    load = lambda: getattr(page, value.partition(":")[2])  # noqa: E731
-    point = types.SimpleNamespace(name="list", dist=None, value=value, load=load)
-    monkeypatch.setattr(data_registry, "entry_points", lambda group: [point] if group == "toolkit.data" else [])
-    data_registry.sources.cache_clear()
-    yield
-    data_registry.sources.cache_clear()
-
-
-@pytest.mark.usefixtures("list_source")
-def test_a_data_source(tmp_path: Path) -> None:
-    recipe = Recipe().override({"data.source": str(a_list(tmp_path)), "data.validation_fraction": 0.2}).data
-    whole = load_dataset(recipe, seed=0)
-    assert whole.labels == ("blue", "red")
-    assert {name: len(split) for name, split in whole.splits.items()} == {"train": 8, "validation": 2, "test": 2}
-    alone = load_dataset(recipe, seed=0, splits=["test"]).split("test")
-    assert alone.fingerprint == whole.split("test").fingerprint
-    preprocessing = Preprocessing(height=8, width=8, resize="squash", interpolation="bilinear")
-    pixels = alone.load(range(len(alone)), preprocessing)
-    assert (pixels[alone.targets == 1][:, 0, 0] == (255, 0, 0)).all()
-
-
-@pytest.mark.usefixtures("list_source")
-def test_a_data_source_names_what_cannot_be_decoded(tmp_path: Path) -> None:
-    recipe = Recipe().override({"data.source": str(a_list(tmp_path))}).data
-    (tmp_path / "3.png").write_bytes(b"no image")
-    with pytest.raises(UnreadableImagesError, match=r"3\.png: it is in none of the formats"):
-        load_dataset(recipe, seed=0)
-    (tmp_path / "photos.tsv").write_text("no tab", encoding="utf-8")
-    with pytest.raises(DataError, match="not a list of paths and labels"):
-        load_dataset(recipe, seed=0)
 
 
 def test_the_workflow_to_copy(colour_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
