@@ -68,6 +68,14 @@ def test_modules_that_are_run_exist(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", EVERYWHERE)
+def test_benchmarks_are_called_as_their_own_page_calls_them(page: str) -> None:
+    if page.startswith("docs/results/") and page != "docs/results/index.md":
+        return  # shows a file of benchmarks/, which says how it was called when it was measured
+    calls = re.findall(r"python (?:-m )?benchmarks[./][\w.]+", text_of(page))
+    assert [call for call in calls if call not in text_of("benchmarks/README.md")] == []
+
+
+@pytest.mark.parametrize("page", EVERYWHERE)
 def test_whoever_installs_is_told_the_name_of_the_distribution(page: str) -> None:
     assert re.findall(r"pip install (?:--\S+ )*'?toolkit\b", text_of(page)) == []
 
