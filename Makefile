@@ -17,10 +17,11 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 RUN_OPTION := $(if $(RUN),--run $(RUN))
+MKDOCS  := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup finetune export verify bench report predict doctor test check gpu-wheels gpu-check format schemas clean
+.PHONY: help setup finetune export verify bench report predict doctor test check docs gpu-wheels gpu-check format schemas clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,11 +63,15 @@ doctor: $(STAMP) ## say what this machine can run
 test: $(STAMP) ## run all tests, with coverage
 	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=90 $(ARGS)
 
-check: $(STAMP) ## lint, formatting, types and the layers of the design
+check: $(STAMP) ## lint, formatting, types, the layers of the design, and the documentation
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(MKDOCS)
+
+docs: $(STAMP) ## build the documentation into build/docs; a warning is an error
+	@$(MKDOCS)
 
 gpu-wheels: $(STAMP) ## gather into .gpu-wheels/ what a machine with a GPU and no network lacks
 	@$(BIN)/python tests/gpu/wheels.py $(ARGS)
