@@ -68,6 +68,13 @@ def test_modules_that_are_run_exist(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", EVERYWHERE)
+def test_make_targets_that_are_named_exist(page: str) -> None:
+    targets = set(re.findall(r"^([a-z][a-z\-]*):", text_of("Makefile"), re.MULTILINE))
+    calls = re.findall(r"(?:`|^)make (?:[A-Z]+=\S+ )*((?:[a-z][a-z\-]* ?)+)", text_of(page), re.MULTILINE)
+    assert {target for call in calls for target in call.split()} <= targets
+
+
+@pytest.mark.parametrize("page", EVERYWHERE)
 def test_benchmarks_are_called_as_their_own_page_calls_them(page: str) -> None:
     if page.startswith("docs/results/") and page != "docs/results/index.md":
         return  # shows a file of benchmarks/, which says how it was called when it was measured
