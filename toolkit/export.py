@@ -128,6 +128,8 @@ def _export_one(
         opset=facts.opset,
         ir_version=facts.ir_version,
         producer=facts.producer,
+        family=chosen.family,
+        engine=chosen.engine,
         further_files={file.relative_to(folder).as_posix(): file_record(file) for file in made.further_files},
         portability=made.portability,
         kept_float32=made.kept_float32,

@@ -61,7 +61,7 @@ def _what_it_is(manifest: Manifest) -> str:
 
 
 def _what_to_install(manifest: Manifest) -> str:
-    if any(artifact.format.startswith("onnx") for artifact in manifest.artifacts):
+    if any(artifact.engine == "onnxruntime" for artifact in manifest.artifacts):
         return "With `pip install 'toolkit[cpu]'` (no PyTorch needed)"
     return "With `pip install toolkit` and the engine of an artifact below"
 

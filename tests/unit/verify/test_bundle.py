@@ -77,6 +77,7 @@ def test_an_artifact_whose_engine_is_missing_is_named_and_the_others_are_judged(
     other = manifest.artifacts[0].model_copy(
         update={
             "format": "torchscript",
+            "family": "torchscript",
             "file": "model.other",
             "sha256": sha256_file(colour_bundle / "model.other"),
             "size_bytes": 18,
