@@ -110,9 +110,9 @@ class WorkerProcess:
         if code < 0:
             name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
             return f"the worker was killed by {name}{OUT_OF_MEMORY_HINT if name == 'SIGKILL' else ''}"
-        said = [
+        printed = [
             line.strip()
             for line in self._log.read_text(encoding="utf-8", errors="replace").splitlines()
             if line.strip()
         ]
-        return f"the worker ended with exit code {code}" + (f": {said[-1]}" if said else "")
+        return f"the worker ended with exit code {code}" + (f": {printed[-1]}" if printed else "")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from toolkit.cli.options import ArtifactsOption, QuietOption, RunOption, ThreadsOption
-from toolkit.errors import ToolkitError
+from toolkit.errors import MissingDependencyError, ToolkitError
 
 if TYPE_CHECKING:
     from toolkit.progress import Reporter
@@ -35,17 +35,17 @@ def command(
     Artifacts that were not verified are verified first. Writes RUN/bench/bench.json, bench.csv and report.md; exit code
     1 if an artifact failed verification, or if nothing could be measured.
     """
-    from toolkit.bench import bench_run
+    from toolkit.bench import BenchOptions, bench_run
     from toolkit.cli.console import output, reporter, telling_of_lost_signature
     from toolkit.report import print_bench, write_report
     from toolkit.runs import find_run
 
     folder = find_run(run, artifacts)
-    sizes = _sizes(batch_sizes)
+    options = BenchOptions(device, threads, _sizes(batch_sizes), rounds)
     progress = reporter(quiet)
     with telling_of_lost_signature(folder.bundle):
         verified = _verify_first(folder, progress)
-        report = bench_run(folder, device=device, threads=threads, batch_sizes=sizes, rounds=rounds, reporter=progress)
+        report = bench_run(folder, options, reporter=progress)
     files = write_report(folder)
     print_bench(report, output())
     typer.echo("wrote " + ", ".join(str(path) for path in (folder.bench_file, *files)))
@@ -76,6 +76,9 @@ def _verify_first(folder: RunFolder, progress: Reporter) -> bool:
     manifest = read_manifest(folder.bundle)
     if any(artifact.parity is None for artifact in manifest.artifacts):
         progress.line("the bundle is not verified yet: verifying it first")
-        print_parity(verify_run(folder, reporter=progress), output())
+        report = verify_run(folder, reporter=progress)
+        print_parity(report, output())
+        if report.not_judged:
+            raise MissingDependencyError(" ".join(dict.fromkeys(report.not_judged.values())))
         manifest = read_manifest(folder.bundle)
     return all(artifact.parity is not None and artifact.parity.passed for artifact in manifest.artifacts)
