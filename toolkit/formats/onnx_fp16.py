@@ -46,8 +46,8 @@ class OnnxFp16Format(OnnxFormat):
         name_nodes(model)
         threads = provenance.available_cores()
         with tempfile.TemporaryDirectory(prefix="toolkit-") as scratch:
-            seen = extremes(model, calibration.training(BATCH), Path(scratch), threads)
-        kept = too_large(model.graph, seen)
+            largest = extremes(model, calibration.training(BATCH), Path(scratch), threads)
+        kept = too_large(model.graph, largest)
         target.save(to_float16(model, kept | _outside(model.graph)))
         broken = next(_not_finite(self.open(target.path, "cpu", threads), calibration), None)
         if broken is not None:
@@ -58,10 +58,10 @@ class OnnxFp16Format(OnnxFormat):
         return Exported(kept_float32=tuple(node.name for node in model.graph.node if node.name in kept))
 
 
-def too_large(graph: onnx.GraphProto, seen: Extremes) -> set[str]:
+def too_large(graph: onnx.GraphProto, largest: Extremes) -> set[str]:
     """Return the nodes that read or write a value which float16 cannot hold with headroom, or is not finite."""
     limit = LARGEST_FLOAT16 / HEADROOM
-    values = {**seen.tensors, **seen.initializers}
+    values = {**largest.tensors, **largest.initializers}
     hot = {name for name, value in values.items() if not value <= limit}
     return {node.name for node in graph.node if any(name in hot for name in (*node.input, *node.output))}
 

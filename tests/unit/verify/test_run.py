@@ -23,7 +23,7 @@ from toolkit.preprocess import Preprocessing
 from toolkit.recipe import Recipe
 from toolkit.results import ParityReport
 from toolkit.runs import DataSummary, RunFolder, RunRecord, SplitSummary
-from toolkit.verify import gate
+from toolkit.verify import candidate, gate
 from toolkit.verify import run as stage
 
 SIZE, LABELS = 16, ("cat", "dog", "eel")
@@ -41,6 +41,9 @@ def network() -> nn.Module:
 
 class FakeFormat:
     """Opens PyTorch itself; ``offset`` is added to its logits."""
+
+    narrow_type = None
+    bisectable = False
 
     def __init__(self, offset: float = 0.0) -> None:
         self._offset = offset
@@ -156,7 +159,7 @@ def fake_format(monkeypatch: pytest.MonkeyPatch) -> FakeFormat:
     monkeypatch.setattr(restore, "build_architecture", lambda name, classes, image_size: network())
     monkeypatch.setattr(restore, "load_weights", lambda model, path: None)
     monkeypatch.setattr(of_run, "load_dataset", lambda *args, **kwargs: SimpleNamespace(split=lambda name: FakeSplit()))
-    monkeypatch.setattr(stage, "get_format", lambda name: made)
+    monkeypatch.setattr(candidate, "get_format", lambda name, family: made)
     monkeypatch.setattr(gate, "available_cores", lambda: 2)
     return made
 
