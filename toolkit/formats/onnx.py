@@ -204,7 +204,7 @@ def engine_name() -> str:
     Raises:
         MissingDependencyError: it is not installed.
     """
-    return f"onnxruntime {_onnxruntime().__version__}"
+    return f"onnxruntime {import_onnxruntime().__version__}"
 
 
 def open_session(path: Path, device: str, threads: int) -> Any:  # onnxruntime ships no type information
@@ -220,7 +220,7 @@ def open_session(path: Path, device: str, threads: int) -> Any:  # onnxruntime s
         MissingDependencyError: onnxruntime is not installed.
         BundleError: onnxruntime refuses the file.
     """
-    onnxruntime = _onnxruntime()
+    onnxruntime = import_onnxruntime()
     if device not in PROVIDERS:
         raise DeviceError(f"onnxruntime cannot run on {device!r}; give one of {', '.join(PROVIDERS)}.")
     if PROVIDERS[device] not in onnxruntime.get_available_providers():
@@ -247,10 +247,15 @@ def run_options() -> Any:  # onnxruntime ships no type information
     Raises:
         MissingDependencyError: onnxruntime is not installed.
     """
-    return _onnxruntime().RunOptions()
+    return import_onnxruntime().RunOptions()
 
 
-def _onnxruntime() -> Any:  # onnxruntime ships no type information
+def import_onnxruntime() -> Any:  # onnxruntime ships no type information
+    """Import the engine.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
     try:
         import onnxruntime
     except ImportError as error:

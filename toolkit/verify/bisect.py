@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from toolkit.bundle.manifest import InputContract
-from toolkit.errors import BundleError, MissingDependencyError, ToolkitError
+from toolkit.errors import BundleError, ToolkitError
+from toolkit.formats.onnx import import_onnxruntime
 from toolkit.results import Bisection, DivergedNode, Tolerance
 from toolkit.verify.graph import Graph
 from toolkit.verify.inputs import Images, Inputs
@@ -122,12 +123,7 @@ class _EngineError(ToolkitError):
 
 
 def _run(graph: Graph, tensors: Sequence[str], encoded: npt.NDArray[np.generic]) -> dict[str, npt.NDArray[Any]]:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingDependencyError(
-            "onnxruntime is not installed: pip install 'toolkit[cpu]' (or 'toolkit[gpu]')."
-        ) from error
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
