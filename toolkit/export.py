@@ -131,6 +131,8 @@ def _export_artifact(
         portability=outcome.portability,
         kept_float32=outcome.kept_float32,
         quantization=outcome.quantization,
+        family=chosen.family,
+        engine=chosen.engine,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from typing import Protocol, TypeVar
 
@@ -18,19 +19,31 @@ class Named(Protocol):
 Plugin = TypeVar("Plugin", bound=Named)
 
 
-def with_plugins(
-    own: Iterable[Plugin], entries: Iterable[EntryPoint], kind: str, error: type[ToolkitError]
-) -> dict[str, Plugin]:
+@dataclass(frozen=True)
+class Kind:
+    """What plug-ins of one kind have in common."""
+
+    name: str
+    """What one is called in a sentence, e.g. ``format``."""
+    protocol: str
+    """Where what it must be is written down, as a dotted name."""
+    required: tuple[str, ...]
+    """Attributes without which it is none."""
+    error: type[ToolkitError]
+    """What is raised of it."""
+
+
+def with_plugins(own: Iterable[Plugin], entries: Iterable[EntryPoint], kind: Kind) -> dict[str, Plugin]:
     """Return the package's own plug-ins and then those of other packages, by name.
 
     Args:
         own: those of the package.
         entries: entry points that each name a class without arguments.
-        kind: what a plug-in is called in a sentence, e.g. ``format``.
-        error: what is raised.
+        kind: what they are.
 
     Raises:
-        ToolkitError: ``error``: a plug-in of another package cannot be loaded or takes a name that exists.
+        ToolkitError: ``kind.error``: a plug-in of another package cannot be loaded, lacks something, or takes a name
+            that exists.
     """
     known = {plugin.name: plugin for plugin in own}
     for entry in entries:
@@ -38,11 +51,18 @@ def with_plugins(
         try:
             plugin: Plugin = entry.load()()
         except Exception as failure:  # code of another package, which may raise anything
-            raise error(
-                f"the {kind} {entry.name!r} of {origin} cannot be loaded ({failure!r}): update or uninstall that "
+            raise kind.error(
+                f"the {kind.name} {entry.name!r} of {origin} cannot be loaded ({failure!r}): update or uninstall that "
                 "package."
             ) from failure
+        if missing := [attribute for attribute in kind.required if not hasattr(plugin, attribute)]:
+            raise kind.error(
+                f"the {kind.name} {entry.name!r} of {origin} lacks {', '.join(missing)}, see {kind.protocol}: update "
+                "or uninstall that package."
+            )
         if plugin.name in known:
-            raise error(f"{origin} adds a {kind} named {plugin.name!r}, which exists already: uninstall that package.")
+            raise kind.error(
+                f"{origin} adds a {kind.name} named {plugin.name!r}, which exists already: uninstall that package."
+            )
         known[plugin.name] = plugin
     return known

@@ -20,6 +20,7 @@ from toolkit.formats.base import ExportRequest
 from toolkit.formats.onnx import OnnxFormat
 from toolkit.results import ArtifactParity, Bisection
 from toolkit.verify.bisect import bisect_artifact
+from toolkit.verify.candidate import Candidate
 from toolkit.verify.exact import measure_exact
 from toolkit.verify.expected import Judgement, run_reference
 from toolkit.verify.gate import verify_artifact
@@ -86,9 +87,8 @@ class Exported:
             ir_version=None,
             producer="test",
         )
-        return verify_artifact(
-            lambda threads: OnnxFormat().open(path, "cpu", threads), record, self.judgement, TOLERANCES["float32"]
-        )
+        opened = functools.partial(OnnxFormat().open, path, "cpu")
+        return verify_artifact(Candidate(record, opened, TOLERANCES["float32"]), self.judgement)
 
     def bisected(self, change: Callable[[onnx.ModelProto], None], target: Path) -> Bisection:
         """Bisect a changed copy of the file against a fresh export."""

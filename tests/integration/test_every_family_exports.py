@@ -5,6 +5,7 @@ Surgery must leave what they can trace.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from toolkit.bundle.manifest import ArtifactRecord
 from toolkit.compare.tolerances import TOLERANCES
 from toolkit.formats.base import ExportRequest
 from toolkit.formats.registry import get_format
+from toolkit.verify.candidate import Candidate
 from toolkit.verify.exact import measure_exact
 from toolkit.verify.expected import Judgement, golden_expected, run_reference
 from toolkit.verify.gate import verify_artifact
@@ -68,9 +70,8 @@ def test_it_exports_and_verifies(judged: tuple[Deployable, Judgement], format_na
         ir_version=None,
         producer="test",
     )
-    found = verify_artifact(
-        lambda threads: chosen.open(path, "cpu", threads), record, judgement, TOLERANCES["float32"], threads=2
-    )
+    opened = functools.partial(chosen.open, path, "cpu")
+    found = verify_artifact(Candidate(record, opened, TOLERANCES["float32"], threads=2), judgement)
     assert found.failures == ()
     assert found.batch_sizes == BATCH_SIZES
     assert found.rounding is not None

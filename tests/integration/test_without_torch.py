@@ -116,7 +116,8 @@ def test_an_artifact_without_its_engine_is_said_and_the_others_are_tested(colour
 from toolkit.bundle import Bundle
 from toolkit.bundle.writer import write_manifest
 manifest = Bundle.open(sys.argv[1]).manifest
-copy = manifest.artifacts[0].model_copy(update={"format": "torchscript", "file": "model.torchscript.pt"})
+changes = {"format": "torchscript", "family": "torchscript", "file": "model.torchscript.pt"}
+copy = manifest.artifacts[0].model_copy(update=changes)
 from pathlib import Path
 Path(sys.argv[1], copy.file).write_bytes(Path(sys.argv[1], "model.onnx").read_bytes())
 write_manifest(Path(sys.argv[1]), manifest.model_copy(update={"artifacts": (*manifest.artifacts, copy)}))

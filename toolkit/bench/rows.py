@@ -100,6 +100,7 @@ def _artifact(bundle: Path, artifact: ArtifactRecord, device: str, threads: int)
         factory=ARTIFACT_FACTORY,
         arguments={
             "format": artifact.format,
+            "family": artifact.family,
             "path": str((bundle / artifact.file).resolve()),
             "device": device,
             "threads": threads,

@@ -20,7 +20,7 @@ def artifact(arguments: Mapping[str, Any]) -> Opener:
     """Import the engine of an artifact's format.
 
     Args:
-        arguments: ``format``, ``path``, ``device``, ``threads``.
+        arguments: ``format``, ``family``, ``path``, ``device``, ``threads``.
 
     Returns:
         A function that opens the file.
@@ -30,7 +30,7 @@ def artifact(arguments: Mapping[str, Any]) -> Opener:
     """
     from toolkit.formats.registry import get_format
 
-    chosen = get_format(arguments["format"])
+    chosen = get_format(arguments["format"], arguments["family"])
     if reason := chosen.unavailable():
         raise MissingDependencyError(reason)
     return lambda: chosen.open(Path(arguments["path"]), arguments["device"], arguments["threads"])

@@ -6,13 +6,14 @@ from toolkit import provenance
 from toolkit.bench import statistics
 from toolkit.bench.clock import Clock, MonotonicClock
 from toolkit.bench.inputs import prepared_inputs
+from toolkit.bench.options import BenchOptions
 from toolkit.bench.rows import devices, plan_rows
 from toolkit.bench.sweep import Outcome, Settings, Sweep
 from toolkit.bundle import Bundle, Manifest
 from toolkit.bundle.recording import record_benchmarks
 from toolkit.compare.metrics import wilson_interval
 from toolkit.data.of_run import load_test_split
-from toolkit.errors import RunError, ToolkitError
+from toolkit.errors import RunError
 from toolkit.progress import Reporter, Silent
 from toolkit.results import BatchTiming, BenchReport, BenchRow
 from toolkit.runs import FinishedRun, RunFolder
@@ -21,26 +22,13 @@ SEED = 0
 
 
 def bench_run(
-    run: RunFolder | FinishedRun,
-    *,
-    device: str = "auto",
-    threads: int | None = None,
-    batch_sizes: tuple[int, ...] = (1, 32),
-    rounds: int = 7,
-    min_seconds: float = 0.15,
-    accuracy_images: int | None = None,
-    reporter: Reporter | None = None,
+    run: RunFolder | FinishedRun, options: BenchOptions | None = None, *, reporter: Reporter | None = None
 ) -> BenchReport:
     """Measure PyTorch and every artifact of a run; write ``bench/bench.json`` and the manifest's benchmark records.
 
     Args:
         run: a run whose bundle was verified.
-        device: ``cpu``, ``cuda``, or ``auto`` for the CPU and CUDA where there is a GPU.
-        threads: CPU threads of every row; all cores of this process by default.
-        batch_sizes: batch sizes to measure.
-        rounds: interleaved rounds; more of them narrow the intervals.
-        min_seconds: least measured time per row, batch size and round.
-        accuracy_images: how many test images to measure accuracy on, drawn at random; all by default.
+        options: device, threads, batch sizes, and how long to measure.
         reporter: where progress goes.
 
     Raises:
@@ -48,22 +36,20 @@ def bench_run(
             changed.
         BundleError: there is no bundle, or a file of it was changed.
         DeviceError: there is no such device.
-        ToolkitError: a count is out of range.
     """
     clock: Clock = MonotonicClock()
     start = clock.now()
-    reporter = reporter or Silent()
-    _check_counts(threads, batch_sizes, rounds, min_seconds, accuracy_images)
-    threads = threads or provenance.available_cores()
+    options, reporter = options or BenchOptions(), reporter or Silent()
+    threads = options.thread_count
     run = FinishedRun.of(run)
     record, manifest = run.record, Bundle.open(run.folder.bundle).manifest
     check_verified(run.folder, manifest)
     run.require_exported_weights(manifest)
     run.require_own_weights()
-    plans = plan_rows(run, manifest, devices(device), threads)
+    plans = plan_rows(run, manifest, devices(options.device), threads)
     test = load_test_split(run, reporter)
-    settings = Settings(tuple(dict.fromkeys(batch_sizes)), rounds, min_seconds, SEED)
-    with prepared_inputs(test, manifest.preprocessing, accuracy_images, SEED, reporter) as inputs:
+    settings = Settings(tuple(dict.fromkeys(options.batch_sizes)), options.rounds, options.min_seconds, SEED)
+    with prepared_inputs(test, manifest.preprocessing, options.accuracy_images, SEED, reporter) as inputs:
         outcomes = Sweep(plans, inputs, manifest.input, settings, reporter).run()
         images = inputs.count
     size = f"{manifest.preprocessing.height} x {manifest.preprocessing.width}"
@@ -132,17 +118,3 @@ def batch_timing(batch_size: int, rounds: list[list[float]]) -> BatchTiming:
         throughput=statistics.estimate([statistics.throughput(batch_size, seconds) for seconds in rounds], seed=SEED),
         latency=statistics.latency([call for seconds in rounds for call in seconds]),
     )
-
-
-def _check_counts(
-    threads: int | None, batch_sizes: tuple[int, ...], rounds: int, min_seconds: float, accuracy_images: int | None
-) -> None:
-    if not batch_sizes or min(batch_sizes) < 1:
-        raise ToolkitError(
-            f"batch sizes {list(batch_sizes)} cannot be measured: give one or more whole numbers of 1 or more."
-        )
-    for name, value in (("threads", threads), ("rounds", rounds), ("accuracy_images", accuracy_images)):
-        if value is not None and value < 1:
-            raise ToolkitError(f"{name} is {value}: give a whole number of 1 or more.")
-    if min_seconds < 0:
-        raise ToolkitError(f"min_seconds is {min_seconds}: give 0 or more seconds.")

@@ -2,8 +2,7 @@
 
 One process per row, because memory, load time and thread pools cannot be told apart inside one. Messages are lines of
 JSON: a ``Job`` first, then commands on standard input; one reply each on standard output. The end of standard input is
-    the end of the process, so no worker
-outlives the process that started it, however that one ended.
+the end of the process, so no worker outlives the process that started it, however that one ended.
 """
 
 from __future__ import annotations

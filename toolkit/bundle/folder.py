@@ -19,8 +19,8 @@ from toolkit.bundle.trust.strict_json import parse_json
 from toolkit.errors import BundleError, IntegrityError
 from toolkit.files import follow_link
 
-PREFERRED_FORMATS = ("onnx", "torchscript")
-"""Which artifact a service gets when it does not say: the first of these that the bundle has."""
+PREFERRED_FAMILIES = ("onnx", "torchscript")
+"""Which artifact a service gets when it does not say: the float32 one of the first of these that the bundle has."""
 
 
 class Bundle:
@@ -82,11 +82,14 @@ class Bundle:
         if not self.manifest.artifacts:
             reasons = "; ".join(f"{refused.format}: {refused.reason}" for refused in self.manifest.not_exported)
             raise BundleError(f"the bundle {self.path} holds no artifact ({reasons}): export another format.")
-        by_format = {artifact.format: artifact for artifact in self.manifest.artifacts}
         if format_name is None:
+            by_family = {
+                artifact.family: artifact for artifact in self.manifest.artifacts if artifact.precision == "float32"
+            }
             return next(
-                (by_format[name] for name in PREFERRED_FORMATS if name in by_format), self.manifest.artifacts[0]
+                (by_family[name] for name in PREFERRED_FAMILIES if name in by_family), self.manifest.artifacts[0]
             )
+        by_format = {artifact.format: artifact for artifact in self.manifest.artifacts}
         if format_name not in by_format:
             raise BundleError(f"the bundle {self.path} has no {format_name!r} artifact; it has {', '.join(by_format)}.")
         return by_format[format_name]

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, FiniteFloat, StringConstraints, model_validator
 
+from toolkit.bundle.families import with_family
 from toolkit.preprocess import Preprocessing
 from toolkit.results import Evaluation, Interval, Provenance, QuantizationSearch, Record, Tolerance
 
@@ -140,6 +141,11 @@ class ArtifactRecord(Record):
     producer: str
     further_files: dict[str, FileRecord] = Field(default={})
     """Files that the artifact cannot be opened without, by path inside the bundle."""
+    family: str = ""
+    """What the file is: all formats of one family are read by the same parser. Manifests from before this field lack
+    it; what it was then follows from the format."""
+    engine: str | None = None
+    """The package that runs the file, e.g. ``onnxruntime``; None where that is not known."""
     portability: Portability = "any"
     """Where the artifact can be used."""
     kept_float32: tuple[str, ...] = ()
@@ -151,6 +157,11 @@ class ArtifactRecord(Record):
     tolerance."""
     parity: ParityVerdict | None = None
     benchmarks: tuple[BenchSummary, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _says_its_family(cls, raw: object) -> object:
+        return with_family(raw) if isinstance(raw, dict) else raw
 
     @property
     def all_files(self) -> dict[str, FileRecord]:

@@ -62,7 +62,7 @@ def _what_it_is(manifest: Manifest) -> str:
 
 
 def _what_to_install(manifest: Manifest) -> str:
-    if any(artifact.format.startswith("onnx") for artifact in manifest.artifacts):
+    if any(artifact.engine == "onnxruntime" for artifact in manifest.artifacts):
         return f"With `{install_hint('cpu')}` (no PyTorch needed)"
     return f"With `{install_hint()}` and the engine of an artifact below"
 

@@ -26,13 +26,16 @@ def readme(manifest: Manifest) -> str:
         "## Input and output\n\n" + _contract(manifest),
         "## Check\n\n" + _check(manifest),
     ]
-    if onnx := next(
-        (artifact for artifact in manifest.artifacts if artifact.format == "onnx" and _limits(artifact)), None
-    ):
+    if exact := next((artifact for artifact in manifest.artifacts if _runs_in_program(artifact)), None):
         parts.append(
-            f"The same as a program, with numpy and onnxruntime only:\n\n```python\n{_program(manifest, onnx)}```"
+            f"The same as a program, with numpy and onnxruntime only:\n\n```python\n{_program(manifest, exact)}```"
         )
     return "\n\n".join(parts) + "\n"
+
+
+def _runs_in_program(artifact: ArtifactRecord) -> bool:
+    """Say whether the program can check an artifact: exact values, in a file that onnxruntime opens as it is."""
+    return artifact.family == "onnx" and artifact.precision == "float32" and _limits(artifact) is not None
 
 
 def _files(manifest: Manifest) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from toolkit.cli.options import ArtifactsOption, QuietOption, RunOption, ThreadsOption
-from toolkit.errors import ToolkitError
+from toolkit.errors import MissingDependencyError, ToolkitError
 
 if TYPE_CHECKING:
     from toolkit.progress import Reporter
@@ -35,20 +35,18 @@ def command(
     Artifacts that were not verified are verified first. Writes RUN/bench/bench.json, bench.csv and report.md; exit code
     1 if an artifact failed verification, or if nothing could be measured.
     """
-    from toolkit.bench import bench_run
+    from toolkit.bench import BenchOptions, bench_run
     from toolkit.cli.console import output, reporter, telling_of_lost_signature
     from toolkit.report import print_bench, write_report
     from toolkit.runs import FinishedRun, find_run
 
     folder = find_run(run, artifacts)
-    sizes = _sizes(batch_sizes)
+    options = BenchOptions(device, threads, _sizes(batch_sizes), rounds)
     progress = reporter(quiet)
     with telling_of_lost_signature(folder.bundle):
         finished = FinishedRun.of(folder)
         verified = _verify_first(finished, progress)
-        report = bench_run(
-            finished, device=device, threads=threads, batch_sizes=sizes, rounds=rounds, reporter=progress
-        )
+        report = bench_run(finished, options, reporter=progress)
     files = write_report(folder)
     print_bench(report, output())
     typer.echo("wrote " + ", ".join(str(path) for path in (folder.bench_file, *files)))
@@ -79,6 +77,9 @@ def _verify_first(run: FinishedRun, progress: Reporter) -> bool:
     manifest = read_manifest(run.folder.bundle)
     if any(artifact.parity is None for artifact in manifest.artifacts):
         progress.line("the bundle is not verified yet: verifying it first")
-        print_parity(verify_run(run, reporter=progress), output())
+        report = verify_run(run, reporter=progress)
+        print_parity(report, output())
+        if report.not_judged:
+            raise MissingDependencyError(" ".join(dict.fromkeys(report.not_judged.values())))
         manifest = read_manifest(run.folder.bundle)
     return all(artifact.parity is not None and artifact.parity.passed for artifact in manifest.artifacts)

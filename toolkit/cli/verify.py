@@ -88,8 +88,10 @@ def command(
     }
     if against is not None:
         from toolkit.verify.against import verify_against
+        from toolkit.verify.options import VerifyOptions
 
-        report = verify_against(bundle or find_run(run, artifacts).bundle, against, data=data, bisect=bisect, **how)
+        judged = bundle or find_run(run, artifacts).bundle
+        report = verify_against(judged, against, data=data, options=VerifyOptions(**how, bisect=bisect))
     elif bundle is not None:
         from toolkit.verify.bundle import verify_bundle
 
@@ -101,7 +103,7 @@ def command(
         with telling_of_lost_signature(folder.bundle):
             report = verify_run(folder, images=None if full else images, bisect=bisect, **how)
     if records is not None:
-        from toolkit.verify.bundle import write_records
+        from toolkit.verify.records import write_records
 
         write_records(report, records)
     print_parity(report, output())

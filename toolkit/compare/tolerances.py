@@ -12,21 +12,25 @@ from toolkit.errors import RecipeError
 from toolkit.results import Tolerance
 
 # Two correct float32 engines add the same products in another order, fold BatchNorm into convolutions and choose other
-# (Winograd, im2col). Each such choice costs a few units of 2**-24 relative to the values that are added; through the
-# backbone that grows to 4e-6 of the largest logit in a ResNet-18 and 2e-5 in an EfficientNet-Lite0, edge inputs
-# networks ten times as sensitive and more, and stays below what a fault does: a lost layer, a swapped channel or a
-# wrong mean moves logits by tenths, and bfloat16 arithmetic rounds every single value by up to 4e-3.
+# algorithms (Winograd, im2col). Each such choice costs a few units of 2**-24 relative to the values that are added;
+# through the tens of layers of an image backbone that grows to 4e-6 of the largest logit in a ResNet-18 and 2e-5 in an
+# EfficientNet-Lite0, edge inputs included. 1e-3 leaves room for networks ten times as sensitive and more, and stays
+# below what a fault does: a lost layer, a swapped channel or a wrong mean moves logits by tenths, and bfloat16
+# arithmetic rounds every single value by up to 4e-3.
 # The absolute part is a floor for rows whose logits are all close to zero.
 # Softmax turns a logit error e into at most e / 2 of probability, so 1e-3 is the tighter bound once logits are larger
 # than about 2: a service that acts on a probability sees the third decimal at most.
 # Faults smaller than that are the business of ``rounding_multiple``: how far PyTorch itself in this precision is from
-# network at hand, and correct engines stay within 3 times that in every family that is tested, whereas one layer whose
-# weights lost 12 of their 24 bits, or one weight with the wrong sign, is at 50 times and more.
+# float64 is measured on the network at hand, and correct engines stay within 3 times that in every family that is
+# tested, whereas one layer whose weights lost 12 of their 24 bits, or one weight with the wrong sign, is at 50 times
+# and more.
 # float16 keeps 11 bits and bfloat16 8, so each layer rounds by up to 5e-4 and 4e-3; random EfficientNet-Lite0 weights
+# end at 4e-3 and 3e-2.
 # int8 changes every logit visibly by design: it is judged by what it says of real images, not by single values. Its
-# exact either, because a float value on the edge between two steps may fall to either side. Ranges that are far too
-# says of easy images. In the networks that were looked at (60 to 150 quantised activations each) the median activation
-# 512 test images and the least one 24% of it; of ranges four times too wide, a quarter is used.
+# self-consistency is not exact either, because a float value on the edge between two steps may fall to either side.
+# Ranges that are far too wide do not show in what it says of easy images. In the networks that were looked at (60 to
+# 150 quantised activations each) the median activation used all of its range on 512 test images and the least one 24%
+# of it; of ranges four times too wide, a quarter is used.
 TOLERANCES: dict[str, Tolerance] = {
     "float32": Tolerance(
         precision="float32",

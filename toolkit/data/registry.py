@@ -16,10 +16,16 @@ from toolkit.data.cifar10 import Cifar10Source
 from toolkit.data.digits import DigitsSource
 from toolkit.data.folder import FolderSource
 from toolkit.errors import DataError
-from toolkit.plugins import with_plugins
+from toolkit.plugins import Kind, with_plugins
 
 ENTRY_POINT = "toolkit.data"
 OWN = (Cifar10Source, DigitsSource, FolderSource)
+KIND = Kind(
+    name="data source",
+    protocol="toolkit.data.base.Source",
+    required=("name", "title", "accepts", "reads_path", "downloads", "recognises", "unavailable", "load"),
+    error=DataError,
+)
 FALLBACK = FolderSource.name
 """The source that takes what no other recognises: it takes any path."""
 
@@ -29,9 +35,9 @@ def sources() -> dict[str, Source]:
     """Return every data source by name, the package's own first.
 
     Raises:
-        DataError: a source of another package cannot be loaded or takes a name that exists.
+        DataError: a source of another package cannot be loaded, lacks something, or takes a name that exists.
     """
-    return with_plugins((own() for own in OWN), entry_points(group=ENTRY_POINT), "data source", DataError)
+    return with_plugins((own() for own in OWN), entry_points(group=ENTRY_POINT), KIND)
 
 
 def find_source(source: str) -> Source:

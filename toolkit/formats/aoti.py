@@ -12,15 +12,15 @@ import json
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit.errors import BundleError, DeviceError, ExportError, first_line
-from toolkit.formats.base import Calibration, Exported, ExportRequest, Facts, NotExported
+from toolkit.formats.base import Facts
 from toolkit.formats.pt2 import capture
-from toolkit.formats.torch_session import ModuleSession, check_device, require_any_batch, torch_is_missing
+from toolkit.formats.torch_session import ModuleSession, TorchFormat, check_device
 
 if TYPE_CHECKING:
     import torch
@@ -29,17 +29,18 @@ METADATA_KEY = "toolkit"
 COMPILERS = ("g++", "clang++", "c++")
 
 
-class AotiFormat:
-    """See the module; implements ``formats.base.Format``."""
+class AotiFormat(TorchFormat):
+    """See the module."""
 
     name = "aoti"
-    precision = "float32"
+    family = "aoti"
     suffix = ".aoti.pt2"
-    calibrates = False
+    portability = "same-machine"
+    saver = "AOTInductor"
 
     def unavailable(self) -> str | None:
         """Say whether torch or a C++ compiler is missing."""
-        if missing := torch_is_missing():
+        if missing := super().unavailable():
             return missing
         if sys.platform != "linux":
             return "AOTInductor packages are made on Linux only: use another format"
@@ -47,21 +48,12 @@ class AotiFormat:
             return f"no C++ compiler is installed ({', '.join(COMPILERS)}): install g++"
         return None
 
-    def export(
-        self,
-        deployable: torch.nn.Module,
-        sample: torch.Tensor,
-        path: Path,
-        request: ExportRequest,
-        calibration: Calibration | None,
-    ) -> Exported | NotExported:
-        """Capture, compile for this processor, and check the package at other batch sizes than it was captured with."""
-        del calibration
-        import torch
+    def save(self, deployable: torch.nn.Module, sample: torch.Tensor, path: Path, metadata: Mapping[str, str]) -> None:
+        """Capture and compile for this processor."""
         from torch._inductor import aoti_compile_and_package
 
         program = capture(deployable, sample)
-        content = json.dumps(dict(request.metadata))
+        content = json.dumps(dict(metadata))
         with _quiet():
             try:
                 aoti_compile_and_package(
@@ -69,10 +61,6 @@ class AotiFormat:
                 )
             except Exception as error:  # the compiler raises many types, some of them private
                 raise ExportError(f"AOTInductor cannot compile this network: {first_line(error)}") from error
-        if dict(self.facts(path).metadata) != dict(request.metadata):
-            raise ExportError("AOTInductor did not store the metadata that was asked for.")
-        require_any_batch(self.open(path, "cpu", torch.get_num_threads()), sample, request)
-        return Exported(portability="same-machine")
 
     def facts(self, path: Path) -> Facts:
         """Read the metadata back from the package."""

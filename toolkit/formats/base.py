@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ from toolkit.results import QuantizationSearch
 
 if TYPE_CHECKING:
     import torch
+
+NarrowType = Literal["float16", "int8"]
+"""What values inside a file are stored as where float32 would hold more."""
 
 
 @dataclass(frozen=True)
@@ -112,14 +115,27 @@ class Session(Protocol):
 class Format(Protocol):
     """An export format.
 
-    ``toolkit.formats.registry`` finds them; others add theirs under the entry point ``toolkit.formats``.
+    ``toolkit.formats.registry`` finds them; others add theirs under the entry point ``toolkit.formats``. A class that
+    inherits from this one takes over the values below; for one that does not, the registry fills them in.
     """
 
     name: str
     precision: str
     suffix: str
-    calibrates: bool
+    """How the name of the file ends that ``export`` is asked to write."""
+    family: str
+    """What the file is: all formats of one family are read by the same parser. The format's own name by default."""
+    engine: str | None = None
+    """The package that runs the file, e.g. ``onnxruntime``; None where the format does not say."""
+    calibrates: bool = False
     """Whether ``export`` needs a ``Calibration``; decoding images for one that does not would be wasted."""
+    carries_code: bool = True
+    """Whether a file can hold code that runs when it is opened. False is a promise, so nothing makes it by default."""
+    bisectable: bool = False
+    """Whether the file is an ONNX graph, whose tensors bisection reads one by one."""
+    narrow_type: NarrowType | None = None
+    """For an ONNX file that stores values in a narrower type than float32, and whose values inside must therefore be
+    held against the range of that type; None where there is nothing to look at."""
 
     def unavailable(self) -> str | None:
         """Say why this format cannot be exported or opened here, as one sentence with the remedy; None if it can."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import numpy.typing as npt
 
 from toolkit.distribution import NO_ONNXRUNTIME, install_hint
 from toolkit.errors import BundleError, DeviceError, ExportError, MissingDependencyError, first_line
-from toolkit.formats.base import Calibration, Exported, ExportRequest, Facts, NotExported
+from toolkit.formats.base import Calibration, Exported, ExportRequest, Facts, Format, NotExported
 
 if TYPE_CHECKING:
     import onnx
@@ -27,13 +28,29 @@ NODE_METADATA_IR = 10
 """The first IR version whose nodes can carry metadata (https://github.com/onnx/onnx/blob/main/docs/IR.md)."""
 
 
-class OnnxFormat:
-    """See the module; implements ``formats.base.Format``."""
+@dataclass(frozen=True)
+class Target:
+    """Where a graph is to be written, and what must be true of the file."""
+
+    path: Path
+    request: ExportRequest
+    sample: torch.Tensor
+
+    def save(self, model: onnx.ModelProto) -> None:
+        """See ``save_checked``."""
+        save_checked(model, self.path, self.request, self.sample)
+
+
+class OnnxFormat(Format):
+    """See the module; the formats of the family inherit from it and lower the graph before they write it."""
 
     name = "onnx"
+    family = "onnx"
+    engine = "onnxruntime"
     precision = "float32"
     suffix = ".onnx"
-    calibrates = False
+    carries_code = False
+    bisectable = True
 
     def unavailable(self) -> str | None:
         """Say which package is missing."""
@@ -53,8 +70,17 @@ class OnnxFormat:
         calibration: Calibration | None,
     ) -> Exported | NotExported:
         """Export with a dynamic batch and all weights inside one file, then check the file."""
+        return self.write(build(deployable, sample, request), Target(path, request, sample), calibration)
+
+    def write(self, model: onnx.ModelProto, target: Target, calibration: Calibration | None) -> Exported | NotExported:
+        """Write the float32 graph, which may be changed, in this format.
+
+        Raises:
+            ExportError: there is no calibration for a format that needs one, or the file would not be what was asked
+                for.
+        """
         del calibration
-        save_checked(build(deployable, sample, request), path, request, sample)
+        target.save(model)
         return Exported()
 
     def facts(self, path: Path) -> Facts:
@@ -179,7 +205,7 @@ def engine_name() -> str:
     Raises:
         MissingDependencyError: it is not installed.
     """
-    return f"onnxruntime {_onnxruntime().__version__}"
+    return f"onnxruntime {import_onnxruntime().__version__}"
 
 
 def open_session(path: Path, device: str, threads: int) -> Any:  # onnxruntime ships no type information
@@ -195,7 +221,7 @@ def open_session(path: Path, device: str, threads: int) -> Any:  # onnxruntime s
         MissingDependencyError: onnxruntime is not installed.
         BundleError: onnxruntime refuses the file.
     """
-    onnxruntime = _onnxruntime()
+    onnxruntime = import_onnxruntime()
     if device not in PROVIDERS:
         raise DeviceError(f"onnxruntime cannot run on {device!r}; give one of {', '.join(PROVIDERS)}.")
     if PROVIDERS[device] not in onnxruntime.get_available_providers():
@@ -222,10 +248,15 @@ def run_options() -> Any:  # onnxruntime ships no type information
     Raises:
         MissingDependencyError: onnxruntime is not installed.
     """
-    return _onnxruntime().RunOptions()
+    return import_onnxruntime().RunOptions()
 
 
-def _onnxruntime() -> Any:  # onnxruntime ships no type information
+def import_onnxruntime() -> Any:  # onnxruntime ships no type information
+    """Import the engine.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
     try:
         import onnxruntime
     except ImportError as error:

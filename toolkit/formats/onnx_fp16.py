@@ -16,14 +16,13 @@ import numpy as np
 
 from toolkit import provenance
 from toolkit.errors import ExportError
-from toolkit.formats.base import Calibration, Exported, ExportRequest, Facts, NotExported
+from toolkit.formats.base import Calibration, Exported
 from toolkit.formats.half import LARGEST_FLOAT16, to_float16
-from toolkit.formats.onnx import OnnxFormat, OnnxSession, build, read_facts, save_checked
+from toolkit.formats.onnx import OnnxFormat, OnnxSession, Target
 from toolkit.formats.onnx_graph import Extremes, extremes, name_nodes, outside_layers
 
 if TYPE_CHECKING:
     import onnx
-    import torch
 
 HEADROOM = 4.0
 """Values must fit this many times over: the largest activation on some training images is not the largest there will
@@ -31,37 +30,26 @@ ever be."""
 BATCH = 8
 
 
-class OnnxFp16Format:
-    """See the module; implements ``formats.base.Format``."""
+class OnnxFp16Format(OnnxFormat):
+    """See the module."""
 
     name = "onnx-fp16"
     precision = "float16"
     suffix = ".fp16.onnx"
     calibrates = True
+    narrow_type = "float16"
 
-    def unavailable(self) -> str | None:
-        """Say which package is missing."""
-        return OnnxFormat().unavailable()
-
-    def export(
-        self,
-        deployable: torch.nn.Module,
-        sample: torch.Tensor,
-        path: Path,
-        request: ExportRequest,
-        calibration: Calibration | None,
-    ) -> Exported | NotExported:
-        """Export in float32, find what does not fit, convert the rest, and check that nothing overflows."""
-        model = build(deployable, sample, request)
+    def write(self, model: onnx.ModelProto, target: Target, calibration: Calibration | None) -> Exported:
+        """Find what does not fit, convert the rest, and check that nothing overflows."""
         if calibration is None:
             raise ExportError("onnx-fp16 finds what would overflow on training images, and none were given.")
         name_nodes(model)
         threads = provenance.available_cores()
         with tempfile.TemporaryDirectory(prefix="toolkit-") as scratch:
-            found = extremes(model, calibration.training(BATCH), Path(scratch), threads)
-        kept = too_large(model.graph, found)
-        save_checked(to_float16(model, kept | _outside(model.graph)), path, request, sample)
-        broken = next(_not_finite(self.open(path, "cpu", threads), calibration), None)
+            largest = extremes(model, calibration.training(BATCH), Path(scratch), threads)
+        kept = too_large(model.graph, largest)
+        target.save(to_float16(model, kept | _outside(model.graph)))
+        broken = next(_not_finite(self.open(target.path, "cpu", threads), calibration), None)
         if broken is not None:
             raise ExportError(
                 f"in float16 the {broken} of a training image are not finite, though every value was seen to fit: "
@@ -69,19 +57,11 @@ class OnnxFp16Format:
             )
         return Exported(kept_float32=tuple(node.name for node in model.graph.node if node.name in kept))
 
-    def facts(self, path: Path) -> Facts:
-        """Read the file back with the onnx package."""
-        return read_facts(path)
 
-    def open(self, path: Path, device: str, threads: int) -> OnnxSession:
-        """Open in onnxruntime with all graph optimisations."""
-        return OnnxSession(path, device, threads)
-
-
-def too_large(graph: onnx.GraphProto, found: Extremes) -> set[str]:
+def too_large(graph: onnx.GraphProto, largest: Extremes) -> set[str]:
     """Return the nodes that read or write a value which float16 cannot hold with headroom, or is not finite."""
     limit = LARGEST_FLOAT16 / HEADROOM
-    values = {**found.tensors, **found.initializers}
+    values = {**largest.tensors, **largest.initializers}
     hot = {name for name, value in values.items() if not value <= limit}
     return {node.name for node in graph.node if any(name in hot for name in (*node.input, *node.output))}
 

@@ -105,13 +105,13 @@ def float_tensors(model: onnx.ModelProto, kind: FloatType = "FLOAT") -> dict[str
     import onnx
 
     inferred = onnx.shape_inference.infer_shapes(model).graph
-    made = {name for node in inferred.node for name in node.output}
-    found = {}
+    computed = {name for node in inferred.node for name in node.output}
+    sizes = {}
     for value in (*inferred.value_info, *inferred.output):
         tensor = value.type.tensor_type
-        if value.name in made and tensor.elem_type == onnx.TensorProto.DataType.Value(kind):
-            found[value.name] = int(np.prod([max(1, axis.dim_value) for axis in tensor.shape.dim[1:]], dtype=np.int64))
-    return found
+        if value.name in computed and tensor.elem_type == onnx.TensorProto.DataType.Value(kind):
+            sizes[value.name] = int(np.prod([max(1, axis.dim_value) for axis in tensor.shape.dim[1:]], dtype=np.int64))
+    return sizes
 
 
 def extremes(
@@ -121,8 +121,8 @@ def extremes(
 
     Arguments as in ``value_ranges``.
     """
-    found = value_ranges(model, float_tensors(model), batches, scratch, threads)
-    return Extremes({name: float(np.abs(limits).max()) for name, limits in found.items()}, dict(_initializers(model)))
+    ranges = value_ranges(model, float_tensors(model), batches, scratch, threads)
+    return Extremes({name: float(np.abs(limits).max()) for name, limits in ranges.items()}, dict(_initializers(model)))
 
 
 def value_ranges(
@@ -170,10 +170,10 @@ def value_ranges(
     # numpy's minimum and maximum keep a NaN once there is one.
     least, largest = np.full(len(wanted), np.inf), np.full(len(wanted), -np.inf)
     for inputs in batches:
-        found = np.array(session.run(None, {model.graph.input[0].name: inputs}), np.float64).reshape(
+        limits = np.array(session.run(None, {model.graph.input[0].name: inputs}), np.float64).reshape(
             -1, len(REDUCTIONS)
         )
-        least, largest = np.minimum(least, found[:, 0]), np.maximum(largest, found[:, 1])
+        least, largest = np.minimum(least, limits[:, 0]), np.maximum(largest, limits[:, 1])
     return {name: (low, high) for name, low, high in zip(wanted, least.tolist(), largest.tolist(), strict=True)}
 
 

@@ -15,44 +15,30 @@ from typing import TYPE_CHECKING
 
 from toolkit import provenance
 from toolkit.errors import ExportError
-from toolkit.formats.base import Calibration, Exported, ExportRequest, Facts, NotExported
-from toolkit.formats.onnx import OnnxFormat, OnnxSession, build, read_facts, save_checked
+from toolkit.formats.base import Calibration, Exported, NotExported
+from toolkit.formats.onnx import OnnxFormat, Target
 from toolkit.formats.quantization.arithmetic import arithmetic_here
 from toolkit.formats.quantization.graph import preprocess
 from toolkit.formats.quantization.search import Search
 from toolkit.results import QuantizationSearch
 
 if TYPE_CHECKING:
-    import torch
+    import onnx
 
 
-class OnnxInt8Format:
-    """See the module; implements ``formats.base.Format``."""
+class OnnxInt8Format(OnnxFormat):
+    """See the module."""
 
     name = "onnx-int8"
     precision = "int8"
     suffix = ".int8.onnx"
     calibrates = True
+    narrow_type = "int8"
 
-    def unavailable(self) -> str | None:
-        """Say which package is missing."""
-        return OnnxFormat().unavailable()
-
-    def export(
-        self,
-        deployable: torch.nn.Module,
-        sample: torch.Tensor,
-        path: Path,
-        request: ExportRequest,
-        calibration: Calibration | None,
-    ) -> Exported | NotExported:
-        """Export in float32, search, and write the chosen candidate.
-
-        Write nothing where no candidate keeps the accuracy.
-        """
+    def write(self, model: onnx.ModelProto, target: Target, calibration: Calibration | None) -> Exported | NotExported:
+        """Search, and write the chosen candidate; nothing where no candidate keeps the accuracy."""
         import onnx
 
-        model = build(deployable, sample, request)
         if calibration is None:
             raise ExportError(
                 "onnx-int8 chooses how to quantise by training and validation images, and none were given."
@@ -76,17 +62,9 @@ class OnnxInt8Format:
             quantized = onnx.load_model(chosen)
         del quantized.metadata_props[:]
         quantized.ir_version = ir_version
-        save_checked(quantized, path, request, sample)
+        target.save(quantized)
         kept = next(candidate.kept_float32 for candidate in record.candidates if candidate.chosen)
         return Exported(kept_float32=kept, quantization=record)
-
-    def facts(self, path: Path) -> Facts:
-        """Read the file back with the onnx package."""
-        return read_facts(path)
-
-    def open(self, path: Path, device: str, threads: int) -> OnnxSession:
-        """Open in onnxruntime with all graph optimisations."""
-        return OnnxSession(path, device, threads)
 
 
 def _reason(record: QuantizationSearch) -> str:

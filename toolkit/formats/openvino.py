@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from toolkit.distribution import install_hint
 from toolkit.errors import BundleError, DeviceError, ExportError, MissingDependencyError, first_line
-from toolkit.formats.base import Calibration, Exported, ExportRequest, Facts, NotExported
+from toolkit.formats.base import Calibration, Exported, ExportRequest, Facts, Format
 from toolkit.formats.onnx import OnnxFormat
 
 if TYPE_CHECKING:
@@ -29,13 +29,15 @@ METADATA_PATH = ("toolkit", "metadata")
 """Where in the file's runtime information the metadata stand, as JSON."""
 
 
-class OpenVinoFormat:
-    """See the module; implements ``formats.base.Format``."""
+class OpenVinoFormat(Format):
+    """See the module."""
 
     name = "openvino"
+    family = "openvino"
+    engine = "openvino"
     precision = "float32"
     suffix = ".openvino.xml"
-    calibrates = False
+    carries_code = False
 
     def unavailable(self) -> str | None:
         """Say which package is missing."""
@@ -50,7 +52,7 @@ class OpenVinoFormat:
         path: Path,
         request: ExportRequest,
         calibration: Calibration | None,
-    ) -> Exported | NotExported:
+    ) -> Exported:
         """Export to ONNX, convert without rounding the weights, save both files, and check them."""
         openvino = _openvino()
         with tempfile.TemporaryDirectory(prefix="toolkit-") as scratch:

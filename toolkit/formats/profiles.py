@@ -17,7 +17,8 @@ class Profile:
 
 PROFILES = {
     # The exporter's own graphs are written for opset 18; every later one is a conversion. Tried by
-    # float32 and 8-bit files run on onnxruntime 1.14.1, float16 ones on 1.22.1.
+    # tests/compatibility/oldest_onnxruntime.py: float32 and 8-bit files run on onnxruntime 1.14.1, float16 ones on
+    # 1.22.1.
     "wide": Profile(opset=18, ir_version=8),
     # The last opset that torch.onnx converts to by itself (torch.onnx._constants.ONNX_MAX_OPSET).
     "newest": Profile(opset=23, ir_version=11),

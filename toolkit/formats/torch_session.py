@@ -1,22 +1,66 @@
-"""What the formats that run inside PyTorch share: one loaded module behind ``formats.base.Session``."""
+"""What the formats that run inside PyTorch share: how they are exported, and one loaded module behind a ``Session``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from toolkit.bundle.manifest import Portability
 from toolkit.distribution import install_hint
 from toolkit.errors import DeviceError, ExportError, MissingDependencyError
-from toolkit.formats.base import ExportRequest, Session
+from toolkit.formats.base import Calibration, Exported, ExportRequest, Format, Session
 
 if TYPE_CHECKING:
     import torch
 
 Module = Callable[..., Any]
 """Takes one tensor, returns ``(logits, probabilities)``."""
+
+
+class TorchFormat(Format):
+    """A float32 format that PyTorch writes and opens."""
+
+    precision = "float32"
+    engine = "torch"
+    portability: Portability = "any"
+    """Where its artifacts can be used."""
+    saver: str
+    """What writes the file, for messages."""
+
+    def unavailable(self) -> str | None:
+        """Say whether torch is missing."""
+        return torch_is_missing()
+
+    @abstractmethod
+    def save(self, deployable: torch.nn.Module, sample: torch.Tensor, path: Path, metadata: Mapping[str, str]) -> None:
+        """Write the network with its metadata.
+
+        Raises:
+            ExportError: PyTorch cannot export it.
+        """
+
+    def export(
+        self,
+        deployable: torch.nn.Module,
+        sample: torch.Tensor,
+        path: Path,
+        request: ExportRequest,
+        calibration: Calibration | None,
+    ) -> Exported:
+        """Save, then check the file, also at other batch sizes than it was captured with."""
+        del calibration
+        import torch
+
+        self.save(deployable, sample, path, request.metadata)
+        if dict(self.facts(path).metadata) != dict(request.metadata):
+            raise ExportError(f"{self.saver} did not store the metadata that was asked for.")
+        require_any_batch(self.open(path, "cpu", torch.get_num_threads()), sample, request)
+        return Exported(portability=self.portability)
 
 
 class ModuleSession:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import BundleError, ExportError, first_line
-from toolkit.formats.base import Calibration, Exported, ExportRequest, Facts, NotExported
-from toolkit.formats.torch_session import ModuleSession, check_device, require_any_batch, torch_is_missing
+from toolkit.formats.base import Facts
+from toolkit.formats.torch_session import ModuleSession, TorchFormat, check_device
 
 if TYPE_CHECKING:
     import torch
@@ -23,43 +23,31 @@ if TYPE_CHECKING:
 METADATA_FILE = "toolkit.json"
 
 
-class TorchScriptFormat:
-    """See the module; implements ``formats.base.Format``."""
+class TorchScriptFormat(TorchFormat):
+    """See the module."""
 
     name = "torchscript"
-    precision = "float32"
+    family = "torchscript"
     suffix = ".torchscript.pt"
-    calibrates = False
+    saver = "torch.jit.save"
 
     def unavailable(self) -> str | None:
         """Say whether torch or the Python version is in the way."""
         if sys.version_info >= (3, 14):
             return "torch.jit does not support Python 3.14 or later: use Python 3.11 to 3.13, or another format"
-        return torch_is_missing()
+        return super().unavailable()
 
-    def export(
-        self,
-        deployable: torch.nn.Module,
-        sample: torch.Tensor,
-        path: Path,
-        request: ExportRequest,
-        calibration: Calibration | None,
-    ) -> Exported | NotExported:
-        """Trace, freeze and save, then check the file at another batch size than it was traced with."""
-        del calibration
+    def save(self, deployable: torch.nn.Module, sample: torch.Tensor, path: Path, metadata: Mapping[str, str]) -> None:
+        """Trace, freeze and save."""
         import torch
 
-        content = json.dumps(dict(request.metadata), ensure_ascii=False)
+        content = json.dumps(dict(metadata), ensure_ascii=False)
         with _quiet(), torch.inference_mode():
             try:
                 traced = _jit().freeze(_jit().trace(deployable, (sample,), check_trace=False))
                 _jit().save(traced, str(path), _extra_files={METADATA_FILE: content})
             except Exception as error:  # tracing runs the network's own code, which may raise anything
                 raise ExportError(f"torch.jit.trace cannot export this network: {first_line(error)}") from error
-        if dict(self.facts(path).metadata) != dict(request.metadata):
-            raise ExportError("torch.jit.save did not store the metadata that was asked for.")
-        require_any_batch(self.open(path, "cpu", torch.get_num_threads()), sample, request)
-        return Exported()
 
     def facts(self, path: Path) -> Facts:
         """Read the metadata back from the archive."""

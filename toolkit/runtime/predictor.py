@@ -183,7 +183,9 @@ def load(
     """
     bundle = Bundle.open(path, verify_key)
     record = bundle.artifact(artifact)
-    session = get_format(record.format).open(bundle.file(record.file), device, threads or available_cores())
+    session = get_format(record.format, record.family).open(
+        bundle.file(record.file), device, threads or available_cores()
+    )
     return Predictor(bundle, record, session)
 
 

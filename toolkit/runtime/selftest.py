@@ -65,7 +65,7 @@ def selftest_bundle(bundle: Bundle, device: str = "cpu", threads: int = 1) -> It
     """
     for artifact in bundle.manifest.artifacts:
         try:
-            session = get_format(artifact.format).open(bundle.file(artifact.file), device, threads)
+            session = get_format(artifact.format, artifact.family).open(bundle.file(artifact.file), device, threads)
         except (DeviceError, ExportError, MissingDependencyError) as error:
             yield _result(artifact, missing=str(error))
         except Exception as error:  # an engine may raise anything, and whatever it raises is the result

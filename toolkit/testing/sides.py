@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from toolkit.distribution import NO_ONNXRUNTIME
-from toolkit.errors import BundleError, MissingDependencyError, RecipeError, first_line
+from toolkit.errors import BundleError, RecipeError, first_line
+from toolkit.formats.onnx import import_onnxruntime
 
 Array: TypeAlias = npt.NDArray[Any]
 Inputs: TypeAlias = Any
@@ -42,10 +42,7 @@ def run_side(side: Any, inputs: Inputs) -> Outputs:
 
 
 def _open(source: str | os.PathLike[str] | bytes) -> Any:  # onnxruntime ships no type information
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingDependencyError(f"{NO_ONNXRUNTIME}.") from error
+    onnxruntime = import_onnxruntime()
     name = "the model given as bytes" if isinstance(source, bytes) else str(Path(source))
     try:
         return onnxruntime.InferenceSession(

@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from toolkit import provenance
 from toolkit.bundle import ArtifactRecord, Bundle
 from toolkit.compare.tolerances import OTHER_WEIGHTS, tolerance_for
 from toolkit.errors import BundleError, ImageError
 from toolkit.formats.registry import get_format
 from toolkit.preprocess import list_images, prepare_batch
-from toolkit.progress import Reporter, Silent
-from toolkit.results import ArtifactParity, Check, ParityReport, Tolerance
-from toolkit.verify.bisect import bisect_artifact
-from toolkit.verify.bundle import check_labels, checked_threads, missing_engine, require_any, targets_of
+from toolkit.results import Check, ParityReport
+from toolkit.verify.candidate import Candidate, candidates_of
 from toolkit.verify.expected import Expected, Judgement, golden_of, metadata_of, run_reference, with_truths
-from toolkit.verify.gate import planned_inputs, verify_artifact
 from toolkit.verify.inputs import Images, Inputs
+from toolkit.verify.judge import judge
+from toolkit.verify.labels import check_labels, check_same_order, targets_of
+from toolkit.verify.options import VerifyOptions
 
 
 def verify_against(
-    path: Path,
-    other: Path,
-    *,
-    data: Path | None = None,
-    device: str = "cpu",
-    threads: int | None = None,
-    reporter: Reporter | None = None,
-    tolerances: Mapping[str, float] | None = None,
-    bisect: bool = False,
+    path: Path, other: Path, *, data: Path | None = None, options: VerifyOptions | None = None
 ) -> ParityReport:
     """Compare each artifact of a bundle with that of another bundle, or with the other's preferred one.
 
@@ -45,114 +35,92 @@ def verify_against(
         other: the bundle that is right by definition.
         data: a folder of images, each prepared as its bundle says; images in folders named like labels count for
             accuracy too. By default the golden images of both bundles.
-        device: ``cpu`` or ``cuda``.
-        threads: CPU threads per call; all cores of this process by default.
-        reporter: where progress goes.
-        tolerances: values that replace those of ``toolkit.compare.tolerances``, by field name.
-        bisect: name the first node that diverges in each ONNX artifact that fails, where the other one is ONNX too.
+        options: device, threads, progress, tolerances; ``bisect`` where the other artifact is ONNX too.
 
     Raises:
         BundleError: a bundle is missing or malformed, or the two cannot be compared.
+        ExportError: an artifact's format is not known here.
         ImageError: the folder has no images, or one cannot be read.
         DeviceError: the device cannot be used here.
         MissingDependencyError: the engine of no artifact is installed. Where only some are missing, the report names
             these artifacts.
-        RecipeError: ``threads`` or ``tolerances`` are not valid.
+        RecipeError: the tolerances are not valid.
     """
-    reporter = reporter or Silent()
-    threads = checked_threads(threads)
+    options = options or VerifyOptions()
     new, old = Bundle.open(path), Bundle.open(other)
     if set(new.manifest.labels) != set(old.manifest.labels) or len(new.manifest.labels) != len(old.manifest.labels):
         raise BundleError(
             f"{new.path} and {old.path} do not tell the same classes apart: a service cannot change from one to the "
             "other."
         )
-    order = _same_order(new, old)
-    mine, theirs = _images(new, old, data)
-    results: list[ArtifactParity] = []
-    not_judged: dict[str, str] = {}
-    for artifact in new.manifest.artifacts:
-        reference = _counterpart(artifact, old)
-        tolerance = _tolerance(new, old, artifact, reference, tolerances)
-        with missing_engine(not_judged, artifact.file):
-            judgement = _judgement(new, old, reference, mine, theirs, device, threads)
-            file = new.file(artifact.file)
-            opened = functools.partial(get_format(artifact.format).open, file, device)
-            with reporter.bar(f"verify {artifact.format}", planned_inputs(judgement), "image") as bar:
-                result = verify_artifact(
-                    opened,
-                    artifact,
-                    judgement,
-                    tolerance,
-                    device=device,
-                    threads=threads,
-                    file=file,
-                    on_batch=bar.advance,
-                )
-            if bisect and not result.passed and artifact.file.endswith(".onnx") and reference.file.endswith(".onnx"):
-                result = _bisected(result, file, old.file(reference.file), judgement)
-            results.append(result)
-    require_any(results, not_judged)
-    checks = (check_labels(new), order)
-    return ParityReport(
-        run=new.manifest.name,
-        reference=f"the bundle {old.manifest.name}",
-        passed=all(result.passed for result in results) and all(check.passed for check in checks),
-        artifacts=tuple(results),
-        provenance=provenance.collect(),
-        checks=checks,
-        not_judged=not_judged,
-    )
+    candidates = candidates_of(new, options)
+    reference = OtherBundle(new, old, data, options)
+    return judge(new.manifest.name, [reference.held_to_both(candidate) for candidate in candidates], reference, options)
 
 
-def _same_order(new: Bundle, old: Bundle) -> Check:
-    same = new.manifest.labels == old.manifest.labels
-    failures = (
-        ()
-        if same
-        else (
-            "the labels stand in another order than in the other bundle: a service that uses positions would misname "
-            "classes",
+class OtherBundle:
+    """What the artifacts of another bundle say (see ``judge.Reference``)."""
+
+    def __init__(self, new: Bundle, old: Bundle, data: Path | None, options: VerifyOptions) -> None:
+        self.name = f"the bundle {old.manifest.name}"
+        self._new, self._old = new, old
+        self._options = options
+        self._same_weights = new.manifest.origin.model_sha256 == old.manifest.origin.model_sha256
+        self._mine, self._theirs = _golden_images(new, old) if data is None else _from_folder(new, old, data)
+
+    def held_to_both(self, candidate: Candidate) -> Candidate:
+        """Hold an artifact to the coarser precision of the two; of other weights, to what a new model is held to."""
+        overrides = self._options.tolerances
+        other = tolerance_for(self._counterpart(candidate).precision, overrides)
+        if not self._same_weights:
+            limits = candidate.tolerance.model_copy(update={**OTHER_WEIGHTS, **(overrides or {})})
+        else:
+            limits = max(
+                (candidate.tolerance, other),
+                key=lambda known: np.inf if known.logits_relative is None else known.logits_relative,
+            )
+        return replace(candidate, tolerance=limits)
+
+    def judgement(self, candidate: Candidate) -> Judgement:
+        """Run the artifact of the same format, or the preferred one, over the images as its own bundle prepares them.
+
+        Raises:
+            MissingDependencyError: its engine is not installed.
+        """
+        new, old, mine = self._new.manifest, self._old.manifest, self._mine
+        counterpart = self._counterpart(candidate)
+        session = get_format(counterpart.format, counterpart.family).open(
+            self._old.file(counterpart.file), self._options.device, self._options.thread_count
         )
-    )
-    return Check(
-        name="same labels",
-        passed=same,
-        failures=failures,
-        detail=f"{len(new.manifest.labels)} labels in the order of the other bundle",
-    )
+        expected = run_reference(session, Inputs(mine.names, self._theirs, mine.test_images), old.input)
+        # The new bundle's pixels stand beside what the old one says of its own: preprocessing is part of what is
+        # compared.
+        outputs = _reordered(expected, old.labels, new.labels)
+        return Judgement(
+            contract=new.input,
+            labels=new.labels,
+            inputs=mine,
+            reference=with_truths(replace(outputs, images=mine.images), mine, new.labels),
+            golden=golden_of(self._new) if self._same_weights else None,
+            metadata=metadata_of(new),
+        )
 
+    def right_graph(self, candidate: Candidate) -> AbstractContextManager[Path | None]:
+        """Return the file of the other artifact, where it is an ONNX graph too."""
+        counterpart = self._counterpart(candidate)
+        bisectable = get_format(counterpart.format, counterpart.family).bisectable
+        return nullcontext(self._old.file(counterpart.file) if bisectable else None)
 
-def _counterpart(artifact: ArtifactRecord, old: Bundle) -> ArtifactRecord:
-    return next((known for known in old.manifest.artifacts if known.format == artifact.format), None) or old.artifact()
+    def checks(self) -> tuple[Check, ...]:
+        """Check the labels, and that both bundles have them in the same order."""
+        return check_labels(self._new), check_same_order(self._new, self._old)
 
-
-def _tolerance(
-    new: Bundle, old: Bundle, artifact: ArtifactRecord, reference: ArtifactRecord, overrides: Mapping[str, float] | None
-) -> Tolerance:
-    """Return the tolerance of the coarser precision of two artifacts; of other weights, what a new model is held to."""
-    both = [tolerance_for(record.precision, overrides) for record in (artifact, reference)]
-    tolerance = max(both, key=lambda known: np.inf if known.logits_relative is None else known.logits_relative)
-    if new.manifest.origin.model_sha256 == old.manifest.origin.model_sha256:
-        return tolerance
-    return both[0].model_copy(update={**OTHER_WEIGHTS, **(overrides or {})})
-
-
-def _judgement(
-    new: Bundle, old: Bundle, reference: ArtifactRecord, mine: Inputs, theirs: Images, device: str, threads: int
-) -> Judgement:
-    session = get_format(reference.format).open(old.file(reference.file), device, threads)
-    expected = run_reference(session, Inputs(mine.names, theirs, mine.test_images), old.manifest.input)
-    # The new bundle's pixels stand beside what the old one says of its own: preprocessing is part of what is compared.
-    outputs = _reordered(expected, old.manifest.labels, new.manifest.labels)
-    return Judgement(
-        contract=new.manifest.input,
-        labels=new.manifest.labels,
-        inputs=mine,
-        reference=with_truths(replace(outputs, images=mine.images), mine, new.manifest.labels),
-        golden=golden_of(new) if new.manifest.origin.model_sha256 == old.manifest.origin.model_sha256 else None,
-        metadata=metadata_of(new.manifest),
-    )
+    def _counterpart(self, candidate: Candidate) -> ArtifactRecord:
+        wanted = candidate.artifact.format
+        return (
+            next((known for known in self._old.manifest.artifacts if known.format == wanted), None)
+            or self._old.artifact()
+        )
 
 
 def _reordered(expected: Expected, theirs: tuple[str, ...], mine: tuple[str, ...]) -> Expected:
@@ -161,10 +129,8 @@ def _reordered(expected: Expected, theirs: tuple[str, ...], mine: tuple[str, ...
     return replace(expected, outputs={name: values[:, columns] for name, values in expected.outputs.items()})
 
 
-def _images(new: Bundle, old: Bundle, data: Path | None) -> tuple[Inputs, Images]:
-    """Return the inputs as the new bundle prepares them, and the same images as the old one does."""
-    if data is not None:
-        return _from_folder(new, old, data)
+def _golden_images(new: Bundle, old: Bundle) -> tuple[Inputs, Images]:
+    """Return the golden images of both bundles, which are prepared already, for each of them."""
     mine, theirs = golden_of(new), golden_of(old)
     if mine.images.shape[1:] != theirs.images.shape[1:]:
         raise BundleError(
@@ -182,6 +148,7 @@ def _images(new: Bundle, old: Bundle, data: Path | None) -> tuple[Inputs, Images
 
 
 def _from_folder(new: Bundle, old: Bundle, data: Path) -> tuple[Inputs, Images]:
+    """Return the images of a folder as the new bundle prepares them, and as the old one does."""
     paths = list_images(data)
     if not paths:
         raise ImageError(f"there are no images in {data}: give a folder of image files.")
@@ -190,12 +157,4 @@ def _from_folder(new: Bundle, old: Bundle, data: Path) -> tuple[Inputs, Images]:
     names = tuple(path.relative_to(data).as_posix() for path in paths)
     return Inputs(names, images, len(names), targets_of(truths, new.manifest.labels)), prepare_batch(
         paths, old.manifest.preprocessing
-    )
-
-
-def _bisected(result: ArtifactParity, artifact: Path, reference: Path, judgement: Judgement) -> ArtifactParity:
-    return result.model_copy(
-        update={
-            "bisection": bisect_artifact(artifact, reference, judgement.contract, judgement.inputs, result.tolerance)
-        }
     )

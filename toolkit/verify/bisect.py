@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from toolkit.bundle.manifest import InputContract
-from toolkit.distribution import NO_ONNXRUNTIME
-from toolkit.errors import BundleError, MissingDependencyError, ToolkitError
+from toolkit.errors import BundleError, ToolkitError
+from toolkit.formats.onnx import import_onnxruntime
 from toolkit.results import Bisection, DivergedNode, Tolerance
 from toolkit.verify.graph import Graph
 from toolkit.verify.inputs import Images, Inputs
@@ -60,22 +60,22 @@ def bisect_artifact(
             "bisection needs two exports of one network."
         )
     images = sample(inputs)
-    seen: list[tuple[int, DivergedNode]] = []
+    compared: list[tuple[int, DivergedNode]] = []
     first: int | None = None
-    for position, found in _walk(mine, theirs, common, contract.encode(images)):
-        seen.append((position, found))
-        if first is None and found.error > tolerance.tensor_relative:
-            first = len(seen) - 1
-        if first is not None and len(seen) > first + AFTER:
+    for position, node in _walk(mine, theirs, common, contract.encode(images)):
+        compared.append((position, node))
+        if first is None and node.error > tolerance.tensor_relative:
+            first = len(compared) - 1
+        if first is not None and len(compared) > first + AFTER:
             break
-    end = len(theirs.nodes) if first is None else seen[first][0]
+    end = len(theirs.nodes) if first is None else compared[first][0]
     return Bisection(
         reference=reference.name,
         samples=len(images),
-        compared=len(seen),
+        compared=len(compared),
         allowed=tolerance.tensor_relative,
-        first=None if first is None else seen[first][1],
-        path=() if first is None else tuple(node for _, node in seen[max(0, first - BEFORE) : first + AFTER + 1]),
+        first=None if first is None else compared[first][1],
+        path=() if first is None else tuple(node for _, node in compared[max(0, first - BEFORE) : first + AFTER + 1]),
         lacking=tuple(node.name for position, node in enumerate(theirs.nodes[:end]) if position not in set(common)),
     )
 
@@ -115,7 +115,7 @@ def _run_or_split(
     except _EngineError:
         if len(tensors) == 1:
             return {tensors[0]: None}
-        return {name: values for one in tensors for name, values in _run_or_split(graph, [one], encoded).items()}
+        return {name: values for tensor in tensors for name, values in _run_or_split(graph, [tensor], encoded).items()}
 
 
 class _EngineError(ToolkitError):
@@ -123,10 +123,7 @@ class _EngineError(ToolkitError):
 
 
 def _run(graph: Graph, tensors: Sequence[str], encoded: npt.NDArray[np.generic]) -> dict[str, npt.NDArray[Any]]:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingDependencyError(f"{NO_ONNXRUNTIME}.") from error
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4

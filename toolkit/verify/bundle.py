@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
-from toolkit import provenance
 from toolkit.bundle import Bundle
-from toolkit.compare.tolerances import tolerance_for
-from toolkit.errors import MissingDependencyError, RecipeError
-from toolkit.files import write_text
-from toolkit.formats.registry import get_format
 from toolkit.progress import Reporter, Silent
-from toolkit.results import ArtifactParity, Check, ParityReport
+from toolkit.results import Check, ParityReport
+from toolkit.verify.candidate import Candidate, candidates_of
 from toolkit.verify.expected import Judgement, golden_of, metadata_of
-from toolkit.verify.gate import planned_inputs, verify_artifact
 from toolkit.verify.inputs import Inputs, edge_inputs
-from toolkit.verify.junit import junit_xml
-
-PARITY_NAME = "parity.json"
-JUNIT_NAME = "junit.xml"
+from toolkit.verify.judge import judge
+from toolkit.verify.labels import check_labels, targets_of
+from toolkit.verify.options import VerifyOptions
 
 
 def verify_bundle(
@@ -39,10 +29,10 @@ def verify_bundle(
 
     Args:
         path: the bundle's folder, or a run folder that has one.
-        device: ``cpu`` or ``cuda``.
-        threads: CPU threads per call; all cores of this process by default.
+        device: see ``VerifyOptions``, like all that follow.
+        threads: CPU threads per call.
         reporter: where progress goes.
-        tolerances: values that replace those of ``toolkit.compare.tolerances``, by field name.
+        tolerances: limits that are replaced.
 
     Raises:
         BundleError: there is no bundle, or a file in it is not the one its manifest describes.
@@ -52,120 +42,40 @@ def verify_bundle(
             these artifacts.
         RecipeError: ``threads`` or ``tolerances`` are not valid.
     """
-    reporter = reporter or Silent()
-    threads = checked_threads(threads)
+    options = VerifyOptions(device, threads, reporter or Silent(), tolerances)
     bundle = Bundle.open(path)
-    manifest = bundle.manifest
-    allowed = [tolerance_for(artifact.precision, tolerances) for artifact in manifest.artifacts]
-    formats = [get_format(artifact.format) for artifact in manifest.artifacts]
-    golden = golden_of(bundle)
-    judgement = Judgement(
-        contract=manifest.input,
-        labels=manifest.labels,
-        inputs=Inputs(
-            golden.names, golden.images, len(golden.names), targets_of(golden.true_labels or (), manifest.labels)
-        ),
-        reference=golden,
-        golden=None,
-        metadata=metadata_of(manifest),
-        unknown=edge_inputs(golden.images.shape[1], golden.images.shape[2], 0)[1],
-    )
-    results: list[ArtifactParity] = []
-    not_judged: dict[str, str] = {}
-    for artifact, chosen, tolerance in zip(manifest.artifacts, formats, allowed, strict=True):
-        file = bundle.file(artifact.file)
-        opened = functools.partial(chosen.open, file, device)
-        with (
-            reporter.bar(f"verify {artifact.format}", planned_inputs(judgement), "image") as bar,
-            missing_engine(not_judged, artifact.file),
-        ):
-            results.append(
-                verify_artifact(
-                    opened,
-                    artifact,
-                    judgement,
-                    tolerance,
-                    device=device,
-                    threads=threads,
-                    file=file,
-                    on_batch=bar.advance,
-                )
-            )
-    require_any(results, not_judged)
-    labels = check_labels(bundle)
-    return ParityReport(
-        run=manifest.name,
-        reference=f"its {len(golden.names)} golden samples",
-        passed=all(result.passed for result in results) and labels.passed,
-        artifacts=tuple(results),
-        provenance=provenance.collect(),
-        checks=(labels,),
-        not_judged=not_judged,
-    )
+    return judge(bundle.manifest.name, candidates_of(bundle, options), GoldenSamples(bundle), options)
 
 
-def checked_threads(threads: int | None) -> int:
-    """Return how many threads to use: all cores of this process where it is not said.
+class GoldenSamples:
+    """What a bundle itself says that its artifacts should say (see ``judge.Reference``)."""
 
-    Raises:
-        RecipeError: fewer than 1.
-    """
-    if threads is None:
-        return provenance.available_cores()
-    if threads < 1:
-        raise RecipeError(f"{threads} threads cannot run anything: give 1 or more.")
-    return threads
+    def __init__(self, bundle: Bundle) -> None:
+        golden, manifest = golden_of(bundle), bundle.manifest
+        self.name = f"its {len(golden.names)} golden samples"
+        self._bundle = bundle
+        self._judgement = Judgement(
+            contract=manifest.input,
+            labels=manifest.labels,
+            inputs=Inputs(
+                golden.names, golden.images, len(golden.names), targets_of(golden.true_labels or (), manifest.labels)
+            ),
+            reference=golden,
+            golden=None,
+            metadata=metadata_of(manifest),
+            unknown=edge_inputs(golden.images.shape[1], golden.images.shape[2], 0)[1],
+        )
 
+    def judgement(self, candidate: Candidate) -> Judgement:
+        """Return the same for every artifact."""
+        del candidate
+        return self._judgement
 
-@contextmanager
-def missing_engine(not_judged: dict[str, str], file: str) -> Iterator[None]:
-    """Note an artifact whose engine is not installed instead of judging it.
+    def right_graph(self, candidate: Candidate) -> AbstractContextManager[None]:
+        """Return none: samples are no graph."""
+        del candidate
+        return nullcontext()
 
-    The bundle may hold others that this machine serves.
-    """
-    try:
-        yield
-    except MissingDependencyError as error:
-        not_judged[file] = str(error)
-
-
-def require_any(results: Sequence[ArtifactParity], not_judged: Mapping[str, str]) -> None:
-    """Refuse to report on nothing.
-
-    Raises:
-        MissingDependencyError: no artifact could be judged; the reasons are named.
-    """
-    if not results:
-        raise MissingDependencyError(f"no artifact can be judged here: {' '.join(dict.fromkeys(not_judged.values()))}")
-
-
-def write_records(report: ParityReport, folder: Path) -> None:
-    """Write ``parity.json`` and ``junit.xml`` of a report.
-
-    Raises:
-        FileWriteError: the folder cannot be written.
-    """
-    report.save(folder / PARITY_NAME)
-    write_text(folder / JUNIT_NAME, junit_xml(report))
-
-
-def check_labels(bundle: Bundle) -> Check:
-    """Judge what the golden samples are labelled with.
-
-    That they were written with the same labels in the same order, ``Bundle.golden`` requires.
-    """
-    golden, manifest = bundle.golden(), bundle.manifest
-    unknown = sorted({case.true_label for case in golden.cases if case.true_label is not None} - set(manifest.labels))
-    failures = (
-        (f"golden samples are labelled {', '.join(unknown)}, which the manifest does not have",) if unknown else ()
-    )
-    return Check(
-        name="labels", passed=not failures, failures=failures, detail=f"{len(manifest.labels)} labels in their order"
-    )
-
-
-def targets_of(truths: Sequence[str | None], labels: tuple[str, ...]) -> npt.NDArray[np.int64] | None:
-    """Return the position of each true label, int64 ``[n]``; None unless all are known."""
-    places = {label: index for index, label in enumerate(labels)}
-    known = [places[label] for label in truths if label in places]
-    return np.array(known, np.int64) if known and len(known) == len(truths) else None
+    def checks(self) -> tuple[Check, ...]:
+        """Check the labels."""
+        return (check_labels(self._bundle),)

@@ -1,20 +1,75 @@
-"""An artifact while it is being judged: whatever it does wrong is a sentence, not an exception."""
+"""An artifact that is judged: how it is run, and that whatever it does wrong is a sentence, not an exception."""
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
+from toolkit.bundle import ArtifactRecord, Bundle
 from toolkit.bundle.manifest import InputContract
+from toolkit.compare.tolerances import tolerance_for
 from toolkit.compare.verdict import OUTPUTS, Outputs
 from toolkit.errors import DeviceError, MissingDependencyError, first_line
-from toolkit.formats.base import Session
-from toolkit.results import Check
+from toolkit.formats.base import NarrowType, Session
+from toolkit.formats.registry import get_format
+from toolkit.results import Check, Tolerance
 from toolkit.verify.inputs import Images
+from toolkit.verify.options import VerifyOptions
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An artifact that is to be judged: how it is run, and how far it may be off."""
+
+    artifact: ArtifactRecord
+    """Its entry in the manifest."""
+    opened: Callable[[int], Session]
+    """Opens it with a number of threads, the way a service does."""
+    tolerance: Tolerance
+    device: str = "cpu"
+    """Where it is asked to run."""
+    threads: int = 1
+    """How many threads it is asked to use."""
+    file: Path | None = None
+    """Where it is; what only shows inside the file is looked at where this is given."""
+    narrow_type: NarrowType | None = None
+    """See ``formats.base.Format``."""
+    bisectable: bool = False
+    """See ``formats.base.Format``."""
+
+
+def candidates_of(bundle: Bundle, options: VerifyOptions) -> tuple[Candidate, ...]:
+    """Return every artifact of a bundle, in order, held to the tolerance of its precision.
+
+    What is wrong with the request is told here, before the minutes of work.
+
+    Raises:
+        ExportError: an artifact's format is not known here.
+        BundleError: an artifact is not what its format reads.
+        RecipeError: ``options.tolerances`` are not valid.
+    """
+    candidates = []
+    for artifact in bundle.manifest.artifacts:
+        chosen, file = get_format(artifact.format, artifact.family), bundle.file(artifact.file)
+        candidates.append(
+            Candidate(
+                artifact=artifact,
+                opened=functools.partial(chosen.open, file, options.device),
+                tolerance=tolerance_for(artifact.precision, options.tolerances),
+                device=options.device,
+                threads=options.thread_count,
+                file=file,
+                narrow_type=chosen.narrow_type,
+                bisectable=chosen.bisectable,
+            )
+        )
+    return tuple(candidates)
 
 
 class CannotRunError(Exception):

@@ -77,23 +77,23 @@ def edge_inputs(height: int, width: int, seed: int) -> tuple[tuple[str, ...], Im
     Returns:
         k names, and uint8 ``[k, H, W, 3]``.
     """
-    made: dict[str, Images] = {}
+    edges: dict[str, Images] = {}
     for name, value in (("zeros", 0), ("full", 255)):
-        made[f"edge/{name}"] = np.full((height, width, 3), value, np.uint8)
+        edges[f"edge/{name}"] = np.full((height, width, 3), value, np.uint8)
     random = np.random.default_rng(seed)
     for number in range(NOISE_IMAGES):
-        made[f"edge/noise-{number}"] = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        edges[f"edge/noise-{number}"] = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
     bottom, right, centre = height - 1, width - 1, (height // 2, width // 2)
     corners = {"top-left": (0, 0), "top-right": (0, right), "bottom-left": (bottom, 0), "bottom-right": (bottom, right)}
     for name, place in {**corners, "centre": centre}.items():
-        made[f"edge/impulse-{name}"] = _impulse(height, width, place, slice(None))
+        edges[f"edge/impulse-{name}"] = _impulse(height, width, place, slice(None))
     for channel, name in enumerate(("red", "green", "blue")):
-        made[f"edge/impulse-{name}"] = _impulse(height, width, centre, slice(channel, channel + 1))
+        edges[f"edge/impulse-{name}"] = _impulse(height, width, centre, slice(channel, channel + 1))
     down = np.linspace(0, 255, height).round().astype(np.uint8)[:, None, None]
     across = np.linspace(0, 255, width).round().astype(np.uint8)[None, :, None]
-    made["edge/gradient-down"] = np.ascontiguousarray(np.broadcast_to(down, (height, width, 3)))
-    made["edge/gradient-across"] = np.ascontiguousarray(np.broadcast_to(across, (height, width, 3)))
-    return tuple(made), np.stack(list(made.values()))
+    edges["edge/gradient-down"] = np.ascontiguousarray(np.broadcast_to(down, (height, width, 3)))
+    edges["edge/gradient-across"] = np.ascontiguousarray(np.broadcast_to(across, (height, width, 3)))
+    return tuple(edges), np.stack(list(edges.values()))
 
 
 def _impulse(height: int, width: int, place: tuple[int, int], channels: slice) -> Images:

@@ -58,9 +58,9 @@ class Invariance:
         with self._checks.check("batch invariance") as finding:
             worst = 0.0
             for what, rows in arrangements.items():
-                found = self._from_own(rows, self._run(rows))
-                finding.failures += inconsistency(found, self._tolerance, what)
-                worst = max(worst, found.error)
+                deviation = self._from_own(rows, self._run(rows))
+                finding.failures += inconsistency(deviation, self._tolerance, what)
+                worst = max(worst, deviation.error)
             finding.detail = f"{len(arrangements)} arrangements of {len(probes)} images, largest difference {worst:.1e}"
 
     def repeats(self) -> bool:
@@ -74,8 +74,8 @@ class Invariance:
         with self._checks.check("repeated runs") as finding:
             first = self._run(rows)
             again = [difference(names, first, self._run(rows)) for _ in range(REPEATS - 1)]
-            bitwise = all(found.bitwise for found in again)
-            worst = max(again, key=lambda found: found.error)
+            bitwise = all(repeat.bitwise for repeat in again)
+            worst = max(again, key=lambda repeat: repeat.error)
             finding.failures += inconsistency(worst, self._tolerance, "when the same batch is run again")
             finding.detail = f"{REPEATS} runs of {len(rows)} images, " + (
                 "the same bits" if bitwise else f"not the same bits ({worst.error:.1e})"
@@ -93,7 +93,7 @@ class Invariance:
             for extreme in sorted(extremes):
                 self._run((extreme,))
                 again.append(difference(names, before, self._run(self._probes)))
-            worst = max(again, key=lambda found: found.error)
+            worst = max(again, key=lambda repeat: repeat.error)
             finding.failures += inconsistency(worst, self._tolerance, "after other images were run in between")
             finding.detail = f"A, B, A with {len(self._probes)} images, largest difference {worst.error:.1e}"
 
@@ -105,11 +105,11 @@ class Invariance:
             for count in counts:
                 session = open_session(opened, count)
                 for part in (rows, rows[:1]):
-                    found = self._from_own(part, self._run(part, session))
+                    deviation = self._from_own(part, self._run(part, session))
                     finding.failures += inconsistency(
-                        found, self._tolerance, f"with {count} {'thread' if count == 1 else 'threads'}"
+                        deviation, self._tolerance, f"with {count} {'thread' if count == 1 else 'threads'}"
                     )
-                    worst = max(worst, found.error)
+                    worst = max(worst, deviation.error)
             finding.detail = (
                 f"{', '.join(map(str, counts))} beside {self._session.threads}, largest difference {worst:.1e}"
             )

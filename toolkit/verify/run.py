@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 
-from toolkit import provenance
-from toolkit.backbones.deployable import Deployable, TorchSession
+from toolkit.backbones.deployable import TorchSession
 from toolkit.backbones.restore import load_deployable
 from toolkit.bundle import Bundle, Manifest
 from toolkit.bundle.recording import record_parity
-from toolkit.compare.tolerances import tolerance_for
 from toolkit.data import Split
 from toolkit.data.of_run import load_test_split
 from toolkit.errors import RunError
-from toolkit.formats.registry import get_format
 from toolkit.progress import Reporter, Silent
-from toolkit.results import ArtifactParity, ParityReport
+from toolkit.results import Check, ParityReport
 from toolkit.runs import FinishedRun, RunFolder
-from toolkit.verify.bisect import bisect_artifact
-from toolkit.verify.bundle import check_labels, checked_threads, write_records
+from toolkit.verify.candidate import Candidate, candidates_of
 from toolkit.verify.exact import measure_exact
 from toolkit.verify.expected import Judgement, golden_of, metadata_of, run_reference, with_truths
-from toolkit.verify.gate import planned_inputs, verify_artifact
 from toolkit.verify.inputs import DEFAULT_IMAGES, Inputs, draw, make_inputs
+from toolkit.verify.judge import judge
+from toolkit.verify.labels import check_labels
+from toolkit.verify.options import VerifyOptions
 from toolkit.verify.preprocessing import check_preprocessing
+from toolkit.verify.records import write_records
 from toolkit.verify.reference_onnx import fresh_export
 
 
@@ -47,11 +47,11 @@ def verify_run(
 
     Args:
         run: a run that has been exported.
-        device: ``cpu`` or ``cuda``: where the artifacts run.
-        threads: CPU threads per call; all cores of this process by default.
+        device: see ``VerifyOptions``, like all that follow but ``images``.
+        threads: CPU threads per call.
         images: how many test images to draw; None is all of them.
         reporter: where progress goes.
-        tolerances: values that replace those of ``toolkit.compare.tolerances``, by field name.
+        tolerances: limits that are replaced.
         bisect: name the first node that diverges in each ONNX artifact that fails.
 
     Raises:
@@ -60,84 +60,60 @@ def verify_run(
         BundleError: there is no bundle, or a file in it is not the one its manifest describes.
         ExportError: an artifact's format is not known here.
         DeviceError: the device cannot be used here.
-        MissingDependencyError: the engine of an artifact is not installed.
+        MissingDependencyError: the engine of no artifact is installed. Where only some are missing, the report names
+            these artifacts.
         RecipeError: ``threads``, ``images`` or ``tolerances`` are not valid.
     """
-    reporter = reporter or Silent()
-    threads = checked_threads(threads)
+    options = VerifyOptions(device, threads, reporter or Silent(), tolerances, bisect)
     run = FinishedRun.of(run)
     bundle = Bundle.open(run.folder.bundle)
-    manifest = bundle.manifest
-    _require_same_model(run, manifest)
-    # Before the minutes of work: what is wrong with the request is told at once.
-    allowed = [tolerance_for(artifact.precision, tolerances) for artifact in manifest.artifacts]
-    formats = [get_format(artifact.format) for artifact in manifest.artifacts]
-    test = load_test_split(run, reporter)
-    inputs = _inputs(run, test, manifest, images)
-    deployable = load_deployable(run, manifest.input.normalization_in_graph)
-    reference = TorchSession(deployable, "cpu", threads)
-    judgement = _judgement(bundle, inputs, deployable, reference, threads, reporter)
-    results = []
-    for artifact, chosen, tolerance in zip(manifest.artifacts, formats, allowed, strict=True):
-        file = bundle.file(artifact.file)
-        opened = functools.partial(chosen.open, file, device)
-        with reporter.bar(f"verify {artifact.format}", planned_inputs(judgement), "image") as bar:
-            results.append(
-                verify_artifact(
-                    opened,
-                    artifact,
-                    judgement,
-                    tolerance,
-                    device=device,
-                    threads=threads,
-                    file=file,
-                    on_batch=bar.advance,
-                )
-            )
-    if bisect:
-        results = [_bisected(result, bundle, deployable, judgement) for result in results]
-    checks = (check_preprocessing(bundle, run.record.preprocessing, test), check_labels(bundle))
-    report = ParityReport(
-        run=run.folder.name,
-        reference=f"{reference.engine} on the CPU",
-        passed=bool(results) and all(result.passed for result in results) and all(check.passed for check in checks),
-        artifacts=tuple(results),
-        provenance=provenance.collect(),
-        checks=checks,
-    )
+    _require_same_model(run, bundle.manifest)
+    candidates = candidates_of(bundle, options)
+    report = judge(run.folder.name, candidates, PyTorch(run, bundle, images, options), options)
     write_records(report, run.folder.verify)
     record_parity(run.folder.bundle, report)
     return report
 
 
-def _judgement(
-    bundle: Bundle, inputs: Inputs, deployable: Deployable, reference: TorchSession, threads: int, reporter: Reporter
-) -> Judgement:
-    manifest = bundle.manifest
-    with reporter.bar("reference", len(inputs.names), "image") as bar:
-        expected = run_reference(reference, inputs, manifest.input, bar.advance)
-    precisions = {artifact.precision for artifact in manifest.artifacts}
-    return Judgement(
-        contract=manifest.input,
-        labels=manifest.labels,
-        inputs=inputs,
-        reference=with_truths(expected, inputs, manifest.labels),
-        golden=golden_of(bundle),
-        exact=measure_exact(deployable, inputs, expected, manifest.input, precisions, threads),
-        metadata=metadata_of(manifest),
-    )
+class PyTorch:
+    """What the run's own network says, on the CPU (see ``judge.Reference``)."""
 
-
-def _bisected(result: ArtifactParity, bundle: Bundle, deployable: Deployable, judgement: Judgement) -> ArtifactParity:
-    """Add the first diverging node to the verdict on an ONNX artifact that failed."""
-    if result.passed or not result.file.endswith(".onnx"):
-        return result
-    artifact = bundle.artifact(result.artifact)
-    with fresh_export(deployable, bundle.manifest.input, artifact.opset) as reference:
-        found = bisect_artifact(
-            bundle.file(result.file), reference, judgement.contract, judgement.inputs, result.tolerance
+    def __init__(self, run: FinishedRun, bundle: Bundle, images: int | None, options: VerifyOptions) -> None:
+        """Load network and test images, and run the network once over all inputs."""
+        manifest, threads = bundle.manifest, options.thread_count
+        self._run, self._bundle = run, bundle
+        self._test = load_test_split(run, options.reporter)
+        inputs = _inputs(run, self._test, manifest, images)
+        self._deployable = load_deployable(run, manifest.input.normalization_in_graph)
+        session = TorchSession(self._deployable, "cpu", threads)
+        self.name = f"{session.engine} on the CPU"
+        with options.reporter.bar("reference", len(inputs.names), "image") as bar:
+            expected = run_reference(session, inputs, manifest.input, bar.advance)
+        precisions = {artifact.precision for artifact in manifest.artifacts}
+        self._judgement = Judgement(
+            contract=manifest.input,
+            labels=manifest.labels,
+            inputs=inputs,
+            reference=with_truths(expected, inputs, manifest.labels),
+            golden=golden_of(bundle),
+            exact=measure_exact(self._deployable, inputs, expected, manifest.input, precisions, threads),
+            metadata=metadata_of(manifest),
         )
-    return result.model_copy(update={"bisection": found})
+
+    def judgement(self, candidate: Candidate) -> Judgement:
+        """Return the same for every artifact."""
+        del candidate
+        return self._judgement
+
+    @contextmanager
+    def right_graph(self, candidate: Candidate) -> Iterator[Path]:
+        """Export the network afresh, to the opset of the artifact."""
+        with fresh_export(self._deployable, self._judgement.contract, candidate.artifact.opset) as path:
+            yield path
+
+    def checks(self) -> tuple[Check, ...]:
+        """Check preprocessing and labels."""
+        return check_preprocessing(self._bundle, self._run.record.preprocessing, self._test), check_labels(self._bundle)
 
 
 def _require_same_model(run: FinishedRun, manifest: Manifest) -> None:

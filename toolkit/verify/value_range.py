@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from toolkit.bundle.manifest import InputContract
 from toolkit.errors import first_line
+from toolkit.formats.base import NarrowType
 from toolkit.formats.half import LARGEST_FLOAT16
 from toolkit.formats.onnx_graph import float_tensors, value_ranges
 from toolkit.formats.quantization.graph import activation_ranges
@@ -42,32 +43,31 @@ class RangeFinding:
 
 
 def examine_ranges(
-    file: Path, tolerance: Tolerance, contract: InputContract, inputs: Inputs, threads: int
+    file: Path, narrow_type: NarrowType, tolerance: Tolerance, contract: InputContract, inputs: Inputs, threads: int
 ) -> RangeFinding | None:
     """Run images through an ONNX file and hold the values inside against the numbers that store them.
 
     Args:
         file: an ONNX file.
-        tolerance: its precision says what is looked at: float16 values that do not fit, 8-bit ranges that are hardly
-            used.
+        narrow_type: what is looked at: float16 values that do not fit, 8-bit ranges that are hardly used.
+        tolerance: how much of an 8-bit range must be used.
         contract: how pixels are fed.
         inputs: what is run through it. Edge inputs count for float16; noise and single colours would use 8-bit ranges
             as no real image does.
         threads: CPU threads.
 
     Returns:
-        None where there is nothing to look at: another precision, no 8-bit activations, or no onnx package, which
-        rewrites the graph.
+        None where there is nothing to look at: no 8-bit activations, or no onnx package, which rewrites the graph.
 
     Raises:
         CannotRunError: the graph cannot be read or run with its values as outputs.
     """
-    examine = {"float16": _float16, "int8": _int8}.get(tolerance.precision)
-    if examine is None or importlib.util.find_spec("onnx") is None:
+    if importlib.util.find_spec("onnx") is None:
         return None
     import onnx
 
-    images = inputs.images[: inputs.test_images] if tolerance.precision == "int8" else inputs.images
+    examine = {"float16": _float16, "int8": _int8}[narrow_type]
+    images = inputs.images[: inputs.test_images] if narrow_type == "int8" else inputs.images
     try:
         return examine(onnx.load_model(file), tolerance, list(_batches(contract, images)), threads)
     except Exception as error:  # an engine may raise anything, and whatever it raises is the verdict
@@ -79,15 +79,15 @@ def _float16(
 ) -> RangeFinding:
     names = float_tensors(model, "FLOAT16")
     with tempfile.TemporaryDirectory(prefix="toolkit-") as scratch:
-        found = value_ranges(model, names, batches, Path(scratch), threads, "FLOAT16")
-    largest = {name: float(np.abs(limits).max()) for name, limits in found.items()}
+        ranges = value_ranges(model, names, batches, Path(scratch), threads, "FLOAT16")
+    largest = {name: float(np.abs(limits).max()) for name, limits in ranges.items()}
     too_large = {name: value for name, value in largest.items() if not value <= LARGEST_FLOAT16}
     return RangeFinding(
         tuple(
             f"{name} reaches {value:.3g}, and float16 holds {LARGEST_FLOAT16:.0f} at most"
             for name, value in too_large.items()
         ),
-        f"the largest of {len(found)} float16 tensors is {np.max(list(largest.values()), initial=0.0):.3g}, of "
+        f"the largest of {len(ranges)} float16 tensors is {np.max(list(largest.values()), initial=0.0):.3g}, of "
         f"{LARGEST_FLOAT16:.0f} that fit",
     )
 
@@ -99,8 +99,8 @@ def _int8(
     if not stored:
         return None
     with tempfile.TemporaryDirectory(prefix="toolkit-") as scratch:
-        found = value_ranges(model, stored, batches, Path(scratch), threads)
-    used = {name: _share(found[name], limits) for name, limits in stored.items()}
+        ranges = value_ranges(model, stored, batches, Path(scratch), threads)
+    used = {name: _share(ranges[name], limits) for name, limits in stored.items()}
     failures = []
     median, least = float(np.median(list(used.values()))), tolerance.least_range_use
     if tolerance.median_range_use is not None and not median >= tolerance.median_range_use:

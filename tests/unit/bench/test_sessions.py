@@ -55,7 +55,7 @@ def test_cuda_without_a_gpu_is_an_error(arguments, tmp_path, factory):
     given = (
         {**arguments, "device": "cuda"}
         if factory == "pytorch"
-        else {"format": "torchscript", "path": "x", "device": "cuda", "threads": 1}
+        else {"format": "torchscript", "family": "torchscript", "path": "x", "device": "cuda", "threads": 1}
     )
     with pytest.raises(DeviceError, match="no CUDA device"):
         getattr(sessions, factory)(given)()
@@ -64,7 +64,7 @@ def test_cuda_without_a_gpu_is_an_error(arguments, tmp_path, factory):
 def test_an_artifact_is_opened_by_its_format(tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(b"no model")
-    opener = sessions.artifact({"format": "onnx", "path": str(path), "device": "cpu", "threads": 1})
+    opener = sessions.artifact({"format": "onnx", "family": "onnx", "path": str(path), "device": "cpu", "threads": 1})
     with pytest.raises(BundleError, match=r"model\.onnx"):
         opener()
 
@@ -74,4 +74,4 @@ def test_an_engine_that_is_not_installed(monkeypatch):
         type(get_format("onnx")), "unavailable", lambda self: "onnxruntime is not installed: pip install it"
     )
     with pytest.raises(MissingDependencyError, match="not installed"):
-        sessions.artifact({"format": "onnx", "path": "x", "device": "cpu", "threads": 1})
+        sessions.artifact({"format": "onnx", "family": "onnx", "path": "x", "device": "cpu", "threads": 1})

@@ -3,6 +3,7 @@
 import pytest
 
 from toolkit.bench import rows, stage
+from toolkit.bench.options import BenchOptions
 from toolkit.bench.sweep import Outcome
 from toolkit.bundle import read_manifest
 from toolkit.bundle.manifest import ArtifactRecord, Manifest, Origin, OutputContract, ParityVerdict
@@ -125,7 +126,7 @@ def quick(monkeypatch, fakes, split):
 
 def test_the_report_and_the_manifest(make_run, quick):
     run = make_run(onnx=PASSED, torchscript=FAILED)
-    report = stage.bench_run(run, **quick)
+    report = stage.bench_run(run, BenchOptions(**quick))
     assert BenchReport.load(run.bench_file, "toolkit bench") == report
     assert (report.run, report.model, report.data) == ("digits-1", "torchvision:resnet18, 4 x 4, 11 classes", "digits")
     assert [(row.name, row.file, row.device, row.threads) for row in report.rows] == [
@@ -151,7 +152,7 @@ def test_an_engine_that_falls_back_to_the_cpu_is_never_a_gpu_row(make_run, quick
 
     monkeypatch.setattr(rows, "ARTIFACT_FACTORY", "bench_fake_sessions:falls_back")
     run = make_run(onnx=PASSED)
-    report = stage.bench_run(run, **{**quick, "device": "cuda"})
+    report = stage.bench_run(run, BenchOptions(**{**quick, "device": "cuda"}))
     assert {(row.name, row.device): row.missing for row in report.rows} == {
         ("eager", "cuda"): None,
         ("channels_last", "cuda"): None,
@@ -163,14 +164,14 @@ def test_an_engine_that_falls_back_to_the_cpu_is_never_a_gpu_row(make_run, quick
 
 def test_artifacts_that_were_not_verified_are_refused(make_run, quick):
     with pytest.raises(RunError, match=r"model\.onnx of .* was not verified: run 'toolkit verify' first"):
-        stage.bench_run(make_run(onnx=None, torchscript=PASSED), **quick)
+        stage.bench_run(make_run(onnx=None, torchscript=PASSED), BenchOptions(**quick))
 
 
 def test_an_artifact_that_was_changed_after_verification_is_refused(make_run, quick):
     run = make_run(onnx=PASSED)
     (run.bundle / "model.onnx").write_bytes(b"\x12\x04onnX")
     with pytest.raises(IntegrityError, match=r"model\.onnx"):
-        stage.bench_run(run, **quick)
+        stage.bench_run(run, BenchOptions(**quick))
 
 
 def test_a_bundle_of_other_weights_is_refused(make_run, quick):
@@ -179,24 +180,24 @@ def test_a_bundle_of_other_weights_is_refused(make_run, quick):
     origin = manifest.origin.model_copy(update={"model_sha256": "0" * 64})
     write_manifest(run.bundle, manifest.model_copy(update={"origin": origin}))
     with pytest.raises(RunError, match=r"exported from other weights.*run 'toolkit export' again"):
-        stage.bench_run(run, **quick)
+        stage.bench_run(run, BenchOptions(**quick))
 
 
 def test_weights_that_were_changed_or_are_missing_are_refused(make_run, quick):
     run = make_run(onnx=PASSED)
     run.model_file.write_bytes(b"others")
     with pytest.raises(RunError, match=r"is not the file that run\.json describes"):
-        stage.bench_run(run, **quick)
+        stage.bench_run(run, BenchOptions(**quick))
     run.model_file.unlink()
     with pytest.raises(RunError, match="is missing: run 'toolkit finetune' again"):
-        stage.bench_run(run, **quick)
+        stage.bench_run(run, BenchOptions(**quick))
 
 
 def test_a_run_that_has_not_finished(make_run, quick):
     run = make_run(onnx=PASSED)
     run.record_file.unlink()
     with pytest.raises(RunError, match="run 'toolkit finetune' first"):
-        stage.bench_run(run, **quick)
+        stage.bench_run(run, BenchOptions(**quick))
 
 
 @pytest.mark.parametrize(
@@ -212,12 +213,12 @@ def test_a_run_that_has_not_finished(make_run, quick):
 )
 def test_counts_out_of_range(make_run, quick, changes, message):
     with pytest.raises(ToolkitError, match=message):
-        stage.bench_run(make_run(onnx=PASSED), **{**quick, **changes})
+        stage.bench_run(make_run(onnx=PASSED), BenchOptions(**{**quick, **changes}))
 
 
 def test_an_unknown_device_is_refused(make_run, quick):
     with pytest.raises(DeviceError, match="tpu"):
-        stage.bench_run(make_run(onnx=PASSED), **{**quick, "device": "tpu"})
+        stage.bench_run(make_run(onnx=PASSED), BenchOptions(**{**quick, "device": "tpu"}))
 
 
 def test_all_rows_get_the_same_thread_budget(make_run):
@@ -231,7 +232,9 @@ def test_all_rows_get_the_same_thread_budget(make_run):
 
 
 def test_the_default_budget_is_every_core_of_the_process(make_run, quick):
-    report = stage.bench_run(make_run(onnx=PASSED), **{**quick, "threads": None, "rounds": 1, "batch_sizes": (1,)})
+    report = stage.bench_run(
+        make_run(onnx=PASSED), BenchOptions(**{**quick, "threads": None, "rounds": 1, "batch_sizes": (1,)})
+    )
     assert {row.threads for row in report.rows} == {available_cores()}
 
 
@@ -296,5 +299,5 @@ def test_nothing_is_left_in_the_temporary_folder(make_run, quick, tmp_path, monk
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
-    stage.bench_run(make_run(onnx=PASSED), **{**quick, "rounds": 1, "batch_sizes": (1,)})
+    stage.bench_run(make_run(onnx=PASSED), BenchOptions(**{**quick, "rounds": 1, "batch_sizes": (1,)}))
     assert list(scratch.iterdir()) == []

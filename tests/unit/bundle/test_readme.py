@@ -84,13 +84,13 @@ def test_a_cropped_input_is_described(colour_bundle: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("change", [{"tolerance": None}, {"format": "torchscript"}])
+@pytest.mark.parametrize("change", [{"tolerance": None}, {"family": "torchscript"}])
 def test_an_artifact_that_the_program_cannot_judge_has_none(colour_bundle: Path, change: dict[str, object]) -> None:
     manifest = Bundle.open(colour_bundle).manifest
     artifact: ArtifactRecord = manifest.artifacts[0].model_copy(update=change)
     text = readme(manifest.model_copy(update={"artifacts": (artifact,)}))
     assert "```python" not in text
-    assert ("any: this precision is judged by its classes" in text) == (change.get("format") is None)
+    assert ("any: this precision is judged by its classes" in text) == (change.get("family") is None)
 
 
 def test_the_tolerance_in_the_manifest_is_the_one_that_is_said(colour_bundle: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from toolkit.bench import BenchOptions
 from toolkit.bundle.manifest import ParityVerdict
 from toolkit.results import Tolerance
 
@@ -34,20 +35,21 @@ class Stage:
         self.after = VERDICT
         self.missing: list[str | None] = [None]
         self.verified = 0
-        self.asked: dict[str, Any] = {}
+        self.options: BenchOptions | None = None
+        self.not_judged: dict[str, str] = {}
         self.folder = SimpleNamespace(bundle=Path("bundle"), bench_file=Path("bench.json"))
         # A finished run knows its folder; here one object is both.
         self.folder.folder = self.folder
 
-    def bench_run(self, folder: Any, **asked: Any) -> Any:
+    def bench_run(self, folder: Any, options: BenchOptions, *, reporter: Any) -> Any:
         assert folder is self.folder
-        self.asked = asked
+        self.options = options
         return SimpleNamespace(rows=[SimpleNamespace(missing=reason) for reason in self.missing])
 
-    def verify_run(self, folder: Any, *, reporter: Any) -> str:
+    def verify_run(self, folder: Any, *, reporter: Any) -> Any:
         self.verified += 1
         self.verdicts = [verdict or self.after for verdict in self.verdicts]
-        return "a parity report"
+        return SimpleNamespace(not_judged=self.not_judged)
 
     def read_manifest(self, bundle: Path) -> Any:
         return SimpleNamespace(artifacts=[SimpleNamespace(parity=verdict) for verdict in self.verdicts])
@@ -64,7 +66,7 @@ def measure(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[in
         monkeypatch.setattr("toolkit.bundle.read_manifest", stage.read_manifest)
         monkeypatch.setattr("toolkit.verify.run.verify_run", stage.verify_run)
         monkeypatch.setattr("toolkit.report.print_bench", lambda report, console: print("the table"))  # noqa: T201
-        monkeypatch.setattr("toolkit.report.print_parity", lambda report, console: print(report))  # noqa: T201
+        monkeypatch.setattr("toolkit.report.print_parity", lambda report, console: print("a parity report"))  # noqa: T201
         monkeypatch.setattr("toolkit.report.write_report", lambda folder: [Path("bench.csv"), Path("report.md")])
         return run("bench", *arguments)
 
@@ -104,13 +106,20 @@ def test_nothing_measured_is_exit_code_1_and_one_row_is_enough(measure: Run) -> 
 def test_flags_reach_the_stage(measure: Run) -> None:
     stage = Stage(VERDICT)
     measure(stage, "--batch-sizes", "8, 1,8", "--rounds", 3, "--threads", 2, "--device", "cpu", "--quiet")
-    asked = stage.asked
-    assert (asked["batch_sizes"], asked["rounds"], asked["threads"], asked["device"]) == ((8, 1), 3, 2, "cpu")
+    assert stage.options == BenchOptions("cpu", 2, (8, 1), 3)
 
 
 @pytest.mark.parametrize("sizes", ["", "0", "1,-2", "many", "1,,2", "1.5"])
 def test_sizes_that_are_none(measure: Run, sizes: str) -> None:
     stage = Stage(VERDICT)
     code, out, err = measure(stage, "--batch-sizes", sizes)
-    assert (code, out, stage.asked) == (2, "", {})
+    assert (code, out, stage.options) == (2, "", None)
     assert f"--batch-sizes {sizes!r} is not a list of sizes: give whole numbers of 1 or more" in err
+
+
+def test_an_artifact_that_cannot_be_verified_here_is_not_measured(measure: Run) -> None:
+    stage = Stage(None)
+    stage.not_judged = {"model.onnx": "onnxruntime is not installed."}
+    code, out, err = measure(stage)
+    assert (code, out, stage.options) == (2, "a parity report\n", None)
+    assert "onnxruntime is not installed." in err

@@ -17,7 +17,8 @@ def test_the_exact_test_is_the_two_sided_sign_test(first: int, second: int) -> N
 
 def test_the_interval_of_published_examples() -> None:
     # Airway hyper-responsiveness before and after transplantation (Bentur et al. 2009), as worked out by Fagerland et
-    # 1 both times, 1 only before, 7 only after, 12 never; before minus after is -0.286, interval -0.507 to -0.026.
+    # al. 2014: 1 both times, 1 only before, 7 only after, 12 never; before minus after is -0.286, interval -0.507
+    # to -0.026.
     found = paired_interval(1, 1, 7, 12)
     assert (round(found.low, 3), round(found.high, 3)) == (-0.507, -0.026)
     assert found.level == 0.95

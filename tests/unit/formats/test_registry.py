@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from toolkit.errors import ExportError
+from toolkit.errors import BundleError, ExportError
 from toolkit.formats import registry
 from toolkit.formats.onnx import OnnxFormat
 
@@ -50,3 +50,66 @@ def test_a_name_that_is_taken_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
     entry(lambda: OnnxFormat, monkeypatch)
     with pytest.raises(ExportError, match="their-package adds a format named 'onnx', which exists already"):
         registry.formats()
+
+
+class Plain:
+    """A format that says only what has no default, and inherits nothing."""
+
+    name, precision, suffix = "plain", "float32", ".plain"
+
+    def unavailable(self) -> str | None: ...
+    def export(self, *_: Any) -> None: ...
+    def facts(self, *_: Any) -> None: ...
+    def open(self, *_: Any) -> None: ...
+
+
+def test_what_a_format_does_not_say_is_filled_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry(lambda: Plain, monkeypatch)
+    plain = registry.get_format("plain")
+    assert (plain.family, plain.engine, plain.calibrates) == ("plain", None, False)
+    # Nobody has promised that its files hold no code, and nobody has said that they are ONNX graphs.
+    assert (plain.carries_code, plain.bisectable, plain.narrow_type) == (True, False, None)
+
+
+def test_what_a_format_says_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Told(Plain):
+        family, engine, carries_code = "tar", "tarfile", False
+
+    entry(lambda: Told, monkeypatch)
+    told = registry.get_format("plain")
+    assert (told.family, told.engine, told.carries_code, told.bisectable) == ("tar", "tarfile", False, False)
+
+
+def test_a_format_that_lacks_what_has_no_default_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Half:
+        name, precision = "half", "float16"
+
+    entry(lambda: Half, monkeypatch)
+    with pytest.raises(ExportError, match="'extra' of their-package lacks suffix, unavailable, export, facts, open"):
+        registry.formats()
+
+
+def test_a_file_of_another_family_than_the_format_reads_is_refused() -> None:
+    assert registry.get_format("onnx-int8", "onnx").name == "onnx-int8"
+    with pytest.raises(BundleError, match="is of the family 'torchscript', and that format reads 'onnx'"):
+        registry.get_format("onnx-int8", "torchscript")
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "engine", "carries_code", "bisectable", "narrow_type"),
+    [
+        ("torchscript", "torchscript", "torch", True, False, None),
+        ("onnx", "onnx", "onnxruntime", False, True, None),
+        ("onnx-int8", "onnx", "onnxruntime", False, True, "int8"),
+        ("onnx-fp16", "onnx", "onnxruntime", False, True, "float16"),
+        ("openvino", "openvino", "openvino", False, False, None),
+        ("pt2", "pt2", "torch", True, False, None),
+        ("aoti", "aoti", "torch", True, False, None),
+    ],
+)
+def test_what_the_packages_own_formats_say_of_themselves(
+    name: str, family: str, engine: str, carries_code: bool, bisectable: bool, narrow_type: str | None
+) -> None:
+    own = registry.get_format(name)
+    assert (own.family, own.engine, own.carries_code) == (family, engine, carries_code)
+    assert (own.bisectable, own.narrow_type) == (bisectable, narrow_type)

@@ -14,6 +14,9 @@ from toolkit.bundle import read_manifest
 from toolkit.bundle.writer import write_manifest
 from toolkit.errors import BundleError, ImageError
 from toolkit.verify.against import verify_against
+from toolkit.verify.options import VerifyOptions
+
+ONE_THREAD = VerifyOptions(threads=1)
 
 
 @pytest.fixture
@@ -29,7 +32,7 @@ def of_other_weights(bundle: Path, change: Callable[[np.ndarray], np.ndarray]) -
 
 
 def test_a_bundle_agrees_with_its_copy(colour_bundle: Path, other: Path) -> None:
-    report = verify_against(colour_bundle, other, threads=1)
+    report = verify_against(colour_bundle, other, options=ONE_THREAD)
     assert report.passed, report.artifacts[0].failures
     assert report.reference == "the bundle colours"
     (artifact,) = report.artifacts
@@ -41,18 +44,18 @@ def test_a_bundle_agrees_with_its_copy(colour_bundle: Path, other: Path) -> None
 
 def test_the_same_weights_are_held_to_their_precision(colour_bundle: Path, other: Path) -> None:
     change_weights(other, lambda weights: weights * np.float32(1.01))
-    report = verify_against(colour_bundle, other, threads=1)
+    report = verify_against(colour_bundle, other, options=ONE_THREAD)
     assert not report.passed
     assert any(failure.startswith("logits differ by") for failure in report.artifacts[0].failures)
 
 
 def test_other_weights_are_held_to_what_they_say(colour_bundle: Path, other: Path) -> None:
     of_other_weights(other, lambda weights: weights * np.float32(1.5))
-    report = verify_against(colour_bundle, other, threads=1)
+    report = verify_against(colour_bundle, other, options=ONE_THREAD)
     assert report.passed, report.artifacts[0].failures
     assert report.artifacts[0].tolerance.logits_relative is None
     of_other_weights(other, lambda weights: weights[:, [1, 2, 0]])
-    report = verify_against(colour_bundle, other, threads=1)
+    report = verify_against(colour_bundle, other, options=ONE_THREAD)
     assert not report.passed
     assert report.artifacts[0].failures[0].startswith("the most probable class differs on 6 of 6 test images")
 
@@ -61,14 +64,14 @@ def test_other_labels_cannot_be_compared(colour_bundle: Path, other: Path) -> No
     manifest = read_manifest(other)
     write_manifest(other, manifest.model_copy(update={"labels": ("blue", "green", "pink")}))
     with pytest.raises(BundleError, match="do not tell the same classes apart"):
-        verify_against(colour_bundle, other, threads=1)
+        verify_against(colour_bundle, other, options=ONE_THREAD)
 
 
 def test_labels_in_another_order_are_compared_by_name_and_fail(colour_bundle: Path, other: Path) -> None:
     manifest = read_manifest(other)
     change_weights(other, lambda weights: weights[:, ::-1], labels=manifest.labels[::-1])
     rewrite_golden(other, lambda text: json.dumps(json.loads(text) | {"labels": list(manifest.labels[::-1])}))
-    report = verify_against(colour_bundle, other, threads=1)
+    report = verify_against(colour_bundle, other, options=ONE_THREAD)
     assert not report.passed
     assert all(artifact.passed for artifact in report.artifacts)
     assert "another order than in the other bundle" in report.checks[1].failures[0]
@@ -80,13 +83,13 @@ def test_images_of_a_folder_count_for_accuracy_where_folders_are_named_like_labe
     for label in ("red", "blue"):
         (tmp_path / "photos" / label).mkdir(parents=True)
         Image.fromarray(colour_image(label)).resize((30, 20)).save(tmp_path / "photos" / label / "1.png")
-    report = verify_against(colour_bundle, other, data=tmp_path / "photos", threads=1)
+    report = verify_against(colour_bundle, other, data=tmp_path / "photos", options=ONE_THREAD)
     assert report.passed
     (artifact,) = report.artifacts
     assert artifact.accuracy is not None
     assert (artifact.test_images, artifact.accuracy.reference_accuracy) == (2, 1.0)
     with pytest.raises(ImageError, match="there are no images"):
-        verify_against(colour_bundle, other, data=colour_bundle, threads=1)
+        verify_against(colour_bundle, other, data=colour_bundle, options=ONE_THREAD)
 
 
 def test_golden_images_of_another_size_need_a_folder(colour_bundle: Path, other: Path) -> None:
@@ -100,12 +103,12 @@ def test_golden_images_of_another_size_need_a_folder(colour_bundle: Path, other:
     }
     write_manifest(other, manifest.model_copy(update=smaller))
     with pytest.raises(BundleError, match="give images with --data"):
-        verify_against(colour_bundle, other, threads=1)
+        verify_against(colour_bundle, other, options=ONE_THREAD)
 
 
 def test_bisection_names_the_node_that_differs(colour_bundle: Path, other: Path) -> None:
     change_weights(colour_bundle, lambda weights: weights * np.float32(1.01))
-    report = verify_against(colour_bundle, other, threads=1, bisect=True)
+    report = verify_against(colour_bundle, other, options=VerifyOptions(threads=1, bisect=True))
     found = report.artifacts[0].bisection
     assert found is not None
     assert found.first is not None

@@ -13,8 +13,9 @@ from toolkit.errors import BundleError, IntegrityError, MissingDependencyError, 
 from toolkit.files import sha256_file
 from toolkit.formats.registry import get_format
 from toolkit.results import ParityReport
-from toolkit.verify.bundle import targets_of, verify_bundle, write_records
+from toolkit.verify.bundle import verify_bundle
 from toolkit.verify.junit import junit_xml
+from toolkit.verify.records import write_records
 
 
 def test_a_good_bundle_passes_by_its_golden_samples(colour_bundle: Path, tmp_path: Path) -> None:
@@ -77,6 +78,7 @@ def test_an_artifact_whose_engine_is_missing_is_named_and_the_others_are_judged(
     other = manifest.artifacts[0].model_copy(
         update={
             "format": "torchscript",
+            "family": "torchscript",
             "file": "model.other",
             "sha256": sha256_file(colour_bundle / "model.other"),
             "size_bytes": 18,
@@ -104,9 +106,3 @@ def test_an_artifact_whose_engine_is_missing_is_named_and_the_others_are_judged(
 def test_no_threads_are_refused(colour_bundle: Path) -> None:
     with pytest.raises(RecipeError, match="0 threads"):
         verify_bundle(colour_bundle, threads=0)
-
-
-def test_targets_are_known_only_if_all_are() -> None:
-    assert targets_of(("b", "a"), ("a", "b")).tolist() == [1, 0]  # type: ignore[union-attr]  # both labels are known
-    assert targets_of(("b", None), ("a", "b")) is None
-    assert targets_of((), ("a", "b")) is None

@@ -15,6 +15,7 @@ from toolkit.compare.tolerances import TOLERANCES
 from toolkit.errors import BundleError, DeviceError, MissingDependencyError
 from toolkit.results import ArtifactParity
 from toolkit.verify import gate
+from toolkit.verify.candidate import Candidate
 from toolkit.verify.expected import Exact, Expected, Judgement, golden_expected, run_reference
 from toolkit.verify.gate import planned_inputs, verify_artifact
 from toolkit.verify.inputs import BATCH_SIZES, make_inputs
@@ -71,10 +72,14 @@ def judgement() -> Judgement:
 JUDGEMENT = judgement()
 
 
+def candidate(opened: Callable[[int], Any], precision: str = "float32", **fields: Any) -> Candidate:
+    return Candidate(ARTIFACT, opened, **{"tolerance": TOLERANCES[precision], **fields})
+
+
 def verify(
     change: Change = lambda outputs, batch: outputs, device: str = "cpu", judged: Judgement = JUDGEMENT
 ) -> ArtifactParity:
-    return verify_artifact(lambda threads: Linear(change, device), ARTIFACT, judged, TOLERANCES["float32"])
+    return verify_artifact(candidate(lambda threads: Linear(change, device)), judged)
 
 
 def failed_checks(found: ArtifactParity) -> list[str]:
@@ -87,7 +92,7 @@ def _two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_same_model_passes_on_every_input_at_every_batch_size() -> None:
-    candidate, seen, opened = Linear(), 0, []
+    classifier, seen, opened = Linear(), 0, []
 
     def count(steps: int) -> None:
         nonlocal seen
@@ -95,9 +100,9 @@ def test_the_same_model_passes_on_every_input_at_every_batch_size() -> None:
 
     def open_candidate(threads: int) -> Linear:
         opened.append(threads)
-        return candidate
+        return classifier
 
-    found = verify_artifact(open_candidate, ARTIFACT, JUDGEMENT, TOLERANCES["float32"], on_batch=count)
+    found = verify_artifact(candidate(open_candidate), JUDGEMENT, on_batch=count)
     assert found.passed
     assert found.failures == ()
     assert (found.artifact, found.file, found.sha256, found.device, found.engine) == (
@@ -113,7 +118,7 @@ def test_the_same_model_passes_on_every_input_at_every_batch_size() -> None:
     assert found.divergence.max < 1e-9
     assert seen == planned_inputs(JUDGEMENT) == (16 + 18) + (16 + 18) + (24 + 18) + (28 + 18) + (40 + 18) + 128
     assert all(output.statistics.elements == (40 + 18) * len(LABELS) for output in found.outputs)
-    assert set(BATCH_SIZES) <= set(candidate.batches)
+    assert set(BATCH_SIZES) <= set(classifier.batches)
     assert opened == [1, 2]
     assert found.seconds > 0
     assert [check.name for check in found.checks] == [
@@ -242,7 +247,7 @@ def test_an_artifact_that_cannot_be_opened_is_a_failed_verdict(error: Exception)
     def refuse(threads: int) -> Any:
         raise error
 
-    found = verify_artifact(refuse, ARTIFACT, JUDGEMENT, TOLERANCES["float32"], device="cpu", threads=2)
+    found = verify_artifact(candidate(refuse, device="cpu", threads=2), JUDGEMENT)
     assert found.failures == (f"it cannot be opened: {type(error).__name__}: {error}",)
     assert (found.passed, found.test_images, found.batch_sizes, found.threads) == (False, 0, (), 2)
 
@@ -253,13 +258,11 @@ def test_what_this_machine_lacks_is_not_held_against_the_artifact(error: Excepti
         raise error
 
     with pytest.raises(type(error), match="here"):
-        verify_artifact(refuse, ARTIFACT, JUDGEMENT, TOLERANCES["float32"])
+        verify_artifact(candidate(refuse), JUDGEMENT)
 
 
 def test_running_on_another_device_than_asked_fails() -> None:
-    found = verify_artifact(
-        lambda threads: Linear(device="cpu"), ARTIFACT, JUDGEMENT, TOLERANCES["float32"], device="cuda"
-    )
+    found = verify_artifact(candidate(lambda threads: Linear(device="cpu"), device="cuda"), JUDGEMENT)
     assert found.failures == ("it was asked to run on cuda and runs on cpu",)
     assert found.device == "cpu"
     assert found.top1_agreement == 1.0
@@ -288,7 +291,7 @@ def test_a_flip_within_the_tolerance_is_listed_but_not_counted() -> None:
         return {"logits": outputs["logits"], "probabilities": softmax(outputs["logits"]).astype(np.float32)}
 
     loose = TOLERANCES["float32"]
-    found = verify_artifact(lambda threads: Linear(change), ARTIFACT, with_reference(logits), loose)
+    found = verify_artifact(candidate(lambda threads: Linear(change), tolerance=loose), with_reference(logits))
     flips = [flip for flip in found.flips if flip.input == "test/00000"]
     assert [flip.batch_size for flip in flips] == [32, 1, 2, 3, 7, 128, 128, 128]
     assert not any(flip.counted for flip in found.flips)
@@ -324,7 +327,7 @@ def test_an_engine_that_writes_into_its_input_harms_no_other_batch() -> None:
             inputs[...] = 0
             return outputs
 
-    assert verify_artifact(lambda threads: Writer(), ARTIFACT, JUDGEMENT, TOLERANCES["float32"]).passed
+    assert verify_artifact(candidate(lambda threads: Writer()), JUDGEMENT).passed
     assert np.array_equal(JUDGEMENT.inputs.images, before)
 
 
@@ -352,7 +355,7 @@ def test_the_progress_total_is_the_number_of_compared_inputs() -> None:
         raise EngineError("always")
 
     steps: list[int] = []
-    verify_artifact(lambda threads: Linear(change), ARTIFACT, JUDGEMENT, TOLERANCES["float32"], on_batch=steps.append)
+    verify_artifact(candidate(lambda threads: Linear(change)), JUDGEMENT, on_batch=steps.append)
     assert sum(steps) == planned_inputs(JUDGEMENT)
 
 
@@ -372,10 +375,10 @@ class Stateful(Linear):
 
 def test_what_is_kept_between_calls_shows_although_every_output_is_within_tolerance_of_the_reference() -> None:
     wide = TOLERANCES["float32"].model_copy(update={"logits_absolute": 1.0, "softmax_absolute": 1.0})
-    found = verify_artifact(lambda threads: Stateful(0.01), ARTIFACT, JUDGEMENT, wide)
+    found = verify_artifact(candidate(lambda threads: Stateful(0.01), tolerance=wide), JUDGEMENT)
     assert "state between calls" in failed_checks(found)
     assert any("after other images were run in between" in failure for failure in found.failures)
-    assert verify_artifact(lambda threads: Stateful(0.0), ARTIFACT, JUDGEMENT, wide).passed
+    assert verify_artifact(candidate(lambda threads: Stateful(0.0), tolerance=wide), JUDGEMENT).passed
 
 
 def test_runs_that_differ_in_bits_are_recorded_and_fail_only_beyond_the_tolerance() -> None:
@@ -402,7 +405,7 @@ def test_outputs_that_depend_on_the_number_of_threads_fail() -> None:
             lambda outputs, batch: {**outputs, "logits": outputs["logits"] * np.float32(1 + 0.01 * (threads - 1))}
         )
 
-    found = verify_artifact(opened, ARTIFACT, JUDGEMENT, TOLERANCES["float32"])
+    found = verify_artifact(candidate(opened), JUDGEMENT)
     assert failed_checks(found) == ["threads"]
     assert "with 2 threads, allowed 0.0001" in found.failures[0]
 
@@ -413,7 +416,7 @@ def test_outputs_that_depend_on_the_neighbours_fail() -> None:
             centred = np.clip(inputs.astype(np.float32) - inputs.mean() * 0.2, 0, 255)
             return super().run(centred)
 
-    found = verify_artifact(lambda threads: Batched(), ARTIFACT, JUDGEMENT, TOLERANCES["int8"])
+    found = verify_artifact(candidate(lambda threads: Batched(), "int8"), JUDGEMENT)
     assert {"batch sizes", "batch invariance"} & set(failed_checks(found))
 
 
@@ -438,7 +441,7 @@ def test_weights_that_lost_their_low_bits_show_beside_the_rounding_of_pytorch_an
             super().__init__()
             self._weights = (self._weights.view(np.uint32) & np.uint32(0xFFFFF000)).view(np.float32)
 
-    found = verify_artifact(lambda threads: Truncated(), ARTIFACT, judged, TOLERANCES["float32"])
+    found = verify_artifact(candidate(lambda threads: Truncated()), judged)
     assert failed_checks(found) == ["rounding"]
     assert "times what PyTorch loses by rounding in float32" in found.failures[0]
 
@@ -452,12 +455,13 @@ def test_accuracy_is_compared_where_the_true_classes_are_known() -> None:
     assert good.accuracy is not None
     assert (good.accuracy.reference_accuracy, good.accuracy.artifact_accuracy, good.accuracy.p_value) == (1.0, 1.0, 1.0)
     swapped = verify_artifact(
-        lambda threads: Linear(
-            lambda outputs, batch: {name: array[:, [1, 0, 2, 3]] for name, array in outputs.items()}
+        candidate(
+            lambda threads: Linear(
+                lambda outputs, batch: {name: array[:, [1, 0, 2, 3]] for name, array in outputs.items()}
+            ),
+            "int8",
         ),
-        ARTIFACT,
         judged,
-        TOLERANCES["int8"],
     )
     assert failed_checks(swapped) == ["agreement", "golden samples"] or failed_checks(swapped) == ["agreement"]
     assert any(failure.startswith("accuracy falls by") for failure in swapped.failures)
@@ -468,7 +472,7 @@ def test_a_file_that_says_something_else_of_itself_than_the_manifest_fails() -> 
         metadata: ClassVar = {"toolkit.labels": '["dog", "cat"]', "toolkit.model_sha256": "1", "other": "x"}
 
     judged = replace(JUDGEMENT, metadata={"toolkit.labels": '["cat", "dog"]', "toolkit.model_sha256": "1"})
-    found = verify_artifact(lambda threads: Labelled(), ARTIFACT, judged, TOLERANCES["float32"])
+    found = verify_artifact(candidate(lambda threads: Labelled()), judged)
     assert failed_checks(found) == ["identity"]
     assert found.failures == ("the file itself says another labels than the manifest",)
     assert verify(judged=judged).passed
@@ -499,7 +503,7 @@ def test_edge_inputs_without_a_reference_must_be_finite() -> None:
             return outputs
 
     assert verify(judged=judged).passed
-    found = verify_artifact(lambda threads: Overflows(), ARTIFACT, judged, TOLERANCES["float32"])
+    found = verify_artifact(candidate(lambda threads: Overflows()), judged)
     assert failed_checks(found) == ["edge inputs"]
 
 
@@ -510,7 +514,7 @@ def test_a_file_whose_values_do_not_fit_fails_on_a_cpu_too(monkeypatch: pytest.M
     seen = RangeFinding(("loud reaches 1e+06, and float16 holds 65504 at most",), "the largest")
     monkeypatch.setattr(gate, "examine_ranges", lambda *_: seen)
     found = verify_artifact(
-        lambda threads: Linear(), ARTIFACT, JUDGEMENT, TOLERANCES["float16"], file=Path("model.onnx")
+        candidate(lambda threads: Linear(), "float16", file=Path("model.onnx"), narrow_type="float16"), JUDGEMENT
     )
     assert failed_checks(found) == ["range"]
     assert found.failures == seen.failures
@@ -518,9 +522,7 @@ def test_a_file_whose_values_do_not_fit_fails_on_a_cpu_too(monkeypatch: pytest.M
 
 
 def test_float32_files_have_no_range_to_check() -> None:
-    found = verify_artifact(
-        lambda threads: Linear(), ARTIFACT, JUDGEMENT, TOLERANCES["float32"], file=Path("model.onnx")
-    )
+    found = verify_artifact(candidate(lambda threads: Linear(), file=Path("model.onnx")), JUDGEMENT)
     assert found.passed
     assert "range" not in [check.name for check in found.checks]
 
@@ -528,5 +530,5 @@ def test_float32_files_have_no_range_to_check() -> None:
 def test_a_file_whose_values_cannot_be_looked_at_fails(tmp_path: Path) -> None:
     path = tmp_path / "model.fp16.onnx"
     path.write_bytes(b"no model")
-    found = verify_artifact(lambda threads: Linear(), ARTIFACT, JUDGEMENT, TOLERANCES["float16"], file=path)
+    found = verify_artifact(candidate(lambda threads: Linear(), "float16", file=path, narrow_type="float16"), JUDGEMENT)
     assert failed_checks(found) == ["range"]

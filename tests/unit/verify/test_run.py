@@ -17,13 +17,13 @@ from toolkit.bundle import ArtifactRecord, Bundle, Manifest, read_manifest
 from toolkit.bundle.manifest import Normalization, Origin
 from toolkit.bundle.writer import new_bundle, write_golden, write_manifest
 from toolkit.data import of_run
-from toolkit.errors import BundleError, RecipeError, RunError
+from toolkit.errors import BundleError, MissingDependencyError, RecipeError, RunError
 from toolkit.files import sha256_file
 from toolkit.preprocess import Preprocessing
 from toolkit.recipe import Recipe
 from toolkit.results import ParityReport
 from toolkit.runs import DataSummary, RunFolder, RunRecord, SplitSummary
-from toolkit.verify import gate
+from toolkit.verify import candidate, gate
 from toolkit.verify import run as stage
 
 SIZE, LABELS = 16, ("cat", "dog", "eel")
@@ -41,6 +41,9 @@ def network() -> nn.Module:
 
 class FakeFormat:
     """Opens PyTorch itself; ``offset`` is added to its logits."""
+
+    narrow_type = None
+    bisectable = False
 
     def __init__(self, offset: float = 0.0) -> None:
         self._offset = offset
@@ -156,7 +159,7 @@ def fake_format(monkeypatch: pytest.MonkeyPatch) -> FakeFormat:
     monkeypatch.setattr(restore, "build_architecture", lambda name, classes, image_size: network())
     monkeypatch.setattr(restore, "load_weights", lambda model, path: None)
     monkeypatch.setattr(of_run, "load_dataset", lambda *args, **kwargs: SimpleNamespace(split=lambda name: FakeSplit()))
-    monkeypatch.setattr(stage, "get_format", lambda name: made)
+    monkeypatch.setattr(candidate, "get_format", lambda name, family: made)
     monkeypatch.setattr(gate, "available_cores", lambda: 2)
     return made
 
@@ -225,6 +228,35 @@ def test_a_wrong_artifact_is_a_report_and_not_an_exception(run: RunFolder, fake_
     (artifact,) = Bundle.open(run.bundle).manifest.artifacts
     assert artifact.parity is not None
     assert not artifact.parity.passed
+
+
+def test_an_artifact_whose_engine_is_missing_is_named_and_keeps_the_verdict_it_has(
+    run: RunFolder, fake_format: FakeFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run.bundle / "model.other").write_bytes(b"another")
+    manifest = read_manifest(run.bundle)
+    other = manifest.artifacts[0].model_copy(
+        update={"format": "other", "file": "model.other", "sha256": sha256_file(run.bundle / "model.other")}
+    )
+    rewrite_manifest(run, artifacts=(*manifest.artifacts, other.model_copy(update={"size_bytes": 7})))
+    assert [artifact.passed for artifact in stage.verify_run(run, threads=1, images=3).artifacts] == [True, True]
+    verified = read_manifest(run.bundle).artifacts[1].parity
+    opened = fake_format.open
+
+    def without_an_engine(path: Path, device: str, threads: int) -> Any:
+        if path.name == "model.other":
+            raise MissingDependencyError("its engine is not installed.")
+        return opened(path, device, threads)
+
+    monkeypatch.setattr(fake_format, "open", without_an_engine)
+    report = stage.verify_run(run, threads=1, images=3)
+    assert report.passed
+    assert [artifact.file for artifact in report.artifacts] == ["model.fake"]
+    assert ParityReport.load(run.parity_file, "toolkit verify").not_judged == {
+        "model.other": "its engine is not installed."
+    }
+    assert verified is not None
+    assert read_manifest(run.bundle).artifacts[1].parity == verified
 
 
 def test_tolerances_can_be_replaced_and_are_recorded(run: RunFolder, fake_format: FakeFormat) -> None:

@@ -22,8 +22,9 @@ from toolkit.files import sha256_file
 
 UNLISTED = (MANIFEST_NAME, SIGNATURE_NAME)
 """Files of a bundle that no manifest lists."""
-ONNX_FORMATS = ("onnx", "onnx-int8", "onnx-fp16")
-"""Formats whose file an ONNX reader opens whatever its name is. Another package's format reads its files itself."""
+ONNX_FAMILY = "onnx"
+"""Of the artifacts that an ONNX reader opens whatever their name is. ``formats.registry`` opens nothing as another
+family than its artifact says, so a manifest cannot keep a file from being looked through by saying a wrong one."""
 LARGEST_MANIFEST = 64 * 2**20
 """Bytes; a thousand classes with their confusion matrix take about a fifth of it."""
 
@@ -133,8 +134,9 @@ def check_folder(folder: Path, manifest: Manifest, where: Path | None = None) ->
                 )
     except OSError as error:
         raise BundleError(f"{error.filename or folder} cannot be read: {error.strerror}.") from error
-    onnx = {artifact.file for artifact in manifest.artifacts if artifact.format in ONNX_FORMATS}
+    onnx = {artifact.file for artifact in manifest.artifacts if artifact.family == ONNX_FAMILY}
     for name in files:
+        # By its name any other program may take a file for ONNX, whatever the manifest says that it is.
         if name in onnx or name.endswith(".onnx"):
             _check_pointers(folder, where, name, files)
 

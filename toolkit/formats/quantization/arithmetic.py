@@ -37,9 +37,9 @@ def arithmetic_for(machine: str, flags: frozenset[str]) -> Arithmetic:
     """
     if machine.lower() not in X86:
         return Arithmetic("int8", 8, f"{machine}: signed products in 32 bits")
-    found = [flag for flag in DOT_PRODUCT_FLAGS if flag in flags]
-    if found:
-        return Arithmetic("uint8", 8, f"{machine} with {', '.join(found)}")
+    instructions = [flag for flag in DOT_PRODUCT_FLAGS if flag in flags]
+    if instructions:
+        return Arithmetic("uint8", 8, f"{machine} with {', '.join(instructions)}")
     known = f"without {' or '.join(DOT_PRODUCT_FLAGS)}" if flags else "whose instructions are not known here"
     return Arithmetic("uint8", 7, f"{machine} {known}: products are taken to saturate in 16 bits")
 
@@ -50,8 +50,10 @@ def processor_flags(cpuinfo: Path = CPUINFO) -> frozenset[str]:
         lines = cpuinfo.read_text(encoding="utf-8").splitlines()
     except OSError:
         return frozenset()
-    found = [frozenset(line.partition(":")[2].split()) for line in lines if line.partition(":")[0].strip() == "flags"]
-    return frozenset.intersection(*found) if found else frozenset()
+    per_core = [
+        frozenset(line.partition(":")[2].split()) for line in lines if line.partition(":")[0].strip() == "flags"
+    ]
+    return frozenset.intersection(*per_core) if per_core else frozenset()
 
 
 def arithmetic_here() -> Arithmetic:

@@ -118,17 +118,17 @@ def activation_ranges(graph: onnx.GraphProto) -> dict[str, tuple[float, float]]:
     import onnx
 
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    made = {name for node in graph.node for name in node.output}
-    found = {}
+    computed = {name for node in graph.node for name in node.output}
+    ranges = {}
     for node in graph.node:
-        if node.op_type != "QuantizeLinear" or node.input[0] not in made or len(node.input) < 3:
+        if node.op_type != "QuantizeLinear" or node.input[0] not in computed or len(node.input) < 3:
             continue
         scale, zero = constants.get(node.input[1]), constants.get(node.input[2])
         if scale is None or zero is None or scale.size != 1 or not np.issubdtype(zero.dtype, np.integer):
             continue
         limits, middle, step = np.iinfo(zero.dtype), int(zero.item()), float(scale.item())
-        found[node.input[0]] = ((limits.min - middle) * step, (limits.max - middle) * step)
-    return found
+        ranges[node.input[0]] = ((limits.min - middle) * step, (limits.max - middle) * step)
+    return ranges
 
 
 def _drop_unused_domains(model: onnx.ModelProto) -> None:

@@ -169,14 +169,12 @@ class Search:
         file = self._scratch / f"candidate-{len(self._tried)}.onnx"
         try:
             onnx.save_model(self._quantize(tried, self._nodes - set(tried.kept_float32)), file)
-            found = predict(OnnxSession(file, "cpu", self._threads), self._calibration)
-        except (
-            Exception
-        ) as error:  # the quantiser raises many types; a way to quantise that does not work is a result of the search
+            answers = predict(OnnxSession(file, "cpu", self._threads), self._calibration)
+        except Exception as error:  # the quantiser raises many types, and a way that does not work is a result too
             self._tried.append(replace(tried, problem=first_line(error)))
             return
-        divergence = float(kl_divergence(self._expected.probabilities, found.probabilities).mean())
-        self._tried.append(replace(tried, file=file, accuracy=found.accuracy, divergence=divergence))
+        divergence = float(kl_divergence(self._expected.probabilities, answers.probabilities).mean())
+        self._tried.append(replace(tried, file=file, accuracy=answers.accuracy, divergence=divergence))
 
     def _keep_sensitive(self, reference: float) -> None:
         """Leave more and more of the most sensitive groups in float32, at most half of them.

@@ -47,12 +47,12 @@ def measure(
     import onnx
 
     path = scratch / "group.onnx"
-    found = []
+    measured = []
     for nodes in groups:
         onnx.save_model(quantize_only(nodes), path)
         logits = OnnxSession(path, "cpu", threads).run(inputs)["logits"]
-        found.append(GroupSensitivity(nodes=nodes, sqnr_decibels=sqnr_decibels(reference, logits)))
-    return tuple(sorted(found, key=lambda group: group.sqnr_decibels))
+        measured.append(GroupSensitivity(nodes=nodes, sqnr_decibels=sqnr_decibels(reference, logits)))
+    return tuple(sorted(measured, key=lambda group: group.sqnr_decibels))
 
 
 def sqnr_decibels(reference: Logits, actual: Logits) -> float:

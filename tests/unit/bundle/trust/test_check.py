@@ -243,6 +243,19 @@ def test_an_onnx_file_that_keeps_weights_outside_is_refused(colour_bundle: Path,
         Bundle.open(colour_bundle)
 
 
+def test_an_artifact_of_the_onnx_family_is_looked_through_whatever_its_file_is_called(colour_bundle: Path) -> None:
+    keep_weights_in(colour_bundle, "/etc/passwd")
+    (colour_bundle / "model.onnx").rename(colour_bundle / "model.bin")
+    edit(colour_bundle, lambda manifest: manifest["artifacts"][0].update(file="model.bin"))
+    with pytest.raises(IntegrityError, match=r"model\.bin keeps weights in '/etc/passwd'"):
+        Bundle.open(colour_bundle)
+    # A manifest that says another family gets past this check, and no further: no format opens the file.
+    edit(colour_bundle, lambda manifest: manifest["artifacts"][0].update(family="other"))
+    assert Bundle.open(colour_bundle).artifact().family == "other"
+    with pytest.raises(BundleError, match="is of the family 'other', and that format reads 'onnx'"):
+        toolkit.load(colour_bundle)
+
+
 def test_an_onnx_file_that_is_no_artifact_is_looked_through_too(colour_bundle: Path) -> None:
     tensor = TensorProto(name="w", data_location=TensorProto.EXTERNAL)
     tensor.external_data.add(key="location", value="/etc/passwd")

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import pytest
+
+from toolkit import provenance
+from toolkit.bench.options import BenchOptions
+from toolkit.errors import ToolkitError
+
+
+def test_threads_are_all_cores_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "available_cores", lambda: 5)
+    assert BenchOptions().thread_count == 5
+    assert BenchOptions(threads=2).thread_count == 2
+
+
+@pytest.mark.parametrize("name", ["threads", "rounds", "accuracy_images"])
+def test_counts_start_at_one(name: str) -> None:
+    BenchOptions(**{name: 1})
+    with pytest.raises(ToolkitError, match=f"{name} is 0: give a whole number of 1 or more"):
+        BenchOptions(**{name: 0})
+
+
+@pytest.mark.parametrize("sizes", [(), (1, 0)])
+def test_batch_sizes_that_cannot_be_run_are_refused(sizes: tuple[int, ...]) -> None:
+    with pytest.raises(ToolkitError, match="cannot be measured"):
+        BenchOptions(batch_sizes=sizes)
+
+
+def test_time_does_not_run_backwards() -> None:
+    BenchOptions(min_seconds=0)
+    with pytest.raises(ToolkitError, match=r"min_seconds is -0\.1"):
+        BenchOptions(min_seconds=-0.1)

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from toolkit.errors import DeviceError, ExportError, MissingDependencyError
+from toolkit.formats.base import Exported, ExportRequest, Facts
+from toolkit.formats.torch_session import ModuleSession, TorchFormat, check_device, require_any_batch, torch_is_missing
+
+REQUEST = ExportRequest("images", ("logits", "probabilities"), {"toolkit.run": "test"})
+SAMPLE = torch.zeros(2, 3)
+
+
+def both(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return x, x.softmax(dim=1)
+
+
+class InMemory(TorchFormat):
+    """Writes nothing: what is opened is a function, and the metadata are those that the test gives."""
+
+    name, family, suffix, saver = "memory", "memory", ".memory", "memory.save"
+    portability = "same-machine"
+
+    def __init__(self, module: Callable[..., Any] = both, stored: Mapping[str, str] = REQUEST.metadata) -> None:
+        self._module, self._stored = module, stored
+        self.saved: list[tuple[Path, Mapping[str, str]]] = []
+
+    def save(self, deployable: nn.Module, sample: torch.Tensor, path: Path, metadata: Mapping[str, str]) -> None:
+        self.saved.append((path, metadata))
+
+    def facts(self, path: Path) -> Facts:
+        return Facts(producer="memory", metadata=self._stored)
+
+    def open(self, path: Path, device: str, threads: int) -> ModuleSession:
+        return ModuleSession(self._module, "memory", device, threads)
+
+
+def test_what_was_saved_is_checked_and_says_where_it_can_be_used() -> None:
+    form = InMemory()
+    assert form.export(nn.Identity(), SAMPLE, Path("model"), REQUEST, None) == Exported(portability="same-machine")
+    assert form.saved == [(Path("model"), REQUEST.metadata)]
+    assert (form.precision, form.engine, form.carries_code, form.unavailable()) == ("float32", "torch", True, None)
+
+
+def test_metadata_that_were_not_stored_are_an_error() -> None:
+    with pytest.raises(ExportError, match=r"^memory\.save did not store the metadata that was asked for\.$"):
+        InMemory(stored={}).export(nn.Identity(), SAMPLE, Path("model"), REQUEST, None)
+
+
+def test_a_batch_size_that_is_fixed_is_an_error() -> None:
+    def fixed(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return both(x[:1].expand(2, -1))
+
+    with pytest.raises(ExportError, match=r"for a batch of 1 instead of .*: its batch size is fixed"):
+        InMemory(fixed).export(nn.Identity(), SAMPLE, Path("model"), REQUEST, None)
+
+
+def test_outputs_of_another_type_are_an_error() -> None:
+    session = ModuleSession(lambda x: (x.double(), x), "memory", "cpu", 1)
+    with pytest.raises(ExportError, match="float64"):
+        require_any_batch(session, SAMPLE, REQUEST)
+
+
+def test_a_call_uses_its_threads_and_leaves_those_of_the_process() -> None:
+    seen: list[int] = []
+
+    def count(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append(torch.get_num_threads())
+        if len(seen) > 1:
+            raise RuntimeError("broken")
+        return both(x)
+
+    before = torch.get_num_threads()
+    session = ModuleSession(count, "memory", "cpu", before + 1)
+    outputs = session.run(np.zeros((2, 3), np.float32))
+    assert (seen, torch.get_num_threads()) == ([before + 1], before)
+    assert {name: value.shape for name, value in outputs.items()} == {"logits": (2, 3), "probabilities": (2, 3)}
+    with pytest.raises(RuntimeError, match="broken"):
+        session.run(np.zeros((2, 3), np.float32))
+    assert torch.get_num_threads() == before
+
+
+def test_a_session_says_what_it_is() -> None:
+    session = ModuleSession(both, "memory", "cpu", 3)
+    assert (session.device, session.threads, session.engine) == ("cpu", 3, f"torch {torch.__version__} (memory)")
+
+
+def test_a_device_that_there_is_not_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_device("it", "cpu")
+    with pytest.raises(DeviceError, match="cannot run on 'tpu'"):
+        check_device("it", "tpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DeviceError, match="no CUDA device"):
+        check_device("it", "cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    check_device("it", "cuda")
+
+
+def test_without_torch_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert torch_is_missing() is None
+    monkeypatch.setitem(sys.modules, "torch", None)
+    missing = torch_is_missing()
+    assert missing is not None
+    assert "torch is not installed" in missing
+    with pytest.raises(MissingDependencyError, match="it needs torch"):
+        check_device("it", "cpu")

@@ -1,0 +1,47 @@
+"""How a benchmark is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from toolkit import provenance
+from toolkit.errors import ToolkitError
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """What ``bench_run`` is told.
+
+    Raises:
+        ToolkitError: a count is out of range.
+    """
+
+    device: str = "auto"
+    """``cpu``, ``cuda``, or ``auto`` for the CPU and CUDA where there is a GPU."""
+    threads: int | None = None
+    """CPU threads of every row; all cores of this process by default."""
+    batch_sizes: tuple[int, ...] = (1, 32)
+    """Batch sizes to measure."""
+    rounds: int = 7
+    """Interleaved rounds; more of them narrow the intervals."""
+    min_seconds: float = 0.15
+    """Least measured time per row, batch size and round."""
+    accuracy_images: int | None = None
+    """How many test images to measure accuracy on, drawn at random; all by default."""
+
+    def __post_init__(self) -> None:
+        if not self.batch_sizes or min(self.batch_sizes) < 1:
+            raise ToolkitError(
+                f"batch sizes {list(self.batch_sizes)} cannot be measured: give one or more whole numbers of 1 or more."
+            )
+        for name in ("threads", "rounds", "accuracy_images"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ToolkitError(f"{name} is {value}: give a whole number of 1 or more.")
+        if self.min_seconds < 0:
+            raise ToolkitError(f"min_seconds is {self.min_seconds}: give 0 or more seconds.")
+
+    @property
+    def thread_count(self) -> int:
+        """How many threads that is."""
+        return provenance.available_cores() if self.threads is None else self.threads
