@@ -12,6 +12,7 @@ from torch import nn
 
 from toolkit.bundle.manifest import InputContract, Normalization, OutputContract
 from toolkit.errors import DeviceError
+from toolkit.formats.torch_session import compute_in_float32
 
 
 class Deployable(nn.Module):
@@ -94,6 +95,8 @@ class TorchSession:
                 "PyTorch sees no CUDA device: torch.cuda.is_available() is False. Use --device cpu, or see 'toolkit "
                 "doctor'."
             )
+        if device == "cuda":
+            compute_in_float32()
         self.device = device
         self.threads = threads
         self.engine = f"torch {torch.__version__}"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import warnings
 from collections.abc import Iterator
 
 import torch
 
 from toolkit.errors import DeviceError
+from toolkit.formats.torch_session import compute_in_float32
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -34,7 +37,8 @@ def repeatable(seed: int, threads: int) -> Iterator[None]:
     warn_only_before = torch.is_deterministic_algorithms_warn_only_enabled()
     benchmark_before = torch.backends.cudnn.benchmark
     fill_before = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]  # torch adds it at import
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    on_cuda = _repeatable_on_cuda() if torch.cuda.is_available() else contextlib.nullcontext()
+    with on_cuda, torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         torch.set_num_threads(threads)
         # On CUDA some backward kernels have no deterministic version; they are allowed there, and the README says so.
@@ -50,3 +54,26 @@ def repeatable(seed: int, threads: int) -> Iterator[None]:
             torch.use_deterministic_algorithms(deterministic_before, warn_only=warn_only_before)
             torch.backends.cudnn.benchmark = benchmark_before
             torch.utils.deterministic.fill_uninitialized_memory = fill_before  # type: ignore[attr-defined]  # torch adds it at import
+
+
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+"""Without it cuBLAS may choose another order of summation from run to run (its manual, "Results reproducibility")."""
+
+
+@contextlib.contextmanager
+def _repeatable_on_cuda() -> Iterator[None]:
+    """Have float32 computed in float32 and cuBLAS repeat itself, and leave out what PyTorch says at every step."""
+    workspace_before = os.environ.get(WORKSPACE)
+    tf32_before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    os.environ.setdefault(WORKSPACE, ":4096:8")
+    compute_in_float32()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
+            # Where float16 overflows in the first steps, as it does until its scale has settled, nothing is stepped.
+            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+            yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32_before
+        if workspace_before is None:
+            os.environ.pop(WORKSPACE, None)

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     import torch
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+PROVIDER_OPTIONS: dict[str, dict[str, str]] = {
+    "cpu": {},
+    # float32 in float32, as in torch_session.compute_in_float32. And kernels by rule instead of by trying all of them
+    # at each new batch size, which took seconds on an H200 and need not choose the same ones in the next process.
+    "cuda": {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"},
+}
 PROTOBUF_LIMIT = 2**31 - 1
 """A protobuf message cannot be larger, and a single-file ONNX model is one message."""
 KEPT_NODE_METADATA = ("pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierarchy")
@@ -272,7 +278,9 @@ def _create(onnxruntime: Any, path: Path, options: Any, device: str) -> Any:
         # stderr.
         onnxruntime.set_default_logger_severity(4)
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=[PROVIDERS[device]])
+        return onnxruntime.InferenceSession(
+            str(path), options, providers=[PROVIDERS[device]], provider_options=[PROVIDER_OPTIONS[device]]
+        )
     except Exception as error:  # onnxruntime's exceptions have no common base below Exception
         raise BundleError(f"onnxruntime refuses {path}: {first_line(error)}") from error
     finally:

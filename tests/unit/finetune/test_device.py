@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import warnings
+
 import pytest
 import torch
 
@@ -29,3 +32,19 @@ def test_the_same_seed_draws_the_same_and_nothing_is_left_changed() -> None:
     torch.testing.assert_close(draws[0], draws[1], rtol=0, atol=0)
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before[:2]
     assert torch.equal(torch.random.get_rng_state(), before[2])
+
+
+def test_on_cuda_float32_is_float32_and_cublas_repeats_itself_inside_the_block_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    before = torch.backends.cudnn.allow_tf32
+    with repeatable(seed=7, threads=1):
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+        assert not torch.backends.cudnn.allow_tf32
+        assert not torch.backends.cuda.matmul.allow_tf32
+        warnings.warn("nll_loss2d does not have a deterministic implementation, but you set ...", stacklevel=1)
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+    assert torch.backends.cudnn.allow_tf32 == before

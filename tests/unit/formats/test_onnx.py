@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -14,7 +15,7 @@ from toolkit.bundle.manifest import Normalization
 from toolkit.errors import ExportError
 from toolkit.formats import onnx as onnx_module
 from toolkit.formats.base import ExportRequest
-from toolkit.formats.onnx import OnnxFormat
+from toolkit.formats.onnx import OnnxFormat, open_session
 
 REQUEST = ExportRequest("images", ("logits", "probabilities"), {"toolkit.run": "test"}, opset=18)
 SAMPLE = torch.zeros(2, 8, 8, 3, dtype=torch.uint8)
@@ -89,3 +90,27 @@ def test_a_network_beyond_the_limit_of_one_file_says_its_size(tmp_path: Path, mo
     monkeypatch.setattr(onnx_module, "PROTOBUF_LIMIT", 100)
     with pytest.raises(ExportError, match=r"one ONNX file holds at most 2.1 GB"):
         OnnxFormat().export(deployable(), SAMPLE, tmp_path / "model.onnx", REQUEST, None)
+
+
+@pytest.mark.parametrize(
+    ("device", "provider", "options"),
+    [
+        ("cpu", "CPUExecutionProvider", {}),
+        ("cuda", "CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}),
+    ],
+)
+def test_float32_is_computed_in_float32_on_every_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, provider: str, options: dict[str, str]
+) -> None:
+    """Providers compute float32 convolutions in TF32 on CUDA unless they are told not to."""
+    asked: dict[str, object] = {}
+
+    def open_with(path: str, session_options: object, **given: object) -> object:
+        asked.update(given)
+        return types.SimpleNamespace(get_providers=lambda: [provider])
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", open_with)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [provider])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    open_session(tmp_path / "model.onnx", device, 1)
+    assert asked == {"providers": [provider], "provider_options": [options]}
