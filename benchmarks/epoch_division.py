@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
-import _common as common
 import numpy as np
 import torch
-from _child import BenchmarkError, shown
-from _common import Claim, Report, Table
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.harness import common
+from benchmarks.harness.child import BenchmarkError, shown
+from benchmarks.harness.common import Claim, Report, Table
 from toolkit.backbones import apply_modes, set_trainable
 from toolkit.finetune.feed import Draw, Feed
 from toolkit.finetune.job import Job, prepared_job

@@ -9,12 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import _common as common
-from _child import run_child
-from _common import Claim, Report, Table
-from _fault_cases import Cases, copied, judge
-from _network_faults import NotApplicableError
-
+from benchmarks.faults.cases import Cases, copied, judge
+from benchmarks.faults.networks import NotApplicableError
+from benchmarks.harness import common
+from benchmarks.harness.child import run_child
+from benchmarks.harness.common import Claim, Report, Table
 from toolkit.errors import ExportError, first_line
 from toolkit.runs import RunFolder
 
@@ -287,7 +286,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--good-seeds", type=common.positive, default=20, metavar="N", help="good runs, the backbones in turn"
     )
-    parser.add_argument("--keep", action="store_true", help="keep runs and broken files in --work, for fault_peers.py")
+    parser.add_argument("--keep", action="store_true", help="keep runs and broken files in --work, for fault_peers")
     parser.add_argument(
         "--output", type=Path, default=common.RESULTS, metavar="FOLDER", help="where the report is written"
     )

@@ -1,4 +1,4 @@
-"""What other tools say of the artifacts that ``fault_detection.py --keep`` broke and of those it left whole.
+"""What other tools say of the artifacts that ``benchmarks.fault_detection --keep`` broke and of those it left whole.
 
 It needs more packages than toolkit, in an environment of its own; measured with
 ``pip install polygraphy==0.53.6 optimum==2.1.0 optimum-onnx==0.1.0 transformers==4.57.6``.
@@ -14,12 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import _common as common
-from _child import BenchmarkError
-from _common import Claim, Report, Table
-from _peers import PEERS, Peer, Right
-from fault_detection import LEDGER, Case, Ledger
-
+from benchmarks.fault_detection import LEDGER, Case, Ledger
+from benchmarks.faults.peers import PEERS, Peer, Right
+from benchmarks.harness import common
+from benchmarks.harness.child import BenchmarkError
+from benchmarks.harness.common import Claim, Report, Table
 from toolkit.bundle.folder import read_manifest
 from toolkit.runs import RunFolder
 
@@ -183,7 +182,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--work", type=Path, required=True, metavar="FOLDER", help="what fault_detection.py --work FOLDER --keep left"
+        "--work", type=Path, required=True, metavar="FOLDER", help="what fault_detection --work FOLDER --keep left"
     )
     parser.add_argument(
         "--output",
@@ -204,7 +203,7 @@ def benchmark(arguments: Sequence[str]) -> int:
     options = parse(arguments)
     work = options.work.resolve()
     if not (work / LEDGER).is_file():
-        raise BenchmarkError(f"{options.work} has no {LEDGER}: run fault_detection.py --keep with this --work first.")
+        raise BenchmarkError(f"{options.work} has no {LEDGER}: run fault_detection --keep with this --work first.")
     cases = [case for case in Ledger(work / LEDGER) if case.caught is not None]
     opinions = read_opinions(work / OPINIONS)
     with (work / OPINIONS).open("a", encoding="utf-8") as file:

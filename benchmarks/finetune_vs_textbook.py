@@ -9,11 +9,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import _common as common
-import _textbook as textbook
-from _child import Command, run_in_turns
-from _common import Claim, Report, Subset
-from _textbook import Side
+from benchmarks.harness import common, textbook
+from benchmarks.harness.child import Command, run_in_turns
+from benchmarks.harness.common import Claim, Report, Subset
+from benchmarks.harness.textbook import Side
 
 NAME = "finetune_vs_textbook"
 SPEEDUP = 5.0

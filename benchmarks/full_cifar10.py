@@ -10,9 +10,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import _common as common
-from _child import BenchmarkError, run_child, shown
-from _common import Claim, Report, Table
+from benchmarks.harness import common
+from benchmarks.harness.child import BenchmarkError, run_child, shown
+from benchmarks.harness.common import Claim, Report, Table
 
 NAME = "full_cifar10"
 EMBEDDED = ("--recipe", "folder", "--backbone", "timm:tf_efficientnet_lite0")

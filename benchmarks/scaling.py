@@ -11,9 +11,9 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 
-import _common as common
-from _child import run_in_turns, shown
-from _common import Claim, Report, Table
+from benchmarks.harness import common
+from benchmarks.harness.child import run_in_turns, shown
+from benchmarks.harness.common import Claim, Report, Table
 
 NAME = "scaling"
 MEMORY_BYTES = common.GIGABYTE

@@ -12,12 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import _common as common
-import _textbook as textbook
-from _child import BenchmarkError, run_child, shown
-from _common import Claim, Finetuned, Report, Subset
-from _textbook import Side
-
+from benchmarks.harness import common, textbook
+from benchmarks.harness.child import BenchmarkError, run_child, shown
+from benchmarks.harness.common import Claim, Finetuned, Report, Subset
+from benchmarks.harness.textbook import Side
 from toolkit import provenance
 
 NAME = "time_to_accuracy"

@@ -403,7 +403,7 @@ def test_textbook_script_reads_weights_and_logs_times(child, images, tmp_path):
 
 
 def test_random_weights_have_the_statistics_of_images_and_say_so(benchmarks, child, images, tmp_path):
-    textbook = sys.modules["_textbook"]
+    textbook = benchmarks("harness.textbook")
     path = tmp_path / "resnet18.safetensors"
     options = ["--data", str(images), "--output", str(path), "--image-size", "32", "--images", "4"]
     child.run_child([sys.executable, str(BENCHMARKS / "random_weights.py"), *options])

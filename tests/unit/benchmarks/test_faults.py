@@ -2,7 +2,6 @@
 
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,34 +13,15 @@ from toolkit.bundle.manifest import Normalization
 from toolkit.formats.base import ExportRequest
 from toolkit.formats.onnx import OnnxFormat
 
-BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 IMAGENET = Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 HALF = Normalization(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-MODULES = (
-    "fault_detection",
-    "fault_peers",
-    "_peers",
-    "_fault_cases",
-    "_file_faults",
-    "_layer_faults",
-    "_network_faults",
-    "_common",
-    "_child",
-)
 
 
 @pytest.fixture(scope="module")
 def benchmarks():
-    """Import the scripts as they import each other, and forget them afterwards."""
-    before = set(sys.modules)
-    sys.path.insert(0, str(BENCHMARKS))
-    import fault_detection
-    import fault_peers
+    from benchmarks import fault_detection, fault_peers
 
-    yield fault_detection, fault_peers
-    sys.path.remove(str(BENCHMARKS))
-    for name in set(MODULES) - before:
-        sys.modules.pop(name, None)
+    return fault_detection, fault_peers
 
 
 def tiny(normalization=IMAGENET):
@@ -84,16 +64,16 @@ def images():
 
 
 def test_each_network_fault_moves_an_output_further_than_rounding(benchmarks, images):
-    cases = sys.modules["_fault_cases"]
+    cases = sys.modules["benchmarks.faults.cases"]
     probe = cases.Probe(tiny(), images)
 
-    for fault in sys.modules["_network_faults"].FAULTS:
+    for fault in sys.modules["benchmarks.faults.networks"].FAULTS:
         if fault.fixed_batch is None:
             assert probe.effect(fault.apply(tiny()).eval()) > 10 * probe.rounding, fault.name
 
 
 def test_what_changes_nothing_is_no_fault(benchmarks, images):
-    cases, networks = sys.modules["_fault_cases"], sys.modules["_network_faults"]
+    cases, networks = sys.modules["benchmarks.faults.cases"], sys.modules["benchmarks.faults.networks"]
     probe = cases.Probe(tiny(HALF), images)
 
     with pytest.raises(networks.NotApplicableError, match="no more than rounding"):
@@ -101,7 +81,7 @@ def test_what_changes_nothing_is_no_fault(benchmarks, images):
 
 
 def test_a_fault_is_planted_where_it_matters(benchmarks, images):
-    networks = sys.modules["_network_faults"]
+    networks = sys.modules["benchmarks.faults.networks"]
     faults = {fault.name: fault for fault in networks.FAULTS}
 
     # 0.5 is this network's own mean, and the same in all channels.
@@ -111,7 +91,7 @@ def test_a_fault_is_planted_where_it_matters(benchmarks, images):
 
 
 def test_the_network_that_overflows_in_float16_is_right_in_float32(benchmarks, images):
-    broken = sys.modules["_file_faults"].overflowing(tiny().train(False))
+    broken = sys.modules["benchmarks.faults.files"].overflowing(tiny().train(False))
     inputs = torch.from_numpy(images)
     with torch.inference_mode():
         torch.testing.assert_close(broken(inputs), tiny()(inputs))
@@ -123,7 +103,7 @@ def test_the_network_that_overflows_in_float16_is_right_in_float32(benchmarks, i
 
 
 def test_other_weights_in_the_captured_graph_are_what_an_export_of_them_is(benchmarks, images, tmp_path):
-    cases, networks = sys.modules["_fault_cases"], sys.modules["_network_faults"]
+    cases, networks = sys.modules["benchmarks.faults.cases"], sys.modules["benchmarks.faults.networks"]
     faults = {fault.name: fault for fault in networks.FAULTS}
     request, sample = ExportRequest("images", cases.OUTPUTS, {}), torch.from_numpy(images[:2])
     weights = cases.Weights(tiny(), request, sample)
@@ -143,7 +123,10 @@ def test_other_weights_in_the_captured_graph_are_what_an_export_of_them_is(bench
 
 def test_names_are_unique_and_there_are_enough_kinds(benchmarks):
     detection, _ = benchmarks
-    names = [fault.name for fault in (*sys.modules["_network_faults"].FAULTS, *sys.modules["_file_faults"].FAULTS)]
+    names = [
+        fault.name
+        for fault in (*sys.modules["benchmarks.faults.networks"].FAULTS, *sys.modules["benchmarks.faults.files"].FAULTS)
+    ]
 
     assert len(names) == len(set(names))
     assert len(names) >= detection.LEAST

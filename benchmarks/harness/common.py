@@ -22,15 +22,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from _child import BenchmarkError, Command, Run, run_child, shown
-
+from benchmarks.harness.child import BenchmarkError, Command, Run, run_child, shown
 from toolkit import provenance
 from toolkit.compare.metrics import wilson_interval
 from toolkit.errors import ToolkitError
 from toolkit.files import write_text
 from toolkit.results import Interval
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 RESULTS = HERE / "results"
 SUFFIXES = (".jpg", ".jpeg", ".png")
 GIGABYTE = 10**9
@@ -316,7 +315,7 @@ def finish(report: Report, folder: Path, arguments: Sequence[str]) -> int:
     1 if a claim is not met.
     """
     origin = provenance.collect().model_dump(mode="json")
-    command = shlex.join(["python", f"benchmarks/{report.script or report.name}.py", *map(shown, arguments)])
+    command = shlex.join(["python", "-m", f"benchmarks.{report.script or report.name}", *map(shown, arguments)])
     content = {
         "benchmark": report.name,
         "command": command,

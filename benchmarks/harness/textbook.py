@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import _common as common
-from _child import Command, Run, run_child
-
+from benchmarks.harness import common
+from benchmarks.harness.child import Command, Run, run_child
 from toolkit.files import sha256_file
 
 SCRIPT = common.HERE / "textbook_script.py"
@@ -87,7 +86,7 @@ def add_options(parser: argparse.ArgumentParser, weights: str = "--weights") -> 
         type=Path,
         dest="textbook_weights",
         metavar="FILE",
-        help="ResNet-18, .safetensors or .pth (default: random_weights.py)",
+        help="ResNet-18, .safetensors or .pth (default: those of random_weights)",
     )
 
 

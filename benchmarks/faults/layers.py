@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from _network_faults import ACTIVATIONS, NotApplicableError, fault, layers, middle, replace, weight_of
 from torch import nn
 
+from benchmarks.faults.networks import ACTIVATIONS, NotApplicableError, fault, layers, middle, replace, weight_of
 from toolkit.backbones.deployable import Deployable
 
 # --- Normalisation layers

@@ -17,17 +17,19 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import _file_faults as files
-import _layer_faults  # noqa: F401  # adds its faults to those of _network_faults
-import _network_faults as networks
 import numpy as np
 import onnx
 import onnx_ir
 import torch
-from _child import BenchmarkError
-from _file_faults import FileFault
-from _network_faults import NetworkFault, NotApplicableError
 
+from benchmarks.faults import (
+    files,
+    layers,  # noqa: F401  # adds its faults to those of networks
+    networks,
+)
+from benchmarks.faults.files import FileFault
+from benchmarks.faults.networks import NetworkFault, NotApplicableError
+from benchmarks.harness.child import BenchmarkError
 from toolkit.backbones.deployable import Deployable, TorchSession
 from toolkit.backbones.restore import load_deployable
 from toolkit.bundle.folder import read_manifest

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from _network_faults import NotApplicableError, head, layers, replace
 from onnx import numpy_helper
 from torch import nn
 
+from benchmarks.faults.networks import NotApplicableError, head, layers, replace
 from toolkit.backbones.deployable import Deployable
 from toolkit.bundle.manifest import MANIFEST_NAME
 
