@@ -11,9 +11,10 @@ from pathlib import Path
 
 from benchmarks.faults.cases import Cases, copied, judge
 from benchmarks.faults.networks import NotApplicableError
-from benchmarks.harness import common
 from benchmarks.harness.child import run_child
-from benchmarks.harness.common import Claim, Report, Table
+from benchmarks.harness.command_line import main, positive, report_parser, workspace
+from benchmarks.harness.finetuning import toolkit_command
+from benchmarks.harness.report import Claim, Report, Table, finish
 from toolkit.errors import ExportError, first_line
 from toolkit.runs import RunFolder
 
@@ -116,7 +117,7 @@ def make_run(backbone: str, seed: int, folder: Path, formats: str) -> RunFolder:
         options = ("--weights", str(first.model_file), *AGAIN) if seed else BACKBONES[backbone]
         run_child(
             [
-                *common.toolkit_command(),
+                *toolkit_command(),
                 "finetune",
                 "--recipe",
                 "digits",
@@ -130,7 +131,7 @@ def make_run(backbone: str, seed: int, folder: Path, formats: str) -> RunFolder:
         )
     if not run.bundle.is_dir():
         # 1: a format that no artifact was good enough for, which the manifest tells.
-        run_child([*common.toolkit_command(), "export", "--formats", formats, *place], allowed=(0, 1))
+        run_child([*toolkit_command(), "export", "--formats", formats, *place], allowed=(0, 1))
     return run
 
 
@@ -261,7 +262,7 @@ def _cell(case: Case) -> str:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = report_parser(NAME, __doc__)
     parser.add_argument(
         "--work",
         type=Path,
@@ -283,13 +284,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="NAME",
         help="only this one, and again; may be given several times",
     )
-    parser.add_argument(
-        "--good-seeds", type=common.positive, default=20, metavar="N", help="good runs, the backbones in turn"
-    )
+    parser.add_argument("--good-seeds", type=positive, default=20, metavar="N", help="good runs, the backbones in turn")
     parser.add_argument("--keep", action="store_true", help="keep runs and broken files in --work, for fault_peers")
-    parser.add_argument(
-        "--output", type=Path, default=common.RESULTS, metavar="FOLDER", help="where the report is written"
-    )
     return parser.parse_args(arguments)
 
 
@@ -297,7 +293,7 @@ def benchmark(arguments: Sequence[str]) -> int:
     """Make runs, break them, and write the report over all that --work holds."""
     options = parse(arguments)
     backbones = options.backbone or list(BACKBONES)
-    with common.workspace(None) as temporary:
+    with workspace(None) as temporary:
         work = (options.work or temporary).resolve()
         work.mkdir(parents=True, exist_ok=True)
         ledger = Ledger(work / LEDGER)
@@ -309,8 +305,8 @@ def benchmark(arguments: Sequence[str]) -> int:
                 seed, position = divmod(number, len(BACKBONES))
                 if (backbone := list(BACKBONES)[position]) in backbones:
                     judge_good(backbone, seed, work, options.keep, ledger)
-        return common.finish(report(list(ledger)), options.output, arguments)
+        return finish(report(list(ledger)), options.output, arguments)
 
 
 if __name__ == "__main__":
-    common.main(benchmark)
+    main(benchmark)

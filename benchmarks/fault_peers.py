@@ -16,9 +16,9 @@ from pathlib import Path
 
 from benchmarks.fault_detection import LEDGER, Case, Ledger
 from benchmarks.faults.peers import PEERS, Peer, Right
-from benchmarks.harness import common
-from benchmarks.harness.child import BenchmarkError
-from benchmarks.harness.common import Claim, Report, Table
+from benchmarks.harness.command_line import main, report_parser
+from benchmarks.harness.errors import BenchmarkError
+from benchmarks.harness.report import Claim, Report, Table, finish
 from toolkit.bundle.folder import read_manifest
 from toolkit.runs import RunFolder
 
@@ -180,16 +180,9 @@ def _versions() -> dict[str, str]:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = report_parser(NAME, __doc__)
     parser.add_argument(
         "--work", type=Path, required=True, metavar="FOLDER", help="what fault_detection --work FOLDER --keep left"
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=common.RESULTS,
-        metavar="FOLDER",
-        help=f"where the report is written (default: {common.RESULTS})",
     )
     return parser.parse_args(arguments)
 
@@ -217,8 +210,8 @@ def benchmark(arguments: Sequence[str]) -> int:
                     f"{'refused' if heard.refused else 'passed'}: {heard.why[:80]}",
                     flush=True,
                 )
-    return common.finish(report(cases, opinions), options.output, arguments)
+    return finish(report(cases, opinions), options.output, arguments)
 
 
 if __name__ == "__main__":
-    common.main(benchmark)
+    main(benchmark)

@@ -29,7 +29,7 @@ from benchmarks.faults import (
 )
 from benchmarks.faults.files import FileFault
 from benchmarks.faults.networks import NetworkFault, NotApplicableError
-from benchmarks.harness.child import BenchmarkError
+from benchmarks.harness.errors import BenchmarkError
 from toolkit.backbones.deployable import Deployable, TorchSession
 from toolkit.backbones.restore import load_deployable
 from toolkit.bundle.folder import read_manifest

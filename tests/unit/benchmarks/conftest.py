@@ -1,20 +1,20 @@
-"""The benchmarks as modules."""
+"""Images that several tests of the benchmarks share."""
 
-import importlib
-
+import numpy as np
 import pytest
+from PIL import Image
 
 
-@pytest.fixture(scope="module")
-def benchmarks():
-    return lambda name: importlib.import_module(f"benchmarks.{name}")
-
-
-@pytest.fixture(scope="module")
-def common(benchmarks):
-    return benchmarks("harness.common")
-
-
-@pytest.fixture(scope="module")
-def child(benchmarks):
-    return benchmarks("harness.child")
+@pytest.fixture
+def images(tmp_path):
+    """Return a folder of two classes of small noise: 8 and 4 training images, 4 and 4 test images."""
+    random = np.random.default_rng(0)
+    root = tmp_path / "images"
+    for split, counts in (("train", (8, 4)), ("test", (4, 4))):
+        for name, count in zip(("cat", "sea lion"), counts, strict=True):
+            (root / split / name).mkdir(parents=True)
+            for index in range(count):
+                Image.fromarray(random.integers(0, 256, (32, 32, 3), np.uint8)).save(
+                    root / split / name / f"{index}.jpg"
+                )
+    return root
