@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.fault_detection import LEDGER, Case, Ledger
+from benchmarks.faults.ledger import LEDGER, Case, Ledger
 from benchmarks.faults.peers import PEERS, Peer, Right
 from benchmarks.harness.command_line import main, report_parser
 from benchmarks.harness.errors import BenchmarkError
@@ -169,13 +169,13 @@ def _share(tool: str, cases: Sequence[Case], every: Mapping[tuple[str, str, str,
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

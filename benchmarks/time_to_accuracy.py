@@ -145,13 +145,13 @@ def measure_textbook(side: Side, subset: Subset, described: str, options: argpar
     )
 
 
-def start_of(weights: str | None, said: str) -> str:
+def start_of(weights: str | None, told: str) -> str:
     """Return what toolkit started from.
 
-    A file is described as the one of the textbook script is, anything else as toolkit said.
+    A file is described as the one of the textbook script is, anything else as toolkit told.
     """
     path = Path(weights) if weights else None
-    return textbook.weights_description(path) if path and path.is_file() else said
+    return textbook.weights_description(path) if path and path.is_file() else told
 
 
 def unequal_start(theirs: str, ours: str) -> list[str]:

@@ -60,10 +60,10 @@ def make_subset(data: Path, folder: Path, train: int, test: int, seed: int) -> S
     digest = hashlib.sha256()
     classes: dict[str, set[str]] = {}
     for split, total in (("train", train), ("test", test)):
-        found = _listing(data, split)
-        classes[split] = set(found)
-        for name, count in shares({name: len(files) for name, files in found.items()}, total).items():
-            files = list(found[name])
+        available = _listing(data, split)
+        classes[split] = set(available)
+        for name, count in shares({name: len(files) for name, files in available.items()}, total).items():
+            files = list(available[name])
             random.Random(f"{seed}/{split}/{name}").shuffle(files)
             target = folder / split / name
             target.mkdir(parents=True)
@@ -81,12 +81,12 @@ def _listing(data: Path, split: str) -> dict[str, list[Path]]:
         raise BenchmarkError(
             f"{data} has no folder {split}/: give a folder with train/<class>/*.jpg and test/<class>/*.jpg."
         )
-    found = {
+    folders = {
         entry.name: sorted(file for file in entry.iterdir() if file.suffix.lower() in SUFFIXES)
         for entry in sorted(root.iterdir())
         if entry.is_dir()
     }
-    filled = {name: files for name, files in found.items() if files}
+    filled = {name: files for name, files in folders.items() if files}
     if not filled:
         raise BenchmarkError(
             f"{root} has no images ({', '.join(SUFFIXES)}) in class folders: give a folder with {split}/<class>/*.jpg."

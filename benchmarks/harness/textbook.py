@@ -143,8 +143,8 @@ def weights_description(path: Path) -> str:
     from safetensors import safe_open
 
     with safe_open(path, framework="np") as file:
-        said = (file.metadata() or {}).get("description")
-    return f"{said} ({named})" if said else named
+        description = (file.metadata() or {}).get("description")
+    return f"{description} ({named})" if description else named
 
 
 def textbook_command(data: Path, weights: Path, seed: int, options: argparse.Namespace) -> Command:

@@ -1,8 +1,10 @@
-"""Images that several tests of the benchmarks share."""
+"""Images and cases that several tests of the benchmarks share."""
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from benchmarks.faults.ledger import Case
 
 
 @pytest.fixture
@@ -18,3 +20,25 @@ def images(tmp_path):
                     root / split / name / f"{index}.jpg"
                 )
     return root
+
+
+def make_case(name, backbone="timm:tf_efficientnet_lite0", caught=True, **changes):
+    run = f"{backbone.rpartition(':')[2]}-0"
+    return Case(
+        **{
+            "run": run,
+            "backbone": backbone,
+            "name": name,
+            "what": "w",
+            "format": "onnx",
+            "caught": caught,
+            "by": "outputs",
+            **changes,
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def case():
+    """Return a maker of judged cases, of a fault that was caught if nothing else is said."""
+    return make_case
