@@ -37,16 +37,6 @@ AGAINST = ("million multiply-adds per image", "GFLOP/s", "share of the peak")
 
 
 @dataclass(frozen=True)
-class Floor:
-    """What must be computed for one image, in floating-point operations: two per multiply-add."""
-
-    frozen: float
-    """In the part that is not trained."""
-    forward: float
-    backward: float
-
-
-@dataclass(frozen=True)
 class Measured:
     """What was found out."""
 
@@ -65,6 +55,15 @@ class Measured:
     """Seconds of each part, per epoch."""
     seconds: list[float]
     """Of each epoch."""
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What must be computed for one image, in floating-point operations: two per multiply-add."""
+
+    frozen: float
+    forward: float
+    backward: float
 
 
 def peak(seconds: float = 3.0) -> float:

@@ -210,7 +210,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--work",
         type=Path,
-        default=None,
         metavar="FOLDER",
         help="runs and finished cases, to go on with later (default: temporary)",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from benchmarks.faults.around import Outputs, image_fault, output_fault
+from benchmarks.faults.around import Outputs, call_fault, image_fault, output_fault
 from benchmarks.faults.fault import network_fault
 from benchmarks.faults.surgery import Wrapper
 from toolkit.backbones.deployable import Deployable
@@ -61,32 +61,16 @@ def state_between_calls(network: Deployable) -> nn.Module:
     return Counting(network)
 
 
-class Dropping(Wrapper):
-    """Dropout that was left on before the softmax."""
-
-    def forward(self, images: torch.Tensor) -> Outputs:
-        """Return logits and probabilities."""
-        logits = nn.functional.dropout(self.wrapped(images)[0], 0.1, training=True)
-        return logits, logits.softmax(dim=1)
-
-
-@network_fault(format="torchscript")
-def dropout_left_on(network: Deployable) -> nn.Module:
+@call_fault(format="torchscript")
+def dropout_left_on(network: nn.Module, images: torch.Tensor) -> Outputs:
     """Dropout in training mode."""
-    return Dropping(network)
+    logits = nn.functional.dropout(network(images)[0], 0.1, training=True)
+    return logits, logits.softmax(dim=1)
 
 
-class Dividing(Wrapper):
-    """Divides by the largest pixel of the image."""
-
-    def forward(self, images: torch.Tensor) -> Outputs:
-        """Return logits and probabilities."""
-        largest = images.float().amax(dim=(1, 2, 3)).unsqueeze(1)
-        logits = self.wrapped(images)[0] * (largest / largest)
-        return logits, logits.softmax(dim=1)
-
-
-@network_fault()
-def not_a_number_on_black(network: Deployable) -> nn.Module:
+@call_fault()
+def not_a_number_on_black(network: nn.Module, images: torch.Tensor) -> Outputs:
     """Divided by the largest pixel, which is 0 in a black image."""
-    return Dividing(network)
+    largest = images.float().amax(dim=(1, 2, 3)).unsqueeze(1)
+    logits = network(images)[0] * (largest / largest)
+    return logits, logits.softmax(dim=1)

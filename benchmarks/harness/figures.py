@@ -19,17 +19,15 @@ class Spread:
 
     median: float
     low: float
-    """The smallest."""
     high: float
-    """The largest."""
-
-    def __str__(self) -> str:
-        return f"{self:.1f}"
 
     def __format__(self, spec: str) -> str:
         """Write the median, and the range where there is one, each as ``spec`` says."""
         median = format(self.median, spec)
         return median if self.low == self.high else f"{median} ({self.low:{spec}} to {self.high:{spec}})"
+
+    def __str__(self) -> str:
+        return f"{self:.1f}"
 
 
 def spread(values: Sequence[float]) -> Spread:

@@ -25,6 +25,9 @@ class Claim:
     """What was measured, written out."""
     met: bool
 
+    def __str__(self) -> str:
+        return f"**{'met' if self.met else 'NOT MET'}**: {self.text}; measured: {self.measured}"
+
 
 @dataclass(frozen=True)
 class Table:
@@ -32,6 +35,11 @@ class Table:
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
+
+    def __str__(self) -> str:
+        """Write it in Markdown."""
+        lines = [self.header, ["---"] * len(self.header), *self.rows]
+        return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 @dataclass(frozen=True)
@@ -67,18 +75,18 @@ def finish(report: Report, folder: Path, arguments: Sequence[str]) -> int:
     write_text(folder / f"{report.name}.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     write_text(folder / f"{report.name}.md", markdown(report, command, origin))
     for claim in report.claims:
-        print(_verdict(claim))
+        print(claim)
     return 0 if all(claim.met for claim in report.claims) else 1
 
 
 def markdown(report: Report, command: str, origin: Mapping[str, Any]) -> str:
     """Return the report for people."""
-    parts = [f"# {report.title}", "\n".join(f"- {_verdict(claim)}" for claim in report.claims)]
-    parts += [_table(table) for table in report.tables]
+    parts = [f"# {report.title}", "\n".join(f"- {claim}" for claim in report.claims)]
+    parts += [str(table) for table in report.tables]
     parts += ["\n".join(f"- {note}" for note in report.notes)] if report.notes else []
     parts += [
         f"```\n{command}\n```",
-        _table(Table(("setting", "value"), [(name, str(value)) for name, value in report.settings.items()])),
+        str(Table(("setting", "value"), [(name, str(value)) for name, value in report.settings.items()])),
     ]
     machine = origin["hardware"]
     packages = ", ".join(f"{name} {version}" for name, version in origin["packages"].items())
@@ -90,12 +98,3 @@ def markdown(report: Report, command: str, origin: Mapping[str, Any]) -> str:
         f"(commit {origin['commit'] or 'unknown'}), {packages}."
     )
     return "\n\n".join(parts) + "\n"
-
-
-def _verdict(claim: Claim) -> str:
-    return f"**{'met' if claim.met else 'NOT MET'}**: {claim.text}; measured: {claim.measured}"
-
-
-def _table(table: Table) -> str:
-    lines = [table.header, ["---"] * len(table.header), *table.rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
