@@ -11,13 +11,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
-import _common as common
 import numpy as np
 import torch
-from _child import BenchmarkError, shown
-from _common import Claim, Report, Table
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.harness.command_line import images_parser, main, positive
+from benchmarks.harness.errors import BenchmarkError
+from benchmarks.harness.figures import spread
+from benchmarks.harness.redaction import shown
+from benchmarks.harness.report import Claim, Report, Table, finish
 from toolkit.backbones import apply_modes, set_trainable
 from toolkit.finetune.activations.divided_network import DividedNetwork
 from toolkit.finetune.batch_sources import BatchSource, EpochOrder
@@ -34,15 +36,6 @@ SIDE = 2048
 """Of the square matrices whose product is the peak."""
 PASS_BATCH = 32
 AGAINST = ("million multiply-adds per image", "GFLOP/s", "share of the peak")
-
-
-@dataclass(frozen=True)
-class Floor:
-    """What must be computed for one image, in floating-point operations: two per multiply-add."""
-
-    frozen: float
-    forward: float
-    backward: float
 
 
 @dataclass(frozen=True)
@@ -64,6 +57,15 @@ class Measured:
     """Seconds of each part, per epoch."""
     seconds: list[float]
     """Of each epoch."""
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What must be computed for one image, in floating-point operations: two per multiply-add."""
+
+    frozen: float
+    forward: float
+    backward: float
 
 
 def peak(seconds: float = 3.0) -> float:
@@ -172,38 +174,38 @@ def make_recipe(options: argparse.Namespace) -> Recipe:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = common.parser(__doc__)
+    parser = images_parser(NAME, __doc__)
     parser.add_argument("--recipe", default="folder")
     parser.add_argument("--backbone", help="(default: the recipe's)")
     parser.add_argument("--weights", help="default, none or a file (default: the recipe's)")
-    parser.add_argument("--image-size", type=common.positive, default=128)
+    parser.add_argument("--image-size", type=positive, default=128)
     parser.add_argument("--unfreeze", help="blocks that are trained in the second stage (default: the recipe's)")
-    parser.add_argument("--train", type=common.positive, default=4000, metavar="N", help="training images")
-    parser.add_argument(
-        "--epochs", type=common.positive, default=3, help="epochs that are measured, after one that is not"
-    )
-    parser.add_argument("--threads", type=common.positive, help="CPU threads (default: all cores)")
+    parser.add_argument("--train", type=positive, default=4000, metavar="N", help="training images")
+    parser.add_argument("--epochs", type=positive, default=3, help="epochs that are measured, after one that is not")
+    parser.add_argument("--threads", type=positive, help="CPU threads (default: all cores)")
     return parser.parse_args(arguments)
 
 
 def rows(measured: Measured) -> list[tuple[str, ...]]:
     """Write out the parts of an epoch."""
     counted = {"forward": measured.floor.forward, "backward": measured.floor.backward}
-    made: list[tuple[str, ...]] = []
+    written: list[tuple[str, ...]] = []
     for part in PARTS:
-        each = common.spread([1000 * one[part] / measured.images for one in measured.spent])
-        share = statistics.median(
-            one[part] / whole for one, whole in zip(measured.spent, measured.seconds, strict=True)
-        )
-        made.append(
+        milliseconds = spread([1000 * spent[part] / measured.images for spent in measured.spent])
+        written.append(
             (
                 part,
-                f"{each.median:.3f} ({each.low:.3f} to {each.high:.3f})",
-                f"{share:.1%}",
-                *against(counted.get(part), each.median, measured.peak),
+                f"{milliseconds:.3f}",
+                f"{share(measured, part):.1%}",
+                *against(counted.get(part), milliseconds.median, measured.peak),
             )
         )
-    return made
+    return written
+
+
+def share(measured: Measured, part: str) -> float:
+    """Return the share of an epoch that a part takes, the median over the epochs."""
+    return statistics.median(spent[part] / whole for spent, whole in zip(measured.spent, measured.seconds, strict=True))
 
 
 def against(flop: float | None, milliseconds: float, fastest: float) -> tuple[str, str, str]:
@@ -241,9 +243,7 @@ def measure(recipe: Recipe, epochs: int) -> Measured:
 
 def make_report(measured: Measured, batch_size: int) -> Report:
     """Put the result into words."""
-    reading = statistics.median(
-        one["reading"] / whole for one, whole in zip(measured.spent, measured.seconds, strict=True)
-    )
+    reading = share(measured, "reading")
     ideal = 1000 * (measured.floor.forward + measured.floor.backward) / measured.peak
     actual = 1000 * statistics.median(measured.seconds) / measured.images
     frozen = (
@@ -296,10 +296,8 @@ def benchmark(arguments: Sequence[str]) -> int:
     """Measure and write the report."""
     options = parse(arguments)
     recipe = make_recipe(options)
-    return common.finish(
-        make_report(measure(recipe, options.epochs), recipe.train.batch_size), options.output, arguments
-    )
+    return finish(make_report(measure(recipe, options.epochs), recipe.train.batch_size), options.output, arguments)
 
 
 if __name__ == "__main__":
-    common.main(benchmark)
+    main(benchmark)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
-import _common as common
-from _child import run_child
-from _common import Claim, Report, Table
-from _fault_cases import Cases, copied, judge
-from _network_faults import NotApplicableError
-
+from benchmarks.faults.cases import Cases
+from benchmarks.faults.catalogue import FAULTS
+from benchmarks.faults.copies import copied
+from benchmarks.faults.fault import FileFault, NetworkFault, NotApplicableError
+from benchmarks.faults.judge import judge
+from benchmarks.faults.ledger import LEDGER, Case, Ledger
+from benchmarks.harness.child import run_child
+from benchmarks.harness.command_line import main, positive, report_parser, workspace
+from benchmarks.harness.finetuning import toolkit_command
+from benchmarks.harness.report import Claim, Report, Table, finish
 from toolkit.errors import ExportError, first_line
 from toolkit.runs import RunFolder
 
@@ -51,57 +54,6 @@ FORMATS = "onnx,torchscript,onnx-int8,onnx-fp16"
 GOOD = ("onnx", "onnx-int8", "onnx-fp16")
 LEAST = 40
 """Kinds of faults."""
-LEDGER = "cases.jsonl"
-
-
-@dataclass(frozen=True)
-class Case:
-    """One artifact that was judged, or one fault that could not be planted."""
-
-    run: str
-    backbone: str
-    name: str
-    """Of the fault; empty for a good artifact."""
-    what: str
-    format: str
-    caught: bool | None
-    """None where it was not tried."""
-    by: str
-    """What caught it; why it was not tried."""
-    effect: str = ""
-    file: str = ""
-    """The broken ONNX file inside the working folder, if it was kept."""
-
-    @property
-    def key(self) -> tuple[str, str, str]:
-        """What makes it the same case in another call."""
-        return self.run, self.name, self.format
-
-
-class Ledger:
-    """What has been judged so far, one line of JSON each: a benchmark that was stopped goes on where it was."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        self._cases = {case.key: case for case in (Case(**json.loads(line)) for line in lines)}
-
-    def __contains__(self, key: tuple[str, str, str]) -> bool:
-        return key in self._cases
-
-    def __iter__(self) -> Iterator[Case]:
-        return iter(self._cases.values())
-
-    def add(self, case: Case) -> None:
-        """Keep a case; of two of one key the later one counts."""
-        self._cases[case.key] = case
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(case)) + "\n")
-        verdict = "not tried" if case.caught is None else "caught" if case.caught else "passed"
-        print(
-            f"  {case.run:24} {case.name or 'good':32} {case.format:12} {verdict}: {case.by} [{case.effect}]",
-            flush=True,
-        )
 
 
 def make_run(backbone: str, seed: int, folder: Path, formats: str) -> RunFolder:
@@ -117,7 +69,7 @@ def make_run(backbone: str, seed: int, folder: Path, formats: str) -> RunFolder:
         options = ("--weights", str(first.model_file), *AGAIN) if seed else BACKBONES[backbone]
         run_child(
             [
-                *common.toolkit_command(),
+                *toolkit_command(),
                 "finetune",
                 "--recipe",
                 "digits",
@@ -131,7 +83,7 @@ def make_run(backbone: str, seed: int, folder: Path, formats: str) -> RunFolder:
         )
     if not run.bundle.is_dir():
         # 1: a format that no artifact was good enough for, which the manifest tells.
-        run_child([*common.toolkit_command(), "export", "--formats", formats, *place], allowed=(0, 1))
+        run_child([*toolkit_command(), "export", "--formats", formats, *place], allowed=(0, 1))
     return run
 
 
@@ -139,34 +91,26 @@ def try_faults(backbone: str, only: Sequence[str], work: Path, keep: bool, ledge
     """Plant every fault that was not planted before, or those named, into a run of a backbone."""
     run = make_run(backbone, 0, work, FORMATS)
     cases = Cases(run, make_run(backbone, 1, work, ",".join(GOOD)))
-    for name, what, format_name, attempt in cases.all():
-        if (run.name, name, format_name) in ledger if not only else name not in only:
-            continue
-        try:
-            with attempt() as tried:
-                kept = f"broken/{run.name}/{name}.onnx" if keep and tried.artifact else ""
-                if kept and tried.artifact:
-                    (work / kept).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(tried.artifact, work / kept)
-            ledger.add(
-                Case(
-                    run.name,
-                    backbone,
-                    name,
-                    what,
-                    format_name,
-                    tried.verdict.caught,
-                    tried.verdict.by,
-                    tried.effect,
-                    kept,
-                )
-            )
-        except NotApplicableError as error:
-            ledger.add(Case(run.name, backbone, name, what, format_name, None, str(error)))
-        except ExportError as error:
-            ledger.add(
-                Case(run.name, backbone, name, what, format_name, None, f"it cannot be exported: {first_line(error)}")
-            )
+    for fault in FAULTS:
+        if fault.name in only if only else (run.name, fault.name, fault.format) not in ledger:
+            untried = Case(run.name, backbone, fault.name, fault.what, fault.format, None, "")
+            broken = work / "broken" / run.name / f"{fault.name}.onnx" if keep else None
+            ledger.add(try_fault(fault, cases, untried, broken))
+
+
+def try_fault(fault: NetworkFault | FileFault, cases: Cases, untried: Case, kept: Path | None) -> Case:
+    """Plant one fault, and keep its ONNX file if a place for it is given."""
+    try:
+        with cases.tried(fault) as tried:
+            if kept and tried.artifact:
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(tried.artifact, kept)
+    except NotApplicableError as error:
+        return replace(untried, by=str(error))
+    except ExportError as error:
+        return replace(untried, by=f"it cannot be exported: {first_line(error)}")
+    file = "/".join(kept.parts[-3:]) if kept and tried.artifact else ""
+    return replace(untried, caught=tried.verdict.caught, by=tried.verdict.by, effect=tried.effect, file=file)
 
 
 def judge_good(backbone: str, seed: int, work: Path, keep: bool, ledger: Ledger) -> None:
@@ -262,11 +206,10 @@ def _cell(case: Case) -> str:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = report_parser(NAME, __doc__)
     parser.add_argument(
         "--work",
         type=Path,
-        default=None,
         metavar="FOLDER",
         help="runs and finished cases, to go on with later (default: temporary)",
     )
@@ -284,13 +227,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="NAME",
         help="only this one, and again; may be given several times",
     )
-    parser.add_argument(
-        "--good-seeds", type=common.positive, default=20, metavar="N", help="good runs, the backbones in turn"
-    )
-    parser.add_argument("--keep", action="store_true", help="keep runs and broken files in --work, for fault_peers.py")
-    parser.add_argument(
-        "--output", type=Path, default=common.RESULTS, metavar="FOLDER", help="where the report is written"
-    )
+    parser.add_argument("--good-seeds", type=positive, default=20, metavar="N", help="good runs, the backbones in turn")
+    parser.add_argument("--keep", action="store_true", help="keep runs and broken files in --work, for fault_peers")
     return parser.parse_args(arguments)
 
 
@@ -298,7 +236,7 @@ def benchmark(arguments: Sequence[str]) -> int:
     """Make runs, break them, and write the report over all that --work holds."""
     options = parse(arguments)
     backbones = options.backbone or list(BACKBONES)
-    with common.workspace(None) as temporary:
+    with workspace(None) as temporary:
         work = (options.work or temporary).resolve()
         work.mkdir(parents=True, exist_ok=True)
         ledger = Ledger(work / LEDGER)
@@ -310,8 +248,8 @@ def benchmark(arguments: Sequence[str]) -> int:
                 seed, position = divmod(number, len(BACKBONES))
                 if (backbone := list(BACKBONES)[position]) in backbones:
                     judge_good(backbone, seed, work, options.keep, ledger)
-        return common.finish(report(list(ledger)), options.output, arguments)
+        return finish(report(list(ledger)), options.output, arguments)
 
 
 if __name__ == "__main__":
-    common.main(benchmark)
+    main(benchmark)

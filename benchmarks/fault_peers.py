@@ -1,4 +1,4 @@
-"""What other tools say of the artifacts that ``fault_detection.py --keep`` broke and of those it left whole.
+"""What other tools say of the artifacts that ``benchmarks.fault_detection --keep`` broke and of those it left whole.
 
 It needs more packages than toolkit, in an environment of its own; measured with
 ``pip install polygraphy==0.53.6 optimum==2.1.0 optimum-onnx==0.1.0 transformers==4.57.6``.
@@ -14,12 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import _common as common
-from _child import BenchmarkError
-from _common import Claim, Report, Table
-from _peers import PEERS, Peer, Right
-from fault_detection import LEDGER, Case, Ledger
-
+from benchmarks.faults.ledger import LEDGER, Case, Ledger
+from benchmarks.faults.peers import PEERS, Peer, Right
+from benchmarks.harness.command_line import main, report_parser
+from benchmarks.harness.errors import BenchmarkError
+from benchmarks.harness.report import Claim, Report, Table, finish
 from toolkit.bundle.folder import read_manifest
 from toolkit.runs import RunFolder
 
@@ -170,27 +169,20 @@ def _share(tool: str, cases: Sequence[Case], every: Mapping[tuple[str, str, str,
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = report_parser(NAME, __doc__)
     parser.add_argument(
-        "--work", type=Path, required=True, metavar="FOLDER", help="what fault_detection.py --work FOLDER --keep left"
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=common.RESULTS,
-        metavar="FOLDER",
-        help=f"where the report is written (default: {common.RESULTS})",
+        "--work", type=Path, required=True, metavar="FOLDER", help="what fault_detection --work FOLDER --keep left"
     )
     return parser.parse_args(arguments)
 
@@ -204,7 +196,7 @@ def benchmark(arguments: Sequence[str]) -> int:
     options = parse(arguments)
     work = options.work.resolve()
     if not (work / LEDGER).is_file():
-        raise BenchmarkError(f"{options.work} has no {LEDGER}: run fault_detection.py --keep with this --work first.")
+        raise BenchmarkError(f"{options.work} has no {LEDGER}: run fault_detection --keep with this --work first.")
     cases = [case for case in Ledger(work / LEDGER) if case.caught is not None]
     opinions = read_opinions(work / OPINIONS)
     with (work / OPINIONS).open("a", encoding="utf-8") as file:
@@ -218,8 +210,8 @@ def benchmark(arguments: Sequence[str]) -> int:
                     f"{'refused' if heard.refused else 'passed'}: {heard.why[:80]}",
                     flush=True,
                 )
-    return common.finish(report(cases, opinions), options.output, arguments)
+    return finish(report(cases, opinions), options.output, arguments)
 
 
 if __name__ == "__main__":
-    common.main(benchmark)
+    main(benchmark)

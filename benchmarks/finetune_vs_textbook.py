@@ -9,11 +9,15 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import _common as common
-import _textbook as textbook
-from _child import Command, run_in_turns
-from _common import Claim, Report, Subset
-from _textbook import Side
+from benchmarks.harness import textbook
+from benchmarks.harness.child import Command
+from benchmarks.harness.command_line import images_parser, main, positive, workspace
+from benchmarks.harness.figures import difference_interval, spread
+from benchmarks.harness.finetuning import finetuning
+from benchmarks.harness.report import Claim, Report, finish
+from benchmarks.harness.subset import Subset, make_subset
+from benchmarks.harness.textbook import Side
+from benchmarks.harness.turns import run_in_turns
 
 NAME = "finetune_vs_textbook"
 SPEEDUP = 5.0
@@ -29,9 +33,9 @@ def ratios(baseline: Side, ours: Side) -> list[float]:
 
 def claims(baseline: Side, ours: Side, images: int, speedup: float) -> list[Claim]:
     """Judge speed and accuracy."""
-    ratio = common.spread(ratios(baseline, ours))
+    ratio = spread(ratios(baseline, ours))
     pairs = "" if ratio.low == ratio.high else f" (pairs: {ratio.low:.2f}x to {ratio.high:.2f}x)"
-    interval = common.difference_interval(ours.accuracy(), baseline.accuracy(), images)
+    interval = difference_interval(ours.accuracy(), baseline.accuracy(), images)
     points = (
         f"{100 * (ours.accuracy() - baseline.accuracy()):+.1f} points [{100 * interval.low:+.1f}, "
         f"{100 * interval.high:+.1f}]"
@@ -62,18 +66,15 @@ def toolkit_arguments(data: Path, weights: Path, seed: int, options: argparse.Na
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = common.parser(__doc__)
+    parser = images_parser(NAME, __doc__)
     parser.add_argument(
         "--repeat",
-        type=common.positive,
+        type=positive,
         default=1,
         metavar="PAIRS",
         help="pairs of runs: textbook, toolkit, textbook, toolkit ...",
     )
-    parser.add_argument(
-        "--threads", type=common.positive, help="CPU threads of both sides (default: each side's own choice)"
-    )
-    parser.add_argument("--speedup", type=float, default=SPEEDUP, help="what is claimed")
+    textbook.add_claim_options(parser, SPEEDUP)
     textbook.add_options(parser)
     return textbook.with_defaults(parser.parse_args(arguments))
 
@@ -122,7 +123,7 @@ def make_report(options: argparse.Namespace, subset: Subset, weights: str, basel
 
 def run_pair(baseline: Side, ours: Side, script: Command, arguments: list[str], work: Path) -> None:
     """Run both sides once, in turns."""
-    with common.finetuning(arguments, work) as prepared:
+    with finetuning(arguments, work) as prepared:
         theirs, own = run_in_turns([script, prepared.command], TURNS)
         textbook.add_textbook(baseline, theirs)
         textbook.add_toolkit(ours, prepared.read(own))
@@ -132,16 +133,16 @@ def benchmark(arguments: Sequence[str]) -> int:
     """Run the pairs and write the report."""
     options = parse(arguments)
     baseline, ours = Side([], []), Side([], [])
-    with common.workspace(options.work) as work:
-        subset = common.make_subset(options.data, work / "data", options.train, options.test, options.seed)
+    with workspace(options.work) as work:
+        subset = make_subset(options.data, work / "data", options.train, options.test, options.seed)
         weights, described = textbook.initial_weights(options.textbook_weights, subset.folder, options.image_size, work)
         for pair in range(options.repeat):
             seed = options.seed + pair
             print(f"pair {pair + 1} of {options.repeat}: the textbook script and, in turn with it,", flush=True)
             script = textbook.textbook_command(subset.folder, weights, seed, options)
             run_pair(baseline, ours, script, toolkit_arguments(subset.folder, weights, seed, options), work)
-    return common.finish(make_report(options, subset, described, baseline, ours), options.output, arguments)
+    return finish(make_report(options, subset, described, baseline, ours), options.output, arguments)
 
 
 if __name__ == "__main__":
-    common.main(benchmark)
+    main(benchmark)

@@ -5,14 +5,17 @@ Arguments after ``--`` are passed on.
 
 from __future__ import annotations
 
-import shlex
+import argparse
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import _common as common
-from _child import BenchmarkError, run_child, shown
-from _common import Claim, Report, Table
+from benchmarks.harness.child import run_child
+from benchmarks.harness.command_line import images_parser, main, split_arguments, workspace
+from benchmarks.harness.errors import BenchmarkError
+from benchmarks.harness.figures import megabytes, percent
+from benchmarks.harness.finetuning import Finetuned, finetuning, passed_on
+from benchmarks.harness.report import Claim, Report, Table, finish
 
 NAME = "full_cifar10"
 EMBEDDED = ("--recipe", "folder", "--backbone", "timm:tf_efficientnet_lite0")
@@ -23,15 +26,18 @@ prevail."""
 def claims(accuracy: float, images: int, seconds: float, needed: float, minutes: float) -> list[Claim]:
     """Judge accuracy and time, the first in percent and the second in minutes."""
     return [
-        Claim(f"test accuracy of at least {needed:g}%", common.percent(accuracy, images), 100 * accuracy >= needed),
+        Claim(f"test accuracy of at least {needed:g}%", percent(accuracy, images), 100 * accuracy >= needed),
         Claim(f"within {minutes:g} minutes", f"{seconds / 60:.1f} minutes", seconds <= 60 * minutes),
     ]
 
 
-def benchmark(arguments: Sequence[str]) -> int:
-    """Run once and write the report."""
-    own, extra = common.split_arguments(arguments)
-    parser = common.parser(__doc__)
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the command line.
+
+    Raises:
+        BenchmarkError: a folder is missing, or one is there that must not be.
+    """
+    parser = images_parser(NAME, __doc__)
     parser.add_argument("--accuracy", type=float, default=92.5, metavar="PERCENT", help="what is claimed")
     parser.add_argument("--minutes", type=float, default=45, help="what is claimed")
     parser.add_argument(
@@ -40,37 +46,32 @@ def benchmark(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--keep", type=Path, default=None, metavar="FOLDER", help="where the run is kept, for toolkit export and bench"
     )
-    options = parser.parse_args(own)
+    options = parser.parse_args(arguments)
     if options.keep and options.keep.exists():
         raise BenchmarkError(f"{options.keep} exists: give a folder that does not.")
     if not options.data.is_dir():
         raise BenchmarkError(
             f"{options.data} is not a folder: give CIFAR-10 as train/<class>/*.jpg and test/<class>/*.jpg."
         )
-    with (
-        common.workspace(options.work) as work,
-        common.finetuning([*EMBEDDED, "--data", str(options.data.resolve()), *extra], work) as prepared,
-    ):
-        result = prepared.read(run_child(prepared.command.words, prepared.command.environment))
-        if options.keep:
-            shutil.copytree(prepared.folder, options.keep)
+    return options
+
+
+def make_report(options: argparse.Namespace, extra: Sequence[str], result: Finetuned) -> Report:
+    """Put the result into words."""
     row = (
         f"{result.run.seconds / 60:.1f}",
-        common.percent(result.accuracy, result.images),
-        common.megabytes(result.run.peak_bytes),
-        common.megabytes(result.run.tree_bytes),
+        percent(result.accuracy, result.images),
+        megabytes(result.run.peak_bytes),
+        megabytes(result.run.tree_bytes),
     )
-    report = Report(
+    return Report(
         name=options.name,
         script=NAME,
         title="toolkit finetune on the whole of CIFAR-10",
         settings={
             "data": options.data.resolve().name,
-            "passed on": shlex.join(map(shown, extra)) or "nothing",
-            "backbone": result.backbone,
-            "weights": result.weights,
-            "recipe": result.recipe,
-            "threads": result.threads,
+            "passed on": passed_on(extra),
+            **result.settings(),
             "test images": result.images,
         },
         claims=claims(result.accuracy, result.images, result.run.seconds, options.accuracy, options.minutes),
@@ -89,15 +90,23 @@ def benchmark(arguments: Sequence[str]) -> int:
             "One run of the whole process with an empty cache.",
             "A tenth of the training images is set aside for validation.",
         ],
-        measurements={
-            "accuracy": result.accuracy,
-            "seconds": result.run.seconds,
-            "peak_bytes": result.run.peak_bytes,
-            "tree_bytes": result.run.tree_bytes,
-        },
+        measurements=result.measurements(),
     )
-    return common.finish(report, options.output, arguments)
+
+
+def benchmark(arguments: Sequence[str]) -> int:
+    """Run once and write the report."""
+    own, extra = split_arguments(arguments)
+    options = parse(own)
+    with (
+        workspace(options.work) as work,
+        finetuning([*EMBEDDED, "--data", str(options.data.resolve()), *extra], work) as prepared,
+    ):
+        result = prepared.read(run_child(prepared.command.words, prepared.command.environment))
+        if options.keep:
+            shutil.copytree(prepared.folder, options.keep)
+    return finish(make_report(options, extra, result), options.output, arguments)
 
 
 if __name__ == "__main__":
-    common.main(benchmark)
+    main(benchmark)

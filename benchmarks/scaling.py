@@ -7,23 +7,27 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
-import _common as common
-from _child import run_in_turns, shown
-from _common import Claim, Report, Table
+from benchmarks.harness.command_line import images_parser, main, positive, split_arguments, workspace
+from benchmarks.harness.figures import GIGABYTE, megabytes, percent
+from benchmarks.harness.finetuning import Finetuned, finetuning, passed_on
+from benchmarks.harness.growth import fit_line, slopes
+from benchmarks.harness.report import Claim, Report, Table, finish
+from benchmarks.harness.subset import make_subset
+from benchmarks.harness.turns import run_in_turns
 
 NAME = "scaling"
-MEMORY_BYTES = common.GIGABYTE
+MEMORY_BYTES = GIGABYTE
 LINEAR = 1.3
 MIN_SIZES = 3
 
 
 def sizes(text: str) -> list[int]:
     """Read rising sizes, separated by commas."""
-    values = [common.positive(part.strip()) for part in text.split(",")]
+    values = [positive(part.strip()) for part in text.split(",")]
     if len(values) < MIN_SIZES or values != sorted(set(values)):
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a list of at least {MIN_SIZES} rising sizes, such as 1000,5000,20000"
@@ -47,7 +51,7 @@ def claims(counts: Sequence[int], seconds: Sequence[float], peaks: Sequence[int 
         memory, flat = f"{growth / 1e9:+.2f} GB", growth <= MEMORY_BYTES
     else:
         memory, flat = "not measured on this system", False
-    rates = common.slopes(counts, seconds)
+    rates = slopes(counts, seconds)
     linear = min(rates) > 0 and max(rates) <= LINEAR * min(rates)
     ratio = f"largest to smallest {max(rates) / min(rates):.2f}" if min(rates) > 0 else "time does not rise everywhere"
     return [
@@ -61,40 +65,42 @@ def claims(counts: Sequence[int], seconds: Sequence[float], peaks: Sequence[int 
     ]
 
 
-def benchmark(arguments: Sequence[str]) -> int:
-    """Run once per size and write the report."""
-    own, extra = common.split_arguments(arguments)
-    parser = common.parser(__doc__)
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = images_parser(NAME, __doc__)
     parser.add_argument("--sizes", type=sizes, default="1000,5000,20000,50000", help="numbers of training images")
     parser.add_argument(
-        "--test", type=common.positive, default=1000, metavar="M", help="test images, the same number at every size"
+        "--test", type=positive, default=1000, metavar="M", help="test images, the same number at every size"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the subsets")
-    options = parser.parse_args(own)
-    with common.workspace(options.work) as work, contextlib.ExitStack() as stack:
+    return parser.parse_args(arguments)
+
+
+def measure(options: argparse.Namespace, extra: Sequence[str], work: Path) -> list[Finetuned]:
+    """Run once per size, all of them in turns."""
+    with contextlib.ExitStack() as stack:
         subsets = [
-            common.make_subset(options.data, work / str(size), size, options.test, options.seed)
-            for size in options.sizes
+            make_subset(options.data, work / str(size), size, options.test, options.seed) for size in options.sizes
         ]
-        prepared = [
-            stack.enter_context(common.finetuning(["--data", str(subset.folder), *extra], work)) for subset in subsets
-        ]
+        prepared = [stack.enter_context(finetuning(["--data", str(subset.folder), *extra], work)) for subset in subsets]
         runs = run_in_turns([each.command for each in prepared], [turn(size) for size in options.sizes])
-        results = [each.read(run) for each, run in zip(prepared, runs, strict=True)]
-    seconds = [result.run.seconds for result in results]
-    line = common.fit_line(options.sizes, seconds)
-    rates = ["", *(f"{rate:.2f}" for rate in common.slopes(options.sizes, seconds))]
+        return [each.read(run) for each, run in zip(prepared, runs, strict=True)]
+
+
+def table(counts: Sequence[int], results: Sequence[Finetuned]) -> Table:
+    """Write out a row per size."""
+    rates = ["", *(f"{rate:.2f}" for rate in slopes(counts, [result.run.seconds for result in results]))]
     rows = [
         (
             f"{size:,}",
             f"{result.run.seconds:.1f}",
             f"{1000 * result.run.seconds / size:.2f}",
             rate,
-            common.megabytes(result.run.peak_bytes),
-            common.megabytes(result.run.tree_bytes),
-            common.percent(result.accuracy, result.images),
+            megabytes(result.run.peak_bytes),
+            megabytes(result.run.tree_bytes),
+            percent(result.accuracy, result.images),
         )
-        for size, result, rate in zip(options.sizes, results, rates, strict=True)
+        for size, result, rate in zip(counts, results, rates, strict=True)
     ]
     header = (
         "training images",
@@ -105,7 +111,14 @@ def benchmark(arguments: Sequence[str]) -> int:
         "all processes, anonymous, MB",
         "test accuracy [95%]",
     )
-    report = Report(
+    return Table(header, rows)
+
+
+def make_report(options: argparse.Namespace, extra: Sequence[str], results: Sequence[Finetuned]) -> Report:
+    """Put the result into words."""
+    seconds = [result.run.seconds for result in results]
+    line = fit_line(options.sizes, seconds)
+    return Report(
         name=NAME,
         title="toolkit finetune as the number of images grows",
         settings={
@@ -113,14 +126,11 @@ def benchmark(arguments: Sequence[str]) -> int:
             "sizes": options.sizes,
             "test images": options.test,
             "seed": options.seed,
-            "passed on": shlex.join(map(shown, extra)) or "nothing",
-            "backbone": results[0].backbone,
-            "weights": results[0].weights,
-            "recipe": results[0].recipe,
-            "threads": results[0].threads,
+            "passed on": passed_on(extra),
+            **results[0].settings(),
         },
         claims=claims(options.sizes, seconds, [result.run.peak_bytes for result in results]),
-        tables=[Table(header, rows)],
+        tables=[table(options.sizes, results)],
         notes=[
             f"The straight line through all sizes (least squares): {line}; the point farthest from it is "
             f"{line.deviation:.1%} off.",
@@ -134,19 +144,19 @@ def benchmark(arguments: Sequence[str]) -> int:
         ],
         measurements={
             "line": asdict(line),
-            "sizes": {
-                str(size): {
-                    "seconds": result.run.seconds,
-                    "peak_bytes": result.run.peak_bytes,
-                    "tree_bytes": result.run.tree_bytes,
-                    "accuracy": result.accuracy,
-                }
-                for size, result in zip(options.sizes, results, strict=True)
-            },
+            "sizes": {str(size): result.measurements() for size, result in zip(options.sizes, results, strict=True)},
         },
     )
-    return common.finish(report, options.output, arguments)
+
+
+def benchmark(arguments: Sequence[str]) -> int:
+    """Run once per size and write the report."""
+    own, extra = split_arguments(arguments)
+    options = parse(own)
+    with workspace(options.work) as work:
+        results = measure(options, extra, work)
+    return finish(make_report(options, extra, results), options.output, arguments)
 
 
 if __name__ == "__main__":
-    common.main(benchmark)
+    main(benchmark)

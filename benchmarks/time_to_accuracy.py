@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import _common as common
-import _textbook as textbook
-from _child import BenchmarkError, run_child, shown
-from _common import Claim, Finetuned, Report, Subset
-from _textbook import Side
-
+from benchmarks.harness import textbook
+from benchmarks.harness.child import run_child
+from benchmarks.harness.command_line import existing_file, images_parser, main, positive, split_arguments, workspace
+from benchmarks.harness.errors import BenchmarkError
+from benchmarks.harness.figures import megabytes, percent, spread
+from benchmarks.harness.finetuning import Finetuned, finetune, passed_on
+from benchmarks.harness.report import Claim, Report, Table, finish
+from benchmarks.harness.subset import Subset, make_subset
+from benchmarks.harness.textbook import Side
 from toolkit import provenance
 
 NAME = "time_to_accuracy"
@@ -47,7 +49,7 @@ def read_textbook(path: Path) -> Textbook:
         BenchmarkError: it is missing, not such a file, or from another machine.
     """
     try:
-        content = json.loads(common.existing_file(path).read_text(encoding="utf-8"))
+        content = json.loads(existing_file(path).read_text(encoding="utf-8"))
         side, settings, origin = content["measurements"]["textbook"], content["settings"], content["provenance"]
         machine = (str(origin["hardware"]["processor"]), int(origin["hardware"]["cores"]))
         result = Textbook(
@@ -78,7 +80,7 @@ def read_textbook(path: Path) -> Textbook:
 def claims(target: Textbook, results: Sequence[Finetuned], speedup: float) -> list[Claim]:
     """Judge accuracy, which every run must reach, and the median time."""
     lowest = min(result.accuracy for result in results)
-    ratio = target.seconds / common.spread([result.run.seconds for result in results]).median
+    ratio = target.seconds / spread([result.run.seconds for result in results]).median
     return [
         Claim(
             f"every run reaches the test accuracy of the textbook script, {target.accuracy:.1%}",
@@ -95,7 +97,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     Raises:
         BenchmarkError: options of the textbook script are given together with its result.
     """
-    parser = common.parser(__doc__)
+    parser = images_parser(NAME, __doc__)
     parser.add_argument(
         "--textbook-result",
         type=Path,
@@ -103,11 +105,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="FILE",
         help="JSON of finetune_vs_textbook, instead of a run",
     )
-    parser.add_argument("--repeat", type=common.positive, default=1, metavar="RUNS")
-    parser.add_argument(
-        "--threads", type=common.positive, help="CPU threads of both sides (default: each side's own choice)"
-    )
-    parser.add_argument("--speedup", type=float, default=SPEEDUP, help="what is claimed")
+    parser.add_argument("--repeat", type=positive, default=1, metavar="RUNS")
+    textbook.add_claim_options(parser, SPEEDUP)
     parser.add_argument("--recipe", default="cifar10", help="of toolkit")
     parser.add_argument("--backbone", help="of toolkit (default: the recipe's)")
     parser.add_argument("--weights", help="of toolkit: default, none or a file (default: the recipe's)")
@@ -146,13 +145,13 @@ def measure_textbook(side: Side, subset: Subset, described: str, options: argpar
     )
 
 
-def start_of(weights: str | None, said: str) -> str:
+def start_of(weights: str | None, told: str) -> str:
     """Return what toolkit started from.
 
-    A file is described as the one of the textbook script is, anything else as toolkit said.
+    A file is described as the one of the textbook script is, anything else as toolkit told.
     """
     path = Path(weights) if weights else None
-    return textbook.weights_description(path) if path and path.is_file() else said
+    return textbook.weights_description(path) if path and path.is_file() else told
 
 
 def unequal_start(theirs: str, ours: str) -> list[str]:
@@ -178,12 +177,12 @@ def make_report(
     seconds = [result.run.seconds for result in results]
     peaks = [result.run.peak_bytes for result in results]
     rows = [
-        ("textbook script", f"{target.seconds:.1f}", common.percent(target.accuracy, target.test), ""),
+        ("textbook script", f"{target.seconds:.1f}", percent(target.accuracy, target.test), ""),
         (
             "toolkit finetune",
-            str(common.spread(seconds)),
-            common.percent(sum(accuracies) / len(accuracies), target.test),
-            common.megabytes(*peaks),
+            str(spread(seconds)),
+            percent(sum(accuracies) / len(accuracies), target.test),
+            megabytes(*peaks),
         ),
     ]
     start = start_of(options.weights, results[0].weights)
@@ -197,7 +196,7 @@ def make_report(
             "subset": target.subset,
             "seed": target.seed,
             "runs": options.repeat,
-            "passed on": shlex.join(map(shown, extra)) or "nothing",
+            "passed on": passed_on(extra),
             "textbook: backbone": f"resnet18 at {target.image_size} px",
             "textbook: initial weights": target.weights,
             "textbook: result": target.origin,
@@ -207,7 +206,7 @@ def make_report(
             "toolkit: threads": results[0].threads,
         },
         claims=claims(target, results, options.speedup),
-        tables=[common.Table(("side", "wall time, s", "test accuracy [95%]", "peak of the largest process, MB"), rows)],
+        tables=[Table(("side", "wall time, s", "test accuracy [95%]", "peak of the largest process, MB"), rows)],
         notes=[
             *unequal_start(target.weights, start),
             "The two sides differ in what they train, as the settings say: the claim is about the time to an "
@@ -228,15 +227,15 @@ def make_report(
 
 def benchmark(arguments: Sequence[str]) -> int:
     """Run on one subset, the textbook script too where its result is not given, and write the report."""
-    own, extra = common.split_arguments(arguments)
+    own, extra = split_arguments(arguments)
     options = parse(own)
     known = read_textbook(options.textbook_result) if options.textbook_result else None
     baseline, ours = Side([], []), Side([], [])
-    with common.workspace(options.work) as work:
+    with workspace(options.work) as work:
         train, test, seed = (
             (known.train, known.test, known.seed) if known else (options.train, options.test, options.seed)
         )
-        subset = common.make_subset(options.data, work / "data", train, test, seed)
+        subset = make_subset(options.data, work / "data", train, test, seed)
         if known and subset.fingerprint != known.subset:
             raise BenchmarkError(
                 f"{options.data} does not give the subset that the textbook script was measured on: give the same "
@@ -254,11 +253,11 @@ def benchmark(arguments: Sequence[str]) -> int:
                 textbook.add_textbook(
                     baseline, run_child(textbook.textbook_command(subset.folder, weights, seed + run, options).words)
                 )
-            results.append(common.finetune(toolkit_arguments(subset.folder, options, extra), work))
+            results.append(finetune(toolkit_arguments(subset.folder, options, extra), work))
             textbook.add_toolkit(ours, results[-1])
     target = known or measure_textbook(baseline, subset, described, options)
-    return common.finish(make_report(options, extra, target, results), options.output, arguments)
+    return finish(make_report(options, extra, target, results), options.output, arguments)
 
 
 if __name__ == "__main__":
-    common.main(benchmark)
+    main(benchmark)

@@ -1,47 +1,44 @@
-"""The benchmark scripts as modules: they are no package, and import each other by name."""
+"""Images and cases that several tests of the benchmarks share."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
+import numpy as np
 import pytest
+from PIL import Image
 
-BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up, and the scripts import _common
-    spec.loader.exec_module(module)
-    return module
+from benchmarks.faults.ledger import Case
 
 
-@pytest.fixture(scope="module")
-def benchmarks():
-    """Return a loader of the scripts, and forget them afterwards."""
-    before = set(sys.modules)
-    for name in ("_child", "_common", "_textbook"):
-        load(name)
-    yield load
-    for name in {
-        "_child",
-        "_common",
-        "_textbook",
-        "scaling",
-        "full_cifar10",
-        "finetune_vs_textbook",
-        "time_to_accuracy",
-        "textbook_script",
-    } - before:
-        sys.modules.pop(name, None)
+@pytest.fixture
+def images(tmp_path):
+    """Return a folder of two classes of small noise: 8 and 4 training images, 4 and 4 test images."""
+    random = np.random.default_rng(0)
+    root = tmp_path / "images"
+    for split, counts in (("train", (8, 4)), ("test", (4, 4))):
+        for name, count in zip(("cat", "sea lion"), counts, strict=True):
+            (root / split / name).mkdir(parents=True)
+            for index in range(count):
+                Image.fromarray(random.integers(0, 256, (32, 32, 3), np.uint8)).save(
+                    root / split / name / f"{index}.jpg"
+                )
+    return root
 
 
-@pytest.fixture(scope="module")
-def common(benchmarks):
-    return sys.modules["_common"]
+def make_case(name, backbone="timm:tf_efficientnet_lite0", caught=True, **changes):
+    run = f"{backbone.rpartition(':')[2]}-0"
+    return Case(
+        **{
+            "run": run,
+            "backbone": backbone,
+            "name": name,
+            "what": "w",
+            "format": "onnx",
+            "caught": caught,
+            "by": "outputs",
+            **changes,
+        }
+    )
 
 
-@pytest.fixture(scope="module")
-def child(benchmarks):
-    return sys.modules["_child"]
+@pytest.fixture(scope="session")
+def case():
+    """Return a maker of judged cases, of a fault that was caught if nothing else is said."""
+    return make_case

@@ -96,7 +96,7 @@ class TorchVerify:
 
     def _judge(self, program: torch.export.ExportedProgram, path: Path) -> Opinion:
         import onnx_ir
-        from torch.onnx._internal._lazy_import import onnxscript_apis
+        from torch.onnx._internal._lazy_import import onnxscript_apis  # type: ignore[attr-defined]  # PyTorch's own
         from torch.onnx._internal.exporter._onnx_program import ONNXProgram
         from torch.onnx._internal.exporter._verification import verify_onnx_program
 
@@ -108,18 +108,19 @@ class TorchVerify:
             onnxscript_apis.check_model(model)
         except Exception as error:  # the exporter takes any exception here for a failure, too
             return Opinion(True, f"checker: {first_line(error)}")
-        made = ONNXProgram(model, program)
+        exported = ONNXProgram(model, program)
         try:
-            found = verify_onnx_program(made)
+            differences = verify_onnx_program(exported)
         except Exception as error:  # as above
             return Opinion(True, f"onnxruntime: {first_line(error)}")
         finally:
-            made.release()
-        said = ", ".join(
-            f"{info.name} {info.max_abs_diff:.1e} absolute, {info.max_rel_diff:.1e} relative" for info in found
+            exported.release()
+        figures = ", ".join(
+            f"{info.name} {info.max_abs_diff:.1e} absolute, {info.max_rel_diff:.1e} relative" for info in differences
         )
         return Opinion(
-            any(info.max_abs_diff >= TORCH_ABSOLUTE or info.max_rel_diff >= TORCH_RELATIVE for info in found), said
+            any(info.max_abs_diff >= TORCH_ABSOLUTE or info.max_rel_diff >= TORCH_RELATIVE for info in differences),
+            figures,
         )
 
 
@@ -136,9 +137,9 @@ class Polygraphy:
         from polygraphy.json import load_json
 
         inputs, outputs = scratch / "polygraphy-inputs.json", scratch / "polygraphy-outputs.json"
-        made = self._run(right.onnx, "--save-inputs", str(inputs))
-        if made.returncode != 0:
-            raise RuntimeError(f"polygraphy cannot run a right file: {made.stdout[-2000:]}{made.stderr[-2000:]}")
+        saving = self._run(right.onnx, "--save-inputs", str(inputs))
+        if saving.returncode != 0:
+            raise RuntimeError(f"polygraphy cannot run a right file: {saving.stdout[-2000:]}{saving.stderr[-2000:]}")
         results = RunResults()
         results.add([right.outputs(feed[INPUT]) for feed in load_json(str(inputs))], runner_name="PyTorch")
         results.save(str(outputs))
@@ -147,11 +148,11 @@ class Polygraphy:
     def _judge(self, path: Path, inputs: Path, outputs: Path) -> Opinion:
         ended = self._run(path, "--load-inputs", str(inputs), "--load-outputs", str(outputs))
         lines = [line.strip() for line in (ended.stdout + ended.stderr).splitlines()]
-        said = next(
+        complaint = next(
             (line for line in lines if line.startswith("[E]") and "RUNNING" not in line and "| Command:" not in line),
             "",
         )
-        return Opinion(ended.returncode != 0, said or f"exit code {ended.returncode}")
+        return Opinion(ended.returncode != 0, complaint or f"exit code {ended.returncode}")
 
     def _run(self, path: Path, *options: str) -> subprocess.CompletedProcess[str]:
         program = "import sys; from polygraphy.tools import main; sys.exit(main())"
@@ -206,8 +207,8 @@ class _Named(torch.nn.Module):
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return logits and probabilities."""
-        made: tuple[torch.Tensor, torch.Tensor] = self.network(images)
-        return made
+        outputs: tuple[torch.Tensor, torch.Tensor] = self.network(images)
+        return outputs
 
 
 def _optimum_config(axes: Mapping[str, Mapping[int, str]], shape: tuple[int, int, int]) -> Any:
@@ -215,7 +216,7 @@ def _optimum_config(axes: Mapping[str, Mapping[int, str]], shape: tuple[int, int
     from optimum.utils import DummyInputGenerator, NormalizedConfig
     from transformers import PretrainedConfig
 
-    class Images(DummyInputGenerator):
+    class Images(DummyInputGenerator):  # type: ignore[misc]  # a package without type information
         SUPPORTED_INPUT_NAMES = (INPUT,)
 
         def __init__(self, task: str, normalized_config: object, **_: object) -> None:
@@ -225,8 +226,10 @@ def _optimum_config(axes: Mapping[str, Mapping[int, str]], shape: tuple[int, int
             self, input_name: str, framework: str = "pt", int_dtype: str = "int64", float_dtype: str = "fp32"
         ) -> torch.Tensor:
             del input_name, int_dtype, float_dtype
-            made = self.random_int_tensor([2, *shape], max_value=256, framework=framework, dtype="int64")
-            return made.to(torch.uint8)
+            noise: torch.Tensor = self.random_int_tensor(
+                [2, *shape], max_value=256, framework=framework, dtype="int64"
+            ).to(torch.uint8)
+            return noise
 
     class Config(OnnxConfig):  # type: ignore[misc]  # a package without type information
         NORMALIZED_CONFIG_CLASS = NormalizedConfig

@@ -14,12 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import _common as common
-from _child import Command, Run, run_child
-
+from benchmarks.harness.child import Command, Run, run_child
+from benchmarks.harness.command_line import existing_file, positive
+from benchmarks.harness.figures import megabytes, percent, spread
+from benchmarks.harness.finetuning import Finetuned
+from benchmarks.harness.report import Table
 from toolkit.files import sha256_file
 
-SCRIPT = common.HERE / "textbook_script.py"
+PACKAGE = Path(__file__).parents[1]
+SCRIPT = PACKAGE / "textbook_script.py"
+"""Run by its path, so that it imports nothing of this package."""
+RANDOM_WEIGHTS = PACKAGE / "random_weights.py"
 DEFAULTS: Mapping[str, Any] = {
     "train": 2000,
     "test": 1000,
@@ -28,7 +33,6 @@ DEFAULTS: Mapping[str, Any] = {
     "image_size": 224,
     "textbook_weights": None,
 }
-RANDOM_WEIGHTS = common.HERE / "random_weights.py"
 
 
 @dataclass(frozen=True)
@@ -61,13 +65,17 @@ class Side:
         }
 
 
+def add_claim_options(parser: argparse.ArgumentParser, speedup: float) -> None:
+    """Add what both comparisons with the textbook script can be told."""
+    parser.add_argument("--threads", type=positive, help="CPU threads of both sides (default: each side's own choice)")
+    parser.add_argument("--speedup", type=float, default=speedup, help="what is claimed")
+
+
 def add_options(parser: argparse.ArgumentParser, weights: str = "--weights") -> None:
     """Add the options of the textbook side. Those that are not given are left out, until ``with_defaults``."""
     group = parser.add_argument_group("the images and the textbook script", argument_default=argparse.SUPPRESS)
-    group.add_argument(
-        "--train", type=common.positive, metavar="N", help=f"training images (default: {DEFAULTS['train']})"
-    )
-    group.add_argument("--test", type=common.positive, metavar="M", help=f"test images (default: {DEFAULTS['test']})")
+    group.add_argument("--train", type=positive, metavar="N", help=f"training images (default: {DEFAULTS['train']})")
+    group.add_argument("--test", type=positive, metavar="M", help=f"test images (default: {DEFAULTS['test']})")
     group.add_argument(
         "--seed",
         type=int,
@@ -75,19 +83,17 @@ def add_options(parser: argparse.ArgumentParser, weights: str = "--weights") -> 
     )
     group.add_argument(
         "--epochs",
-        type=common.positive,
+        type=positive,
         metavar="E",
         help=f"epochs of each of its two stages (default: {DEFAULTS['epochs']})",
     )
-    group.add_argument(
-        "--image-size", type=common.positive, metavar="PIXELS", help=f"(default: {DEFAULTS['image_size']})"
-    )
+    group.add_argument("--image-size", type=positive, metavar="PIXELS", help=f"(default: {DEFAULTS['image_size']})")
     group.add_argument(
         weights,
         type=Path,
         dest="textbook_weights",
         metavar="FILE",
-        help="ResNet-18, .safetensors or .pth (default: random_weights.py)",
+        help="ResNet-18, .safetensors or .pth (default: those of random_weights)",
     )
 
 
@@ -110,7 +116,7 @@ def initial_weights(chosen: Path | None, data: Path, image_size: int, work: Path
         BenchmarkError: the chosen file does not exist.
     """
     if chosen is not None:
-        path = common.existing_file(chosen)
+        path = existing_file(chosen)
     else:
         path = work / "resnet18.safetensors"
         # In a process of its own: PyTorch's memory would count in the peaks of everything that this process starts.
@@ -137,8 +143,8 @@ def weights_description(path: Path) -> str:
     from safetensors import safe_open
 
     with safe_open(path, framework="np") as file:
-        said = (file.metadata() or {}).get("description")
-    return f"{said} ({named})" if said else named
+        description = (file.metadata() or {}).get("description")
+    return f"{description} ({named})" if description else named
 
 
 def textbook_command(data: Path, weights: Path, seed: int, options: argparse.Namespace) -> Command:
@@ -164,26 +170,26 @@ def add_textbook(side: Side, run: Run) -> None:
     print(f"  textbook script: {run.seconds:.1f} s, accuracy {result['accuracy']:.1%}", flush=True)
 
 
-def add_toolkit(side: Side, result: common.Finetuned) -> None:
+def add_toolkit(side: Side, result: Finetuned) -> None:
     """Add a run of toolkit to its side."""
     side.runs.append(result.run)
     side.accuracies.append(result.accuracy)
     print(f"  toolkit: {result.run.seconds:.1f} s, accuracy {result.accuracy:.1%}", flush=True)
 
 
-def comparison(sides: Mapping[str, Side], images: int) -> common.Table:
+def comparison(sides: Mapping[str, Side], images: int) -> Table:
     """Return the table of both sides."""
     rows = [
         (
             name,
-            str(common.spread([run.seconds for run in side.runs])),
-            common.percent(side.accuracy(), images),
-            common.megabytes(*(run.peak_bytes for run in side.runs)),
-            common.megabytes(*(run.tree_bytes for run in side.runs)),
+            str(spread([run.seconds for run in side.runs])),
+            percent(side.accuracy(), images),
+            megabytes(*(run.peak_bytes for run in side.runs)),
+            megabytes(*(run.tree_bytes for run in side.runs)),
         )
         for name, side in sides.items()
     ]
-    return common.Table(
+    return Table(
         (
             "side",
             "wall time, s",

@@ -1,0 +1,35 @@
+"""Command lines of the benchmarks."""
+
+import pytest
+
+from benchmarks.harness.command_line import main, split_arguments, workspace
+from benchmarks.harness.errors import BenchmarkError
+
+
+def test_arguments_after_the_dashes_are_passed_on():
+    assert split_arguments(["--data", "x", "--", "--resize", "crop", "--"]) == (
+        ["--data", "x"],
+        ["--resize", "crop", "--"],
+    )
+    assert split_arguments(["--data", "x"]) == (["--data", "x"], [])
+
+
+def test_bad_input_is_exit_code_2_and_one_sentence(capsys):
+    def benchmark(_arguments):
+        raise BenchmarkError("there is nothing here.")
+
+    with pytest.raises(SystemExit) as ended:
+        main(benchmark)
+
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: there is nothing here.\n"
+
+
+def test_a_workspace_is_gone_afterwards(tmp_path):
+    with workspace(tmp_path) as place:
+        (place / "file").touch()
+        assert place.parent == tmp_path
+
+    assert not place.exists()
+    with pytest.raises(BenchmarkError, match="no temporary folder can be made"), workspace(tmp_path / "missing"):
+        pass
