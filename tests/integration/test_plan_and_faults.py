@@ -84,12 +84,13 @@ def test_a_time_budget_changes_the_recipe_and_says_how() -> None:
         def line(self, text: str) -> None:
             said.append(text)
 
-    chosen = recipe_for_budget(asked, 60.0, reporter=Listening())
+    # So long that a loaded machine, which measures slowly, finds room for three epochs too.
+    chosen = recipe_for_budget(asked, 600.0, reporter=Listening())
     assert 3 <= chosen.stage2.epochs < 100_000
     assert chosen.backbone.image_size == asked.backbone.image_size
     assert said == [
-        "to fit 60 s: cache.views is 1",
-        f"to fit 60 s: stage2.epochs is {chosen.stage2.epochs} instead of 100000",
+        "to fit 10 min: cache.views is 1",
+        f"to fit 10 min: stage2.epochs is {chosen.stage2.epochs} instead of 100000",
     ]
 
 
