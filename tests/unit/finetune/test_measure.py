@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from toolkit.finetune import measure as module
 from toolkit.finetune.measure import counts_of, make_plan, measure
 from toolkit.finetune.plan import Counts, rate
 from toolkit.finetune.setting import Setting
+from toolkit.finetune.step import StepResult
 from toolkit.finetune.training_data import TrainingData
 
 pytestmark = pytest.mark.usefixtures("in_torch", "own_cache")
@@ -57,6 +59,26 @@ def test_the_step_that_is_measured_is_the_one_that_is_trained(
     with TrainingData(setting) as data:
         measure(setting, data)
     assert len(steps) >= 4
+
+
+def test_the_measurement_waits_for_every_step(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On CUDA a step only queues its kernels, and whoever does not look at its loss measures the queueing."""
+    steps: list[bool] = []
+
+    class Loss:
+        def item(self) -> float:
+            steps[-1] = True
+            return 0.0
+
+    def step(*_: object) -> StepResult:
+        steps.append(False)
+        return StepResult(cast(torch.Tensor, Loss()), torch.zeros(()))
+
+    monkeypatch.setattr(module, "training_step", step)
+    with TrainingData(setting) as data:
+        measure(setting, data)
+    assert steps
+    assert all(steps)
 
 
 def test_a_plan_knows_what_is_kept_already(setting: Setting) -> None:
