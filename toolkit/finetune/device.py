@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 
 from toolkit.errors import DeviceError
-from toolkit.formats.torch_session import compute_in_float32
+from toolkit.formats.torch_session import full_float32
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -64,16 +64,13 @@ WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 def _repeatable_on_cuda() -> Iterator[None]:
     """Have float32 computed in float32 and cuBLAS repeat itself, and leave out what PyTorch says at every step."""
     workspace_before = os.environ.get(WORKSPACE)
-    tf32_before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     os.environ.setdefault(WORKSPACE, ":4096:8")
-    compute_in_float32()
     try:
-        with warnings.catch_warnings():
+        with full_float32(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
             # Where float16 overflows in the first steps, as it does until its scale has settled, nothing is stepped.
             warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
             yield
     finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = tf32_before
         if workspace_before is None:
             os.environ.pop(WORKSPACE, None)

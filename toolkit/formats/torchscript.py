@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import BundleError, ExportError, first_line
 from toolkit.formats.base import Facts
-from toolkit.formats.torch_session import ModuleSession, TorchFormat, check_device
+from toolkit.formats.torch_session import ModuleSession, TorchFormat, check_device, full_float32
 
 if TYPE_CHECKING:
     import torch
@@ -38,11 +38,15 @@ class TorchScriptFormat(TorchFormat):
         return super().unavailable()
 
     def save(self, deployable: torch.nn.Module, sample: torch.Tensor, path: Path, metadata: Mapping[str, str]) -> None:
-        """Trace, freeze and save."""
+        """Trace, freeze and save.
+
+        A trace notes in each convolution whether it may compute in TF32, and keeps to that wherever the file is opened:
+        without the block here, a float32 file is one in name only on CUDA (seen on an H200).
+        """
         import torch
 
         content = json.dumps(dict(metadata), ensure_ascii=False)
-        with _quiet(), torch.inference_mode():
+        with _quiet(), torch.inference_mode(), full_float32():
             try:
                 traced = _jit().freeze(_jit().trace(deployable, (sample,), check_trace=False))
                 _jit().save(traced, str(path), _extra_files={METADATA_FILE: content})

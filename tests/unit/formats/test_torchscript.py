@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,8 @@ import pytest
 import torch
 from torch import nn
 
+from toolkit.backbones.deployable import Deployable
+from toolkit.bundle.manifest import Normalization
 from toolkit.errors import BundleError
 from toolkit.formats import torchscript
 from toolkit.formats.base import ExportRequest
@@ -53,3 +56,19 @@ def test_a_file_that_is_none_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_bytes(b"no archive")
     with pytest.raises(BundleError, match=r"torch\.jit\.load refuses .*model\.pt"):
         TorchScriptFormat().open(tmp_path / "model.pt", "cpu", 1)
+
+
+def test_no_convolution_of_the_file_may_compute_in_tf32(tmp_path: Path) -> None:
+    """A trace keeps what PyTorch allowed while it was made, whatever is allowed where the file is opened."""
+    path, before = tmp_path / "model.torchscript.pt", torch.backends.cudnn.allow_tf32
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    normalization = Normalization(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    TorchScriptFormat().save(
+        Deployable(network.eval(), normalization), torch.zeros(2, 8, 8, 3, dtype=torch.uint8), path, {}
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        graph = torch.jit.load(str(path)).graph
+    allowed = [list(node.inputs())[-1].toIValue() for node in graph.nodes() if node.kind() == "aten::_convolution"]
+    assert allowed == [False]
+    assert torch.backends.cudnn.allow_tf32 == before

@@ -63,8 +63,8 @@ class TestCommands:
             machine.run(["-c", "import sys; print('first'); print('last', file=sys.stderr); sys.exit(3)"], 30)
 
     def test_a_command_is_stopped_at_its_limit(self, machine: Machine) -> None:
-        with pytest.raises(CannotError, match="it ran past its 2 s"):
-            machine.run(["-c", "import threading; threading.Event().wait()"], 2)
+        with pytest.raises(CannotError, match="it ran past its 2 s: so far"):
+            machine.run(["-c", "import threading; print('so far', flush=True); threading.Event().wait()"], 2)
 
     def test_nothing_starts_once_the_time_is_over(self, machine: Machine) -> None:
         late = Machine(machine.work, machine.environment, time.monotonic() + check.RESERVE_SECONDS)
@@ -112,6 +112,15 @@ def artifact(**fields: Any) -> dict[str, Any]:
         "checks": [],
         **fields,
     }
+
+
+def test_a_gate_that_failed_is_read_and_one_that_left_no_record_is_an_error(machine: Machine) -> None:
+    record = machine.record_file("none", "verify", "parity.json")
+    with pytest.raises(CannotError, match=r"exit code 2: .*there is no run"):
+        machine.gate(record, "verify", "--run", "none")
+    record.parent.mkdir(parents=True)
+    record.write_text("{}", "utf-8")
+    machine.gate(record, "verify", "--run", "none")
 
 
 class TestParity:
