@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import pytest
 
 from toolkit.bundle import read_manifest
@@ -18,10 +17,6 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "tests" / "assets" / "example_format"
-SMALL = (
-    *("--recipe", "digits", "--image-size", "32", "--train-limit", "300", "--test-limit", "60"),
-    *("--stage1-epochs", "1", "--stage2-epochs", "1", "--threads", "1"),
-)
 
 
 @pytest.fixture(scope="module")
@@ -33,38 +28,30 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("installed")
     shutil.copytree(PACKAGE, folder / "source", ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
     options = ("--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "--target")
-    command = [sys.executable, "-m", "pip", "install", *options, str(folder / "site"), str(folder / "source")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = ["-m", "pip", "install", *options, str(folder / "site"), str(folder / "source")]
+    done = commands.run_python(folder, *command)
     assert done.returncode == 0, done.stderr
     return folder / "site"
 
 
-def run(folder: Path, installed: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, installed: Path, *arguments: str) -> commands.Done:
     path = os.pathsep.join([str(installed), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return subprocess.run(
-        [sys.executable, "-m", "toolkit.cli.main", *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return commands.run_python(folder, "-m", "toolkit.cli.main", *arguments, PYTHONPATH=path)
 
 
-def test_it_is_listed_exported_verified_and_benchmarked(tmp_path: Path, installed: Path) -> None:
-    listed = run(tmp_path, installed, "formats")
+def test_it_is_listed_exported_verified_and_benchmarked(job: Path, installed: Path) -> None:
+    listed = run(job, installed, "formats")
     assert listed.returncode == 0, listed.stderr
     row = next(line for line in listed.stdout.splitlines() if line.startswith("onnx-gzip"))
     assert row.split() == ["onnx-gzip", "float32", "model.onnx.gz", "yes"]
     for arguments in (
-        ("finetune", *SMALL, "--run", "small", "--quiet"),
         ("export", "--formats", "onnx,onnx-gzip", "--quiet"),
         ("verify", "--images", "32", "--threads", "1", "--quiet"),
         ("bench", "--rounds", "2", "--threads", "1", "--batch-sizes", "4", "--device", "cpu", "--quiet"),
     ):
-        done = run(tmp_path, installed, *arguments)
+        done = run(job, installed, *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
-    folder = find_run("small", tmp_path / "artifacts")
+    folder = find_run("small", job / "artifacts")
     plain, packed = read_manifest(folder.bundle).artifacts
     assert packed.format == "onnx-gzip"
     assert packed.file == "model.onnx.gz"
