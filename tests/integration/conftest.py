@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from daily import daily
 from filelock import FileLock
 from onnx import numpy_helper
 
@@ -139,7 +140,7 @@ class Exported:
             return bisect_artifact(target, reference, self.contract, self.inputs, TOLERANCES["float32"])
 
 
-@pytest.fixture(scope="session", params=MODELS)
+@pytest.fixture(scope="session", params=daily(MODELS, "resnet18"))
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     return Exported(request.param, tmp_path_factory.mktemp("exported"))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from daily import daily
 from families import FAMILIES, create_with_statistics
 
 from toolkit.backbones.deployable import Deployable, TorchSession, input_contract
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.slow
 LABELS = ("ant", "bee", "cow")
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=daily(FAMILIES, "resnet18"))
 def judged(request: pytest.FixtureRequest) -> tuple[Deployable, Judgement]:
     """A classifier with random weights and statistics, and what PyTorch says of some inputs."""
     backbone, size = create_with_statistics(request.param, len(LABELS)), FAMILIES[request.param]
