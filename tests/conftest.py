@@ -20,18 +20,14 @@ from toolkit.bundle.writer import new_bundle, write_golden, write_manifest
 from toolkit.files import sha256_file
 from toolkit.preprocess import Preprocessing
 
+# Several processes share the cores, and threads that wait for each other in a loop take the time of those that work.
+# Set while this file is imported, because PyTorch, which the next conftest.py imports, looks at it once.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 LABELS = ("blue", "green", "red")
 SIZE = 8
 WEIGHTS = np.eye(3, dtype=np.float32)[::-1].copy() / 32
-
-
-def pytest_configure() -> None:
-    """Give every process of the tests one thread, before any of them imports PyTorch.
-
-    Several share the cores, and threads that wait for each other in a loop take the time of those that work.
-    """
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.hookimpl(trylast=True)
