@@ -12,6 +12,8 @@ BACKBONE ?=
 RUN     ?=
 IMAGES  ?=
 ARGS    ?=
+# How the tests are shared out: a process per core, with one thread each (tests/conftest.py).
+WORKERS ?= -n auto --maxprocesses 4 --dist worksteal
 
 VENV    := .venv
 BIN     := $(VENV)/bin
@@ -21,7 +23,7 @@ MKDOCS  := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup finetune export verify bench report predict doctor test check docs gpu-wheels gpu-check format schemas clean
+.PHONY: help setup finetune export verify bench report predict doctor test test-all check docs gpu-wheels gpu-check format schemas clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,8 +62,11 @@ predict: $(STAMP) ## classify IMAGES with the run's bundle
 doctor: $(STAMP) ## say what this machine can run
 	@$(BIN)/toolkit doctor
 
-test: $(STAMP) ## run all tests, with coverage
-	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=90 $(ARGS)
+test: $(STAMP) ## run the tests of daily work: all units, the whole job, each format, a kill (10 minutes)
+	@$(BIN)/python -m pytest $(WORKERS) -m 'not exhaustive' $(ARGS)
+
+test-all: $(STAMP) ## run every test, with coverage: all backbones and families, 25 kills, planted faults (35 minutes)
+	@$(BIN)/python -m pytest $(WORKERS) --cov --cov-report=term:skip-covered --cov-fail-under=90 $(ARGS)
 
 check: $(STAMP) ## lint, formatting, types, the layers of the design, and the documentation
 	@$(BIN)/ruff check .

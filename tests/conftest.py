@@ -5,6 +5,7 @@ A bundle small enough to make in milliseconds, with a real ONNX artifact.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,9 +20,22 @@ from toolkit.bundle.writer import new_bundle, write_golden, write_manifest
 from toolkit.files import sha256_file
 from toolkit.preprocess import Preprocessing
 
+# Several processes share the cores, and threads that wait for each other in a loop take the time of those that work.
+# Set while this file is imported, because PyTorch, which the next conftest.py imports, looks at it once.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 LABELS = ("blue", "green", "red")
 SIZE = 8
 WEIGHTS = np.eye(3, dtype=np.float32)[::-1].copy() / 32
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Hand out the long tests first where several processes share them, so that none is left for the end."""
+    if hasattr(config, "workerinput"):
+        long = ("exhaustive", "slow")
+        items.sort(key=lambda item: not any(item.get_closest_marker(marker) for marker in long))
 
 
 def colour_model(path: Path) -> None:

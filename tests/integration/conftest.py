@@ -1,15 +1,20 @@
-"""What several integration tests share: two real networks with random weights, exported to ONNX once."""
+"""What several integration tests share: a finished run, and two real networks with random weights, exported once."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import commands
 import numpy as np
 import onnx
 import pytest
 import torch
+from daily import daily
+from filelock import FileLock
 from onnx import numpy_helper
 
 from toolkit.backbones import create_backbone
@@ -29,6 +34,44 @@ from toolkit.verify.reference_onnx import fresh_export
 
 SIZE = 64
 MODELS = ("resnet18", "timm:tf_efficientnet_lite0")
+
+SMALL = (
+    *("--recipe", "digits", "--image-size", "32", "--train-limit", "300", "--test-limit", "100"),
+    *("--stage1-epochs", "1", "--stage2-epochs", "2", "--threads", "1"),
+)
+"""Flags of a fine-tuning of some seconds that learns enough to be right more often than wrong."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_process() -> Iterator[None]:
+    """End the process that commands are forked from when the tests end."""
+    yield
+    commands.close()
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one finished, exported run called ``small``, made by real commands; to read only.
+
+    Processes that share the tests share it: the first that asks makes it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
+    with FileLock(folder.with_suffix(".lock")):
+        if not (folder / "artifacts" / "small" / "bundle").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            for arguments in (("finetune", *SMALL, "--run", "small"), ("export",)):
+                done = commands.run_python(folder, "-m", "toolkit.cli.main", *arguments)
+                assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def job(finished: Path, tmp_path: Path) -> Path:
+    """A copy of ``finished`` that a test may damage."""
+    shutil.copytree(finished, tmp_path / "job", symlinks=True)
+    return tmp_path / "job"
 
 
 def _settle(deployable: Deployable, encoded: np.ndarray) -> None:
@@ -97,7 +140,7 @@ class Exported:
             return bisect_artifact(target, reference, self.contract, self.inputs, TOLERANCES["float32"])
 
 
-@pytest.fixture(scope="session", params=MODELS)
+@pytest.fixture(scope="session", params=daily(MODELS, "resnet18"))
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     return Exported(request.param, tmp_path_factory.mktemp("exported"))
 

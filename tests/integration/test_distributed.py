@@ -20,10 +20,12 @@ from toolkit.recipe import load_recipe
 from toolkit.runs import RunFolder
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.exhaustive,
     pytest.mark.skipif(sys.platform == "win32", reason="torchrun's rendezvous is not tested on Windows"),
 ]
 
+HANGS = 900
+"""Seconds after which a job is given up: far more than it takes on the slowest machine."""
 CHANGES = {
     "backbone.image_size": 32,
     "data.train_limit": 201,
@@ -63,7 +65,7 @@ def torchrun(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 def test_two_processes_train_what_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     process = torchrun(tmp_path, "--recipe", "digits", "--run", "two", *FLAGS)
-    said, _ = process.communicate(timeout=300)
+    said, _ = process.communicate(timeout=HANGS)
     assert process.returncode == 0, said
     two = RunFolder(tmp_path / "artifacts" / "two")
 
@@ -84,15 +86,10 @@ def test_a_process_that_dies_ends_the_job_and_the_checkpoint_goes_on(tmp_path: P
     process = torchrun(tmp_path, *arguments)
     run = RunFolder(tmp_path / "artifacts" / "two")
     pointer = run.checkpoints / "latest.json"
-    deadline = time.monotonic() + 200
-    while (
-        not (pointer.exists() and '"stage": 2' in pointer.read_text())
-        and time.monotonic() < deadline
-        and process.poll() is None
-    ):
+    while not (pointer.exists() and '"stage": 2' in pointer.read_text()) and process.poll() is None:
         time.sleep(0.1)
     os.kill(_worker(process.pid, rank=1), signal.SIGKILL)
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=HANGS)
     assert process.returncode != 0
     assert "rank" in said.lower()
     assert "SIGKILL" in said or "-9" in said
@@ -107,13 +104,13 @@ def test_a_process_that_dies_ends_the_job_and_the_checkpoint_goes_on(tmp_path: P
         if "stage 2 epoch" in line:
             break
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=120)
+    process.communicate(timeout=HANGS)
     assert "going on with two at stage 2, epoch" in said
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path: Path) -> None:
     process = torchrun(tmp_path, "--recipe", "digits", "--run", "odd", "--batch-size", "15")
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=HANGS)
     assert process.returncode != 0
     assert "a batch of 15 images cannot be shared by 2 processes: give a multiple of them." in said
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import pytest
 from example_packages import environment_with, install
 
@@ -15,42 +14,29 @@ from toolkit.runs import find_run
 
 pytestmark = pytest.mark.slow
 
-SMALL = (
-    *("--recipe", "digits", "--image-size", "32", "--train-limit", "300", "--test-limit", "60"),
-    *("--stage1-epochs", "1", "--stage2-epochs", "1", "--threads", "1"),
-)
-
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return install("example_format", tmp_path_factory.mktemp("installed"))
 
 
-def run(folder: Path, installed: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "toolkit.cli.main", *arguments],
-        cwd=folder,
-        env=environment_with(installed),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def run(folder: Path, installed: Path, *arguments: str) -> commands.Done:
+    return commands.run_python(folder, "-m", "toolkit.cli.main", *arguments, **environment_with(installed))
 
 
-def test_it_is_listed_exported_verified_and_benchmarked(tmp_path: Path, installed: Path) -> None:
-    listed = run(tmp_path, installed, "formats")
+def test_it_is_listed_exported_verified_and_benchmarked(job: Path, installed: Path) -> None:
+    listed = run(job, installed, "formats")
     assert listed.returncode == 0, listed.stderr
     row = next(line for line in listed.stdout.splitlines() if line.startswith("onnx-gzip"))
     assert row.split() == ["onnx-gzip", "float32", "model.onnx.gz", "yes"]
     for arguments in (
-        ("finetune", *SMALL, "--run", "small", "--quiet"),
         ("export", "--formats", "onnx,onnx-gzip", "--quiet"),
         ("verify", "--images", "32", "--threads", "1", "--quiet"),
         ("bench", "--rounds", "2", "--threads", "1", "--batch-sizes", "4", "--device", "cpu", "--quiet"),
     ):
-        done = run(tmp_path, installed, *arguments)
+        done = run(job, installed, *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
-    folder = find_run("small", tmp_path / "artifacts")
+    folder = find_run("small", job / "artifacts")
     plain, packed = read_manifest(folder.bundle).artifacts
     assert packed.format == "onnx-gzip"
     assert packed.file == "model.onnx.gz"

@@ -5,13 +5,9 @@ Exported by the command, opened from the bundle, and compared with PyTorch on th
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
+from commands import run
 
 from toolkit.backbones.deployable import TorchSession
 from toolkit.backbones.restore import load_deployable
@@ -30,11 +26,6 @@ SMALL = (
 ONNX_FAMILY = ("onnx", "onnx-int8", "onnx-fp16")
 LOGITS = {"float32": 1e-3, "float16": 2e-2}
 """Largest difference of a logit as a share of the image's largest one."""
-
-
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "toolkit.cli.main", *arguments]
-    return subprocess.run(command, cwd=folder, env=dict(os.environ), capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,6 @@ import csv
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -15,6 +13,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import onnx
 import pytest
+from commands import run
 from onnx import numpy_helper
 from PIL import Image
 
@@ -31,34 +30,7 @@ SMALL = (
     *("--recipe", "digits", "--image-size", "32", "--train-limit", "300", "--test-limit", "100"),
     *("--stage1-epochs", "1", "--stage2-epochs", "2", "--threads", "1"),
 )
-
-
-def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "toolkit.cli.main", *arguments],
-        cwd=folder,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one finished, exported run called ``small``."""
-    folder = tmp_path_factory.mktemp("job")
-    for arguments in (("finetune", *SMALL, "--run", "small"), ("export",)):
-        done = run(folder, *arguments)
-        assert done.returncode == 0, done.stderr
-    return folder
-
-
-@pytest.fixture
-def job(trained: Path, tmp_path: Path) -> Path:
-    """A copy of ``trained`` that a test may damage."""
-    shutil.copytree(trained, tmp_path / "job", symlinks=True)
-    return tmp_path / "job"
+"""Flags that the run ``small`` of ``finished`` was made with (see ``conftest.py``)."""
 
 
 def small(folder: Path) -> RunFolder:
@@ -66,9 +38,9 @@ def small(folder: Path) -> RunFolder:
 
 
 class TestFinetune:
-    def test_the_run_folder_is_complete(self, trained: Path) -> None:
-        folder = small(trained)
-        assert follow_link(trained / "artifacts" / "latest") == folder.path.resolve()
+    def test_the_run_folder_is_complete(self, finished: Path) -> None:
+        folder = small(finished)
+        assert follow_link(finished / "artifacts" / "latest") == folder.path.resolve()
         record, recipe = folder.record(), folder.recipe()
         assert recipe.backbone.image_size == 32
         assert recipe.stage2.epochs == 2
@@ -88,8 +60,8 @@ class TestFinetune:
             with Image.open(folder.path / picture) as opened:
                 assert min(opened.size) > 300
 
-    def test_the_best_epoch_on_validation_is_the_one_that_is_kept(self, trained: Path) -> None:
-        folder = small(trained)
+    def test_the_best_epoch_on_validation_is_the_one_that_is_kept(self, finished: Path) -> None:
+        folder = small(finished)
         with folder.history_file.open(newline="") as file:
             accuracies = {
                 (int(row["stage"]), int(row["epoch"])): float(row["validation_accuracy"])
@@ -99,27 +71,27 @@ class TestFinetune:
         assert record.best_validation_accuracy == pytest.approx(max(accuracies.values()), abs=1e-5)
         assert accuracies[record.best_stage, record.best_epoch] == pytest.approx(max(accuracies.values()))
 
-    def test_the_evaluation_adds_up(self, trained: Path) -> None:
-        evaluation = small(trained).evaluation()
+    def test_the_evaluation_adds_up(self, finished: Path) -> None:
+        evaluation = small(finished).evaluation()
         confusion = np.array(evaluation.confusion)
         assert confusion.sum() == evaluation.images == 100
         assert evaluation.top1 == pytest.approx(np.trace(confusion) / 100)
         assert evaluation.top1_interval.low < evaluation.top1 < evaluation.top1_interval.high
         assert evaluation.top1 > 0.5
 
-    def test_the_same_seed_gives_the_same_weights_bit_for_bit(self, trained: Path, tmp_path: Path) -> None:
+    def test_the_same_seed_gives_the_same_weights_bit_for_bit(self, finished: Path, tmp_path: Path) -> None:
         done = run(tmp_path, "finetune", *SMALL, "--run", "again", "--quiet")
         assert done.returncode == 0, done.stderr
         assert done.stderr == ""
         assert (
-            sha256_file(tmp_path / "artifacts" / "again" / "model.safetensors") == small(trained).record().model_sha256
+            sha256_file(tmp_path / "artifacts" / "again" / "model.safetensors") == small(finished).record().model_sha256
         )
 
-    def test_another_seed_gives_other_weights(self, trained: Path, tmp_path: Path) -> None:
+    def test_another_seed_gives_other_weights(self, finished: Path, tmp_path: Path) -> None:
         done = run(tmp_path, "finetune", *SMALL, "--seed", "1", "--run", "other", "--quiet")
         assert done.returncode == 0, done.stderr
         assert (
-            sha256_file(tmp_path / "artifacts" / "other" / "model.safetensors") != small(trained).record().model_sha256
+            sha256_file(tmp_path / "artifacts" / "other" / "model.safetensors") != small(finished).record().model_sha256
         )
 
     def test_without_a_terminal_there_is_a_line_per_epoch_and_no_bar(self, tmp_path: Path) -> None:
@@ -158,8 +130,8 @@ class TestFinetune:
         assert again.returncode == 2
         assert "run 'toolkit finetune' first" in again.stderr
 
-    def test_a_finished_run_is_not_overwritten(self, trained: Path) -> None:
-        done = run(trained, "finetune", *SMALL, "--run", "small")
+    def test_a_finished_run_is_not_overwritten(self, finished: Path) -> None:
+        done = run(finished, "finetune", *SMALL, "--run", "small")
         assert done.returncode == 2
         assert "there is a finished run 'small'" in done.stderr
 
@@ -197,8 +169,8 @@ class TestFinetune:
 
 
 class TestExport:
-    def test_the_bundle_holds_both_formats_and_their_meaning(self, trained: Path) -> None:
-        folder = small(trained)
+    def test_the_bundle_holds_both_formats_and_their_meaning(self, finished: Path) -> None:
+        folder = small(finished)
         bundle = Bundle.open(folder.bundle)
         record = folder.record()
         assert [artifact.format for artifact in bundle.manifest.artifacts] == ["torchscript", "onnx"]
@@ -219,8 +191,8 @@ class TestExport:
             "model.torchscript.pt",
         }
 
-    def test_golden_samples_cover_several_classes(self, trained: Path) -> None:
-        golden = Bundle.open(small(trained).bundle).golden()
+    def test_golden_samples_cover_several_classes(self, finished: Path) -> None:
+        golden = Bundle.open(small(finished).bundle).golden()
         assert len({case.true_label for case in golden.cases}) == len(golden.cases) == 8
 
     def test_a_failed_export_leaves_the_old_bundle(self, job: Path) -> None:
@@ -377,12 +349,12 @@ class TestBench:
         assert "--batch-sizes '1,many' is not a list of sizes" in done.stderr
 
 
-def test_predict_gives_what_pytorch_gave_at_the_evaluation(trained: Path, tmp_path: Path) -> None:
-    golden = Bundle.open(small(trained).bundle).golden()
-    images = Bundle.open(small(trained).bundle).golden_images()
+def test_predict_gives_what_pytorch_gave_at_the_evaluation(finished: Path, tmp_path: Path) -> None:
+    golden = Bundle.open(small(finished).bundle).golden()
+    images = Bundle.open(small(finished).bundle).golden_images()
     for index, image in enumerate(images):
         Image.fromarray(image).save(tmp_path / f"{index}.png")
-    done = run(tmp_path, "predict", str(small(trained).path), str(tmp_path), "--json")
+    done = run(tmp_path, "predict", str(small(finished).path), str(tmp_path), "--json")
     assert done.returncode == 0, done.stderr
     for line, case in zip(done.stdout.splitlines(), golden.cases, strict=True):
         assert list(json.loads(line)["probabilities"].values()) == pytest.approx(case.probabilities, abs=1e-4)

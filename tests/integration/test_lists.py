@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tomllib
+from pathlib import Path
+
+import commands
 
 from toolkit.recipe import load_recipe, shipped_recipes
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "toolkit.cli.main", *arguments], capture_output=True, text=True, check=False
-    )
+def run(*arguments: str) -> commands.Done:
+    return commands.run(Path.cwd(), *arguments)
 
 
 def test_backbones_have_parameters_cost_input_and_cut() -> None:

@@ -1,8 +1,11 @@
-"""A run that is killed at any moment goes on and ends as if it had never been killed: real processes, real SIGKILL."""
+"""A run that is killed at any moment goes on and ends as if it had never been killed: real processes, real kills.
+
+Moments are counted in what the process does, its files or its seconds of CPU, never in seconds on the clock: how far it
+comes in these depends on what else the machine does.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import os
 import random
@@ -11,10 +14,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from commands import Command, Commands, run_python
 
 from toolkit.files import sha256_file
 from toolkit.runs import RunFolder
@@ -23,109 +28,92 @@ pytestmark = pytest.mark.slow
 
 KILLS = 25
 ARGUMENTS = (
-    *(
-        "--recipe",
-        "digits",
-        "--image-size",
-        "32",
-        "--train-limit",
-        "500",
-        "--test-limit",
-        "60",
-        "--threads",
-        "1",
-        "--batch-size",
-        "16",
-    ),
-    *(
-        "--stage1-epochs",
-        "2",
-        "--stage2-epochs",
-        "3",
-        "--stage2-unfreeze",
-        "2",
-        "--augment-shift",
-        "0.1",
-        "--views",
-        "2",
-    ),
-    *("--augment-mixup", "0.2", "--checkpoint-minutes", "0.004", "--run", "killed", "--quiet"),
+    *("--recipe", "digits", "--image-size", "32", "--train-limit", "300", "--test-limit", "60", "--threads", "1"),
+    *("--batch-size", "16", "--stage1-epochs", "2", "--stage2-epochs", "3", "--stage2-unfreeze", "2"),
+    *("--augment-shift", "0.1", "--views", "2", "--augment-mixup", "0.2", "--checkpoint-minutes", "0.004"),
+    *("--run", "killed", "--quiet"),
 )
 
-# One process that is warm before the clock starts: what is killed is training, not the import of PyTorch. It forks a
-# child per attempt.
-SERVER = """
-import os, sys
-from pathlib import Path
-import torch, timm, torchvision, onnxruntime, onnxscript, sklearn.datasets
-import toolkit.finetune.stage, toolkit.report
-from toolkit.cli.main import main
+KILLED = (-signal.SIGKILL, -signal.SIGPROF) if sys.platform != "win32" else ()
 
-for line in sys.stdin:
-    child = os.fork()
-    if child == 0:
-        try:
-            main(line.split())
-        except SystemExit as stop:
-            os._exit(stop.code or 0)
-        except BaseException:
-            import traceback
-            traceback.print_exc()
-            os._exit(70)
-    print(child, flush=True)
-    _, status = os.waitpid(child, 0)
-    print(os.waitstatus_to_exitcode(status), flush=True)
+AT_CPU_SECONDS = """
+import signal
+signal.setitimer(signal.ITIMER_PROF, {seconds})  # nobody handles it: it ends the process as abruptly as SIGKILL
+"""
+AT_A_FILE = """
+import os, signal
+move = os.replace
+count = 0
+
+def watched(source, target, **options):
+    global count
+    count += 1
+    with open(source, "rb") as file:
+        content = file.read()
+    chosen = {chosen}
+    if chosen and {before}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    move(source, target, **options)
+    if chosen:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+os.replace = watched
 """
 
 
-class Server:
-    """Starts commands in a folder, each in a fresh fork of a warm process."""
+def at_file(number: int, *, before: bool) -> str:
+    """Kill just before or after the process puts its file of this number in place."""
+    return AT_A_FILE.format(chosen=f"count == {number}", before=before)
 
-    def __init__(self, folder: Path) -> None:
-        environment = {**os.environ, "TOOLKIT_CACHE": str(folder / "cache")}
-        self.log = (folder / "log.txt").open("wb")
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVER],
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.log,
-            text=True,
-        )
 
-    def start(self, *arguments: str) -> int:
-        assert self.process.stdin is not None
-        self.process.stdin.write(" ".join(arguments) + "\n")
-        self.process.stdin.flush()
-        return int(self._line())
-
-    def wait(self) -> int:
-        while True:
-            line = self._line()
-            if line.lstrip("-").isdigit():
-                return int(line)
-
-    def _line(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.close()
-        self.process.wait()
-        self.process.stdout.close()
-        self.log.close()
+def at_name(name: str, content: str = "") -> str:
+    """Kill once a file of this name, with this content, is in place."""
+    return AT_A_FILE.format(
+        chosen=f"os.path.basename(target) == {name!r} and {content.encode()!r} in content", before=False
+    )
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+def commands() -> Iterator[Commands]:
     if not hasattr(os, "fork"):
-        pytest.skip("this system cannot fork")
-    made = Server(tmp_path)
-    yield made
-    made.close()
+        pytest.skip("this system has neither fork nor SIGKILL")
+    commands = Commands()
+    yield commands
+    commands.close()
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """What a run that nobody kills leaves behind."""
+
+    weights: str
+    history: list[dict[str, str]]
+    evaluation: bytes
+    cpu_seconds: float
+
+    def check(self, run: RunFolder) -> None:
+        assert sha256_file(run.model_file) == self.weights
+        assert history(run) == self.history
+        assert run.evaluation_file.read_bytes() == self.evaluation
+        assert sorted(path.name for path in run.path.iterdir() if path.name.startswith(".")) == []
+
+
+@pytest.fixture
+def undisturbed(commands: Commands, tmp_path: Path) -> Undisturbed:
+    """A run in ``artifacts/killed``, removed again with what it kept."""
+    done = commands.run(tmp_path, "finetune", *ARGUMENTS, TOOLKIT_CACHE=str(tmp_path / "cache"))
+    assert done.returncode == 0, done.stderr
+    run = RunFolder(tmp_path / "artifacts" / "killed")
+    whole = Undisturbed(
+        sha256_file(run.model_file), history(run), run.evaluation_file.read_bytes(), commands.cpu_seconds
+    )
+    forget(run)
+    return whole
+
+
+def forget(run: RunFolder) -> None:
+    shutil.rmtree(run.path)
+    shutil.rmtree(run.path.parents[1] / "cache", ignore_errors=True)
 
 
 def history(run: RunFolder) -> list[dict[str, str]]:
@@ -146,55 +134,63 @@ def phase(run: RunFolder) -> str:
     return "before the first checkpoint"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither fork nor SIGKILL")
-def test_killed_at_random_moments_it_ends_as_if_it_had_never_been(server: Server, tmp_path: Path) -> None:
+def kill_and_go_on(commands: Commands, run: RunFolder, moments: Iterable[str]) -> list[str]:
+    """Start a run and kill it at one moment after the other; return what it was doing each time.
+
+    It ends when the moments do, or when it reaches its end before the next one.
+    """
+    phases = []
+    folder, environment = run.path.parents[1], {"TOOLKIT_CACHE": str(run.path.parents[1] / "cache")}
+    for moment in (*moments, ""):
+        again = ("--resume", "--run", "killed", "--quiet") if run.recipe_file.exists() else ARGUMENTS
+        commands.start(Command(folder, ("finetune", *again), environment, moment))
+        done = commands.wait()
+        if done.returncode == 0:
+            assert not run.checkpoints.exists()
+            break
+        assert moment, done.stderr
+        assert done.returncode in KILLED, done.stderr
+        phases.append(phase(run))
+        if run.record_file.exists():
+            # The run is whole: 'toolkit report' draws its pictures (and finds no benchmark to report).
+            assert commands.run(folder, "report", "--run", "killed").returncode == 2
+            break
+    return phases
+
+
+def test_killed_in_each_phase_it_ends_as_if_it_had_never_been(
+    commands: Commands, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
     run = RunFolder(tmp_path / "artifacts" / "killed")
-    started = time.monotonic()
-    server.start("finetune", *ARGUMENTS)
-    assert server.wait() == 0, (tmp_path / "log.txt").read_text()
-    whole = time.monotonic() - started
-    expected, rows = sha256_file(run.model_file), history(run)
-    evaluation = run.evaluation_file.read_bytes()
-    moments = random.Random(0)
-    kills, phases = 0, set()
-    while kills < KILLS:
-        shutil.rmtree(run.path)
-        shutil.rmtree(tmp_path / "cache", ignore_errors=True)
-        child = server.start("finetune", *ARGUMENTS)
-        while not run.record_file.exists():
-            if kills == 0:
-                # Once for certain before there is a checkpoint; how early chance comes depends on what else the machine
-                # does.
-                begun = time.monotonic()
-                while not run.recipe_file.exists() and time.monotonic() - begun < whole:
-                    time.sleep(0.01)
+    moments = {
+        "before the first checkpoint": at_name("recipe.toml"),
+        "stage 1": at_name("latest.json", '"stage": 1'),
+        "stage 2": at_name("latest.json", '"stage": 2'),
+        "evaluation": at_name("model.safetensors"),
+    }
+    assert kill_and_go_on(commands, run, moments.values()) == list(moments)
+    undisturbed.check(run)
+
+
+@pytest.mark.exhaustive
+def test_killed_at_random_moments_it_ends_as_if_it_had_never_been(
+    commands: Commands, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    run = RunFolder(tmp_path / "artifacts" / "killed")
+    draw = random.Random(0)
+
+    def moments(left: int) -> Iterator[str]:
+        for _ in range(left):
+            if draw.random() < 0.5:
+                yield AT_CPU_SECONDS.format(seconds=draw.uniform(0.02, 0.6) * undisturbed.cpu_seconds)
             else:
-                time.sleep(moments.uniform(0.02, 0.6 * whole))
-            with contextlib.suppress(ProcessLookupError):  # it has just ended
-                os.kill(child, signal.SIGKILL)
-            code = server.wait()
-            if code == 0:
-                break
-            assert code == -signal.SIGKILL, (tmp_path / "log.txt").read_text()
-            kills += 1
-            phases.add(phase(run))
-            if run.record_file.exists():
-                # Killed while its pictures were drawn: the run is whole, and 'toolkit report' draws them again (and
-                # finds no benchmark to report).
-                server.start("report", "--run", "killed")
-                assert server.wait() == 2, (tmp_path / "log.txt").read_text()
-                break
-            again = ("--resume", "--run", "killed", "--quiet") if run.recipe_file.exists() else ARGUMENTS
-            child = server.start("finetune", *again)
-            if kills >= KILLS:
-                assert server.wait() == 0, (tmp_path / "log.txt").read_text()
-                break
-        assert sha256_file(run.model_file) == expected
-        assert history(run) == rows
-        assert run.evaluation_file.read_bytes() == evaluation
-        assert not run.checkpoints.exists()
-        assert sorted(path.name for path in run.path.iterdir() if path.name.startswith(".")) == []
-    assert {"before the first checkpoint", "stage 2"} <= phases
+                yield at_file(draw.randint(1, 12), before=draw.random() < 0.5)
+
+    kills = 0
+    while kills < KILLS:
+        kills += len(kill_and_go_on(commands, run, moments(KILLS - kills)))
+        undisturbed.check(run)
+        forget(run)
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
@@ -211,30 +207,17 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
     while not run.history_file.exists() and process.poll() is None:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate()
     assert process.returncode == 130, said
     assert "and saved. Go on with 'toolkit finetune --resume --run killed'." in said
     assert "Traceback" not in said
     assert (run.checkpoints / "latest.json").exists()
-    refused = subprocess.run(
-        [*command, "--resume", "--stage2-epochs", "3"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    refused = run_python(tmp_path, *command[1:], "--resume", "--stage2-epochs", "3")
     assert refused.returncode == 2
     assert "--resume goes on with a run's own recipe" in refused.stderr
 
 
 def test_without_an_unfinished_run_there_is_nothing_to_go_on_with(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "toolkit.cli.main", "finetune", "--resume"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_python(tmp_path, "-m", "toolkit.cli.main", "finetune", "--resume")
     assert done.returncode == 2
     assert done.stderr == "toolkit: there is no unfinished run in artifacts: start one with 'toolkit finetune'.\n"

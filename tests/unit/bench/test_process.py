@@ -132,9 +132,9 @@ def test_no_worker_outlives_a_parent_that_is_killed(job, tmp_path):
         "os._exit(9)\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    assert subprocess.run([sys.executable, "-c", script, str(tmp_path)], env=environment, timeout=60).returncode == 9
+    assert subprocess.run([sys.executable, "-c", script, str(tmp_path)], env=environment, timeout=6000).returncode == 9
     pid = int(Path(tmp_path / "pid").read_text())
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while alive(pid) and not zombie(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive(pid) or zombie(pid)

@@ -25,7 +25,7 @@ def test_peak_is_that_of_the_largest_process():
 def test_child_is_measured():
     run = run_child([sys.executable, "-c", "import time; block = b'x' * 60_000_000; time.sleep(0.6); print('done')"])
     assert run.stdout == "done\n"
-    assert 0.6 < run.seconds < 20
+    assert 0.6 < run.seconds < 600
     if run.peak_bytes is not None:
         assert 60e6 < run.peak_bytes < 160e6
 
