@@ -81,7 +81,8 @@ class DataRecipe(_Section):
     source: str = Field(
         DEFAULT_SOURCE,
         min_length=1,
-        description="a data source by its name, or the path of a folder of images sorted into one folder per class",
+        description="the path of a folder of images sorted into one folder per class, or a data source by its name "
+        "(a wrong one lists them)",
     )
     root: str | None = Field(
         None, description="where sources keep the files that they download (default: the user's cache folder)"
