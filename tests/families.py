@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
 import torch
+from torchvision.models import maxvit
 
 from toolkit.backbones import Backbone, create_backbone
 
@@ -37,7 +43,8 @@ def create_with_statistics(name: str, classes: int = 3) -> Backbone:
 
     Statistics of 0 and 1 would hide a BatchNorm that was dropped or folded wrongly.
     """
-    backbone = create_backbone(name, weights="none", classes=classes, image_size=FAMILIES[name], seed=0)
+    with narrow_maxvit():
+        backbone = create_backbone(name, weights="none", classes=classes, image_size=FAMILIES[name], seed=0)
     generator = torch.Generator().manual_seed(1)
     for key, buffer in backbone.model.named_buffers():
         if key.endswith("running_mean"):
@@ -45,3 +52,20 @@ def create_with_statistics(name: str, classes: int = 3) -> Backbone:
         elif key.endswith("running_var"):
             buffer.uniform_(0.5, 1.5, generator=generator)
     return backbone
+
+
+@contextmanager
+def narrow_maxvit() -> Iterator[None]:
+    """Give MaxViT a quarter of its channels and of the size of its heads: the same graph in a sixteenth of the time.
+
+    It is the only family that cannot take smaller images than 224 x 224.
+    """
+    build = maxvit._maxvit
+
+    def narrow(*, stem_channels: int, block_channels: list[int], head_dim: int, **options: Any) -> maxvit.MaxVit:
+        channels = [width // 4 for width in block_channels]
+        return build(stem_channels=stem_channels // 4, block_channels=channels, head_dim=head_dim // 4, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(maxvit, "_maxvit", narrow)
+        yield

@@ -48,8 +48,10 @@ count = 0
 def watched(source, target, **options):
     global count
     count += 1
-    with open(source, "rb") as file:
-        content = file.read()
+    content = b""
+    if os.path.isfile(source):  # artifacts/latest is a link to a folder
+        with open(source, "rb") as file:
+            content = file.read()
     chosen = {chosen}
     if chosen and {before}:
         os.kill(os.getpid(), signal.SIGKILL)
