@@ -33,7 +33,7 @@ def train(
     process draws.
 
     Args:
-        recipe: what to do, e.g. ``load_recipe("digits")``.
+        recipe: what to do, e.g. a shipped one from ``toolkit.recipe.load_recipe``.
         name: name of the run; made of the data, the backbone and the time by default.
         root: folder of runs.
         resume: go on with the unfinished run ``name`` from its newest checkpoint.

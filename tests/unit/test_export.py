@@ -28,6 +28,7 @@ class FakeFormat:
     """Writes a few bytes; a test changes what it says and does."""
 
     name, precision, suffix, calibrates = "fake", "float32", ".fake", False
+    family = engine = "fake"
     reason: str | None = None
     outcome: Exported | NotExported = Exported()
     also_writes: str | None = None

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -21,6 +19,7 @@ import torch
 
 from toolkit.errors import RunError, first_line
 from toolkit.files import write_bytes
+from toolkit.finetune.best_weights import Best
 from toolkit.finetune.history import Epoch
 from toolkit.results import Record
 
@@ -35,28 +34,6 @@ class Pointer(Record):
     stage: int
     epoch: int
     step: int
-
-
-@dataclass
-class Best:
-    """The weights with the highest validation accuracy so far (the lower validation loss decides a tie)."""
-
-    stage: int = 0
-    epoch: int = 0
-    accuracy: float = -1.0
-    loss: float = math.inf
-    weights: dict[str, torch.Tensor] | None = None
-
-    def offer(self, done: Epoch, weights: Mapping[str, torch.Tensor]) -> None:
-        """Keep these weights if they are better; copied."""
-        if (done.validation_accuracy, -done.validation_loss) > (self.accuracy, -self.loss):
-            self.stage, self.epoch, self.accuracy, self.loss = (
-                done.stage,
-                done.epoch,
-                done.validation_accuracy,
-                done.validation_loss,
-            )
-            self.weights = {name: value.detach().cpu().clone() for name, value in weights.items()}
 
 
 @dataclass

@@ -17,7 +17,8 @@ from toolkit.backbones import apply_modes, set_trainable
 from toolkit.finetune.activations.catalogue import CacheKey, cache_root
 from toolkit.finetune.activations.extraction import EXTRACTION_BATCH
 from toolkit.finetune.batch_sources import Tensors, TrainedPart
-from toolkit.finetune.checkpoint import Best, State, save_checkpoint
+from toolkit.finetune.best_weights import Best
+from toolkit.finetune.checkpoint import State, save_checkpoint
 from toolkit.finetune.plan import Counts, Plan, Rates, estimate, rate, with_suggestions
 from toolkit.finetune.setting import Setting
 from toolkit.finetune.step import Learner, make_learner, training_step

@@ -17,11 +17,11 @@ from toolkit.errors import RunError, TrainingError
 from toolkit.files import sha256_file
 from toolkit.finetune.checkpoint import State, load_checkpoint, save_checkpoint
 from toolkit.finetune.history import write_history
+from toolkit.finetune.interruption import StoppedError, Stopper
 from toolkit.finetune.measure import counts_of, make_plan, measure
 from toolkit.finetune.meter import StepObserver
 from toolkit.finetune.plan import Plan, duration, fit, lines
 from toolkit.finetune.setting import Setting, identity_of, prepared_setting
-from toolkit.finetune.stopper import StoppedError, Stopper
 from toolkit.finetune.trainer import Trainer
 from toolkit.finetune.training_data import TrainingData
 from toolkit.progress import Reporter, Silent

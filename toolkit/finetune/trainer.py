@@ -18,11 +18,11 @@ from toolkit.finetune.batch_sources import BatchSource, EpochOrder
 from toolkit.finetune.checkpoint import State
 from toolkit.finetune.group import Group, epoch_order
 from toolkit.finetune.history import Epoch
+from toolkit.finetune.interruption import StoppedError, Stopper
 from toolkit.finetune.meter import Meter, Step, StepObserver
 from toolkit.finetune.optim import make_scheduler
 from toolkit.finetune.setting import Setting
 from toolkit.finetune.step import Learner, make_learner, training_step
-from toolkit.finetune.stopper import StoppedError, Stopper
 from toolkit.finetune.training_data import TrainingData
 from toolkit.finetune.variable import variable_tensors
 from toolkit.progress import Bar

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from toolkit.errors import FileWriteError, RunError
-from toolkit.finetune.checkpoint import LATEST, Best, State, load_checkpoint, save_checkpoint
+from toolkit.finetune.checkpoint import LATEST, State, load_checkpoint, save_checkpoint
 from toolkit.finetune.history import Epoch
 
 
@@ -110,28 +110,6 @@ def test_a_full_disk_leaves_the_older_checkpoint(tmp_path: Path, monkeypatch: py
     read = load_checkpoint(tmp_path)
     assert read is not None
     assert read.step == 17
-
-
-def test_the_best_epoch_has_the_highest_accuracy_then_the_lowest_loss() -> None:
-    best = Best()
-    weights = {"w": torch.zeros(1)}
-    for done, value in (
-        (epoch(0.5), 1.0),
-        (epoch(0.7, 0.9, 2), 2.0),
-        (epoch(0.7, 0.8, 3), 3.0),
-        (epoch(0.6, 0.1, 4), 4.0),
-    ):
-        weights["w"][0] = value
-        best.offer(done, weights)
-    assert (best.epoch, best.accuracy, best.loss) == (3, 0.7, 0.8)
-    assert best.weights is not None
-    assert best.weights["w"].item() == 3.0
-
-
-def test_an_epoch_without_a_usable_loss_is_never_the_best() -> None:
-    best = Best()
-    best.offer(epoch(float("nan")), {})
-    assert best.weights is None
 
 
 def test_the_end_of_an_epoch_is_the_start_of_the_next() -> None:

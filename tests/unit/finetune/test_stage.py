@@ -12,9 +12,9 @@ from tiny_training import Listening, small_run_recipe
 from toolkit.errors import RunError
 from toolkit.files import sha256_file
 from toolkit.finetune.checkpoint import load_checkpoint
+from toolkit.finetune.interruption import StoppedError
 from toolkit.finetune.meter import Step
 from toolkit.finetune.stage import finetune_run, plan_run, recipe_for_budget
-from toolkit.finetune.stopper import StoppedError
 from toolkit.runs import RunFolder
 
 

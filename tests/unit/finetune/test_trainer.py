@@ -15,9 +15,9 @@ from toolkit.errors import RecipeError, TrainingError
 from toolkit.finetune.batch_sources import EpochOrder
 from toolkit.finetune.checkpoint import State
 from toolkit.finetune.group import Group
+from toolkit.finetune.interruption import StoppedError, Stopper
 from toolkit.finetune.meter import Step
 from toolkit.finetune.setting import Setting
-from toolkit.finetune.stopper import StoppedError, Stopper
 from toolkit.finetune.trainer import Trainer, order_of_epoch, share_of_order
 from toolkit.finetune.training_data import TrainingData
 

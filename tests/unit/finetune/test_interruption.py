@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from toolkit.finetune.stopper import Stopper
+from toolkit.finetune.interruption import Stopper
 
 
 def test_a_signal_is_a_request_and_the_second_one_acts_at_once() -> None:
