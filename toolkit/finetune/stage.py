@@ -159,7 +159,7 @@ def _first_state(setting: Setting, run: RunFolder, identity: dict[str, str], *, 
 
 
 def _clock(before: float, started: float) -> Callable[[], float]:
-    """Return what tells the seconds spent on a run: in this session, which started then, and in those before it."""
+    """Return what tells the seconds spent on a run: those of this process, and those of processes before it."""
     return lambda: before + time.perf_counter() - started
 
 
