@@ -32,10 +32,26 @@ WEIGHTS = np.eye(3, dtype=np.float32)[::-1].copy() / 32
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Hand out the long tests first where several processes share them, so that none is left for the end."""
+    """Hand out the long tests first where several processes share them, and measure no coverage in exhaustive ones.
+
+    What these run, a daily case of the same test has run; tracing the exporters would make them twice as long.
+    """
+    for item in items:
+        if item.get_closest_marker("exhaustive"):
+            item.add_marker("no_cover")  # pytest-cov pauses
     if hasattr(config, "workerinput"):
         long = ("exhaustive", "slow")
         items.sort(key=lambda item: not any(item.get_closest_marker(marker) for marker in long))
+
+
+@pytest.fixture(autouse=True)
+def no_coverage_in_processes_of_exhaustive_tests(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keep coverage out of the processes that an exhaustive test starts."""
+    if request.node.get_closest_marker("exhaustive"):
+        for name in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"):
+            monkeypatch.delenv(name, raising=False)
 
 
 def colour_model(path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ import onnx
 import pytest
 import torch
 from daily import daily
-from filelock import FileLock
+from once import made_once
 from onnx import numpy_helper
 
 from toolkit.backbones import create_backbone
@@ -51,20 +50,14 @@ def warm_process() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one finished, exported run called ``small``, made by real commands; to read only.
+    """A folder with one finished, exported run called ``small``, made by real commands; to read only."""
 
-    Processes that share the tests share it: the first that asks makes it.
-    """
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
-    with FileLock(folder.with_suffix(".lock")):
-        if not (folder / "artifacts" / "small" / "bundle").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            for arguments in (("finetune", *SMALL, "--run", "small"), ("export",)):
-                done = commands.run_python(folder, "-m", "toolkit.cli.main", *arguments)
-                assert done.returncode == 0, done.stderr
-    return folder
+    def make(folder: Path) -> None:
+        for arguments in (("finetune", *SMALL, "--run", "small"), ("export",)):
+            done = commands.run_python(folder, "-m", "toolkit.cli.main", *arguments)
+            assert done.returncode == 0, done.stderr
+
+    return made_once(tmp_path_factory, "finished", make)
 
 
 @pytest.fixture

@@ -29,7 +29,8 @@ pytestmark = pytest.mark.slow
 KILLS = (9, 8, 8)
 """25 in parts, so that several processes can share them."""
 ARGUMENTS = (
-    *("--recipe", "digits", "--image-size", "32", "--train-limit", "300", "--test-limit", "60", "--threads", "1"),
+    *("--recipe", "digits", "--backbone", "timm:test_efficientnet", "--weights", "none", "--image-size", "32"),
+    *("--train-limit", "300", "--test-limit", "60", "--threads", "1"),
     *("--batch-size", "16", "--stage1-epochs", "2", "--stage2-epochs", "3", "--stage2-unfreeze", "2"),
     *("--augment-shift", "0.1", "--views", "2", "--augment-mixup", "0.2", "--checkpoint-minutes", "0.004"),
     *("--run", "killed", "--quiet"),
