@@ -34,7 +34,7 @@ help: ## list the targets
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "toolkit needs Python 3.11 or later; $(PYTHON) is older. Use: make PYTHON=python3.11 ..."; exit 2; }
-	@echo "setting up $(VENV) (PyTorch with its CUDA libraries is about 5.5 GB, once) ..."
+	@echo "setting up $(VENV) (PyTorch with its CUDA libraries is about 6.6 GB, once) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,dev]'
 	@touch $@
