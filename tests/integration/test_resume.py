@@ -177,7 +177,7 @@ def test_killed_in_each_phase_it_ends_as_if_it_had_never_been(
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize(("seed", "planned"), enumerate(KILLS))
+@pytest.mark.parametrize(("seed", "planned"), list(enumerate(KILLS)))
 def test_killed_at_random_moments_it_ends_as_if_it_had_never_been(
     commands: Commands, undisturbed: Undisturbed, tmp_path: Path, seed: int, planned: int
 ) -> None:
