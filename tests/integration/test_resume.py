@@ -156,8 +156,10 @@ def kill_and_go_on(commands: Commands, run: RunFolder, moments: Iterable[str]) -
         assert done.returncode in KILLED, done.stderr
         phases.append(phase(run))
         if run.record_file.exists():
-            # The run is whole: 'toolkit report' draws its pictures (and finds no benchmark to report).
+            # The run is whole, and the one that the next command takes. 'toolkit report' draws its pictures (and finds
+            # no benchmark to report).
             assert commands.run(folder, "report", "--run", "killed").returncode == 2
+            assert (run.path.parent / "latest").resolve() == run.path.resolve()
             break
     return phases
 
@@ -171,6 +173,7 @@ def test_killed_in_each_phase_it_ends_as_if_it_had_never_been(
         "stage 1": at_name("latest.json", '"stage": 1'),
         "stage 2": at_name("latest.json", '"stage": 2'),
         "evaluation": at_name("model.safetensors"),
+        "finished": at_name("run.json"),
     }
     assert kill_and_go_on(commands, run, moments.values()) == list(moments)
     undisturbed.check(run)

@@ -86,8 +86,10 @@ def finetune_run(
         if setting.group.leads:
             _keep_best(setting, run, trainer)
             _evaluate(setting, data, run)
-            _record(setting, run, stages, state, seconds()).save(run.record_file)
+            # The record comes last of what a later stage needs: a run that has one is complete, and it is the latest.
+            record = _record(setting, run, stages, state, seconds())
             run.make_latest()
+            record.save(run.record_file)
             run.remove_checkpoints()
         return run
 
