@@ -12,18 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-BLOCKED = (
-    "torch",
-    "torchvision",
-    "timm",
-    "onnx",
-    "onnxscript",
-    "sklearn",
-    "matplotlib",
-    "safetensors",
-    "tomli_w",
-    "scipy",
-)
+from toolkit.cli.doctor import TRAINING_PACKAGES
+
+BLOCKED = (*TRAINING_PACKAGES, "scipy")
 
 BLOCK = f"""
 import sys

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from bench_rows import missing
 from finished_runs import write_finished_run
 
 from toolkit import provenance
-from toolkit.results import BenchReport, BenchRow
+from toolkit.results import BenchReport
 from toolkit.runs import RunFolder
 
 Run = Callable[..., tuple[int, str, str]]
@@ -23,22 +24,7 @@ def finished(tmp_path: Path) -> RunFolder:
     """A run with everything that a report is made of."""
     run = write_finished_run(tmp_path / "artifacts" / "small")
     run.history_file.write_text(HISTORY, encoding="utf-8")
-    row = BenchRow(
-        name="onnx",
-        file=None,
-        sha256=None,
-        device="cpu",
-        missing="the worker was killed",
-        engine=None,
-        threads=2,
-        timings=(),
-        load_seconds=None,
-        peak_memory_bytes=None,
-        size_bytes=None,
-        test_accuracy=None,
-        test_accuracy_interval=None,
-        test_images=0,
-    )
+    row = missing("onnx", "cpu", "the worker was killed")
     report = BenchReport(
         run="small", model="a model", data="made", rows=(row,), seconds=1.0, provenance=provenance.collect()
     )

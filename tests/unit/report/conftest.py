@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from bench_rows import missing
 
 from toolkit.bundle.manifest import Normalization
 from toolkit.compare.metrics import evaluate, softmax
@@ -70,25 +71,6 @@ def measured(name: str, device: str, one: float, many: float) -> BenchRow:
         test_accuracy=0.98056,
         test_accuracy_interval=Interval(low=0.9605, high=0.9905),
         test_images=360,
-    )
-
-
-def missing(name: str, device: str, reason: str) -> BenchRow:
-    return BenchRow(
-        name=name,
-        file=None,
-        sha256=None,
-        device=device,
-        missing=reason,
-        engine=None,
-        threads=2,
-        timings=(),
-        load_seconds=None,
-        peak_memory_bytes=None,
-        size_bytes=None,
-        test_accuracy=None,
-        test_accuracy_interval=None,
-        test_images=0,
     )
 
 

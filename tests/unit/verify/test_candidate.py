@@ -7,21 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_contract import CONTRACT
 
 from toolkit.bundle import Bundle
-from toolkit.bundle.manifest import InputContract, Normalization
 from toolkit.errors import BundleError, DeviceError, ExportError, MissingDependencyError, RecipeError
 from toolkit.verify.candidate import CannotRunError, Checks, candidates_of, open_session, run_outputs, run_session
 from toolkit.verify.options import VerifyOptions
 
 IMAGES = np.zeros((2, 4, 4, 3), np.uint8)
-CONTRACT = InputContract(
-    name="images",
-    dtype="uint8",
-    shape=("N", 4, 4, 3),
-    normalization=Normalization(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
-    normalization_in_graph=True,
-)
 
 
 def session(run: Callable[[np.ndarray], Any]) -> Any:

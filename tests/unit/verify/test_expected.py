@@ -6,21 +6,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from small_contract import CONTRACT
 
 from toolkit.bundle import Bundle
-from toolkit.bundle.manifest import InputContract, Normalization
 from toolkit.verify.expected import Expected, golden_of, metadata_of, run_reference, with_truths
 from toolkit.verify.inputs import Inputs
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 4, 4, 3), dtype=np.uint8)
 INPUTS = Inputs(tuple(map(str, range(40))), IMAGES, 38)
-CONTRACT = InputContract(
-    name="images",
-    dtype="uint8",
-    shape=("N", 4, 4, 3),
-    normalization=Normalization(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
-    normalization_in_graph=True,
-)
 
 
 def outputs(images: np.ndarray) -> dict[str, np.ndarray]:

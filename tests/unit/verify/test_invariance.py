@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_contract import CONTRACT
 
-from toolkit.bundle.manifest import InputContract, Normalization
 from toolkit.compare.metrics import softmax
 from toolkit.compare.tolerances import TOLERANCES
 from toolkit.verify.candidate import Checks
@@ -14,13 +14,6 @@ from toolkit.verify.expected import Expected
 from toolkit.verify.invariance import Invariance
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 3), dtype=np.uint8)
-CONTRACT = InputContract(
-    name="images",
-    dtype="uint8",
-    shape=("N", 4, 4, 3),
-    normalization=Normalization(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
-    normalization_in_graph=True,
-)
 Fault = Callable[["Channels", np.ndarray, np.ndarray], np.ndarray]
 
 
