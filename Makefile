@@ -79,11 +79,11 @@ docs: $(STAMP) ## build the documentation into build/docs; a warning is an error
 	@$(MKDOCS)
 
 gpu-wheels: $(STAMP) ## gather into .gpu-wheels/ what a machine with a GPU and no network lacks
-	@$(BIN)/python tests/gpu/wheels.py $(ARGS)
+	@PYTHONPATH=tests $(BIN)/python -m gpu.wheels $(ARGS)
 
 # Under the PyTorch of that machine, which has its GPU: no .venv is set up.
 gpu-check: ## prove on CUDA what can be proved, in 8 minutes and without network; figures in artifacts/gpu-check.json
-	@$(PYTHON) tests/gpu/check.py $(ARGS)
+	@PYTHONPATH=tests $(PYTHON) -m gpu.check $(ARGS)
 
 format: $(STAMP) ## format the code
 	@$(BIN)/ruff format .

@@ -8,7 +8,6 @@ file. Nothing is imported from toolkit here: each step is a process of its own, 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import subprocess
@@ -22,8 +21,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from gpu.wheels import IncompleteError, join_pieces
+
 REPOSITORY = Path(__file__).parents[2]
-CHECKSUMS = "SHA256SUMS"
 BUDGET_SECONDS = 8 * 60.0
 RESERVE_SECONDS = 5.0
 """Kept of the budget for writing down what was found."""
@@ -124,37 +124,12 @@ def _end(output: str) -> str:
 Step = Callable[[Machine], list[Line]]
 
 
-def join_pieces(folder: Path, target: Path) -> list[Path]:
-    """Copy wheels into a folder, joining those that were cut, and compare each with its SHA-256.
-
-    Raises:
-        CannotError: a piece is missing, or a wheel is not what was gathered.
-    """
-    sums = folder / CHECKSUMS
-    if not sums.is_file():
-        raise CannotError(
-            f"{folder} has no {CHECKSUMS}: run 'make gpu-wheels' where there is a network, and copy it here"
-        )
-    wheels = []
-    for line in sums.read_text("utf-8").splitlines():
-        digest, name = line.split("  ")
-        pieces = sorted(folder.glob(f"{name}.part*")) or [folder / name]
-        expected = int(pieces[0].name.rpartition("of")[2]) if ".part" in pieces[0].name else 1
-        if len(pieces) != expected or not all(piece.is_file() for piece in pieces):
-            raise CannotError(f"{name} is not all there: copy its {expected} pieces into {folder}")
-        content = b"".join(piece.read_bytes() for piece in pieces)
-        if hashlib.sha256(content).hexdigest() != digest:
-            raise CannotError(f"{name} is not what was gathered: copy it into {folder} again")
-        wheels.append(target / name)
-        wheels[-1].write_bytes(content)
-    return wheels
-
-
 def installed(wheels: Path, work: Path) -> Path:
     """Install the gathered wheels into a folder of their own and return it.
 
     Raises:
-        CannotError: they are not all there, or pip refuses them.
+        IncompleteError: they are not all there.
+        CannotError: pip refuses them.
     """
     site, joined = work / "site", work / "wheels"
     joined.mkdir(parents=True)
@@ -398,7 +373,7 @@ def main() -> None:
         work = Path(temporary)
         try:
             site = None if given.installed else installed(given.wheels, work)
-        except CannotError as error:
+        except (CannotError, IncompleteError) as error:
             lines = [Line("wheels", "failed", str(error))]
             print(lines[0].text(), flush=True)
         else:

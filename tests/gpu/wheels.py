@@ -1,7 +1,7 @@
 """Gathers what a machine with a GPU and its own PyTorch, but without network, lacks to run ``make gpu-check``.
 
 ``make gpu-wheels`` writes wheels into an ignored folder that travels with a copy of the repository. A wheel larger than
-a piece is cut, for ways of copying that take small files only; ``tests/gpu/check.py`` joins the pieces.
+a piece is cut, for ways of copying that take small files only; ``gpu.check`` joins the pieces.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x8
 CONSTRAINTS = Path(__file__).parents[2] / "constraints.txt"
 
 
+class IncompleteError(Exception):
+    """The gathered wheels are not all there, or not what they were; the message says what to do."""
+
+
 def download_command(names: Sequence[str], python: str, folder: Path) -> list[str]:
     """Return the pip command that downloads the pinned wheels of some distributions for another machine."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
@@ -56,6 +60,32 @@ def cut(wheel: Path, folder: Path, piece_bytes: int) -> list[Path]:
             pieces.append(folder / f"{wheel.name}.part{number:02}of{count:02}")
             pieces[-1].write_bytes(source.read(piece_bytes))
     return pieces
+
+
+def join_pieces(folder: Path, target: Path) -> list[Path]:
+    """Copy wheels into a folder, joining those that were cut, and compare each with its SHA-256.
+
+    Raises:
+        IncompleteError: a piece is missing, or a wheel is not what was gathered.
+    """
+    sums = folder / CHECKSUMS
+    if not sums.is_file():
+        raise IncompleteError(
+            f"{folder} has no {CHECKSUMS}: run 'make gpu-wheels' where there is a network, and copy it here"
+        )
+    wheels = []
+    for line in sums.read_text("utf-8").splitlines():
+        digest, name = line.split("  ")
+        pieces = sorted(folder.glob(f"{name}.part*")) or [folder / name]
+        expected = int(pieces[0].name.rpartition("of")[2]) if ".part" in pieces[0].name else 1
+        if len(pieces) != expected or not all(piece.is_file() for piece in pieces):
+            raise IncompleteError(f"{name} is not all there: copy its {expected} pieces into {folder}")
+        content = b"".join(piece.read_bytes() for piece in pieces)
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise IncompleteError(f"{name} is not what was gathered: copy it into {folder} again")
+        wheels.append(target / name)
+        wheels[-1].write_bytes(content)
+    return wheels
 
 
 def gather(folder: Path, names: Sequence[str], python: str, piece_bytes: int) -> list[Path]:

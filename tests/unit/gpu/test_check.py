@@ -11,7 +11,7 @@ import pytest
 from gpu import check
 from gpu.check import CannotError, Line, Machine
 
-SCRIPT = Path(check.__file__)
+TESTS = Path(check.__file__).parents[1]
 
 
 @pytest.fixture
@@ -156,8 +156,8 @@ def test_a_row_without_figures_says_why() -> None:
 
 def test_without_wheels_it_says_how_to_get_them_and_leaves_the_record(tmp_path: Path) -> None:
     out = tmp_path / "check.json"
-    command = [sys.executable, str(SCRIPT), "--wheels", str(tmp_path / "none"), "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "gpu.check", "--wheels", str(tmp_path / "none"), "--out", str(out)]
+    done = subprocess.run(command, cwd=TESTS, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "make gpu-wheels" in done.stdout
     assert json.loads(out.read_text("utf-8"))["failed"] == 1

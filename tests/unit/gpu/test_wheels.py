@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from gpu import check, wheels
+from gpu import wheels
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_a_wheel_larger_than_a_piece_is_cut_and_joined_again(fetched: list[Seque
         "small-1-py3-none-any.whl",
     ]
     target.mkdir()
-    joined = {wheel.name: wheel.read_bytes() for wheel in check.join_pieces(folder, target)}
+    joined = {wheel.name: wheel.read_bytes() for wheel in wheels.join_pieces(folder, target)}
     assert joined == {"large-1-py3-none-any.whl": bytes(range(25)), "small-1-py3-none-any.whl": b"s" * 10}
 
 
@@ -70,14 +70,14 @@ class TestJoining:
 
     def test_a_missing_piece_is_named(self, folder: Path) -> None:
         (folder / "a.whl.part02of02").unlink()
-        with pytest.raises(check.CannotError, match=r"a\.whl is not all there: copy its 2 pieces"):
-            check.join_pieces(folder, folder)
+        with pytest.raises(wheels.IncompleteError, match=r"a\.whl is not all there: copy its 2 pieces"):
+            wheels.join_pieces(folder, folder)
 
     def test_a_changed_piece_is_refused(self, folder: Path) -> None:
         (folder / "a.whl.part02of02").write_bytes(b"TWO")
-        with pytest.raises(check.CannotError, match=r"a\.whl is not what was gathered"):
-            check.join_pieces(folder, folder)
+        with pytest.raises(wheels.IncompleteError, match=r"a\.whl is not what was gathered"):
+            wheels.join_pieces(folder, folder)
 
     def test_an_empty_folder_says_how_to_fill_it(self, tmp_path: Path) -> None:
-        with pytest.raises(check.CannotError, match="make gpu-wheels"):
-            check.join_pieces(tmp_path, tmp_path)
+        with pytest.raises(wheels.IncompleteError, match="make gpu-wheels"):
+            wheels.join_pieces(tmp_path, tmp_path)
