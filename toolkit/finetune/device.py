@@ -41,7 +41,7 @@ def repeatable(seed: int, threads: int) -> Iterator[None]:
     with on_cuda, torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         torch.set_num_threads(threads)
-        # On CUDA some backward kernels have no deterministic version; they are allowed there, and the README says so.
+        # On CUDA some backward kernels have no deterministic version; they are allowed there (docs/results/index.md).
         torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
         torch.backends.cudnn.benchmark = False
         # Filling every new tensor, against code that reads what it never wrote, takes 5% of a step; our own arithmetic

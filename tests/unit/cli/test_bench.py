@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import typer
 
 from toolkit.bench import BenchOptions
 from toolkit.bundle.manifest import ParityVerdict
@@ -65,8 +66,8 @@ def measure(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[in
         monkeypatch.setattr("toolkit.bench.bench_run", stage.bench_run)
         monkeypatch.setattr("toolkit.bundle.read_manifest", stage.read_manifest)
         monkeypatch.setattr("toolkit.verify.run.verify_run", stage.verify_run)
-        monkeypatch.setattr("toolkit.report.print_bench", lambda report, console: print("the table"))  # noqa: T201
-        monkeypatch.setattr("toolkit.report.print_parity", lambda report, console: print("a parity report"))  # noqa: T201
+        monkeypatch.setattr("toolkit.report.print_bench", lambda report, console: typer.echo("the table"))
+        monkeypatch.setattr("toolkit.report.print_parity", lambda report, console: typer.echo("a parity report"))
         monkeypatch.setattr("toolkit.report.write_report", lambda folder: [Path("bench.csv"), Path("report.md")])
         return run("bench", *arguments)
 
