@@ -224,6 +224,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--fault",
         action="append",
         default=[],
+        choices=[fault.name for fault in FAULTS],
         metavar="NAME",
         help="only this one, and again; may be given several times",
     )

@@ -1,5 +1,7 @@
 """What is claimed of the faults, and what is told of those that were not tried."""
 
+import pytest
+
 from benchmarks import fault_detection
 
 
@@ -27,3 +29,13 @@ def test_a_fault_that_could_not_be_tried_is_told_and_not_counted(case):
 
     assert report.claims[1].measured == "1 of 1"
     assert any("it has no colour" in note for note in report.notes)
+
+
+def test_a_fault_that_there_is_not_is_refused_with_those_there_are(capsys):
+    assert fault_detection.parse(["--fault", "wrong-mean"]).fault == ["wrong-mean"]
+    with pytest.raises(SystemExit) as stopped:
+        fault_detection.parse(["--fault", "nope"])
+    assert stopped.value.code == 2
+    refusal = capsys.readouterr().err
+    assert "'nope'" in refusal
+    assert "wrong-mean" in refusal
