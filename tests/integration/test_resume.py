@@ -117,6 +117,7 @@ def undisturbed(commands: Commands, tmp_path: Path) -> Undisturbed:
 
 def forget(run: RunFolder) -> None:
     shutil.rmtree(run.path)
+    (run.path.parent / "latest").unlink()
     shutil.rmtree(run.path.parents[1] / "cache", ignore_errors=True)
 
 
