@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -178,7 +179,7 @@ def to_onnx(
     """
     import torch
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _mean_for_global_pooling():
         # The exporter warns about its own internals on every call; what matters is checked on the file.
         warnings.simplefilter("ignore")
         try:
@@ -203,6 +204,40 @@ def to_onnx(
             "smaller backbone."
         )
     return model
+
+
+@contextlib.contextmanager
+def _mean_for_global_pooling() -> Iterator[None]:
+    """Let pooling to 1 x 1 be exported as the mean that it is.
+
+    The decomposition of ``adaptive_avg_pool2d`` keeps the strides of its input with ``as_strided``. Where they are
+    channels-last, as after the permutation of the pixels, that became a chain of Shape, Range and Gather, which changes
+    nothing, costs nodes at each pooling (58 of 185 in MobileNetV3), and is more than OpenCV 4 can read. Making the
+    pixels contiguous instead would slow PyTorch's own artifacts down.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class Mean(TorchFunctionMode):
+        def __torch_function__(
+            self,
+            func: Callable[..., Any],
+            types: Any,
+            args: tuple[Any, ...] = (),
+            kwargs: Mapping[str, Any] | None = None,
+        ) -> Any:
+            if func is torch.nn.functional.adaptive_avg_pool2d:
+                pooled, size = _pooling_arguments(*args, **(kwargs or {}))
+                if size in (1, (1, 1)):
+                    return pooled.mean((-2, -1), keepdim=True)
+            return func(*args, **(kwargs or {}))
+
+    with Mean():
+        yield
+
+
+def _pooling_arguments(input: torch.Tensor, output_size: Any) -> tuple[torch.Tensor, Any]:
+    return input, tuple(output_size) if isinstance(output_size, (list, tuple)) else output_size
 
 
 def engine_name() -> str:

@@ -114,3 +114,29 @@ def test_float32_is_computed_in_float32_on_every_device(
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
     open_session(tmp_path / "model.onnx", device, 1)
     assert asked == {"providers": [provider], "provider_options": [options]}
+
+
+class Pooled(nn.Module):
+    """Pools in all the ways there are: as a module, by function, to one place and to several."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 4, 3)
+        self.squeeze, self.grid = nn.AdaptiveAvgPool2d((1, 1)), nn.AdaptiveAvgPool2d(2)
+        self.head = nn.Linear(24, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.convolution(x)
+        x = x * self.squeeze(x).sigmoid()
+        pooled = [self.squeeze(x), nn.functional.adaptive_avg_pool2d(x, output_size=1), self.grid(x)]
+        return self.head(torch.cat([value.flatten(1) for value in pooled], dim=1))
+
+
+def test_global_pooling_of_the_permuted_pixels_leaves_no_chain_of_indices(tmp_path: Path) -> None:
+    network = Deployable(Pooled(), Normalization(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)))
+    OnnxFormat().export(network, SAMPLE, tmp_path / "model.onnx", REQUEST, None)
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    assert {node.op_type for node in graph.node} & {"Shape", "Range", "Gather", "GatherND", "Expand"} == set()
+    pixels = torch.randint(0, 256, (5, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    logits = open_session(tmp_path / "model.onnx", "cpu", 1).run(["logits"], {"images": pixels.numpy()})[0]
+    torch.testing.assert_close(torch.from_numpy(logits), network(pixels)[0].detach(), atol=1e-5, rtol=0)
