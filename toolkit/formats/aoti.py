@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit.errors import BundleError, DeviceError, ExportError, first_line
+from toolkit.formats.archive_members import rewrite
 from toolkit.formats.base import Facts
 from toolkit.formats.pt2 import capture
 from toolkit.formats.torch_session import ModuleSession, TorchFormat, check_device
@@ -57,8 +58,14 @@ class AotiFormat(TorchFormat):
         with _quiet():
             try:
                 aoti_compile_and_package(
-                    program, package_path=str(path), inductor_configs={"aot_inductor.metadata": {METADATA_KEY: content}}
+                    program,
+                    package_path=str(path),
+                    inductor_configs={
+                        "aot_inductor.metadata": {METADATA_KEY: content},
+                        "aot_inductor.enable_line_tables": False,
+                    },
                 )
+                rewrite(path, _without_source_paths)
             except Exception as error:  # the compiler raises many types, some of them private
                 raise ExportError(f"AOTInductor cannot compile this network: {first_line(error)}") from error
 
@@ -90,6 +97,23 @@ class AotiFormat(TorchFormat):
             except Exception as error:  # the reader raises many types, some of them private
                 raise BundleError(f"AOTInductor refuses {path}: {first_line(error)}") from error
         return ModuleSession(module, "AOTInductor", device, threads)
+
+
+def _without_source_paths(member: str, content: bytes) -> bytes | None:
+    """Leave out the generated sources, which quote the compiler's command line, and the paths in the machine code.
+
+    The code holds the path of each source file for its error messages; the folders that lie on this machine only are
+    overwritten, at the same length, for a shared library has no other place to put them.
+    """
+    import torch
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    if member.endswith(".cpp"):
+        return None
+    if member.endswith(".so"):
+        for folder in (cache_dir(), str(Path(torch.__file__).parents[1])):
+            content = content.replace(folder.encode(), b"-" * len(folder.encode()))
+    return content
 
 
 @contextmanager

@@ -36,6 +36,7 @@ class Pt2Format(TorchFormat):
         program = capture(deployable, sample)
         # Only an example of a call, which nobody who opens the file needs.
         program.example_inputs = None
+        _forget_source_paths(program)
         content = json.dumps(dict(metadata), ensure_ascii=False)
         torch.export.save(program, str(path), extra_files={METADATA_FILE: content})
 
@@ -77,6 +78,16 @@ def capture(deployable: torch.nn.Module, sample: torch.Tensor) -> ExportedProgra
             return torch.export.export(deployable, (sample,), dynamic_shapes=({0: torch.export.Dim("N")},))
     except Exception as error:  # capturing runs the network's own code, which may raise anything
         raise ExportError(f"torch.export cannot export this network: {first_line(error)}") from error
+
+
+def _forget_source_paths(program: ExportedProgram) -> None:
+    """Take out of every node where in the exporting machine's files it stood."""
+    import torch
+
+    for module in program.graph_module.modules():
+        if isinstance(module, torch.fx.GraphModule):
+            for node in module.graph.nodes:
+                node.meta.pop("stack_trace", None)
 
 
 @contextmanager

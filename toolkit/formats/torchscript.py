@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import BundleError, ExportError, first_line
+from toolkit.formats.archive_members import rewrite
 from toolkit.formats.base import Facts
 from toolkit.formats.torch_session import ModuleSession, TorchFormat, check_device, full_float32
 
@@ -50,6 +51,7 @@ class TorchScriptFormat(TorchFormat):
             try:
                 traced = _jit().freeze(_jit().trace(deployable, (sample,), check_trace=False))
                 _jit().save(traced, str(path), _extra_files={METADATA_FILE: content})
+                rewrite(path, _without_source_paths)
             except Exception as error:  # tracing runs the network's own code, which may raise anything
                 raise ExportError(f"torch.jit.trace cannot export this network: {first_line(error)}") from error
 
@@ -71,6 +73,11 @@ class TorchScriptFormat(TorchFormat):
             except (RuntimeError, ValueError, OSError) as error:
                 raise BundleError(f"torch.jit.load refuses {path}: {first_line(error)}") from error
         return ModuleSession(module, "TorchScript", device, threads)
+
+
+def _without_source_paths(member: str, content: bytes) -> bytes | None:
+    """Leave out where in the exporting machine's files each operation stood: nothing but tracebacks needs it."""
+    return None if member.endswith(".debug_pkl") else content
 
 
 def _jit() -> Any:

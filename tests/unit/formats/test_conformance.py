@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+import toolkit
 from toolkit.backbones.deployable import Deployable, TorchSession, input_contract
 from toolkit.bundle.manifest import InputContract, Normalization
 from toolkit.data.calibration import calibration_of_arrays
@@ -107,6 +112,24 @@ def test_its_facts_are_read_from_the_file(exported: tuple[Format, Path], contrac
     assert facts.producer
     if facts.inputs:
         assert facts.inputs == {contract.name: (contract.dtype, contract.shape)}
+
+
+def contents(path: Path) -> Iterator[bytes]:
+    """Return the bytes of a file, and of what is packed in it."""
+    yield path.read_bytes()
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            yield from (archive.read(name) for name in archive.namelist())
+
+
+def test_no_file_names_a_folder_of_the_exporting_machine(exported: tuple[Format, Path]) -> None:
+    _, path = exported
+    folders = [Path.home(), Path.cwd(), Path(tempfile.gettempdir()), Path(toolkit.__file__).parents[1]]
+    folders += [Path(sys.prefix), Path(sys.base_prefix), Path(torch.__file__).parents[1]]
+    words = {f"{folder}/" for folder in folders} | {"site-packages", "torchinductor_"}
+    for file in path.parent.iterdir():
+        for content in contents(file):
+            assert [word for word in words if word.encode() in content] == []
 
 
 def test_a_broken_file_is_a_clear_error(exported: tuple[Format, Path], tmp_path: Path) -> None:
