@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from scratch_environment import environment
 
 PROBE = """
 import sys
@@ -71,18 +72,6 @@ def export(folder: Path) -> list[str]:
     return names
 
 
-def environment(interpreter: str, release: str, root: Path) -> Path:
-    """Make a scratch environment with one release unless there is one; return its interpreter."""
-    folder = root / f"ort-{release}"
-    python = folder / "bin" / "python"
-    if not python.exists():
-        subprocess.run([interpreter, "-m", "venv", str(folder)], check=True)
-        # Releases before 1.19 were built against numpy 1.
-        numpy = "numpy<2" if tuple(map(int, release.split("."))) < (1, 19) else "numpy"
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", f"onnxruntime=={release}", numpy], check=True)
-    return python
-
-
 def main() -> None:
     """Try every release and print one line per file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -95,7 +84,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         names = export(Path(scratch))
         for release in arguments.releases.split(","):
-            python = environment(arguments.interpreter, release, arguments.environments or Path(scratch))
+            # Releases before 1.19 were built against numpy 1.
+            numpy = "numpy<2" if tuple(map(int, release.split("."))) < (1, 19) else "numpy"
+            packages = [f"onnxruntime=={release}", numpy]
+            python = environment(arguments.interpreter, packages, arguments.environments or Path(scratch))
             for name in names:
                 done = subprocess.run(
                     [str(python), "-c", PROBE, scratch, name], capture_output=True, text=True, check=False
