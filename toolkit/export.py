@@ -26,7 +26,7 @@ from toolkit.formats.base import Calibration, Exported, ExportRequest, Format, N
 from toolkit.formats.profiles import resolve
 from toolkit.formats.registry import get_format
 from toolkit.progress import Reporter, Silent
-from toolkit.recipe import ExportRecipe
+from toolkit.recipe import ExportRecipe, last_part
 from toolkit.runs import FinishedRun, RunFolder, RunRecord
 
 GOLDEN_SAMPLES = 8
@@ -129,6 +129,7 @@ def _export_artifact(
         producer=facts.producer,
         further_files={file.relative_to(folder).as_posix(): file_record(file) for file in outcome.further_files},
         portability=outcome.portability,
+        usage=chosen.usage,
         kept_float32=outcome.kept_float32,
         quantization=outcome.quantization,
         family=chosen.family,
@@ -174,18 +175,21 @@ def _write_golden(
     images = test.load(indices, record.preprocessing)
     outputs = TorchSession(deployable, "cpu", record.threads).run(contract.encode(images))
     labels = [record.labels[test.targets[index]] for index in indices]
-    return write_golden(folder, images, outputs, [test.names[index] for index in indices], labels, record.labels)
+    # A listing may name files anywhere on this machine.
+    names = [last_part(test.names[index]) for index in indices]
+    return write_golden(folder, images, outputs, names, labels, record.labels)
 
 
 def _origin(run: FinishedRun) -> Origin:
     record = run.record
     return Origin(
         run=record.name,
-        recipe=run.recipe.to_toml(),
+        recipe=run.recipe.without_folders().to_toml(),
         backbone=record.backbone,
         weights=record.weights,
+        weights_license=record.weights_license,
         model_sha256=record.model_sha256,
-        data=record.data.source,
+        data=last_part(record.data.source),
         data_fingerprints={name: split.fingerprint for name, split in record.data.splits.items()},
         provenance=provenance.collect(),
     )

@@ -266,6 +266,12 @@ class Recipe(_Section):
             raise MissingDependencyError(f"writing a recipe needs tomli-w: {install_hint('train')}") from error
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
 
+    def without_folders(self) -> Recipe:
+        """Return the recipe as it may leave this machine: of the paths in it the last part only."""
+        data = self.data.model_copy(update={"source": last_part(self.data.source), "root": None})
+        backbone = self.backbone.model_copy(update={"weights": Path(self.backbone.weights).name})
+        return self.model_copy(update={"data": data, "backbone": backbone})
+
     def save(self, path: Path) -> None:
         """Write the recipe as TOML, atomically."""
         write_text(path, self.to_toml())
@@ -284,6 +290,12 @@ class Recipe(_Section):
                 branch = branch.setdefault(section, {})
             branch[field] = value
         return _validate(tree, origin)
+
+
+def last_part(text: str) -> str:
+    """Return the last part of a path that leads from the root or from a home; anything else as it is."""
+    path = Path(text)
+    return path.name if path.is_absolute() or text.startswith("~") else text
 
 
 def _validate(tree: Mapping[str, Any], origin: str) -> Recipe:

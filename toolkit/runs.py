@@ -65,6 +65,8 @@ class RunRecord(Record):
     """Canonical name, e.g. ``torchvision:resnet18``."""
     weights: str
     """Where the starting weights came from; says so if they were random."""
+    weights_license: str | None = None
+    """Under which terms, as their publisher says; None where that is not known."""
     parameters: int
     normalization: Normalization
     preprocessing: Preprocessing

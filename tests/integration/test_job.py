@@ -185,6 +185,7 @@ class TestExport:
         assert {entry.name for entry in folder.bundle.iterdir()} == {
             "manifest.json",
             "MODEL_CARD.md",
+            ".gitattributes",
             "README.md",
             "golden",
             "model.onnx",

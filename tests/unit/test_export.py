@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from finished_runs import SIZE, write_finished_run
+from finished_runs import CHANGES, SIZE, write_finished_run
 
 from toolkit import export, runs
 from toolkit.backbones.deployable import input_contract
 from toolkit.bundle import Bundle
 from toolkit.cli.main import main
+from toolkit.data.dataset import Split
 from toolkit.errors import ExportError, RunError
 from toolkit.export import deployable_size, export_run
 from toolkit.formats.base import Exported, Facts, NotExported
@@ -29,6 +31,7 @@ class FakeFormat:
 
     name, precision, suffix, calibrates = "fake", "float32", ".fake", False
     family = engine = "fake"
+    usage: str | None = None
     reason: str | None = None
     outcome: Exported | NotExported = Exported()
     also_writes: str | None = None
@@ -91,6 +94,27 @@ def test_the_bundle_says_what_the_run_says(run: RunFolder) -> None:
     assert origin.data_fingerprints == {name: split.fingerprint for name, split in record.data.splits.items()}
     (artifact,) = manifest.artifacts
     assert (artifact.format, artifact.file) == ("torchscript", "model.torchscript.pt")
+
+
+def test_the_bundle_names_no_folder_of_this_machine(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = run.record()
+    data = record.data.model_copy(update={"source": "/home/somebody/photos"})
+    record.model_copy(update={"data": data, "weights_license": "CC-BY-4.0"}).save(run.record_file)
+    changes = {"data.root": "/mnt/disk", "backbone.weights": "/home/somebody/weights.pth"}
+    Recipe().override(CHANGES | changes).save(run.recipe_file)
+    listed = export.load_test_split
+
+    def elsewhere(*arguments: Any) -> Split:
+        split = listed(*arguments)
+        return dataclasses.replace(split, names=tuple(f"/home/somebody/{name}" for name in split.names))
+
+    monkeypatch.setattr(export, "load_test_split", elsewhere)
+    origin = export_run(run).origin
+    assert (origin.data, origin.weights_license) == ("photos", "CC-BY-4.0")
+    recipe = parse_recipe(origin.recipe, "the manifest")
+    assert (recipe.backbone.weights, recipe.data.root) == ("weights.pth", None)
+    for path in run.bundle.rglob("*"):
+        assert not path.is_file() or not any(word in path.read_bytes() for word in (b"somebody", b"/mnt"))
 
 
 def test_golden_samples_are_test_images_with_what_the_artifact_answers(run: RunFolder) -> None:

@@ -43,6 +43,7 @@ class Backbone:
         blocks: the rest in order from input to output; each parameter and buffer outside the head belongs to exactly
             one.
         weights: where the weights came from, for a person.
+        weights_license: under which terms, as whoever published them says; None where nobody says it.
         normalization: what the weights expect.
         image_size: side of the square input in pixels: what was asked for, or the backbone's own.
         interpolation: resampling filter with which the weights were evaluated.
@@ -55,6 +56,7 @@ class Backbone:
     head: tuple[str, ...]
     blocks: tuple[Block, ...]
     weights: str
+    weights_license: str | None
     normalization: Normalization
     image_size: int
     interpolation: str
@@ -63,12 +65,14 @@ class Backbone:
 
 @dataclass(frozen=True)
 class Defaults:
-    """How images reach a pretrained network (the fields are those of ``Backbone``)."""
+    """The pretrained network: how images reach it, and its terms (the fields are those of ``Backbone``)."""
 
     normalization: Normalization = IMAGENET_NORMALIZATION
     image_size: int = 224
     interpolation: str = "bilinear"
     crop_fraction: float = 0.875
+    license: str | None = None
+    """Of the default weights, as their publisher names it; None where it does not."""
 
 
 class Source(Protocol):
@@ -84,7 +88,7 @@ class Source(Protocol):
         """Tell whether there is such a model."""
 
     def defaults(self, name: str) -> Defaults:
-        """Return how images reach the pretrained network."""
+        """Return how images reach the pretrained network, and the licence of its weights."""
 
     def build(self, name: str, classes: int, image_size: int) -> nn.Module:
         """Build the architecture with the source's own random initialisation, drawn from PyTorch's global generator."""

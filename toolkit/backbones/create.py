@@ -12,6 +12,7 @@ from toolkit.backbones.registry import split_name
 from toolkit.backbones.surgery import find_blocks, find_head, replace_head, seeded
 from toolkit.backbones.weights import load_state, read_checkpoint
 from toolkit.errors import BackboneError, first_line
+from toolkit.files import sha256_file
 from toolkit.progress import Reporter, Silent
 
 _SILENT = Silent()
@@ -44,6 +45,7 @@ def create_backbone(
         check_image_size(source, bare, size, canonical)
     with seeded(seed):
         model, origin = _with_weights(source, bare, canonical, weights, classes, size, reporter)
+    known_license = {"default": defaults.license, "none": "none needed, they are random"}
     head = find_head(model)
     replace_head(model, head, classes, seed)
     return Backbone(
@@ -52,6 +54,7 @@ def create_backbone(
         head=head,
         blocks=find_blocks(model, head),
         weights=origin,
+        weights_license=known_license.get(weights),
         normalization=defaults.normalization,
         image_size=size,
         interpolation=defaults.interpolation,
@@ -121,4 +124,5 @@ def _with_weights(
             f"the weights in {path} do not fit {canonical} ({first_line(error)}). Is it another architecture?"
         ) from error
     load_state(model, adapted, find_head(model), str(path))
-    return model, f"file {path}"
+    # Not its folder: this is said in the bundle too, and what ships names no path of the machine that trained.
+    return model, f"file {path.name}, SHA-256 {sha256_file(path)}"

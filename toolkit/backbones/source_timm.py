@@ -65,6 +65,7 @@ def defaults(name: str) -> Defaults:
         image_size=config.input_size[-1],
         interpolation=config.interpolation,
         crop_fraction=config.crop_pct,
+        license=config.license,
     )
 
 

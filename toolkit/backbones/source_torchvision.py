@@ -61,6 +61,8 @@ def defaults(name: str) -> Defaults:
         image_size=preset.crop_size[0],
         interpolation=preset.interpolation.value,
         crop_fraction=min(preset.crop_size[0] / preset.resize_size[0], 1.0),
+        # Only some say it; of the others torchvision says that terms of the training images may apply.
+        license=weights.meta.get("license"),
     )
 
 

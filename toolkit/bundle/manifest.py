@@ -20,6 +20,8 @@ SIGNATURE_NAME = "manifest.json.sig"
 MODEL_CARD_NAME = "MODEL_CARD.md"
 README_NAME = "README.md"
 """How to check the bundle in any language."""
+GIT_ATTRIBUTES_NAME = ".gitattributes"
+"""Keeps git from changing the line ends, and with them the hashes, of the files beside it."""
 GOLDEN_EXPECTED = "golden/expected.json"
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -148,6 +150,8 @@ class ArtifactRecord(Record):
     """The package that runs the file, e.g. ``onnxruntime``; None where that is not known."""
     portability: Portability = "any"
     """Where the artifact can be used."""
+    usage: str | None = None
+    """What a program that calls the engine itself must know beyond the contract, as sentences in Markdown."""
     kept_float32: tuple[str, ...] = ()
     """Nodes that compute in float32 though ``precision`` is lower."""
     quantization: QuantizationSearch | None = None
@@ -190,13 +194,16 @@ class Origin(Record):
 
     run: str
     recipe: str
-    """The resolved recipe as TOML."""
+    """The resolved recipe as TOML; of paths in it the last part only."""
     backbone: str
     weights: str
     """Where the pretrained weights came from."""
+    weights_license: str | None = None
+    """Under which terms, as their publisher says; None where that is not known."""
     model_sha256: str
     """Digest of the run's ``model.safetensors``."""
     data: str
+    """The source of the images by its name, or the last part of its path."""
     data_fingerprints: dict[str, str]
     """SHA-256 over the ordered images and labels of each split."""
     provenance: Provenance

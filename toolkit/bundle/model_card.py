@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from toolkit.bundle.manifest import README_NAME, ArtifactRecord, Manifest
+from toolkit.bundle.manifest import README_NAME, ArtifactRecord, Manifest, Origin
 from toolkit.distribution import install_hint
 from toolkit.results import ClassScore, Evaluation
 
@@ -222,9 +222,14 @@ def _training(manifest: Manifest) -> str:
     fence = "`" * (max([2, *(len(run) for run in re.findall("`+", origin.recipe))]) + 1)
     recipe = _folded("The whole recipe", f"{fence}toml\n{origin.recipe.strip()}\n{fence}")
     return (
-        f"- Starting weights: {_text(origin.weights)}.\n- Fine-tuned weights: SHA-256 "
-        f"`{origin.model_sha256}`.\n\n{recipe}"
+        f"- Starting weights: {_text(origin.weights)}.\n"
+        f"- Licence of the starting weights: {_license(origin)}.\n"
+        f"- Fine-tuned weights: SHA-256 `{origin.model_sha256}`.\n\n{recipe}"
     )
+
+
+def _license(origin: Origin) -> str:
+    return _text(origin.weights_license or "not known here; find out where they come from before you ship")
 
 
 def _origin(manifest: Manifest) -> str:

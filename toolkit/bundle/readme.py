@@ -6,6 +6,7 @@ It states nothing that changes after export, so it is written once and never aga
 from __future__ import annotations
 
 from toolkit.bundle.manifest import (
+    GIT_ATTRIBUTES_NAME,
     GOLDEN_EXPECTED,
     MANIFEST_NAME,
     MODEL_CARD_NAME,
@@ -51,6 +52,7 @@ def _files(manifest: Manifest) -> str:
             "and signature are Base64.",
             f"- `{GOLDEN_EXPECTED}` and `golden/*.bin`: samples with the outputs that PyTorch gave.",
             f"- `{MODEL_CARD_NAME}`: what the model is and how good it is.",
+            f"- `{GIT_ATTRIBUTES_NAME}`: keeps git from changing line ends, which would change the hashes.",
             "",
             "Compare the hashes before anything else reads the files. A file that is not listed, or a link, does not "
             "belong here.",
@@ -101,6 +103,7 @@ def _contract(manifest: Manifest) -> str:
         for output in manifest.outputs
     ]
     lines.append(f"- Class `i` of the outputs is `labels[i]` of `{MANIFEST_NAME}`.")
+    lines += [f"- `{artifact.file}`: {artifact.usage}" for artifact in manifest.artifacts if artifact.usage]
     return "\n".join(lines)
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from toolkit.bundle.folder import find_bundle
 from toolkit.bundle.manifest import (
+    GIT_ATTRIBUTES_NAME,
     GOLDEN_EXPECTED,
     MANIFEST_NAME,
     MODEL_CARD_NAME,
@@ -182,6 +183,7 @@ def _with_all_files(folder: Path, manifest: Manifest) -> Manifest:
     With every file that export has put there, and without what would make it huge.
     """
     write_text(folder / README_NAME, readme(manifest))
+    write_text(folder / GIT_ATTRIBUTES_NAME, "* -text\n")
     artifacts = {name for artifact in manifest.artifacts for name in artifact.all_files}
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     changes: dict[str, object] = {

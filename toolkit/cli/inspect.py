@@ -70,6 +70,7 @@ def _describe(manifest: Manifest) -> list[tuple[str, str]]:
         lines.append(("test accuracy", f"{evaluation.top1:.2%} [{low:.2%}, {high:.2%}] on {evaluation.images} images"))
     lines += [
         ("backbone", f"{origin.backbone}, starting weights: {origin.weights}"),
+        ("licence", origin.weights_license or "not known"),
         ("data", origin.data),
         ("made", f"{origin.provenance.created} by toolkit {origin.provenance.toolkit}, run {origin.run}"),
     ]

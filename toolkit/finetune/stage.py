@@ -219,6 +219,7 @@ def _record(
         labels=setting.dataset.labels,
         backbone=setting.backbone.name,
         weights=setting.backbone.weights,
+        weights_license=setting.backbone.weights_license,
         parameters=sum(parameter.numel() for parameter in setting.backbone.model.parameters()),
         normalization=setting.backbone.normalization,
         preprocessing=setting.preprocessing,

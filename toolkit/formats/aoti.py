@@ -38,6 +38,7 @@ class AotiFormat(TorchFormat):
     suffix = ".aoti.pt2"
     portability = "same-machine"
     saver = "AOTInductor"
+    usage = "`torch._inductor.aoti_load_package(FILE)(inputs)` returns `(logits, probabilities)` in this order."
 
     def unavailable(self) -> str | None:
         """Say whether torch or a C++ compiler is missing."""

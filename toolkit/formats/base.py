@@ -131,6 +131,9 @@ class Format(Protocol):
     """Whether ``export`` needs a ``Calibration``; decoding images for one that does not would be wasted."""
     carries_code: bool = True
     """Whether a file can hold code that runs when it is opened. False is a promise, so nothing makes it by default."""
+    usage: str | None = None
+    """What a program that calls the engine itself must know beyond the contract, as sentences in Markdown for the
+    bundle's README; None where there is nothing."""
     bisectable: bool = False
     """Whether the file is an ONNX graph, whose tensors bisection reads one by one."""
     narrow_type: NarrowType | None = None

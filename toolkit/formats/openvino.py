@@ -38,6 +38,10 @@ class OpenVinoFormat(Format):
     precision = "float32"
     suffix = ".openvino.xml"
     carries_code = False
+    usage = (
+        "Compile it with `INFERENCE_PRECISION_HINT` set to `f32`: by default OpenVINO computes in bfloat16 or float16 "
+        "where the processor can, and the values are then others than those expected below."
+    )
 
     def unavailable(self) -> str | None:
         """Say which package is missing."""

@@ -28,6 +28,7 @@ class Pt2Format(TorchFormat):
     family = "pt2"
     suffix = ".pt2"
     saver = "torch.export.save"
+    usage = "`torch.export.load(FILE).module()(inputs)` returns a tuple `(logits, probabilities)`."
 
     def save(self, deployable: torch.nn.Module, sample: torch.Tensor, path: Path, metadata: Mapping[str, str]) -> None:
         """Capture with a dynamic batch and save."""

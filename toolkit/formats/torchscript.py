@@ -31,6 +31,10 @@ class TorchScriptFormat(TorchFormat):
     family = "torchscript"
     suffix = ".torchscript.pt"
     saver = "torch.jit.save"
+    usage = (
+        "Its one argument is called `inputs`, and the result is a tuple `(logits, probabilities)`, not a dictionary; "
+        "in C++ `module.forward({images}).toTuple()->elements()`."
+    )
 
     def unavailable(self) -> str | None:
         """Say whether torch or the Python version is in the way."""

@@ -12,6 +12,7 @@ from toolkit.backbones import (
     weights_available,
 )
 from toolkit.errors import BackboneError
+from toolkit.files import sha256_file
 
 
 def make(name: str, weights: str = "none", classes: int = 4, image_size: int | None = 32, seed: int = 0) -> Backbone:
@@ -82,7 +83,8 @@ def test_weights_from_a_file_keep_the_new_head(tmp_path: Path, suffix: str) -> N
     else:
         save_weights(trained.model, path)
     backbone = make("resnet18", weights=str(path))
-    assert backbone.weights == f"file {path}"
+    assert backbone.weights == f"file trained{suffix}, SHA-256 {sha256_file(path)}"
+    assert backbone.weights_license is None, "nobody said it"
     assert {name for name in trained.model.state_dict() if not name.startswith("fc.")} == same(backbone, trained) - {
         "fc.weight",
         "fc.bias",

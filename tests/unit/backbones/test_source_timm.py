@@ -51,6 +51,10 @@ def test_the_pip_weights_know_imagenet(hub: Path) -> None:
     assert (features[0] - features[1]).abs().mean() > 0.01
 
 
+def test_the_licence_is_the_one_that_timm_states() -> None:
+    assert source_timm.defaults("tf_efficientnet_lite0").license == "apache-2.0"
+
+
 def test_a_hub_that_does_not_answer(hub: Path) -> None:
     assert weights_available("timm:resnet18") == "nobody answers at https://huggingface.co/timm/resnet18.a1_in1k"
     with pytest.raises(DownloadError, match=r"timm:resnet18: nobody answers at .*--weights FILE.*--weights none"):

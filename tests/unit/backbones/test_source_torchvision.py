@@ -131,6 +131,8 @@ def test_defaults_come_from_the_default_weights() -> None:
     assert (vit.image_size, vit.interpolation, vit.crop_fraction) == (518, "bicubic", 1.0)
     assert efficientnet.normalization.mean == (0.5, 0.5, 0.5)
     assert source_torchvision.defaults("inception_v3").image_size == 299
+    assert resnet.license is None, "torchvision names none"
+    assert "SWAG" in str(vit.license)
 
 
 def test_every_model_has_weights_with_a_digest_in_their_name() -> None:

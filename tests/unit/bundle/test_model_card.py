@@ -50,9 +50,16 @@ def test_every_figure_is_one_of_the_manifest(real: Manifest) -> None:
         "passed on 100 test images (largest logit error 6.1e-06, same class on 100.00%) | 73.00% |",
         f"| test | `{real.origin.data_fingerprints['test']}` |",
         "Starting weights: ImageNet-1k (pip package",
+        "Licence of the starting weights: not known here; find out where they come from before you ship",
         'name = "timm:tf_efficientnet_lite0"',
     ):
         assert part in card
+
+
+def test_a_licence_that_is_known_is_said(real: Manifest) -> None:
+    origin = real.origin.model_copy(update={"weights_license": "apache-2.0"})
+    card = model_card(real.model_copy(update={"origin": origin}))
+    assert "Licence of the starting weights: apache-2.0.\n" in card
 
 
 def test_the_code_in_it_is_five_lines_that_run(

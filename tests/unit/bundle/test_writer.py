@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,30 @@ def test_the_first_manifest_lists_every_file_that_export_put_there(colour_bundle
         (folder / "more").mkdir()
         (folder / "more" / "weights.bin").write_bytes(b"weights")
         write_manifest(folder, manifest.model_copy(update={"files": {}}))
-    assert set(Bundle.open(tmp_path / "second").manifest.files) == {"MODEL_CARD.md", "README.md", "more/weights.bin"}
+    assert set(Bundle.open(tmp_path / "second").manifest.files) == {
+        ".gitattributes",
+        "MODEL_CARD.md",
+        "README.md",
+        "more/weights.bin",
+    }
+
+
+def test_a_bundle_survives_a_git_that_changes_line_ends(colour_bundle: Path, tmp_path: Path) -> None:
+    def git(folder: Path, *arguments: str) -> None:
+        who = ("-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "core.autocrlf=true")
+        subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True)
+
+    manifest = read_manifest(colour_bundle)
+    with new_bundle(tmp_path / "repository" / "model") as folder:
+        shutil.copytree(colour_bundle, folder, dirs_exist_ok=True)
+        (folder / "manifest.json").unlink()
+        write_manifest(folder, manifest)
+    git(tmp_path / "repository", "init", "--quiet", "--initial-branch=main")
+    git(tmp_path / "repository", "add", "--all")
+    git(tmp_path / "repository", "commit", "--quiet", "--message=bundle")
+    git(tmp_path, "clone", "--quiet", str(tmp_path / "repository"), "checkout")
+    assert b"\r\n" not in (tmp_path / "checkout" / "model" / "README.md").read_bytes()
+    Bundle.open(tmp_path / "checkout" / "model")
 
 
 def test_a_later_manifest_blesses_nothing_that_was_added_since(colour_bundle: Path) -> None:

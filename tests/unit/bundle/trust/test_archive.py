@@ -265,7 +265,7 @@ REFUSED: dict[str, tuple[Callable[[Members], Members], str]] = {
     "a late signature": (append(regular("manifest.json.sig")), r"manifest\.json\.sig twice or out of order"),
     "another order": (lambda members: [members[0], *members[:0:-1]], "twice or out of order"),
     "a missing file": (without("golden/001.bin"), r"lacks golden/001\.bin"),
-    "a missing manifest": (without("manifest.json"), r"starts with MODEL_CARD\.md instead of manifest\.json"),
+    "a missing manifest": (without("manifest.json"), r"starts with \.gitattributes instead of manifest\.json"),
     "nothing": (lambda _: [], r"starts with nothing instead of manifest\.json"),
     "a flipped byte": (
         edited("model.onnx", lambda data: data[:50] + bytes([data[50] ^ 1]) + data[51:]),

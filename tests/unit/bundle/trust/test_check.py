@@ -317,7 +317,13 @@ def test_a_bundle_without_golden_samples_says_so(colour_bundle: Path) -> None:
     for path in (colour_bundle / "golden").iterdir():
         path.unlink()
     (colour_bundle / "golden").rmdir()
-    edit(colour_bundle, lambda manifest: manifest.update(files={"README.md": manifest["files"]["README.md"]}) or None)
     (colour_bundle / "MODEL_CARD.md").unlink()
+    kept = {path.name for path in colour_bundle.iterdir()}
+    edit(
+        colour_bundle,
+        lambda manifest: (
+            manifest.update(files={name: record for name, record in manifest["files"].items() if name in kept}) or None
+        ),
+    )
     with pytest.raises(BundleError, match="has no golden samples"):
         Bundle.open(colour_bundle).golden()
