@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from toolkit import preprocess
 from toolkit.errors import ImageError
+from toolkit.files import printable
 from toolkit.preprocess import (
     IMAGE_SUFFIXES,
     Preprocessing,
@@ -30,7 +31,6 @@ from toolkit.preprocess import (
     list_images,
     prepare,
     prepare_batch,
-    printable,
 )
 
 WHITE = 255

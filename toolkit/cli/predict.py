@@ -56,12 +56,12 @@ def command(
         for path, outcome in predictor.stream(files, batch_size):
             if isinstance(outcome, ImageError):
                 unreadable += 1
-                typer.echo(f"toolkit: {outcome}", err=True)
+                typer.echo(f"toolkit: {printable_lines(str(outcome))}", err=True)
             else:
                 write(path, outcome)
             bar.advance()
     if unreadable:
-        typer.echo(f"toolkit: {unreadable} of {len(files)} images could not be decoded.", err=True)
+        typer.echo(f"toolkit: {unreadable} of {len(files)} images could not be classified.", err=True)
         raise typer.Exit(2)
 
 
@@ -81,7 +81,7 @@ def _expand(paths: list[Path]) -> Iterator[Path]:
 
 
 def _text_line(path: Path, prediction: Prediction) -> None:
-    typer.echo(f"{path}  {prediction.label}  {prediction.probability:.4f}")
+    typer.echo(f"{printable(path)}  {printable(prediction.label)}  {prediction.probability:.4f}")
 
 
 def _json_line(path: Path, prediction: Prediction) -> None:

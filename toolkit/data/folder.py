@@ -13,7 +13,8 @@ import numpy as np
 from toolkit.data.dataset import Dataset, Split, fingerprint
 from toolkit.data.splits import Part, divide
 from toolkit.errors import DataError, ImageError, UnreadableImagesError
-from toolkit.preprocess import IMAGE_SUFFIXES, fault, list_images, printable
+from toolkit.files import open_regular, printable
+from toolkit.preprocess import IMAGE_SUFFIXES, fault, list_images
 from toolkit.progress import Reporter
 from toolkit.recipe import DataRecipe
 from toolkit.runs import SkippedFile
