@@ -120,6 +120,14 @@ def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
+def is_count(value: Any) -> bool:
+    """Tell whether a value is a whole number of at least 1, of Python's or another library's."""
+    try:
+        return not isinstance(value, bool) and operator.index(value) >= 1
+    except TypeError:
+        return False
+
+
 def require_count(name: str, value: Any) -> int:
     """Return a number of something as an int.
 
@@ -130,10 +138,6 @@ def require_count(name: str, value: Any) -> int:
     Raises:
         ToolkitError: it is no whole number, or is below 1.
     """
-    try:
-        count = None if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        count = None
-    if count is None or count < 1:
-        raise ToolkitError(f"{name} is {value!r}: give a whole number of at least 1.")
-    return count
+    if not is_count(value):
+        raise ToolkitError(f"{name} is {value!r}: give a whole number of 1 or more.")
+    return operator.index(value)

@@ -267,11 +267,12 @@ def _rgb_or_error(source: ImageSource, max_pixels: int, scaled: _Scaled = _unsca
         try:
             image = held.enter_context(_rgb(source, max_pixels, scaled))
         except RefusedError as refused:
-            raise ImageError(f"{_name(source)} cannot be read as an image: {refused}.") from refused
+            raise ImageError(f"{describe(source)} cannot be read as an image: {refused}.") from refused
         yield image
 
 
-def _name(source: object) -> str:
+def describe(source: object) -> str:
+    """Return what a sentence calls an image: its path, or "the image given as bytes"."""
     if isinstance(source, str | os.PathLike):
         return printable(source)
     kinds: tuple[tuple[type, str], ...] = (
@@ -467,7 +468,7 @@ def _resized(source: ImageSource, preprocessing: Preprocessing, max_pixels: int)
         width, height = _scaled_size(*image.size, preprocessing)
         if width * height > max_pixels:
             thin = f"{image.width} x {image.height} pixels: too thin to be scaled to {short} pixels on the short side"
-            raise ImageError(f"{_name(source)} is {thin}. Use resize = 'squash'.")
+            raise ImageError(f"{describe(source)} is {thin}. Use resize = 'squash'.")
         resized = image.resize((width, height), resample)
         if preprocessing.resize == "squash":
             return resized

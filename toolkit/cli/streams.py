@@ -54,7 +54,9 @@ class _Results(_Stream):
 
     def write(self, text: str) -> int:
         """Write some text."""
-        # Nothing is written for nothing: Typer tries so what kind of stream this is, and takes any error for an answer.
+        # Typer writes b"" and "" to see what kind of stream this is, and takes any error for an answer.
+        if not isinstance(text, str):
+            raise TypeError(f"standard output takes text, not {type(text).__name__}")
         if text:
             self._do("write", text)
         return len(text)
