@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import os
 import stat
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from toolkit.errors import FileWriteError
 
@@ -64,7 +64,7 @@ def not_regular(mode: int) -> str | None:
     return f"it is {next((kind for test, kind in _KINDS if test(mode)), 'no regular file')}"
 
 
-def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
     """Open a regular file for reading, or what a link leads to if that is one.
 
     Raises:
@@ -117,7 +117,9 @@ def atomic_path(target: Path) -> Iterator[Path]:
     temporary = target.with_name(f".{target.stem}.{os.urandom(4).hex()}.part{target.suffix}")
     with contextlib.suppress(OSError):
         if (kind := not_regular(target.stat().st_mode)) is not None:
-            raise FileWriteError(f"cannot write {printable(target)}: {kind}. Name a file that is new or may be replaced.")
+            raise FileWriteError(
+                f"cannot write {printable(target)}: {kind}. Name a file that is new or may be replaced."
+            )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -144,6 +146,30 @@ def write_bytes(target: Path, content: bytes) -> None:
 def write_text(target: Path, content: str) -> None:
     """Replace ``target`` by ``content`` (UTF-8, newlines as given) atomically."""
     write_bytes(target, content.encode())
+
+
+def sync_files(folder: Path) -> None:
+    """Wait until what was written into a folder is on the disk, in one go: an ``fsync`` for each file takes minutes."""
+    if hasattr(os, "sync"):
+        _sync_file_system(folder)
+        return
+    for path in folder.rglob("*"):  # Windows
+        if path.is_file():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+
+
+def _sync_file_system(folder: Path) -> None:
+    """Sync the file system that holds a folder where the C library can; all of them where not."""
+    import ctypes  # only an archive that is unpacked needs it
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        synced = getattr(ctypes.CDLL(None), "syncfs", None)
+        if synced is None or synced(descriptor) != 0:
+            os.sync()
+    finally:
+        os.close(descriptor)
 
 
 def sha256_file(path: Path) -> str:

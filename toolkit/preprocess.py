@@ -177,9 +177,7 @@ def decode(source: ImageSource, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.
         return np.array(image)
 
 
-def prepare(
-    source: ImageSource, preprocessing: Preprocessing, max_pixels: int = MAX_PIXELS
-) -> npt.NDArray[np.uint8]:
+def prepare(source: ImageSource, preprocessing: Preprocessing, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
     """Decode an image and bring it to the model's size.
 
     ``squash`` scales each side on its own. ``crop`` scales the short side to target / crop_fraction and cuts the centre
@@ -275,7 +273,7 @@ def describe(source: object) -> str:
     """Return what a sentence calls an image: its path, or "the image given as bytes"."""
     if isinstance(source, str | os.PathLike):
         return printable(source)
-    kinds: tuple[tuple[type, str], ...] = (
+    kinds: tuple[tuple[Any, str], ...] = (
         (bytes | bytearray | memoryview, "bytes"),
         (Image.Image, "a Pillow image"),
         (np.ndarray, "an array"),

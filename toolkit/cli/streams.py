@@ -1,8 +1,8 @@
-"""Standard output and standard error as the commands write to them.
+r"""Standard output and standard error as the commands write to them.
 
-Whatever prints (Typer, Rich, the csv module) meets the same three things: a character that the terminal's encoding lacks
-is written as ``\\uXXXX``, which JSON reads back; output that cannot be written is one sentence; a reader that has gone
-(``| head -1``) ends the command without a word.
+Whatever prints (Typer, Rich, the csv module) meets the same three things: a character that the terminal's encoding
+lacks is written as ``\uXXXX``, which JSON reads back; output that cannot be written is one sentence; a reader that has
+gone (``| head -1``) ends the command without a word.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def standard_streams() -> Iterator[None]:
     before = sys.stdout, sys.stderr
     for stream in before:
         with suppress(AttributeError):  # None, or a stream of somebody's own
-            stream.reconfigure(errors=_ESCAPED)  # type: ignore[union-attr]  # AttributeError where it cannot
+            stream.reconfigure(errors=_ESCAPED)
     sys.stdout, sys.stderr = _Results(before[0]), _Messages(before[1])  # type: ignore[assignment]  # they do what text streams do
     try:
         yield

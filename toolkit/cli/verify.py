@@ -93,7 +93,9 @@ def command(
         from toolkit.verify.options import VerifyOptions
 
         judged = bundle or find_run(run, artifacts).bundle
-        report = verify_against(judged, against, data=data, options=VerifyOptions(**how, bisect=bisect, max_pixels=max_pixels))
+        report = verify_against(
+            judged, against, data=data, options=VerifyOptions(**how, bisect=bisect, max_pixels=max_pixels)
+        )
     elif bundle is not None:
         from toolkit.verify.bundle import verify_bundle
 

@@ -120,7 +120,7 @@ class Predictor:
             ToolkitError: ``batch_size`` is no such number.
         """
         results = []
-        several: Iterable[Any] = [sources] if is_one_image(sources) else sources  # type: ignore[assignment,list-item]  # is_one_image told them apart
+        several: Iterable[Any] = [sources] if is_one_image(sources) else sources  # type: ignore[assignment]  # is_one_image told them apart
         for _, outcome in self.stream(several, batch_size):
             if isinstance(outcome, ImageError):
                 raise outcome
@@ -140,8 +140,8 @@ class Predictor:
         """
         if isinstance(sources, Mapping) or not isinstance(sources, Iterable) or is_one_image(sources):
             raise ImageError(
-                f"images are given one by one or as a list, not as {type(sources).__name__}: give paths, bytes of image "
-                "files, binary files that are open, Pillow images or uint8 arrays."
+                f"images are given one by one or as a list, not as {type(sources).__name__}: give paths, bytes of "
+                "image files, binary files that are open, Pillow images or uint8 arrays."
             )
         return self._outcomes(iter(sources), require_count("batch_size", batch_size))
 

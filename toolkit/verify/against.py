@@ -11,8 +11,8 @@ import numpy as np
 from toolkit.bundle import ArtifactRecord, Bundle
 from toolkit.compare.tolerances import OTHER_WEIGHTS, tolerance_for
 from toolkit.errors import BundleError, ImageError
-from toolkit.formats.registry import get_format
 from toolkit.files import printable
+from toolkit.formats.registry import get_format
 from toolkit.preprocess import list_images, prepare_batch
 from toolkit.results import Check, ParityReport
 from toolkit.verify.candidate import Candidate, candidates_of
@@ -67,7 +67,9 @@ class OtherBundle:
         self._new, self._old = new, old
         self._options = options
         self._same_weights = new.manifest.origin.model_sha256 == old.manifest.origin.model_sha256
-        self._mine, self._theirs = _golden_images(new, old) if data is None else _from_folder(new, old, data, options.max_pixels)
+        self._mine, self._theirs = (
+            _golden_images(new, old) if data is None else _from_folder(new, old, data, options.max_pixels)
+        )
 
     def held_to_both(self, candidate: Candidate) -> Candidate:
         """Hold an artifact to the coarser precision of the two; of other weights, to what a new model is held to."""
