@@ -430,7 +430,7 @@ def _opaque_rgb(image: Image.Image) -> Image.Image:
             f"its pixel type {image.mode} has no defined range here; save it with 8 or 16 bits per channel"
         )
     if image.mode not in _ALPHA_MODES and "transparency" not in image.info:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     layered = image if image.mode == "RGBA" else image.convert("RGBA")
     white = Image.new("RGB", image.size, (255, 255, 255))
     white.paste(layered, mask=layered.getchannel("A"))

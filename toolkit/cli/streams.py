@@ -118,11 +118,11 @@ def standard_streams() -> Iterator[None]:
         PipeClosedError: nobody reads it any more.
     """
     codecs.register_error(_ESCAPED, _escaped)
-    before = sys.stdout, sys.stderr
+    before: tuple[Any, Any] = sys.stdout, sys.stderr
     for stream in before:
         with suppress(AttributeError):  # None, or a stream of somebody's own
             stream.reconfigure(errors=_ESCAPED)
-    sys.stdout, sys.stderr = _Results(before[0]), _Messages(before[1])  # type: ignore[assignment]  # they do what text streams do
+    sys.stdout, sys.stderr = _Results(before[0]), _Messages(before[1])
     try:
         yield
     finally:

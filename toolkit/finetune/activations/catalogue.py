@@ -87,7 +87,9 @@ class CacheKey(Record):
         The name of the cache's folder.
         """
         content = {"format": FORMAT_VERSION, "key": self.model_dump(mode="json")}
-        return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        return hashlib.sha256(
+            json.dumps(content, allow_nan=False, sort_keys=True, separators=(",", ":")).encode()
+        ).hexdigest()
 
     @property
     def specs(self) -> tuple[TensorSpec, ...]:
