@@ -50,10 +50,15 @@ def require_pixels(width: int, height: int, limit: int) -> None:
         RefusedError: with its size, and how to raise the limit.
     """
     if width * height > limit:
-        raise RefusedError(
-            f"it has {width} x {height} pixels, more than the {limit} in all that are decoded; a larger limit is given "
-            "with --max-pixels, in Python with max_pixels"
-        )
+        raise RefusedError(too_many_pixels(f"{width} x {height} pixels, ", limit))
+
+
+def too_many_pixels(how_many: str, limit: int) -> str:
+    """Say that a picture is too large: ``how_many`` is "" or its size, with a comma."""
+    return (
+        f"it has {how_many}more than {limit} pixels in all; a larger limit is given with --max-pixels, in Python with "
+        "max_pixels"
+    )
 
 
 def promised_size(stream: BinaryIO, limit: int) -> tuple[int, int]:

@@ -30,6 +30,7 @@ from toolkit.decoding_limits import (
     promised_size,
     require_few_scans,
     require_pixels,
+    too_many_pixels,
 )
 from toolkit.errors import ImageError
 from toolkit.files import open_regular, printable
@@ -369,7 +370,10 @@ def _opened(stream: BinaryIO, max_pixels: int, hold: _Hold) -> Image.Image:
     promised = promised_size(stream, max_pixels)
     hold(*promised)
     _raise_pillows_limit(max_pixels)
-    image = Image.open(stream, formats=FORMATS)
+    try:
+        image = Image.open(stream, formats=FORMATS)
+    except Image.DecompressionBombError as error:  # which does not say how many there are
+        raise RefusedError(too_many_pixels("", min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or 0)))) from error
     require_pixels(*image.size, max_pixels)
     if image.width * image.height > promised[0] * promised[1]:
         hold(*image.size)

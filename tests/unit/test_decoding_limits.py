@@ -112,7 +112,9 @@ class TestPromisedSize:
     )
     def test_a_few_bytes_that_promise_a_huge_picture(self, content: bytes) -> None:
         assert len(content) < 200
-        with pytest.raises(RefusedError, match=r"it has \d+ x \d+ pixels, more than the 100000000.*--max-pixels"):
+        with pytest.raises(
+            RefusedError, match=r"\d+ x \d+ pixels, more than 100000000 pixels in all.*--max-pixels"
+        ):
             size_of(content)
 
     @pytest.mark.parametrize(
@@ -146,7 +148,7 @@ class TestPromisedSize:
 
     def test_the_limit_is_a_parameter(self) -> None:
         require_pixels(10, 10, 100)
-        with pytest.raises(RefusedError, match="it has 11 x 10 pixels, more than the 100 in all"):
+        with pytest.raises(RefusedError, match="it has 11 x 10 pixels, more than 100 pixels in all"):
             require_pixels(11, 10, 100)
 
 

@@ -189,6 +189,6 @@ def test_too_many_pixels_are_refused_unless_they_are_allowed(run: Run, colour_bu
     code, out, err = run("predict", colour_bundle, folder, "--max-pixels", 1199)
     assert code == 2
     assert len(out.splitlines()) == 3
-    assert "large.png cannot be read as an image: it has 40 x 30 pixels, more than the 1199 in all" in err
+    assert "large.png cannot be read as an image: it has 40 x 30 pixels, more than 1199 pixels in all" in err
     assert run("predict", colour_bundle, folder, "--max-pixels", 1200)[0] == 0
     assert run("predict", colour_bundle, folder, "--max-pixels", 0)[0] == 2

@@ -96,9 +96,8 @@ def test_a_failure_that_a_library_swallows_stays_one(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sys, "stdout", Broken(FULL_DISK, buffered=False))
 
     def swallowing() -> None:
-        with standard_streams():
-            with suppress(OutputError):
-                sys.stdout.write("lost")
+        with standard_streams(), suppress(OutputError):
+            sys.stdout.write("lost")
 
     with pytest.raises(OutputError, match="No space left"):
         swallowing()

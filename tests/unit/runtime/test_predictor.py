@@ -185,7 +185,7 @@ def test_counts_are_whole_numbers_of_1_or_more(colour_bundle: Path, colour_image
 def test_the_limit_in_pixels_is_the_predictors(colour_bundle: Path) -> None:
     image = png(np.zeros((30, 40, 3), np.uint8))
     assert len(toolkit.load(colour_bundle, max_pixels=1200).predict(image)) == 1
-    with pytest.raises(ImageError, match="40 x 30 pixels, more than the 1199"):
+    with pytest.raises(ImageError, match="40 x 30 pixels, more than 1199"):
         toolkit.load(colour_bundle, max_pixels=1199).predict(image)
 
 
