@@ -112,9 +112,7 @@ class TestPromisedSize:
     )
     def test_a_few_bytes_that_promise_a_huge_picture(self, content: bytes) -> None:
         assert len(content) < 200
-        with pytest.raises(
-            RefusedError, match=r"\d+ x \d+ pixels, more than 100000000 pixels in all.*--max-pixels"
-        ):
+        with pytest.raises(RefusedError, match=r"\d+ x \d+ pixels, more than 100000000 pixels in all.*--max-pixels"):
             size_of(content)
 
     @pytest.mark.parametrize(
