@@ -515,7 +515,7 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, UnidentifiedImageError):
         return f"it is in none of the formats {', '.join(FORMATS)}, or its header is damaged"
     if isinstance(error, Image.DecompressionBombError):
-        return f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels, which may be an attack on memory"
+        return too_many_pixels("", 2 * (Image.MAX_IMAGE_PIXELS or 0))
     if isinstance(error, MemoryError):
         return "it needs more memory than there is"
     if isinstance(error, io.UnsupportedOperation):

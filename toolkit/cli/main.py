@@ -95,7 +95,7 @@ def _root(
 ) -> None:
     """Fine-tune a pretrained image backbone, export it, prove the exports are the same model, measure them.
 
-    Exit codes: 0 done, 1 a gate failed, 2 bad input.
+    Exit codes: 0 done, 1 a gate failed, 2 bad input or output that cannot be written.
     """
 
 
