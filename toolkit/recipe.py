@@ -307,6 +307,10 @@ def _describe(error: ValidationError, origin: str) -> str:
             lines.append(f"  {field}: no such field; fields here are {', '.join(_siblings(problem['loc']))}")
         elif problem["type"] == "value_error":
             lines.append(f"  {field or 'recipe'}: {problem['ctx']['error']}")
+        elif problem["type"] == "string_unicode":
+            lines.append(
+                f"  {field}: {problem['input']!r} is not UTF-8, and a recipe is: rename it, or give a link to it"
+            )
         else:
             lines.append(f"  {field}: {problem['msg']} (given: {problem['input']!r})")
     return (

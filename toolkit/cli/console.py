@@ -108,4 +108,6 @@ def telling_of_lost_signature(bundle: Path) -> Iterator[None]:
 
 def output() -> Console:
     """Return the console for results. Away from a terminal it is wide enough not to break tables."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    return Console(
+        file=getattr(sys.stdout, "styled", None), highlight=False, width=None if sys.stdout.isatty() else 160
+    )

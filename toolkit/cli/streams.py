@@ -1,14 +1,15 @@
 r"""Standard output and standard error as the commands write to them.
 
 Whatever prints (Typer, Rich, the csv module) meets the same three things: a character that the terminal's encoding
-lacks is written as ``\uXXXX``, which JSON reads back; output that cannot be written is one sentence; a reader that has
-gone (``| head -1``) ends the command without a word.
+lacks, or that would steer a terminal, is written as ``\uXXXX``, which JSON reads back; output that cannot be written is
+one sentence; a reader that has gone (``| head -1``) ends the command without a word.
 """
 
 from __future__ import annotations
 
 import codecs
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +20,8 @@ from toolkit.errors import OutputError
 PIPE_CLOSED = 141
 """Exit code when nobody reads on, as shells have it (128 + SIGPIPE)."""
 _ESCAPED = "toolkit-escaped"
+_STEERING = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069]")
+"""Control characters but for tabs and ends of lines, and what reverses text: no command means to write any."""
 
 
 class PipeClosedError(Exception):
@@ -58,8 +61,13 @@ class _Results(_Stream):
         if not isinstance(text, str):
             raise TypeError(f"standard output takes text, not {type(text).__name__}")
         if text:
-            self._do("write", text)
+            self._do("write", _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
         return len(text)
+
+    @property
+    def styled(self) -> _Styled:
+        """The same output for what writes colours."""
+        return _Styled(self)
 
     def flush(self) -> None:
         """Hand on what was written."""
@@ -90,6 +98,23 @@ class _Results(_Stream):
             f"the results cannot be written to standard output: {error.strerror or error}. Free some space, or send "
             "them elsewhere."
         )
+
+
+class _Styled(_Stream):
+    """Standard output of what means to steer the terminal."""
+
+    def __init__(self, results: _Results) -> None:
+        super().__init__(results._stream)
+        self._results = results
+
+    def write(self, text: str) -> int:
+        """Write some text as it is."""
+        self._results._do("write", text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Hand on what was written."""
+        self._results.flush()
 
 
 class _Messages(_Stream):

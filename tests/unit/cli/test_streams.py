@@ -142,3 +142,18 @@ def test_a_character_that_the_encoding_lacks_is_written_as_json_reads_it(
     assert json.loads(written)["label"] == label
     if encoding == "ascii":
         assert written == '{"label": "\\u732b \\ud83e\\udd8a \\u00e9 \\udce9"}\n'
+
+
+def test_only_what_is_meant_to_steers_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    with standard_streams():
+        sys.stdout.write("name\x1b[31m\x9b\u202e\x7f\tof\n a file\n")
+        styled = Console(file=sys.stdout.styled, force_terminal=True, color_system="standard")  # type: ignore[attr-defined]  # the stand-in's own
+        styled.print(Text("red", style="red"))
+    plain, coloured = out.getvalue().split(" a file\n")
+    assert plain == "name\\u001b[31m\\u009b\\u202e\\u007f\tof\n"
+    assert coloured == "\x1b[31mred\x1b[0m\n"
