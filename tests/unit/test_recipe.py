@@ -136,3 +136,8 @@ def test_a_file_that_is_not_text_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "picture.toml").write_bytes(b"\xff\xd8\xff\xe0")
     with pytest.raises(RecipeError, match=r"cannot read the recipe .*picture.toml"):
         load_recipe(str(tmp_path / "picture.toml"))
+
+
+def test_a_path_that_is_not_utf8_cannot_stand_in_a_recipe() -> None:
+    with pytest.raises(RecipeError, match=r"data\.source: 'caf.*' is not UTF-8, and a recipe is: rename it"):
+        load_recipe("folder").override({"data.source": "caf\udce9"})

@@ -21,6 +21,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from toolkit.files import printable_lines
 from toolkit.progress import Bar, Reporter, Silent
 
 
@@ -61,7 +62,7 @@ class Terminal:
 
     def line(self, text: str) -> None:
         """Print one line."""
-        self._console.print(text, markup=False)
+        self._console.print(printable_lines(text), markup=False)
 
     @contextmanager
     def bar(self, description: str, total: int, unit: str) -> Iterator[Bar]:
@@ -107,4 +108,6 @@ def telling_of_lost_signature(bundle: Path) -> Iterator[None]:
 
 def output() -> Console:
     """Return the console for results. Away from a terminal it is wide enough not to break tables."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    return Console(
+        file=getattr(sys.stdout, "styled", None), highlight=False, width=None if sys.stdout.isatty() else 160
+    )

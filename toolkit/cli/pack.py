@@ -25,9 +25,9 @@ def command(
     """
     from toolkit.bundle.trust.archive import pack
     from toolkit.bundle.writer import sign_bundle
-    from toolkit.files import sha256_file
+    from toolkit.files import printable, sha256_file
 
     if key is not None:
         sign_bundle(bundle, key)
     written = pack(bundle, target)
-    typer.echo(f"{written}  {written.stat().st_size / 1e6:.1f} MB  SHA-256 {sha256_file(written)}")
+    typer.echo(f"{printable(written)}  {written.stat().st_size / 1e6:.1f} MB  SHA-256 {sha256_file(written)}")

@@ -23,5 +23,6 @@ def command(
     Names, sizes and hashes are checked against the manifest inside; the folder appears only if all of them are right.
     """
     from toolkit.bundle.trust.archive import unpack
+    from toolkit.files import printable
 
-    typer.echo(f"bundle {unpack(archive, target, verify_key)}")
+    typer.echo(f"bundle {printable(unpack(archive, target, verify_key))}")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from toolkit.decoding_limits import MAX_PIXELS
 from toolkit.preprocess import ImageSource, Preprocessing, prepare_batch
 from toolkit.runs import DataSummary, SkippedFile, SplitSummary
 
@@ -25,6 +26,7 @@ class Split:
         targets: int64 ``[n]``, indices into the labels of the data set.
         names: path relative to the root with forward slashes, or e.g. ``test/00012``.
         fingerprint: SHA-256 over the ordered image contents and labels, 64 hexadecimal digits.
+        max_pixels: that an image may have (see ``toolkit.preprocess.decode``).
     """
 
     name: str
@@ -32,6 +34,7 @@ class Split:
     targets: npt.NDArray[np.int64]
     names: tuple[str, ...]
     fingerprint: str
+    max_pixels: int = MAX_PIXELS
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -47,7 +50,7 @@ class Split:
         Raises:
             ImageError: a file has gone or changed since it was scanned.
         """
-        return prepare_batch([self.sources[int(index)] for index in indices], preprocessing)
+        return prepare_batch([self.sources[int(index)] for index in indices], preprocessing, self.max_pixels)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ import numpy as np
 from toolkit.data.dataset import Dataset, Split, fingerprint
 from toolkit.data.splits import Part, divide
 from toolkit.errors import DataError, ImageError, UnreadableImagesError
-from toolkit.preprocess import IMAGE_SUFFIXES, fault, list_images, printable
+from toolkit.files import open_regular, printable
+from toolkit.preprocess import IMAGE_SUFFIXES, fault, list_images
 from toolkit.progress import Reporter
 from toolkit.recipe import DataRecipe
 from toolkit.runs import SkippedFile
@@ -90,20 +92,26 @@ class FolderSource:
             for line in _lines_on_division(root, pools, recipe):
                 reporter.line(line)
         parts = divide({name: pool.targets() for name, pool in pools.items()}, labels, recipe, seed)
-        scans = {name: _scan(name, root, pools[parts[name].pool], parts[name], reporter) for name in splits}
+        scans = {
+            name: _scan(name, root, pools[parts[name].pool], parts[name], recipe.max_pixels, reporter)
+            for name in splits
+        }
         failures = [failure for scan in scans.values() for failure in scan.failures()]
         if failures and not recipe.skip_unreadable:
             raise UnreadableImagesError(_describe(failures), failures)
         return Dataset(
             source=str(root.resolve()),
             labels=labels,
-            splits={name: _readable(name, scan, pools[scan.part.pool], labels) for name, scan in scans.items()},
+            splits={
+                name: replace(_readable(name, scan, pools[scan.part.pool], labels), max_pixels=recipe.max_pixels)
+                for name, scan in scans.items()
+            },
             skipped=tuple(SkippedFile(file=file, reason=reason) for file, reason in failures),
         )
 
 
 def _no_folder(root: Path) -> str | None:
-    return None if root.is_dir() else f"{root} is {'not a folder' if root.exists() else 'missing'}"
+    return None if root.is_dir() else f"{printable(root)} is {'not a folder' if root.exists() else 'missing'}"
 
 
 def _lines_on_division(root: Path, pools: Mapping[str, _Pool], recipe: DataRecipe) -> list[str]:
@@ -199,7 +207,7 @@ def _classes(names: Sequence[str]) -> str:
     return ("class " if len(names) == 1 else "classes ") + ", ".join(repr(name) for name in names)
 
 
-def _scan(split: str, root: Path, pool: _Pool, part: Part, reporter: Reporter) -> _Scan:
+def _scan(split: str, root: Path, pool: _Pool, part: Part, max_pixels: int, reporter: Reporter) -> _Scan:
     everything = pool.paths()
     paths = [everything[index] for index in part.indices]
     chunks = [paths[start : start + _SCAN_CHUNK] for start in range(0, len(paths), _SCAN_CHUNK)]
@@ -208,7 +216,7 @@ def _scan(split: str, root: Path, pool: _Pool, part: Part, reporter: Reporter) -
     executor = ThreadPoolExecutor(_SCAN_WORKERS, thread_name_prefix="toolkit-scan")
     try:
         with reporter.bar(f"reading the {split} images", len(paths), unit="images") as bar:
-            for results in executor.map(_read_chunk, chunks):
+            for results in executor.map(partial(_read_chunk, max_pixels), chunks):
                 digests += [digest for digest, _ in results]
                 reasons += [reason for _, reason in results]
                 bar.advance(len(results))
@@ -217,16 +225,17 @@ def _scan(split: str, root: Path, pool: _Pool, part: Part, reporter: Reporter) -
     return _Scan(part, paths, [printable(path.relative_to(root).as_posix()) for path in paths], digests, reasons)
 
 
-def _read_chunk(paths: Sequence[Path]) -> list[tuple[bytes, str | None]]:
-    return [_read(path) for path in paths]
+def _read_chunk(max_pixels: int, paths: Sequence[Path]) -> list[tuple[bytes, str | None]]:
+    return [_read(path, max_pixels) for path in paths]
 
 
-def _read(path: Path) -> tuple[bytes, str | None]:
+def _read(path: Path, max_pixels: int) -> tuple[bytes, str | None]:
     try:
-        content = path.read_bytes()
+        with open_regular(path) as file:
+            reason = fault(path, max_pixels)
+            return (hashlib.file_digest(file, "sha256").digest() if reason is None else b""), reason
     except OSError as error:
         return b"", error.strerror or str(error)
-    return hashlib.sha256(content).digest(), fault(content)
 
 
 def _readable(name: str, scan: _Scan, pool: _Pool, labels: tuple[str, ...]) -> Split:

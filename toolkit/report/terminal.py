@@ -8,6 +8,7 @@ from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from toolkit.files import printable_lines
 from toolkit.report.parity import parity_checks, parity_failures, parity_table, path_table
 from toolkit.report.tables import Column, Line, Table, bench_table, class_table, headline, most_confused
 from toolkit.results import BenchReport, Bisection, Evaluation, ParityReport
@@ -24,9 +25,9 @@ def print_bench(report: BenchReport, console: Console) -> None:
     """Print the comparison as one table, or as two with the same first columns where one is too wide."""
     machine = report.provenance.hardware
     threads = sorted({row.threads for row in report.rows})
-    console.print(Text(f"{report.run}: {report.model}", style="bold"))
+    console.print(_text(f"{report.run}: {report.model}", style="bold"))
     console.print(
-        Text(f"{machine.processor}, {'/'.join(map(str, threads))} of {machine.cores} cores; data: {report.data}")
+        _text(f"{machine.processor}, {'/'.join(map(str, threads))} of {machine.cores} cores; data: {report.data}")
     )
     table = bench_table(report)
     whole = _rich(table, ("key", "speed", "model"))
@@ -37,23 +38,23 @@ def print_bench(report: BenchReport, console: Console) -> None:
         console.print(_rich(table, ("key", "model")))
     for line in table.lines:
         if line.missing is not None:
-            console.print(Text(f"{' on '.join(line.cells)} is not measured: {line.missing}", style="yellow"))
+            console.print(_text(f"{' on '.join(line.cells)} is not measured: {line.missing}", style="yellow"))
 
 
 def print_parity(report: ParityReport, console: Console) -> None:
     """Print the verdicts on one screen: a table, what was checked of all artifacts, and what failed."""
-    verdict = Text(f"{report.run}: parity with {report.reference} ", style="bold")
+    verdict = _text(f"{report.run}: parity with {report.reference} ", style="bold")
     verdict.append("passed" if report.passed else "FAILED", style="bold green" if report.passed else "bold red")
     console.print(verdict)
     console.print(_rich(parity_table(report), ("key",)))
     for line in parity_checks(report):
-        console.print(Text(line))
+        console.print(_text(line))
     for owner, failures in parity_failures(report):
         for failure in failures[:SHOWN_FAILURES]:
-            console.print(Text(f"{owner}: {failure}", style="red"))
+            console.print(_text(f"{owner}: {failure}", style="red"))
         if len(failures) > SHOWN_FAILURES:
             console.print(
-                Text(f"{owner}: and {len(failures) - SHOWN_FAILURES} more reasons, in parity.json", style="red")
+                _text(f"{owner}: and {len(failures) - SHOWN_FAILURES} more reasons, in parity.json", style="red")
             )
     for artifact in report.artifacts:
         if artifact.bisection is not None:
@@ -63,7 +64,7 @@ def print_parity(report: ParityReport, console: Console) -> None:
 def _print_bisection(name: str, bisection: Bisection, console: Console) -> None:
     if bisection.first is None:
         console.print(
-            Text(
+            _text(
                 f"{name}: all {bisection.compared} nodes are within {bisection.allowed:g} of the reference",
                 style="bold",
             )
@@ -75,11 +76,11 @@ def _print_bisection(name: str, bisection: Bisection, console: Console) -> None:
             f"{name}: the first node that diverges is {first.node} ({first.operator}){where}, by {first.error:.3g} "
             "of its largest value"
         )
-        console.print(Text(sentence, style="bold"))
+        console.print(_text(sentence, style="bold"))
         console.print(_rich(path_table(bisection), ("key",)))
     if bisection.lacking:
         console.print(
-            Text(
+            _text(
                 f"{name}: its graph lacks {', '.join(bisection.lacking[:WORST])}"
                 + (" and more" if len(bisection.lacking) > WORST else "")
             )
@@ -88,18 +89,23 @@ def _print_bisection(name: str, bisection: Bisection, console: Console) -> None:
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     """Print the accuracy, the classes (the worst of them where there are many), and the most frequent mistakes."""
-    console.print(Text(headline(evaluation), style="bold"))
+    console.print(_text(headline(evaluation), style="bold"))
     many = len(evaluation.classes) > MANY_CLASSES
     if many:
-        console.print(Text(f"the {WORST} classes with the lowest recall, of {len(evaluation.classes)}:"))
+        console.print(_text(f"the {WORST} classes with the lowest recall, of {len(evaluation.classes)}:"))
     console.print(_rich(class_table(evaluation, worst=WORST if many else None), ("key",)))
     if mistakes := most_confused(evaluation):
         console.print(
-            Text(
+            _text(
                 "most frequent mistakes: "
                 + "; ".join(f"{true} taken for {predicted} ({images})" for true, predicted, images in mistakes)
             )
         )
+
+
+def _text(content: str, style: str = "") -> Text:
+    """Return text that only its style colours: what an engine or a file says may hold anything."""
+    return Text(printable_lines(content), style=style)
 
 
 def _rich(table: Table, groups: tuple[str, ...]) -> RichTable:
@@ -123,5 +129,5 @@ def _cells(line: Line, columns: tuple[Column, ...], shown: list[int]) -> list[Re
     if line.missing is not None:
         noticed = next(index for index in shown if columns[index].notice)
         cells = [line.cells[index] if index < keys else NOT_MEASURED if index == noticed else "" for index in shown]
-        return [Text(cell, style="yellow") for cell in cells]
-    return [Text("" if line.continues and index < keys else line.cells[index]) for index in shown]
+        return [_text(cell, style="yellow") for cell in cells]
+    return [_text("" if line.continues and index < keys else line.cells[index]) for index in shown]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from toolkit.errors import RunError
-from toolkit.files import write_text
+from toolkit.files import printable_lines, read_regular, write_text
 
 
 class Record(BaseModel):
@@ -20,8 +21,11 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings", use_attribute_docstrings=True)
 
     def to_json(self) -> str:
-        """Return the record as indented JSON, ending in a newline."""
-        return self.model_dump_json(indent=2) + "\n"
+        """Return the record as indented JSON, ending in a newline. A name that is not UTF-8 stands in it escaped."""
+        try:
+            return self.model_dump_json(indent=2) + "\n"
+        except PydanticSerializationError:
+            return type(self).model_validate(_in_utf8(self.model_dump())).model_dump_json(indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
@@ -44,7 +48,7 @@ class Record(BaseModel):
             RunError: the file is missing or is not such a record.
         """
         try:
-            return cls.from_json(path.read_bytes())
+            return cls.from_json(read_regular(path))
         except OSError as error:
             raise RunError(f"{path} cannot be read ({error.strerror}): run '{made_by}' first.") from error
         except ValidationError as error:
@@ -53,6 +57,14 @@ class Record(BaseModel):
             raise RunError(
                 f"{path} is not what '{made_by}' writes ({where}: {first['msg']}): run '{made_by}' again."
             ) from error
+
+
+def _in_utf8(value: Any) -> Any:
+    if isinstance(value, str):
+        return value if value.isprintable() else printable_lines(value)
+    if isinstance(value, dict):
+        return {_in_utf8(key): _in_utf8(inner) for key, inner in value.items()}
+    return type(value)(map(_in_utf8, value)) if isinstance(value, list | tuple) else value
 
 
 class Interval(Record):

@@ -11,6 +11,7 @@ import numpy as np
 from toolkit.bundle import ArtifactRecord, Bundle
 from toolkit.compare.tolerances import OTHER_WEIGHTS, tolerance_for
 from toolkit.errors import BundleError, ImageError
+from toolkit.files import printable
 from toolkit.formats.registry import get_format
 from toolkit.preprocess import list_images, prepare_batch
 from toolkit.results import Check, ParityReport
@@ -66,7 +67,9 @@ class OtherBundle:
         self._new, self._old = new, old
         self._options = options
         self._same_weights = new.manifest.origin.model_sha256 == old.manifest.origin.model_sha256
-        self._mine, self._theirs = _golden_images(new, old) if data is None else _from_folder(new, old, data)
+        self._mine, self._theirs = (
+            _golden_images(new, old) if data is None else _from_folder(new, old, data, options.max_pixels)
+        )
 
     def held_to_both(self, candidate: Candidate) -> Candidate:
         """Hold an artifact to the coarser precision of the two; of other weights, to what a new model is held to."""
@@ -147,14 +150,14 @@ def _golden_images(new: Bundle, old: Bundle) -> tuple[Inputs, Images]:
     return Inputs(names, images, len(names), targets_of(truths, new.manifest.labels)), images
 
 
-def _from_folder(new: Bundle, old: Bundle, data: Path) -> tuple[Inputs, Images]:
+def _from_folder(new: Bundle, old: Bundle, data: Path, max_pixels: int) -> tuple[Inputs, Images]:
     """Return the images of a folder as the new bundle prepares them, and as the old one does."""
     paths = list_images(data)
     if not paths:
-        raise ImageError(f"there are no images in {data}: give a folder of image files.")
+        raise ImageError(f"there are no images in {printable(data)}: give a folder of image files.")
     truths = tuple(path.parent.name if path.parent.name in new.manifest.labels else None for path in paths)
-    images = prepare_batch(paths, new.manifest.preprocessing)
-    names = tuple(path.relative_to(data).as_posix() for path in paths)
+    images = prepare_batch(paths, new.manifest.preprocessing, max_pixels)
+    names = tuple(printable(path.relative_to(data).as_posix()) for path in paths)
     return Inputs(names, images, len(names), targets_of(truths, new.manifest.labels)), prepare_batch(
-        paths, old.manifest.preprocessing
+        paths, old.manifest.preprocessing, max_pixels
     )

@@ -92,6 +92,16 @@ def test_accuracy_runs_in_batches_of_32(inputs, job, clock, preprocessing):
     assert seen == [32, 32, 6]
 
 
+def test_not_a_number_is_never_the_right_class(inputs, job, clock):
+    np.save(inputs.images, np.zeros((3, 4, 4, 3), np.uint8))
+    np.save(inputs.targets, np.zeros(3, np.int64))
+    worker = Worker(job(), clock)
+    worker.answer({"do": "open"})
+    logits = np.array([[1, 0], [np.nan, 0], [np.inf, 0]], np.float32)  # argmax says 0 of each
+    worker._session.run = lambda _: {"logits": logits, "probabilities": logits}
+    assert worker.answer({"do": "accuracy", "start": 0, "stop": 3}) == {"correct": 1}
+
+
 def test_an_error_is_the_last_reply(job, clock):
     replies = talk(
         job(fails={"2": "raise"}), clock, {"do": "open"}, {"do": "measure", "batch_size": 2}, {"do": "memory"}

@@ -125,3 +125,11 @@ def test_labels_are_never_read_as_markup(make_evaluation):
     text = shown(print_evaluation, make_evaluation(["[red]a[/red]", ":smile:", "c"]), 100)
     assert "[red]a[/red]" in text
     assert ":smile:" in text
+
+
+def test_what_a_name_holds_steers_no_terminal(parity, bench):
+    hostile = parity.model_copy(update={"run": "a\x1b[31mrun"})
+    assert "\x1b" not in shown(print_parity, hostile, 160)
+    assert "a\\x1b[31mrun: parity" in shown(print_parity, hostile, 160)
+    renamed = bench.model_copy(update={"rows": (bench.rows[0].model_copy(update={"name": "a\x9brow"}),)})
+    assert "\x9b" not in shown(print_bench, renamed, 160)

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from toolkit.errors import RunError
-from toolkit.results import ErrorStatistics, Interval
+from toolkit.results import Check, ErrorStatistics, Interval
 
 
 def test_a_record_round_trips_through_a_file(tmp_path: Path) -> None:
@@ -45,3 +46,12 @@ def test_a_malformed_file_names_the_field(tmp_path: Path) -> None:
     (tmp_path / "bench.json").write_text('{"low": 0.1}')
     with pytest.raises(RunError, match=r"high: Field required.*run 'toolkit bench' again"):
         Interval.load(tmp_path / "bench.json", "toolkit bench")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows file names are Unicode")
+def test_a_name_that_is_not_utf8_stands_in_it_escaped() -> None:
+    name = os.fsdecode(b"caf\xe9/two\nlines")
+    check = Check(name="opens", passed=False, failures=(name, "猫"), detail=name, seconds=0.5)
+    again = Check.from_json(check.to_json().encode())
+    assert again.failures == ("caf\\xe9/two\nlines", "猫")
+    assert (again.detail, again.seconds) == ("caf\\xe9/two\nlines", 0.5)
