@@ -14,6 +14,7 @@ from onnx import numpy_helper
 from toolkit.bundle import Bundle
 from toolkit.bundle.manifest import ArtifactRecord
 from toolkit.bundle.readme import readme
+from toolkit.formats.registry import get_format
 from toolkit.results import Tolerance
 
 
@@ -74,6 +75,15 @@ def test_the_formula_of_a_tensor_input_is_the_one_that_encodes(colour_bundle: Pa
     names: dict[str, object] = {"numpy": np, "pixels": pixels}
     exec("\n".join(lines), names)  # the documented lines themselves are what is tested
     np.testing.assert_array_equal(names["images"], tensor.encode(pixels))
+
+
+def test_what_an_engine_needs_beyond_the_contract_is_said(colour_bundle: Path) -> None:
+    manifest = Bundle.open(colour_bundle).manifest
+    assert "- `model.onnx`: Ask" not in readme(manifest)
+    artifact: ArtifactRecord = manifest.artifacts[0].model_copy(update={"usage": "Ask for `f32`."})
+    assert "- `model.onnx`: Ask for `f32`." in readme(manifest.model_copy(update={"artifacts": (artifact,)}))
+    assert "tuple" in str(get_format("torchscript").usage)
+    assert "f32" in str(get_format("openvino").usage)
 
 
 def test_a_cropped_input_is_described(colour_bundle: Path) -> None:
