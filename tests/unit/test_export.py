@@ -14,6 +14,7 @@ from finished_runs import SIZE, write_finished_run
 from toolkit import export, runs
 from toolkit.backbones.deployable import input_contract
 from toolkit.bundle import Bundle
+from toolkit.bundle.edges import golden_edges
 from toolkit.cli.main import main
 from toolkit.errors import ExportError, RunError
 from toolkit.export import deployable_size, export_run
@@ -97,8 +98,10 @@ def test_golden_samples_are_test_images_with_what_the_artifact_answers(run: RunF
     export_run(run)
     expected = json.loads((run.bundle / "golden" / "expected.json").read_text(encoding="utf-8"))
     samples = expected["cases"]
-    assert len(samples) == export.GOLDEN_SAMPLES
-    assert len({sample["true_label"] for sample in samples}) == len(samples)
+    images = [sample for sample in samples if sample["kind"] == "image"]
+    assert samples[: export.GOLDEN_SAMPLES] == images
+    assert len({sample["true_label"] for sample in images}) == len(images) == export.GOLDEN_SAMPLES
+    assert [sample["source"] for sample in samples if sample["kind"] == "edge"] == list(golden_edges(SIZE, SIZE)[0])
     session = get_format("torchscript").open(run.bundle / "model.torchscript.pt", "cpu", 1)
     for sample in samples:
         pixels = np.fromfile(run.bundle / sample["file"], np.uint8).reshape(1, SIZE, SIZE, 3)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from toolkit.errors import ToolkitError
+
 BundleArgument = Annotated[
     Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder, or a run that has one (e.g. artifacts/latest).")
 ]
@@ -29,3 +31,27 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, o
 ThreadsOption = Annotated[
     int | None, typer.Option("--threads", min=1, help="CPU threads (default: all cores of this process).")
 ]
+ToleranceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tolerance", metavar="NAME=VALUE", help="Replace a limit, e.g. logits_relative=0.01; may be repeated."
+    ),
+]
+
+
+def limits(given: list[str] | None) -> dict[str, float]:
+    """Read the ``NAME=VALUE`` pairs of ``ToleranceOption``; whether there is such a name is the stage's to say.
+
+    Raises:
+        ToolkitError: one is no such pair.
+    """
+    found = {}
+    for text in given or []:
+        name, _, value = text.partition("=")
+        try:
+            found[name.strip()] = float(value)
+        except ValueError as error:
+            raise ToolkitError(
+                f"--tolerance {text!r} is not NAME=VALUE with a number, e.g. logits_relative=0.01."
+            ) from error
+    return found
