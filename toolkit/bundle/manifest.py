@@ -97,6 +97,18 @@ class ParityVerdict(Record):
     """Artifact minus reference, as a share of the test images."""
     accuracy_interval: Interval | None = None
     failed_checks: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
+    """What there was to say of the limits, e.g. that one was replaced by whoever asked."""
+
+
+class BatchSpeed(Record):
+    """How fast an artifact is at one batch size."""
+
+    batch_size: int
+    images_per_second: float
+    """Median over rounds."""
+    latency_p50_seconds: float
+    """Median time of one call."""
 
 
 class BenchSummary(Record):
@@ -109,7 +121,9 @@ class BenchSummary(Record):
     processor: str
     threads: int
     batch_size: int
+    """The fastest that was measured."""
     images_per_second: float
+    """At ``batch_size``."""
     images_per_second_interval: Interval
     latency_batch_size: int
     """The smallest batch size that was measured."""
@@ -118,6 +132,9 @@ class BenchSummary(Record):
     test_accuracy: float | None
     measured: str
     """UTC time, ISO 8601."""
+    speeds: tuple[BatchSpeed, ...] = ()
+    """At each batch size that was measured, in ascending order. Records from before this field lack it: of those only
+    the fastest batch size and the latency above are known."""
 
 
 class FileRecord(Record):
