@@ -15,7 +15,7 @@ from toolkit.bundle import ArtifactRecord, Bundle
 from toolkit.bundle.limits import limits_of
 from toolkit.bundle.manifest import Golden, GoldenCase
 from toolkit.compare.golden import judged_by_class, narrower, score_golden, usual_limits
-from toolkit.compare.rounding import ROUNDOFF, compare_rounding, rounding_failure
+from toolkit.compare.rounding import ROUNDOFF, compare_rounding, rounding_failure, rounding_notes
 from toolkit.compare.tolerances import TOLERANCES, Limits
 from toolkit.compare.verdict import OUTPUTS, Comparison, Outputs, Verdict
 from toolkit.errors import DeviceError, ExportError, MissingDependencyError, first_line
@@ -182,7 +182,10 @@ def _by_rounding(result: Selftest, golden: Golden, expected: Outputs, passes: li
     ]
     worst = max(roundings, key=lambda rounding: rounding.ratio)
     return replace(
-        result, failures=(*result.failures, *rounding_failure(worst, result.tolerance)), rounding_ratio=worst.ratio
+        result,
+        failures=(*result.failures, *rounding_failure(worst, result.tolerance)),
+        rounding_ratio=worst.ratio,
+        limits=(*result.limits, *rounding_notes(golden.rounding[precision], result.tolerance)),
     )
 
 

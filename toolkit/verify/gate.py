@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from toolkit.compare.consistency import difference, inconsistency
 from toolkit.compare.golden import judged_by_class, narrower, score_golden, usual_limits
-from toolkit.compare.rounding import ROUNDOFF, compare_rounding, rounding_failure
+from toolkit.compare.rounding import ROUNDOFF, compare_rounding, rounding_failure, rounding_notes
 from toolkit.compare.scores import Scores, score
 from toolkit.compare.verdict import OUTPUTS, Comparison, Outputs, Verdict
 from toolkit.formats.base import Session
@@ -73,6 +73,8 @@ class _Gate:
     scores: Scores | None = None
     rounding: Rounding | None = None
     bitwise: bool | None = None
+    notes: tuple[str, ...] = ()
+    """What there is to say of limits beside ``Candidate.limits``."""
 
     @property
     def tolerance(self) -> Tolerance:
@@ -224,6 +226,7 @@ class _Gate:
             logits = own.outputs["logits"][list(exact.rows)]
             self.rounding = compare_rounding(exact.logits, logits, exact.rounding[precision], precision)
             finding.failures += rounding_failure(self.rounding, self.tolerance)
+            self.notes += rounding_notes(self.rounding.reference, self.tolerance)
             finding.detail = (
                 f"{self.rounding.ratio:.2f} times the rounding error of PyTorch in {precision} "
                 f"({self.rounding.reference:.1e})"
@@ -317,7 +320,7 @@ class _Gate:
             accuracy=scores.accuracy if scores else None,
             rounding=self.rounding,
             bitwise_repeatable=self.bitwise,
-            limits=candidate.limits,
+            limits=candidate.limits + self.notes,
         )
 
 
