@@ -75,5 +75,6 @@ def rounding_notes(reference: float, tolerance: Tolerance) -> tuple[str, ...]:
         return ()
     return (
         f"the bundle says that rounding in {tolerance.precision} costs this network {reference:.3g}, so that errors of "
-        f"{allowed:.3g} would pass for rounding; only single values were held to a limit ({tolerance.logits_relative:g})",
+        f"{allowed:.3g} would pass for rounding; only single values were held to a limit "
+        f"({tolerance.logits_relative:g})",
     )
