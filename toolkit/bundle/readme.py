@@ -139,8 +139,9 @@ def _further_checks(manifest: Manifest) -> tuple[str, ...]:
         steps.append(
             f"An artifact that is judged by its classes is held to its entry in `limits` of `{GOLDEN_EXPECTED}`. Of "
             "the images, at most `different_classes` may have another largest logit than expected, and the mean of the "
-            "sum of `p * ln(p / q)` over the classes, with `p` expected and `q` returned, is at most `mean_divergence`. "
-            "Of the edge inputs, the root mean square of (largest error of a logit / `largest`) is at most `edge_error`. "
+            "sum of `p * ln(p / q)` over the classes, with `p` expected and `q` returned, is at most "
+            "`mean_divergence`. Of the edge inputs, the root mean square of (largest error of a logit / `largest`) is "
+            "at most `edge_error`. "
             "What is null is not judged."
         )
     return tuple(line for step in steps for line in (step, ""))
