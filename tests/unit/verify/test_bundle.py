@@ -6,12 +6,10 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
-from bundles import change_weights, rewrite_golden
+from bundles import change_weights, make_grey, rewrite_golden
 
 from toolkit.bundle import Bundle, read_manifest
-from toolkit.bundle.edges import golden_edges
-from toolkit.bundle.writer import GoldenFacts, write_golden, write_manifest
-from toolkit.compare.metrics import softmax
+from toolkit.bundle.writer import write_manifest
 from toolkit.errors import BundleError, IntegrityError, MissingDependencyError, RecipeError
 from toolkit.files import sha256_file
 from toolkit.formats.registry import get_format
@@ -119,19 +117,7 @@ def test_no_threads_are_refused(colour_bundle: Path) -> None:
 @pytest.fixture
 def grey_bundle(colour_bundle: Path) -> Path:
     """Return the bundle with golden images that are grey, edge inputs, and what float64 says of both."""
-    manifest = read_manifest(colour_bundle)
-    shutil.rmtree(colour_bundle / "golden")
-    random = np.random.default_rng(0)
-    grey = np.repeat(random.integers(0, 256, (3, 8, 8, 1), dtype=np.uint8), 3, axis=3)
-    names, edges = golden_edges(8, 8)
-    images = np.concatenate([grey, edges])
-    logits = images.astype(np.float64).mean(axis=(1, 2)) @ (np.eye(3)[::-1] / 32)
-    outputs = {"logits": logits.astype(np.float32), "probabilities": softmax(logits).astype(np.float32)}
-    facts = GoldenFacts(edges=len(edges), rounding={"float32": 1e-7})
-    sources, truths = ("a.png", "b.png", "c.png", *names), (None,) * len(images)
-    files = write_golden(colour_bundle, images, outputs, sources, truths, manifest.labels, facts)
-    kept = {name: record for name, record in manifest.files.items() if not name.startswith("golden/")}
-    write_manifest(colour_bundle, manifest.model_copy(update={"files": {**kept, **files}}))
+    make_grey(colour_bundle)
     return colour_bundle
 
 
