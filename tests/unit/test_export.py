@@ -231,3 +231,17 @@ def test_an_8_bit_artifact_gets_limits_from_what_it_says_at_export(
     (result,) = selftest_bundle(Bundle.open(run.bundle))
     assert result.failures == ()
     assert result.mean_divergence is not None
+
+
+def test_an_8_bit_artifact_that_this_machine_cannot_run_gets_the_usual_limits(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(get_format("torchscript")), "precision", "int8")
+
+    def cannot(*_: object) -> None:
+        raise RuntimeError("it needs another processor")
+
+    monkeypatch.setattr(export, "measured_limits", cannot)
+    (artifact,) = export_run(run).artifacts
+    limits = Bundle.open(run.bundle).golden().limits[artifact.file]
+    assert (limits.mean_divergence, limits.edge_error) == (0.1, None)

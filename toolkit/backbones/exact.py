@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -61,11 +62,13 @@ def measure_rounding(
         deployable: see ``outputs_in``.
         encoded: see ``outputs_in``.
         exact: logits in float64, ``[N, C]``.
-        precisions: those of artifacts; what is no floating point, or what PyTorch cannot compute, is left out.
+        precisions: those of artifacts; what is no floating point, what PyTorch cannot compute, and what is infinitely
+            far from logits that are all zero is left out.
         threads: CPU threads.
     """
     found = {}
     for precision in sorted({*precisions} & DTYPES.keys()):
-        if (outputs := outputs_in(precision, deployable, encoded, threads)) is not None:
-            found[precision] = relative_rms(exact, outputs["logits"])
+        outputs = outputs_in(precision, deployable, encoded, threads)
+        if outputs is not None and math.isfinite(rounding := relative_rms(exact, outputs["logits"])):
+            found[precision] = rounding
     return found

@@ -54,3 +54,8 @@ def test_lower_precisions_lose_more_and_what_is_no_floating_point_is_left_out() 
         measure_rounding(deployable, IMAGES, exact["logits"], ("float32",), 1)["float32"]
     )
     np.testing.assert_allclose(own, exact["logits"], rtol=1e-4, atol=1e-5)
+
+
+def test_logits_that_are_all_zero_measure_nothing() -> None:
+    found = measure_rounding(network(), IMAGES, np.zeros((len(IMAGES), 4)), ("float32",), 1)
+    assert found == {}
