@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from benchmarks.faults.cases import Cases
-from benchmarks.faults.catalogue import FAULTS
+from benchmarks.faults.catalogue import ALONE, FAULTS
 from benchmarks.faults.copies import copied
 from benchmarks.faults.fault import FileFault, NetworkFault, NotApplicableError
 from benchmarks.faults.judge import judge
@@ -91,7 +91,7 @@ def try_faults(backbone: str, only: Sequence[str], work: Path, keep: bool, ledge
     """Plant every fault that was not planted before, or those named, into a run of a backbone."""
     run = make_run(backbone, 0, work, FORMATS)
     cases = Cases(run, make_run(backbone, 1, work, ",".join(GOOD)))
-    for fault in FAULTS:
+    for fault in (*FAULTS, *ALONE):
         if fault.name in only if only else (run.name, fault.name, fault.format) not in ledger:
             untried = Case(run.name, backbone, fault.name, fault.what, fault.format, None, "")
             broken = work / "broken" / run.name / f"{fault.name}.onnx" if keep else None
@@ -224,7 +224,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--fault",
         action="append",
         default=[],
-        choices=[fault.name for fault in FAULTS],
+        choices=[fault.name for fault in (*FAULTS, *ALONE)],
         metavar="NAME",
         help="only this one, and again; may be given several times",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import onnx
 from onnx import numpy_helper
 
 from toolkit.bundle import read_manifest
-from toolkit.bundle.writer import file_record, write_manifest
+from toolkit.bundle.edges import golden_edges
+from toolkit.bundle.writer import GoldenFacts, file_record, write_golden, write_manifest
+from toolkit.compare.metrics import softmax
 
 
 def rewrite_golden(bundle: Path, change: Callable[[str], str]) -> None:
@@ -34,3 +37,20 @@ def change_weights(bundle: Path, change: Callable[[np.ndarray], np.ndarray], **f
     (artifact,) = manifest.artifacts
     described = artifact.model_copy(update=file_record(path).model_dump())
     write_manifest(bundle, manifest.model_copy(update={"artifacts": (described,), **fields}))
+
+
+def make_grey(bundle: Path) -> None:
+    """Give the colour bundle golden images that are grey, edge inputs, and what float64 says of both."""
+    manifest = read_manifest(bundle)
+    shutil.rmtree(bundle / "golden")
+    random = np.random.default_rng(0)
+    grey = np.repeat(random.integers(0, 256, (3, 8, 8, 1), dtype=np.uint8), 3, axis=3)
+    names, edges = golden_edges(8, 8)
+    images = np.concatenate([grey, edges])
+    logits = images.astype(np.float64).mean(axis=(1, 2)) @ (np.eye(3)[::-1] / 32)
+    outputs = {"logits": logits.astype(np.float32), "probabilities": softmax(logits).astype(np.float32)}
+    facts = GoldenFacts(edges=len(edges), rounding={"float32": 1e-7})
+    sources, truths = ("a.png", "b.png", "c.png", *names), (None,) * len(images)
+    files = write_golden(bundle, images, outputs, sources, truths, manifest.labels, facts)
+    kept = {name: record for name, record in manifest.files.items() if not name.startswith("golden/")}
+    write_manifest(bundle, manifest.model_copy(update={"files": {**kept, **files}}))

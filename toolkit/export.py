@@ -6,18 +6,25 @@ Build the ``Deployable``, write one artifact per format, add golden samples and 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from toolkit import provenance
 from toolkit.backbones.deployable import Deployable, TorchSession, input_contract, output_contracts
+from toolkit.backbones.exact import measure_rounding, outputs_in
 from toolkit.backbones.restore import load_deployable
+from toolkit.bundle.edges import golden_edges
 from toolkit.bundle.manifest import ArtifactRecord, FileRecord, InputContract, Manifest, Origin, RefusedArtifact
-from toolkit.bundle.writer import file_record, new_bundle, write_golden, write_manifest
+from toolkit.bundle.writer import GoldenFacts, file_record, new_bundle, write_golden, write_manifest
+from toolkit.compare.golden import judged_by_class, measured_limits, usual_limits
+from toolkit.compare.tolerances import TOLERANCES
+from toolkit.compare.verdict import Outputs
+from toolkit.data import Split
 from toolkit.data.calibration import calibration_of_run
 from toolkit.data.of_run import load_test_split
 from toolkit.errors import ExportError
@@ -27,9 +34,12 @@ from toolkit.formats.profiles import resolve
 from toolkit.formats.registry import get_format
 from toolkit.progress import Reporter, Silent
 from toolkit.recipe import ExportRecipe, last_part
+from toolkit.results import GoldenLimits
 from toolkit.runs import FinishedRun, RunFolder, RunRecord
 
 GOLDEN_SAMPLES = 8
+GOLDEN_CANDIDATES = 4
+"""Images of a class that the golden one is chosen from."""
 TRACE_BATCH = 2
 """Exporters treat a batch of 1 as a constant; 2 is the smallest that stays symbolic."""
 
@@ -71,6 +81,7 @@ def export_run(
                 images_of_it = calibration if wanted.calibrates else None
                 outcomes.append(_export_artifact(wanted, deployable, contract, request, folder, images_of_it))
                 bar.advance(format=wanted.name)
+        artifacts = tuple(outcome for outcome in outcomes if isinstance(outcome, ArtifactRecord))
         return write_manifest(
             folder,
             Manifest(
@@ -79,9 +90,9 @@ def export_run(
                 preprocessing=record.preprocessing,
                 input=contract,
                 outputs=output_contracts(len(record.labels)),
-                artifacts=tuple(outcome for outcome in outcomes if isinstance(outcome, ArtifactRecord)),
+                artifacts=artifacts,
                 not_exported=tuple(outcome for outcome in outcomes if isinstance(outcome, RefusedArtifact)),
-                files=_write_golden(folder, deployable, contract, run, reporter),
+                files=_write_golden(folder, deployable, contract, run, artifacts, reporter),
                 evaluation=run.folder.evaluation(),
                 origin=_origin(run),
             ),
@@ -165,19 +176,70 @@ def _metadata(record: RunRecord, contract: InputContract) -> Mapping[str, str]:
 
 
 def _write_golden(
-    folder: Path, deployable: Deployable, contract: InputContract, run: FinishedRun, reporter: Reporter
+    folder: Path,
+    deployable: Deployable,
+    contract: InputContract,
+    run: FinishedRun,
+    artifacts: Sequence[ArtifactRecord],
+    reporter: Reporter,
 ) -> dict[str, FileRecord]:
+    """Write test images and edge inputs, and what float64 says of them."""
     record, test = run.record, load_test_split(run, reporter)
-    # One image of each class in turn, so that swapped labels cannot agree by chance.
-    firsts = [int(np.flatnonzero(test.targets == label)[0]) for label in np.unique(test.targets)]
-    spread = np.unique(np.linspace(0, len(firsts) - 1, min(GOLDEN_SAMPLES, len(firsts))).round().astype(int))
-    indices = np.array([firsts[position] for position in spread], dtype=np.int64)
-    images = test.load(indices, record.preprocessing)
-    outputs = TorchSession(deployable, "cpu", record.threads).run(contract.encode(images))
-    labels = [record.labels[test.targets[index]] for index in indices]
+    session = TorchSession(deployable, "cpu", record.threads)
+    indices = _clearest(test, record, lambda images: session.run(contract.encode(images)))
+    names, edges = golden_edges(record.preprocessing.height, record.preprocessing.width)
+    images = np.concatenate([test.load(indices, record.preprocessing), edges])
+    encoded = contract.encode(images)
+    exact = outputs_in("float64", deployable, encoded, record.threads)
+    expected = session.run(encoded) if exact is None else exact
+    precisions = {"float32", *(artifact.precision for artifact in artifacts)}
     # A listing may name files anywhere on this machine.
-    names = [last_part(test.names[index]) for index in indices]
-    return write_golden(folder, images, outputs, names, labels, record.labels)
+    sources = [*(last_part(test.names[index]) for index in indices), *names]
+    labels = [*(record.labels[test.targets[index]] for index in indices), *(None for _ in names)]
+    facts = GoldenFacts(
+        edges=len(edges),
+        rounding={}
+        if exact is None
+        else measure_rounding(deployable, encoded, exact["logits"], precisions, record.threads),
+        limits=dict(_golden_limits(folder, artifacts, encoded, expected, len(indices), record.threads)),
+    )
+    return write_golden(folder, images, expected, sources, labels, record.labels, facts)
+
+
+def _clearest(test: Split, record: RunRecord, run: Callable[[npt.NDArray[np.uint8]], Outputs]) -> npt.NDArray[np.int64]:
+    """Choose golden images: of up to 8 classes, so that exchanged labels cannot agree by chance, one each.
+
+    Of the first images of a class it is the one that the network is surest of: where it hesitates, an 8-bit artifact
+    may rightly say another class.
+    """
+    classes = np.unique(test.targets)
+    spread = np.unique(np.linspace(0, len(classes) - 1, min(GOLDEN_SAMPLES, len(classes))).round().astype(int))
+    chosen = []
+    for label in classes[spread]:
+        candidates = np.flatnonzero(test.targets == label)[:GOLDEN_CANDIDATES]
+        sure = run(test.load(candidates, record.preprocessing))["probabilities"][:, label]
+        chosen.append(candidates[int(sure.argmax())])
+    return np.array(chosen, np.int64)
+
+
+def _golden_limits(
+    folder: Path,
+    artifacts: Sequence[ArtifactRecord],
+    encoded: npt.NDArray[np.generic],
+    expected: Outputs,
+    images: int,
+    threads: int,
+) -> Iterator[tuple[str, GoldenLimits]]:
+    """Yield file and limits of each artifact whose single values are not judged."""
+    for artifact in artifacts:
+        tolerance = TOLERANCES.get(artifact.precision)
+        if tolerance is not None and judged_by_class(tolerance):
+            try:
+                session = get_format(artifact.format).open(folder / artifact.file, "cpu", threads)
+                limits = measured_limits(expected, session.run(encoded), images, tolerance)
+            except Exception:  # an engine may raise anything, e.g. one that needs a device: then nothing is measured
+                limits = usual_limits(expected, images, tolerance)
+            yield artifact.file, limits
 
 
 def _origin(run: FinishedRun) -> Origin:

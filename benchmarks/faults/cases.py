@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.faults.copies import copied, seal
 from benchmarks.faults.fault import FileFault, NetworkFault
-from benchmarks.faults.judge import Verdict, judge
+from benchmarks.faults.judge import Verdict, judge, judge_alone
 from benchmarks.faults.probe import Probe, written
 from benchmarks.faults.reexport import Exporter
 from toolkit.backbones.restore import load_deployable
@@ -61,7 +61,8 @@ class Cases:
                 effect, seals = self._break_files(fault, place.bundle), fault.sealed
             if seals:
                 seal(place.bundle)
-            yield Tried(judge(place), effect, self._changed(place.bundle))
+            verdict = judge_alone(place.bundle) if fault.alone else judge(place)
+            yield Tried(verdict, effect, self._changed(place.bundle))
 
     def _break_network(self, fault: NetworkFault, bundle: Path) -> str:
         """Return the effect."""

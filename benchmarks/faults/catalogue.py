@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from benchmarks.faults import batch, batchnorm, files, head, layers, manifest, outputs, pixels, precision, weights
+from benchmarks.faults import (
+    alone,
+    batch,
+    batchnorm,
+    files,
+    head,
+    layers,
+    manifest,
+    outputs,
+    pixels,
+    precision,
+    weights,
+)
 from benchmarks.faults.fault import FileFault, NetworkFault
 
 FAULTS: tuple[NetworkFault | FileFault, ...] = (
@@ -73,3 +85,9 @@ FAULTS: tuple[NetworkFault | FileFault, ...] = (
     precision.float16_overflow,
     files.old_artifact,
 )
+ALONE: tuple[NetworkFault | FileFault, ...] = (
+    alone.channels_exchanged_alone,
+    alone.int8_channels_exchanged_alone,
+    alone.float16_in_the_middle_alone,
+)
+"""Those that are judged by the bundle alone."""

@@ -33,7 +33,8 @@ def copied(run: RunFolder, artifact: str) -> Iterator[RunFolder]:
             copy_function=os.link,
             ignore=shutil.ignore_patterns("bundle", "verify", "checkpoints", "bench"),
         )
-        others = [record.file for record in read_manifest(run.bundle).artifacts if record.format != artifact]
+        records = read_manifest(run.bundle).artifacts
+        others = [name for record in records if record.format != artifact for name in record.all_files]
         shutil.copytree(run.bundle, copy.bundle, ignore=lambda _, names: [name for name in names if name in others])
         keep_one(copy.bundle, artifact)
         yield copy

@@ -32,6 +32,9 @@ class Fault:
     """What is wrong, for the table."""
     format: str = "onnx"
     """Format of the artifact that is broken."""
+    alone: bool = False
+    """Judged by its bundle alone, without run and PyTorch: both ``toolkit verify BUNDLE`` and ``toolkit selftest`` must
+    fail it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +73,7 @@ def what_of(damage: Callable[..., object]) -> str:
 
 
 def network_fault(
-    *, format: str = "onnx", fixed_batch: int | None = None, unmeasured: str = ""
+    *, format: str = "onnx", fixed_batch: int | None = None, unmeasured: str = "", alone: bool = False
 ) -> Callable[[NetworkDamage], NetworkFault]:
     """Make a fault of a function that breaks a network."""
     return lambda damage: NetworkFault(
@@ -80,10 +83,11 @@ def network_fault(
         apply=damage,
         fixed_batch=fixed_batch,
         unmeasured=unmeasured,
+        alone=alone,
     )
 
 
-def file_fault(*, format: str = "onnx", sealed: bool = False) -> Callable[[FileDamage], FileFault]:
+def file_fault(*, format: str = "onnx", sealed: bool = False, alone: bool = False) -> Callable[[FileDamage], FileFault]:
     """Make a fault of a function that breaks a bundle."""
     return lambda damage: FileFault(
         name=name_of(damage),
@@ -91,4 +95,5 @@ def file_fault(*, format: str = "onnx", sealed: bool = False) -> Callable[[FileD
         format=format,
         apply=lambda bundle, _: damage(bundle),
         sealed=sealed,
+        alone=alone,
     )

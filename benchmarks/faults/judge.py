@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from toolkit.backbones.deployable import TorchSession
+from toolkit.bundle import Bundle
 from toolkit.bundle.manifest import InputContract
 from toolkit.errors import ToolkitError, first_line
+from toolkit.provenance import available_cores
 from toolkit.runs import RunFolder
+from toolkit.runtime.selftest import selftest_bundle
 from toolkit.verify import run as verify
+from toolkit.verify.bundle import verify_bundle
 from toolkit.verify.exact import measure_exact
 from toolkit.verify.expected import run_reference
 from toolkit.verify.inputs import Inputs
@@ -52,6 +57,16 @@ def reference_once(run: RunFolder) -> Iterator[None]:
 
     with mock.patch.object(verify, "run_reference", outputs), mock.patch.object(verify, "measure_exact", exact):
         yield
+
+
+def judge_alone(bundle: Path) -> Verdict:
+    """Ask ``toolkit verify BUNDLE`` and ``toolkit selftest``; a fault that only one of them sees is missed."""
+    report = verify_bundle(bundle)
+    failed = [check.name for artifact in report.artifacts for check in artifact.checks if not check.passed]
+    failed += [check.name for check in report.checks if not check.passed]
+    tested = list(selftest_bundle(Bundle.open(bundle), threads=available_cores()))
+    seen = bool(tested) and not any(result.passed for result in tested)
+    return Verdict(not report.passed and seen, ", ".join((*dict.fromkeys(failed), *(["selftest"] if seen else []))))
 
 
 def judge(run: RunFolder) -> Verdict:

@@ -194,7 +194,9 @@ class TestExport:
 
     def test_golden_samples_cover_several_classes(self, finished: Path) -> None:
         golden = Bundle.open(small(finished).bundle).golden()
-        assert len({case.true_label for case in golden.cases}) == len(golden.cases) == 8
+        images = golden.cases[: golden.images]
+        assert len({case.true_label for case in images}) == len(images) == 8
+        assert [case.true_label for case in golden.cases[golden.images :]] == [None] * 4
 
     def test_a_failed_export_leaves_the_old_bundle(self, job: Path) -> None:
         before = sha256_file(small(job).bundle / "manifest.json")
@@ -283,7 +285,7 @@ class TestVerify:
         shutil.copytree(small(job).bundle, job / "production")
         done = run(job, "verify", "production", "--threads", "1", "--quiet")
         assert done.returncode == 0, done.stdout + done.stderr
-        assert "parity with its 8 golden samples passed" in done.stdout
+        assert "parity with its 12 golden samples passed" in done.stdout
         done = run(job, "verify", "--against", "production", "--threads", "1", "--quiet")
         assert done.returncode == 0, done.stdout + done.stderr
         damage(small(job), lambda weights: np.roll(weights, 1, axis=0))
@@ -341,7 +343,7 @@ class TestBench:
         inspected = run(job, "inspect", "artifacts/latest")
         assert inspected.returncode == 0
         assert "parity passed on" in inspected.stdout
-        assert "img/s at batch" in inspected.stdout
+        assert "images/s at batch 4" in inspected.stdout
         assert run(job, "report").returncode == 0
 
     def test_bad_batch_sizes_are_one_sentence(self, job: Path) -> None:
@@ -354,7 +356,7 @@ def test_predict_gives_what_pytorch_gave_at_the_evaluation(finished: Path, tmp_p
     golden = Bundle.open(small(finished).bundle).golden()
     images = Bundle.open(small(finished).bundle).golden_images()
     for index, image in enumerate(images):
-        Image.fromarray(image).save(tmp_path / f"{index}.png")
+        Image.fromarray(image).save(tmp_path / f"{index:02d}.png")
     done = run(tmp_path, "predict", str(small(finished).path), str(tmp_path), "--json")
     assert done.returncode == 0, done.stderr
     for line, case in zip(done.stdout.splitlines(), golden.cases, strict=True):

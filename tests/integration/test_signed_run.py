@@ -38,7 +38,7 @@ def test_from_a_run_to_a_signed_archive_and_back(job: Path) -> None:
 
     tested = run(job, "selftest", "artifacts/latest", "--threads", "1").stdout.splitlines()
     assert [line.split()[0] for line in tested] == ["torchscript", "onnx"]
-    assert all("passed: 8 samples alone and together" in line for line in tested)
+    assert all("passed: 8 samples and 4 edge inputs alone and together" in line for line in tested)
 
     run(job, "pack", "artifacts/latest", "--sign", "ours.private.pem")
     run(job, "unpack", "small.tar", *KEY)

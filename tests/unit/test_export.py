@@ -14,16 +14,22 @@ from finished_runs import CHANGES, SIZE, write_finished_run
 
 from toolkit import export, runs
 from toolkit.backbones.deployable import input_contract
+from toolkit.backbones.exact import outputs_in
+from toolkit.backbones.restore import load_deployable
 from toolkit.bundle import Bundle
+from toolkit.bundle.edges import golden_edges
 from toolkit.cli.main import main
 from toolkit.data.dataset import Split
+from toolkit.data.of_run import load_test_split
 from toolkit.errors import ExportError, RunError
 from toolkit.export import deployable_size, export_run
 from toolkit.formats.base import Exported, Facts, NotExported
 from toolkit.formats.registry import get_format
+from toolkit.progress import Silent
 from toolkit.recipe import ExportRecipe, Recipe, parse_recipe
 from toolkit.results import Evaluation
 from toolkit.runs import FinishedRun, RunFolder
+from toolkit.runtime.selftest import selftest_bundle
 
 
 class FakeFormat:
@@ -121,8 +127,13 @@ def test_golden_samples_are_test_images_with_what_the_artifact_answers(run: RunF
     export_run(run)
     expected = json.loads((run.bundle / "golden" / "expected.json").read_text(encoding="utf-8"))
     samples = expected["cases"]
-    assert len(samples) == export.GOLDEN_SAMPLES
-    assert len({sample["true_label"] for sample in samples}) == len(samples)
+    images = [sample for sample in samples if sample["kind"] == "image"]
+    assert samples[: export.GOLDEN_SAMPLES] == images
+    assert len({sample["true_label"] for sample in images}) == len(images) == export.GOLDEN_SAMPLES
+    assert [sample["source"] for sample in samples if sample["kind"] == "edge"] == list(golden_edges(SIZE, SIZE)[0])
+    assert set(expected["rounding"]) == {"float32"}
+    assert 0 < expected["rounding"]["float32"] < 1e-5
+    assert expected["limits"] == {}
     session = get_format("torchscript").open(run.bundle / "model.torchscript.pt", "cpu", 1)
     for sample in samples:
         pixels = np.fromfile(run.bundle / sample["file"], np.uint8).reshape(1, SIZE, SIZE, 3)
@@ -213,3 +224,48 @@ def test_other_weights_than_the_runs_are_refused(run: RunFolder) -> None:
 @pytest.mark.parametrize("takes_images", [True, False])
 def test_the_size_is_read_from_either_contract(run: RunFolder, takes_images: bool) -> None:
     assert deployable_size(input_contract(run.record().normalization, 4, 6, takes_images)) == (4, 6)
+
+
+def test_golden_images_are_those_that_the_network_is_surest_of(run: RunFolder) -> None:
+    export_run(run)
+    finished = FinishedRun.of(run)
+    test = load_test_split(finished, Silent())
+    deployable = load_deployable(finished, True)
+    cases = [case for case in Bundle.open(run.bundle).golden().cases if case.kind == "image"]
+    for case in cases:
+        label = finished.record.labels.index(case.true_label)
+        candidates = np.flatnonzero(test.targets == label)[: export.GOLDEN_CANDIDATES]
+        exact = outputs_in("float64", deployable, test.load(candidates, finished.record.preprocessing), 1)
+        assert exact is not None
+        sure = exact["probabilities"][:, label]
+        chosen = [test.names[index] for index in candidates].index(case.source)
+        assert sure[chosen] == pytest.approx(sure.max(), abs=1e-6)
+        np.testing.assert_array_equal(np.array(case.logits, np.float32), exact["logits"][chosen])
+
+
+def test_an_8_bit_artifact_gets_limits_from_what_it_says_at_export(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(get_format("torchscript")), "precision", "int8")
+    (artifact,) = export_run(run).artifacts
+    limits = Bundle.open(run.bundle).golden().limits
+    assert set(limits) == {artifact.file}
+    assert limits[artifact.file].mean_divergence == pytest.approx(0.01, abs=1e-3)
+    assert limits[artifact.file].edge_error == pytest.approx(0.05, abs=1e-3)
+    (result,) = selftest_bundle(Bundle.open(run.bundle))
+    assert result.failures == ()
+    assert result.mean_divergence is not None
+
+
+def test_an_8_bit_artifact_that_this_machine_cannot_run_gets_the_usual_limits(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(get_format("torchscript")), "precision", "int8")
+
+    def cannot(*_: object) -> None:
+        raise RuntimeError("it needs another processor")
+
+    monkeypatch.setattr(export, "measured_limits", cannot)
+    (artifact,) = export_run(run).artifacts
+    limits = Bundle.open(run.bundle).golden().limits[artifact.file]
+    assert (limits.mean_divergence, limits.edge_error) == (0.1, None)

@@ -10,9 +10,9 @@ from pydantic import Field, FiniteFloat, StringConstraints, model_validator
 
 from toolkit.bundle.families import with_family
 from toolkit.preprocess import Preprocessing
-from toolkit.results import Evaluation, Interval, Provenance, QuantizationSearch, Record, Tolerance
+from toolkit.results import Evaluation, GoldenLimits, Interval, Provenance, QuantizationSearch, Record, Tolerance
 
-SCHEMA_VERSION: Literal[2] = 2
+SCHEMA_VERSION: Literal[3] = 3
 """Version that is written; ``toolkit.bundle.versions`` reads the older ones."""
 MANIFEST_NAME = "manifest.json"
 SIGNATURE_NAME = "manifest.json.sig"
@@ -99,6 +99,18 @@ class ParityVerdict(Record):
     """Artifact minus reference, as a share of the test images."""
     accuracy_interval: Interval | None = None
     failed_checks: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
+    """What there was to say of the limits, e.g. that one was replaced by whoever asked."""
+
+
+class BatchSpeed(Record):
+    """How fast an artifact is at one batch size."""
+
+    batch_size: int
+    images_per_second: float
+    """Median over rounds."""
+    latency_p50_seconds: float
+    """Median time of one call."""
 
 
 class BenchSummary(Record):
@@ -111,7 +123,9 @@ class BenchSummary(Record):
     processor: str
     threads: int
     batch_size: int
+    """The fastest that was measured."""
     images_per_second: float
+    """At ``batch_size``."""
     images_per_second_interval: Interval
     latency_batch_size: int
     """The smallest batch size that was measured."""
@@ -120,6 +134,9 @@ class BenchSummary(Record):
     test_accuracy: float | None
     measured: str
     """UTC time, ISO 8601."""
+    speeds: tuple[BatchSpeed, ...] = ()
+    """At each batch size that was measured, in ascending order. Records from before this field lack it: of those only
+    the fastest batch size and the latency above are known."""
 
 
 class FileRecord(Record):
@@ -212,7 +229,7 @@ class Origin(Record):
 class Manifest(Record):
     """What is in a bundle and what it means."""
 
-    schema_version: Literal[2] = SCHEMA_VERSION
+    schema_version: Literal[3] = SCHEMA_VERSION
     name: str
     labels: Annotated[tuple[str, ...], Field(min_length=1)]
     """Class names; position is the index in both outputs."""
@@ -254,15 +271,35 @@ class GoldenCase(Record):
     true_label: str | None
     logits: tuple[FiniteFloat, ...]
     probabilities: tuple[FiniteFloat, ...]
+    kind: Literal["image", "edge"] = "image"
+    """``image``: a test image. ``edge``: an input that no photograph resembles."""
 
 
 class Golden(Record):
-    """``golden/expected.json``: what PyTorch says to a few inputs."""
+    """``golden/expected.json``: what the network says to a few inputs."""
 
     height: Annotated[int, Field(ge=1)]
     width: Annotated[int, Field(ge=1)]
     labels: tuple[str, ...]
     cases: Annotated[tuple[GoldenCase, ...], Field(min_length=1)]
+    """Images first, then edge inputs."""
+    rounding: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default={})
+    """By precision: root mean square over the cases of the largest logit error of PyTorch in this precision relative to
+    the largest expected logit. Empty where the expected outputs are those of PyTorch in float32 itself and not of
+    float64, as in older bundles."""
+    limits: dict[str, GoldenLimits] = Field(default={})
+    """By file of an artifact that is judged by its classes, not by single values."""
+
+    @property
+    def images(self) -> int:
+        """How many of the cases are images."""
+        return sum(case.kind == "image" for case in self.cases)
+
+    @model_validator(mode="after")
+    def _has_images_first(self) -> Self:
+        if any(case.kind != "image" for case in self.cases[: max(1, self.images)]):
+            raise ValueError("its cases are not one image or more, followed by edge inputs")
+        return self
 
     @model_validator(mode="after")
     def _has_a_value_per_label(self) -> Self:

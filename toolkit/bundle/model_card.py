@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 
 from toolkit.bundle.manifest import README_NAME, ArtifactRecord, Manifest, Origin
+from toolkit.bundle.speeds import speed_table
 from toolkit.distribution import install_hint
 from toolkit.files import printable
 from toolkit.results import ClassScore, Evaluation
@@ -150,22 +151,32 @@ def _confusions(evaluation: Evaluation) -> list[str]:
 
 def _artifacts(manifest: Manifest) -> str:
     rows = [
-        "| file | format | precision | size | parity with PyTorch | test accuracy | speed |",
-        "|---|---|---|---|---|---|---|",
+        "| file | format | precision | size | parity with PyTorch | test accuracy |",
+        "|---|---|---|---|---|---|",
     ]
     for artifact in manifest.artifacts:
         kind = (
             f"{_code(artifact.file)} | {_text(artifact.format)} | {_text(artifact.precision)} | "
             f"{artifact.total_bytes / 1e6:.1f} MB"
         )
-        rows.append(f"| {kind} | {_parity(artifact)} | {_accuracy(artifact)} | {_speed(artifact)} |")
+        rows.append(f"| {kind} | {_parity(artifact)} | {_accuracy(artifact)} |")
     notes = [note for artifact in manifest.artifacts for note in _notes(artifact)]
     notes += [f"- No `{refused.format}` artifact: {refused.reason}." for refused in manifest.not_exported]
     check = (
         "`toolkit selftest FOLDER` runs the samples in `golden/` through every artifact and compares with what "
         "PyTorch gave."
     )
-    return "\n\n".join(("\n".join(rows), *(("\n".join(notes),) if notes else ()), check))
+    parts = ("\n".join(rows), _speeds(manifest), *(("\n".join(notes),) if notes else ()), check)
+    return "\n\n".join(parts)
+
+
+def _speeds(manifest: Manifest) -> str:
+    table = speed_table(manifest.artifacts)
+    if not table:
+        return "Speed: not measured."
+    head, *rows = table
+    lines = [head, ("---",) * len(head), *((_code(row[0]), *(_text(cell) for cell in row[1:])) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _notes(artifact: ArtifactRecord) -> Iterator[str]:
@@ -198,22 +209,13 @@ def _parity(artifact: ArtifactRecord) -> str:
         measured.append(f"largest logit error {parity.max_absolute_logits:.1e}")
     if parity.top1_agreement is not None:
         measured.append(f"same class on {parity.top1_agreement:.2%}")
+    measured += [_text(sentence) for sentence in parity.limits]
     return f"passed on {parity.test_images} test images" + (f" ({', '.join(measured)})" if measured else "")
 
 
 def _accuracy(artifact: ArtifactRecord) -> str:
     measured = [summary.test_accuracy for summary in artifact.benchmarks if summary.test_accuracy is not None]
     return f"{measured[0]:.2%}" if measured else "not measured"
-
-
-def _speed(artifact: ArtifactRecord) -> str:
-    if not artifact.benchmarks:
-        return "not measured"
-    return "; ".join(
-        f"{summary.images_per_second:.0f} img/s at batch {summary.batch_size} on {_text(summary.processor)} "
-        f"({_text(summary.device)}, {summary.threads} thread{'s' * (summary.threads != 1)})"
-        for summary in artifact.benchmarks
-    )
 
 
 def _training(manifest: Manifest) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from toolkit.bundle.folder import Bundle, read_manifest
-from toolkit.bundle.manifest import ArtifactRecord, BenchSummary, ParityVerdict
+from toolkit.bundle.manifest import ArtifactRecord, BatchSpeed, BenchSummary, ParityVerdict
 from toolkit.bundle.writer import write_manifest
 from toolkit.results import ArtifactParity, BenchReport, BenchRow, ParityReport
 
@@ -61,6 +61,7 @@ def _verdict(result: ArtifactParity, report: ParityReport) -> ParityVerdict:
         accuracy_difference=result.accuracy.difference if result.accuracy else None,
         accuracy_interval=result.accuracy.interval if result.accuracy else None,
         failed_checks=tuple(check.name for check in result.checks if not check.passed),
+        limits=result.limits,
     )
 
 
@@ -86,4 +87,12 @@ def _summary(row: BenchRow, report: BenchReport) -> BenchSummary:
         latency_p50_seconds=smallest.latency.p50_seconds,
         test_accuracy=row.test_accuracy,
         measured=report.provenance.created,
+        speeds=tuple(
+            BatchSpeed(
+                batch_size=timing.batch_size,
+                images_per_second=timing.throughput.median,
+                latency_p50_seconds=timing.latency.p50_seconds,
+            )
+            for timing in sorted(row.timings, key=lambda timing: timing.batch_size)
+        ),
     )

@@ -21,7 +21,15 @@ def _from_1(raw: Mapping[str, Any]) -> dict[str, Any]:
     return {**raw, "schema_version": 2}
 
 
-_STEPS: dict[int, Callable[[Mapping[str, Any]], dict[str, Any]]] = {1: _from_1}
+def _from_2(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Version 3 adds edge inputs, limits and float64 to the golden samples.
+
+    Where they are absent, all samples are images, and the table of ``toolkit.compare.tolerances`` holds.
+    """
+    return {**raw, "schema_version": 3}
+
+
+_STEPS: dict[int, Callable[[Mapping[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _from_2}
 READABLE = (*_STEPS, SCHEMA_VERSION)
 """Versions that can be read."""
 
@@ -37,7 +45,7 @@ def upgraded(raw: object) -> dict[str, Any]:
     """
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if not isinstance(raw, dict) or type(version) is not int or version not in READABLE:
-        known = " and ".join(str(number) for number in READABLE)
+        known = ", ".join(str(number) for number in READABLE[:-1]) + f" and {READABLE[-1]}"
         raise ValueError(f"schema version {version!r}; this toolkit reads versions {known}")
     while raw["schema_version"] != SCHEMA_VERSION:
         raw = _STEPS[raw["schema_version"]](raw)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from toolkit.bundle.trust.signature import Signature, make_signature
 from toolkit.compare.tolerances import TOLERANCES
 from toolkit.errors import ExportError, FileWriteError
 from toolkit.files import sha256_file, write_text
+from toolkit.results import GoldenLimits
 
 MOST_CONFUSIONS = 1000
 """Classes up to which the manifest holds the confusion matrix; it grows with their square, and a service reads it at
@@ -73,6 +75,18 @@ def file_record(path: Path) -> FileRecord:
     return FileRecord(sha256=sha256_file(path), size_bytes=path.stat().st_size)
 
 
+@dataclass(frozen=True)
+class GoldenFacts:
+    """What a bundle says of its golden samples beside inputs and outputs."""
+
+    edges: int = 0
+    """How many of them, the last ones, are edge inputs."""
+    rounding: Mapping[str, float] = field(default_factory=dict)
+    """See ``Golden.rounding``."""
+    limits: Mapping[str, GoldenLimits] = field(default_factory=dict)
+    """See ``Golden.limits``."""
+
+
 def write_golden(
     folder: Path,
     images: npt.NDArray[np.uint8],
@@ -80,8 +94,9 @@ def write_golden(
     sources: Sequence[str],
     true_labels: Sequence[str | None],
     labels: tuple[str, ...],
+    facts: GoldenFacts | None = None,
 ) -> dict[str, FileRecord]:
-    """Write golden samples: each input as raw bytes, what PyTorch says of them as JSON.
+    """Write golden samples: each input as raw bytes, what is expected of them as JSON.
 
     Args:
         folder: the bundle.
@@ -90,6 +105,7 @@ def write_golden(
         sources: name of each image.
         true_labels: class of each image, None where there is none.
         labels: all class names in order.
+        facts: edge inputs, rounding and limits; by default all samples are images, of which nothing else is known.
 
     Returns:
         The files written, by path inside the bundle.
@@ -102,6 +118,7 @@ def write_golden(
             "the network returns values that are not finite on the golden samples: the run has diverged, so train it "
             "again."
         )
+    facts = facts or GoldenFacts()
     records: dict[str, FileRecord] = {}
     cases = []
     (folder / "golden").mkdir()
@@ -110,7 +127,7 @@ def write_golden(
         (folder / name).write_bytes(np.ascontiguousarray(image).tobytes())
         records[name] = file_record(folder / name)
         logits, probabilities = (
-            tuple(float(value) for value in outputs[key][index]) for key in ("logits", "probabilities")
+            tuple(_shortest(value) for value in outputs[key][index]) for key in ("logits", "probabilities")
         )
         cases.append(
             GoldenCase(
@@ -119,12 +136,25 @@ def write_golden(
                 true_label=true_labels[index],
                 logits=logits,
                 probabilities=probabilities,
+                kind="image" if index < len(images) - facts.edges else "edge",
             )
         )
-    golden = Golden(height=images.shape[1], width=images.shape[2], labels=labels, cases=tuple(cases))
+    golden = Golden(
+        height=images.shape[1],
+        width=images.shape[2],
+        labels=labels,
+        cases=tuple(cases),
+        rounding=dict(facts.rounding),
+        limits=dict(facts.limits),
+    )
     golden.save(folder / GOLDEN_EXPECTED)
     records[GOLDEN_EXPECTED] = file_record(folder / GOLDEN_EXPECTED)
     return records
+
+
+def _shortest(value: np.float32) -> float:
+    """Return the number with the fewest digits that is this float32 again: the JSON is half as long."""
+    return float(str(value))
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Manifest:

@@ -65,6 +65,7 @@ def _describe(manifest: Manifest) -> list[tuple[str, str]]:
     ]
     for artifact in manifest.artifacts:
         lines += _describe_artifact(artifact)
+    lines += [("speed" if number == 0 else "", line) for number, line in enumerate(_speeds(manifest))]
     if (evaluation := manifest.evaluation) is not None:
         low, high = evaluation.top1_interval.low, evaluation.top1_interval.high
         lines.append(("test accuracy", f"{evaluation.top1:.2%} [{low:.2%}, {high:.2%}] on {evaluation.images} images"))
@@ -94,18 +95,26 @@ def _describe_artifact(artifact: ArtifactRecord) -> list[tuple[str, str]]:
             f", largest logit error {parity.max_absolute_logits:.1e}" if parity.max_absolute_logits is not None else ""
         )
         lines.append(("", f"parity passed on {parity.test_images} test images ({parity.device}){error}"))
+        lines += [("", sentence) for sentence in parity.limits]
     else:
         lines += [("", f"parity FAILED: {reason}") for reason in parity.failures]
-    for bench in artifact.benchmarks:
-        latency = f"{bench.latency_p50_seconds * 1e3:.1f} ms at batch {bench.latency_batch_size}"
-        lines.append(
-            (
-                "",
-                f"{bench.images_per_second:.0f} img/s at batch {bench.batch_size}, {latency}, {bench.device}: "
-                f"{bench.processor}",
-            )
-        )
     return lines
+
+
+def _speeds(manifest: Manifest) -> list[str]:
+    """Return a table with a column for each batch size, figures to the right."""
+    from toolkit.bundle.speeds import speed_table
+
+    table = speed_table(manifest.artifacts)
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))] if table else []
+    figures = range(2, len(widths) - 1)
+    return [
+        "  ".join(
+            cell.rjust(width) if column in figures else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    ]
 
 
 def _shape(shape: tuple[int | str, ...]) -> str:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from toolkit.errors import ToolkitError
+
 BundleArgument = Annotated[
     Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder, or a run that has one (e.g. artifacts/latest).")
 ]
@@ -35,3 +37,27 @@ MaxPixelsOption = Annotated[
         "--max-pixels", metavar="N", min=1, help="Refuse images of more pixels than this, before they are decoded."
     ),
 ]
+ToleranceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tolerance", metavar="NAME=VALUE", help="Replace a limit, e.g. logits_relative=0.01; may be repeated."
+    ),
+]
+
+
+def limits(given: list[str] | None) -> dict[str, float]:
+    """Read the ``NAME=VALUE`` pairs of ``ToleranceOption``; whether there is such a name is the stage's to say.
+
+    Raises:
+        ToolkitError: one is no such pair.
+    """
+    found = {}
+    for text in given or []:
+        name, _, value = text.partition("=")
+        try:
+            found[name.strip()] = float(value)
+        except ValueError as error:
+            raise ToolkitError(
+                f"--tolerance {text!r} is not NAME=VALUE with a number, e.g. logits_relative=0.01."
+            ) from error
+    return found

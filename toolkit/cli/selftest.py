@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.cli.options import BundleArgument, ThreadsOption, VerifyKeyOption
+from toolkit.cli.options import BundleArgument, ThreadsOption, ToleranceOption, VerifyKeyOption, limits
 
 if TYPE_CHECKING:
     from toolkit.runtime.selftest import Selftest
@@ -16,13 +16,14 @@ def command(
     bundle: BundleArgument,
     device: Annotated[str, typer.Option("--device", metavar="[cpu|cuda]", help="Where the artifacts run.")] = "cpu",
     threads: ThreadsOption = None,
+    tolerance: ToleranceOption = None,
     verify_key: VerifyKeyOption = None,
 ) -> None:
     """Run a bundle's own samples through it; needs no PyTorch.
 
     Every artifact that can be opened here runs the golden samples, each alone and all in one batch, and is compared
-    with the outputs that PyTorch gave when the bundle was exported. Exit code 1 if one differs, 2 if none can be opened
-    here.
+    with the outputs that were expected when the bundle was exported. Its limits are those of its precision, which the
+    bundle may tighten and never widen. Exit code 1 if one differs, 2 if none can be opened here.
     """
     from toolkit.bundle import Bundle
     from toolkit.errors import MissingDependencyError
@@ -31,9 +32,10 @@ def command(
 
     opened = Bundle.open(bundle, verify_key)
     results = []
-    for result in selftest_bundle(opened, device, threads or available_cores()):
+    for result in selftest_bundle(opened, device, threads or available_cores(), limits(tolerance)):
         results.append(result)
-        typer.echo(f"{result.format:14} {result.file:24} {_said(result)}")
+        for sentence in (_said(result), *result.limits):
+            typer.echo(f"{result.format:14} {result.file:24} {sentence}")
     if all(result.missing is not None for result in results):
         raise MissingDependencyError(f"no artifact of {opened.path} can be opened here, so nothing was tested.")
     raise typer.Exit(1 if any(result.failures for result in results) else 0)
@@ -44,9 +46,14 @@ def _said(result: Selftest) -> str:
         return f"not tested: {result.missing}"
     if result.failures:
         return f"FAILED: {'; '.join(result.failures)}"
+    edges = f" and {result.edge_inputs} edge inputs" if result.edge_inputs else ""
     largest = f"{result.max_absolute_logits:.1e} in logits, {result.max_absolute_probabilities:.1e} in probabilities"
     judged = "" if result.judges_values else " (single values of this precision are not judged)"
+    if result.mean_divergence is not None:
+        judged = f", divergence {result.mean_divergence:.1e} nats (single values of this precision are not judged)"
+    if result.rounding_ratio is not None:
+        judged += f", {result.rounding_ratio:.1f} times what rounding costs PyTorch"
     return (
-        f"passed: {result.samples} samples alone and together, same class on {result.top1_agreement:.0%}, largest "
-        f"difference {largest}{judged}"
+        f"passed: {result.samples - result.edge_inputs} samples{edges} alone and together, same class on "
+        f"{result.top1_agreement:.0%}, largest difference {largest}{judged}"
     )

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
-from toolkit.cli.options import ArtifactsOption, MaxPixelsOption, QuietOption, RunOption, ThreadsOption, VerifyKeyOption
+from toolkit.cli.options import (
+    ArtifactsOption,
+    MaxPixelsOption,
+    QuietOption,
+    RunOption,
+    ThreadsOption,
+    ToleranceOption,
+    VerifyKeyOption,
+    limits,
+)
 from toolkit.decoding_limits import MAX_PIXELS
 from toolkit.errors import ToolkitError
 
@@ -47,12 +56,7 @@ def command(
         typer.Option("--data", metavar="FOLDER", help="Images for --against (default: the golden ones of both)."),
     ] = None,
     max_pixels: MaxPixelsOption = MAX_PIXELS,
-    tolerance: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--tolerance", metavar="NAME=VALUE", help="Replace a limit, e.g. logits_relative=0.01; may be repeated."
-        ),
-    ] = None,
+    tolerance: ToleranceOption = None,
     bisect: Annotated[
         bool, typer.Option("--bisect", help="Name the first node that diverges in each ONNX artifact that fails.")
     ] = False,
@@ -86,7 +90,7 @@ def command(
         "device": device,
         "threads": threads,
         "reporter": reporter(quiet),
-        "tolerances": _limits(tolerance or []),
+        "tolerances": limits(tolerance),
     }
     if against is not None:
         from toolkit.verify.against import verify_against
@@ -123,17 +127,3 @@ def _require_sense(bundle: Path | None, run: str | None, against: Path | None, d
         raise ToolkitError(
             "--bisect needs what is right, node by node: the run (leave BUNDLE out), or another bundle (--against)."
         )
-
-
-def _limits(given: list[str]) -> dict[str, float]:
-    """Read ``NAME=VALUE`` pairs; whether there is such a name is the stage's to say."""
-    limits = {}
-    for text in given:
-        name, _, value = text.partition("=")
-        try:
-            limits[name.strip()] = float(value)
-        except ValueError as error:
-            raise ToolkitError(
-                f"--tolerance {text!r} is not NAME=VALUE with a number, e.g. logits_relative=0.01."
-            ) from error
-    return limits

@@ -12,6 +12,9 @@ from toolkit.results import Rounding, Tolerance
 
 Array = npt.NDArray[np.floating]
 
+IMPLAUSIBLE = 3
+"""Rounding that may be taken for this many times the limit of a single value is none that a network was seen with."""
+
 ROUNDOFF = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 """Half the distance from 1 to the next number: the error of a single rounding. No network is held to less than one."""
 
@@ -56,3 +59,22 @@ def rounding_failure(rounding: Rounding, tolerance: Tolerance) -> list[str]:
         "times what PyTorch loses by rounding "
         f"in {tolerance.precision} ({rounding.reference:.3g}), allowed {tolerance.rounding_multiple:g} times"
     ]
+
+
+def rounding_notes(reference: float, tolerance: Tolerance) -> tuple[str, ...]:
+    """Return a sentence if a bundle says of its own rounding error what would let anything pass for rounding.
+
+    Args:
+        reference: ``relative_rms`` of PyTorch, as the bundle says.
+        tolerance: what is allowed.
+    """
+    if tolerance.rounding_multiple is None or tolerance.logits_relative is None:
+        return ()
+    allowed = reference * tolerance.rounding_multiple
+    if allowed <= IMPLAUSIBLE * tolerance.logits_relative:
+        return ()
+    return (
+        f"the bundle says that rounding in {tolerance.precision} costs this network {reference:.3g}, so that errors of "
+        f"{allowed:.3g} would pass for rounding; only single values were held to a limit "
+        f"({tolerance.logits_relative:g})",
+    )

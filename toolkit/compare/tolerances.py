@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -101,6 +102,82 @@ REQUIRED = ("logits_absolute", "logits_relative", "probabilities_absolute")
 """What must be given for a precision that the table does not have."""
 FIELDS = tuple(name for name in Tolerance.model_fields if name != "precision")
 """What can be overridden."""
+LEAST = ("top1_agreement", "median_range_use", "least_range_use")
+"""Of these a larger value allows less; of the others a smaller one does."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an artifact is held to, and what its bundle would have allowed instead."""
+
+    tolerance: Tolerance
+    notes: tuple[str, ...] = ()
+    """One sentence on each limit that is not the usual one, or that the bundle carries and that was not used."""
+
+
+def limits_for(precision: str, own: Tolerance | None = None, overrides: Mapping[str, float] | None = None) -> Limits:
+    """Return what an artifact is held to: the table of its precision, which its own bundle may tighten and never widen.
+
+    What a caller replaces counts in any case, and is told.
+
+    Args:
+        precision: what the artifact's format computes in.
+        own: the limits that the bundle carries for it; None for a bundle that carries none.
+        overrides: new values by field name (``FIELDS``), by the person who asks.
+
+    Raises:
+        RecipeError: see ``tolerance_for``.
+    """
+    changes, notes = _checked(overrides or {}), []
+    if precision in TOLERANCES:
+        tighter, wider = _beside(TOLERANCES[precision], own)
+        tolerance = TOLERANCES[precision].model_copy(update=tighter)
+        if unused := {field: value for field, value in wider.items() if field not in changes}:
+            notes.append(
+                f"the bundle's own limits are wider than {precision} allows and were not used: {_listed(unused)}; "
+                f"used: {_listed({field: getattr(tolerance, field) for field in unused})}"
+            )
+    elif own is not None and not set(REQUIRED) <= changes.keys():
+        tolerance = own.model_copy(update={"precision": precision})
+        notes.append(f"there is no tolerance for precision {precision!r} here, so the limits are the bundle's own")
+    else:
+        tolerance = tolerance_for(precision, changes)
+    usual = {field: getattr(tolerance, field) for field in changes}
+    if replaced := {field: value for field, value in changes.items() if value != usual[field]}:
+        notes.append(
+            f"limits replaced by whoever asked: {_listed(replaced)}; usual: "
+            f"{_listed({field: usual[field] for field in replaced})}"
+        )
+    return Limits(tolerance.model_copy(update=changes), tuple(notes))
+
+
+def _beside(allowed: Tolerance, own: Tolerance | None) -> tuple[dict[str, float], dict[str, float | None]]:
+    """Return which limits of a bundle are tighter than what is allowed, and which are wider.
+
+    A limit that has the default of its record may come from a bundle of a time before that limit, and says nothing.
+    """
+    tighter: dict[str, float] = {}
+    wider: dict[str, float | None] = {}
+    for field in FIELDS if own is not None else ():
+        ours, theirs = getattr(allowed, field), getattr(own, field)
+        if theirs == ours or (field not in REQUIRED and theirs == Tolerance.model_fields[field].default):
+            continue
+        if theirs is not None and _allows_less(field, theirs, ours):
+            tighter[field] = theirs
+        else:
+            wider[field] = theirs
+    return tighter, wider
+
+
+def _allows_less(field: str, theirs: float, ours: float | None) -> bool:
+    """Say whether a limit is tighter than another one; NaN is not."""
+    if ours is None:
+        return math.isfinite(theirs)
+    return theirs > ours if field in LEAST else theirs < ours
+
+
+def _listed(limits: Mapping[str, float | None]) -> str:
+    return ", ".join(f"{field} {'not judged' if value is None else f'{value:g}'}" for field, value in limits.items())
 
 
 def tolerance_for(precision: str, overrides: Mapping[str, float] | None = None) -> Tolerance:
@@ -114,12 +191,7 @@ def tolerance_for(precision: str, overrides: Mapping[str, float] | None = None) 
         RecipeError: no such field, a value that is negative or not finite, or a precision without a tolerance and not
             every value given.
     """
-    changes = dict(overrides or {})
-    if unknown := sorted(changes.keys() - set(FIELDS)):
-        raise RecipeError(f"a tolerance has no {', '.join(unknown)}; it has {', '.join(FIELDS)}.")
-    for field, value in changes.items():
-        if not (math.isfinite(value) and value >= 0):
-            raise RecipeError(f"the tolerance {field} cannot be {value}: give a number of 0 or more.")
+    changes = _checked(overrides or {})
     known = TOLERANCES.get(precision)
     if known is not None:
         return known.model_copy(update=changes)
@@ -129,6 +201,20 @@ def tolerance_for(precision: str, overrides: Mapping[str, float] | None = None) 
             f"{', '.join(REQUIRED)} yourself."
         )
     return Tolerance.model_validate({"precision": precision, **changes})
+
+
+def _checked(overrides: Mapping[str, float]) -> dict[str, float]:
+    """Return the replaced limits if each is one.
+
+    Raises:
+        RecipeError: see ``tolerance_for``.
+    """
+    if unknown := sorted(overrides.keys() - set(FIELDS)):
+        raise RecipeError(f"a tolerance has no {', '.join(unknown)}; it has {', '.join(FIELDS)}.")
+    for field, value in overrides.items():
+        if not (math.isfinite(value) and value >= 0):
+            raise RecipeError(f"the tolerance {field} cannot be {value}: give a number of 0 or more.")
+    return dict(overrides)
 
 
 def allowed_error(output: str, reference: npt.NDArray[np.floating], tolerance: Tolerance) -> npt.NDArray[np.float64]:

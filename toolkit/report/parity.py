@@ -58,6 +58,7 @@ def parity_checks(report: ParityReport) -> list[str]:
         lines.append(
             f"compared on {' and '.join(f'{images} test images and {edges} edge inputs' for images, edges in inputs)}"
         )
+    lines += [f"{artifact.artifact}: {sentence}" for artifact in report.artifacts for sentence in artifact.limits]
     judged = [artifact for artifact in report.artifacts if artifact.test_images >= FEW]
     accuracies = [(artifact.artifact, artifact.accuracy) for artifact in judged if artifact.accuracy is not None]
     if accuracies:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from toolkit.results.provenance import Provenance
@@ -81,6 +83,22 @@ class Tolerance(Record):
     """The same for every single one that uses more than one level."""
     tensor_relative: float = 1e-3
     """What bisection allows of a tensor inside the graph, as a share of its largest absolute value."""
+
+
+_Limit = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class GoldenLimits(Record):
+    """How far an artifact may be from what is expected of the golden samples, where single values are not judged."""
+
+    different_classes: Annotated[int, Field(ge=0)]
+    """How many of the images among them may have another most probable class; edge inputs are not counted."""
+    mean_divergence: _Limit | None
+    """Largest mean Kullback-Leibler divergence of the artifact's probabilities from the expected ones over these
+    images, in nats; None where this is not judged."""
+    edge_error: _Limit | None = None
+    """Largest root mean square over the edge inputs of the largest logit error relative to the largest expected logit;
+    None where this is not judged."""
 
 
 class Divergence(Record):
@@ -219,6 +237,9 @@ class ArtifactParity(Record):
     """Whether the same batch gave the same bits each time."""
     bisection: Bisection | None = None
     """Where it was asked for and the artifact failed."""
+    limits: tuple[str, ...] = ()
+    """One sentence on each limit that was replaced by whoever asked, or that the bundle carries and that was not
+    used."""
 
 
 class ParityReport(Record):

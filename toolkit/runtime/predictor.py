@@ -98,9 +98,9 @@ class Predictor:
         return self.session.run(self.manifest.input.encode(images))
 
     def selftest(self) -> Selftest:
-        """Run the bundle's golden samples and compare with the outputs that PyTorch gave.
+        """Run the bundle's golden samples and compare with what was expected of them at export.
 
-        A service may call it once at start.
+        A service may call it once at start. ``toolkit.runtime.selftest`` takes other limits.
 
         Raises:
             BundleError: the bundle has no golden samples, or they are malformed.

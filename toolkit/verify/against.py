@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from toolkit.bundle import ArtifactRecord, Bundle
-from toolkit.compare.tolerances import OTHER_WEIGHTS, tolerance_for
+from toolkit.bundle.limits import limits_of
+from toolkit.compare.tolerances import OTHER_WEIGHTS
 from toolkit.errors import BundleError, ImageError
 from toolkit.files import printable
 from toolkit.formats.registry import get_format
@@ -63,10 +64,14 @@ class OtherBundle:
     """What the artifacts of another bundle say (see ``judge.Reference``)."""
 
     def __init__(self, new: Bundle, old: Bundle, data: Path | None, options: VerifyOptions) -> None:
-        self.name = f"the bundle {old.manifest.name}"
         self._new, self._old = new, old
         self._options = options
         self._same_weights = new.manifest.origin.model_sha256 == old.manifest.origin.model_sha256
+        self.name = f"the bundle {old.manifest.name}" + (
+            ""
+            if self._same_weights
+            else " (of other weights: agreement and accuracy are judged, single values are not)"
+        )
         self._mine, self._theirs = (
             _golden_images(new, old) if data is None else _from_folder(new, old, data, options.max_pixels)
         )
@@ -74,14 +79,16 @@ class OtherBundle:
     def held_to_both(self, candidate: Candidate) -> Candidate:
         """Hold an artifact to the coarser precision of the two; of other weights, to what a new model is held to."""
         overrides = self._options.tolerances
-        other = tolerance_for(self._counterpart(candidate).precision, overrides)
         if not self._same_weights:
-            limits = candidate.tolerance.model_copy(update={**OTHER_WEIGHTS, **(overrides or {})})
-        else:
-            limits = max(
-                (candidate.tolerance, other),
-                key=lambda known: np.inf if known.logits_relative is None else known.logits_relative,
-            )
+            update = {**OTHER_WEIGHTS, **(overrides or {})}
+            return replace(candidate, tolerance=candidate.tolerance.model_copy(update=update))
+        counterpart = self._counterpart(candidate)
+        precision = get_format(counterpart.format, counterpart.family).precision
+        other = limits_of(counterpart, precision, overrides).tolerance
+        limits = max(
+            (candidate.tolerance, other),
+            key=lambda known: np.inf if known.logits_relative is None else known.logits_relative,
+        )
         return replace(candidate, tolerance=limits)
 
     def judgement(self, candidate: Candidate) -> Judgement:
@@ -134,20 +141,24 @@ def _reordered(expected: Expected, theirs: tuple[str, ...], mine: tuple[str, ...
 
 def _golden_images(new: Bundle, old: Bundle) -> tuple[Inputs, Images]:
     """Return the golden images of both bundles, which are prepared already, for each of them."""
-    mine, theirs = golden_of(new), golden_of(old)
+    both = {"this bundle": golden_of(new), "the other bundle": golden_of(old)}
+    mine, theirs = both.values()
     if mine.images.shape[1:] != theirs.images.shape[1:]:
         raise BundleError(
             f"{new.path} and {old.path} take images of different sizes, so that golden samples fit only one: give "
             "images with --data."
         )
-    names = tuple(
-        f"{name} of {which}"
-        for which, golden in (("this bundle", mine), ("the other bundle", theirs))
-        for name in golden.names
-    )
-    images = np.concatenate([mine.images, theirs.images])
-    truths = (*(mine.true_labels or ()), *(theirs.true_labels or ()))
-    return Inputs(names, images, len(names), targets_of(truths, new.manifest.labels)), images
+    names: dict[str, list[str]] = {"images": [], "edges": []}
+    pixels: dict[str, list[Images]] = {"images": [], "edges": []}
+    truths: list[str | None] = []
+    for which, golden in both.items():
+        for kind, rows in (("images", slice(golden.test_images)), ("edges", slice(golden.test_images, None))):
+            names[kind] += [f"{name} of {which}" for name in golden.names[rows]]
+            pixels[kind].append(golden.images[rows])
+        truths += (golden.true_labels or ())[: golden.test_images]
+    images = np.concatenate([*pixels["images"], *pixels["edges"]])
+    known = targets_of(truths, new.manifest.labels)
+    return Inputs((*names["images"], *names["edges"]), images, len(names["images"]), known), images
 
 
 def _from_folder(new: Bundle, old: Bundle, data: Path, max_pixels: int) -> tuple[Inputs, Images]:

@@ -11,6 +11,7 @@ from toolkit.progress import Reporter, Silent
 from toolkit.results import Check, ParityReport
 from toolkit.verify.candidate import Candidate, candidates_of
 from toolkit.verify.expected import Judgement, golden_of, metadata_of
+from toolkit.verify.hard_files import check_hard_files
 from toolkit.verify.inputs import Inputs, edge_inputs
 from toolkit.verify.judge import judge
 from toolkit.verify.labels import check_labels, targets_of
@@ -52,16 +53,21 @@ class GoldenSamples:
 
     def __init__(self, bundle: Bundle) -> None:
         golden, manifest = golden_of(bundle), bundle.manifest
+        images = golden.test_images
         self.name = f"its {len(golden.names)} golden samples"
         self._bundle = bundle
         self._judgement = Judgement(
             contract=manifest.input,
             labels=manifest.labels,
             inputs=Inputs(
-                golden.names, golden.images, len(golden.names), targets_of(golden.true_labels or (), manifest.labels)
+                golden.names,
+                golden.images,
+                images,
+                targets_of((golden.true_labels or ())[:images], manifest.labels),
             ),
             reference=golden,
-            golden=None,
+            golden=golden,
+            exact=golden.exact,
             metadata=metadata_of(manifest),
             unknown=edge_inputs(golden.images.shape[1], golden.images.shape[2], 0)[1],
         )
@@ -77,5 +83,5 @@ class GoldenSamples:
         return nullcontext()
 
     def checks(self) -> tuple[Check, ...]:
-        """Check the labels."""
-        return (check_labels(self._bundle),)
+        """Check preprocessing and labels."""
+        return check_hard_files(self._bundle.manifest.preprocessing), check_labels(self._bundle)

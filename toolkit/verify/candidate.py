@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from toolkit.bundle import ArtifactRecord, Bundle
+from toolkit.bundle.limits import limits_of
 from toolkit.bundle.manifest import InputContract
-from toolkit.compare.tolerances import tolerance_for
 from toolkit.compare.verdict import OUTPUTS, Outputs
 from toolkit.errors import DeviceError, MissingDependencyError, first_line
 from toolkit.formats.base import NarrowType, Session
@@ -42,10 +42,12 @@ class Candidate:
     """See ``formats.base.Format``."""
     bisectable: bool = False
     """See ``formats.base.Format``."""
+    limits: tuple[str, ...] = ()
+    """What there is to say of the tolerance, see ``compare.tolerances.Limits``."""
 
 
 def candidates_of(bundle: Bundle, options: VerifyOptions) -> tuple[Candidate, ...]:
-    """Return every artifact of a bundle, in order, held to the tolerance of its precision.
+    """Return every artifact of a bundle, in order, held to the limits of its precision.
 
     What is wrong with the request is told here, before the minutes of work.
 
@@ -57,16 +59,18 @@ def candidates_of(bundle: Bundle, options: VerifyOptions) -> tuple[Candidate, ..
     candidates = []
     for artifact in bundle.manifest.artifacts:
         chosen, file = get_format(artifact.format, artifact.family), bundle.file(artifact.file)
+        limits = limits_of(artifact, chosen.precision, options.tolerances)
         candidates.append(
             Candidate(
                 artifact=artifact,
                 opened=functools.partial(chosen.open, file, options.device),
-                tolerance=tolerance_for(artifact.precision, options.tolerances),
+                tolerance=limits.tolerance,
                 device=options.device,
                 threads=options.thread_count,
                 file=file,
                 narrow_type=chosen.narrow_type,
                 bisectable=chosen.bisectable,
+                limits=limits.notes,
             )
         )
     return tuple(candidates)

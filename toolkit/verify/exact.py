@@ -5,14 +5,12 @@ The measure that small errors are judged by.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
-import torch
 
-from toolkit.backbones.deployable import Deployable, torch_threads
+from toolkit.backbones.deployable import Deployable
+from toolkit.backbones.exact import measure_rounding, outputs_in
 from toolkit.bundle.manifest import InputContract
 from toolkit.compare.rounding import relative_rms
 from toolkit.verify.expected import Exact, Expected
@@ -20,8 +18,6 @@ from toolkit.verify.inputs import Inputs
 
 IMAGES = 32
 """Test images that are computed in float64, which is several times slower; all edge inputs join them."""
-BATCH = 8
-DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def measure_exact(
@@ -47,29 +43,10 @@ def measure_exact(
     """
     rows = (*range(min(IMAGES, inputs.test_images)), *range(inputs.test_images, len(inputs.names)))
     encoded = contract.encode(inputs.images[list(rows)])
-    exact = _logits(deployable, encoded, torch.float64, threads)
-    if exact is None or not np.isfinite(exact).all():
+    exact = outputs_in("float64", deployable, encoded, threads)
+    if exact is None:
         return None
-    rounding = {"float32": relative_rms(exact, reference.outputs["logits"][list(rows)])}
-    for precision in {*precisions} & DTYPES.keys():
-        lower = _logits(deployable, encoded, DTYPES[precision], threads)
-        if lower is not None and np.isfinite(lower).all():
-            rounding[precision] = relative_rms(exact, lower)
-    return Exact(rows=rows, logits=exact, rounding=rounding)
-
-
-def _logits(
-    deployable: Deployable, encoded: npt.NDArray[np.generic], dtype: torch.dtype, threads: int
-) -> npt.NDArray[np.float64] | None:
-    """Return the logits, which ``Deployable`` gives as float32; None where PyTorch has no kernel for this type."""
-    network = copy.deepcopy(deployable).to(dtype)
-    parts = []
-    with torch_threads(threads), torch.inference_mode():
-        for start in range(0, len(encoded), BATCH):
-            batch = torch.from_numpy(np.ascontiguousarray(encoded[start : start + BATCH]))
-            try:
-                logits, _ = network(batch.to(dtype) if batch.is_floating_point() else batch)
-            except (RuntimeError, TypeError):  # "not implemented for 'Half'", or a network that mixes types on its own
-                return None
-            parts.append(logits.double().numpy())
-    return np.concatenate(parts)
+    logits = exact["logits"].astype(np.float64)
+    rounding = {"float32": relative_rms(logits, reference.outputs["logits"][list(rows)])}
+    rounding |= measure_rounding(deployable, encoded, logits, {*precisions} - {"float32"}, threads)
+    return Exact(rows=rows, logits=logits, rounding=rounding)

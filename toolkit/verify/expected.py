@@ -13,6 +13,7 @@ from toolkit.bundle import Bundle, Manifest
 from toolkit.bundle.manifest import InputContract
 from toolkit.compare.verdict import OUTPUTS, Outputs
 from toolkit.formats.base import Session
+from toolkit.results import GoldenLimits
 from toolkit.verify.inputs import MAIN_BATCH, Images, Inputs
 
 
@@ -45,6 +46,30 @@ class Exact:
 
 
 @dataclass(frozen=True)
+class GoldenExpected(Expected):
+    """The golden samples that a bundle holds, images first, and what it says of them."""
+
+    edge_inputs: int = 0
+    """How many of them, the last ones, are edge inputs."""
+    rounding: Mapping[str, float] = field(default_factory=dict)
+    """See ``bundle.manifest.Golden``; empty where the outputs are not those of float64."""
+    limits: Mapping[str, GoldenLimits] = field(default_factory=dict)
+    """See ``bundle.manifest.Golden``."""
+
+    @property
+    def test_images(self) -> int:
+        """How many of them are test images."""
+        return len(self.names) - self.edge_inputs
+
+    @property
+    def exact(self) -> Exact | None:
+        """The same as what float64 says; None where it is not."""
+        if not self.rounding:
+            return None
+        return Exact(tuple(range(len(self.names))), self.outputs["logits"].astype(np.float64), self.rounding)
+
+
+@dataclass(frozen=True)
 class Judgement:
     """What every artifact of a bundle is judged by."""
 
@@ -53,11 +78,10 @@ class Judgement:
     inputs: Inputs
     reference: Expected
     """The reference on ``inputs``."""
-    golden: Expected | None
-    """The golden samples that are shipped in the bundle; None where they are the reference, or were made by another
-    one."""
+    golden: GoldenExpected | None
+    """The golden samples that are shipped in the bundle; None where they were made by another network."""
     exact: Exact | None = None
-    """None where PyTorch is not at hand."""
+    """None where it is not known what float64 says."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     """What an artifact that stores metadata must say of itself."""
     unknown: Images | None = None
@@ -100,7 +124,7 @@ def golden_expected(
     logits: list[tuple[float, ...]],
     probabilities: list[tuple[float, ...]],
     true_labels: tuple[str | None, ...] | None = None,
-) -> Expected:
+) -> GoldenExpected:
     """Turn golden samples into expectations.
 
     Args:
@@ -112,7 +136,7 @@ def golden_expected(
     """
     names = tuple(f"golden sample {file} ({source})" for file, source in sources.items())
     outputs = {"logits": np.array(logits, np.float32), "probabilities": np.array(probabilities, np.float32)}
-    return Expected(names, images, outputs, true_labels)
+    return GoldenExpected(names, images, outputs, true_labels)
 
 
 def metadata_of(manifest: Manifest) -> dict[str, str]:
@@ -125,17 +149,20 @@ def metadata_of(manifest: Manifest) -> dict[str, str]:
     }
 
 
-def golden_of(bundle: Bundle) -> Expected:
+def golden_of(bundle: Bundle) -> GoldenExpected:
     """Read the golden samples of a bundle.
 
     Raises:
         BundleError: they cannot be read.
     """
-    cases = bundle.golden().cases
-    return golden_expected(
+    golden = bundle.golden()
+    cases = golden.cases
+    expected = golden_expected(
         {case.file: case.source for case in cases},
         bundle.golden_images(),
         [case.logits for case in cases],
         [case.probabilities for case in cases],
         tuple(case.true_label for case in cases),
     )
+    edges = len(cases) - golden.images
+    return replace(expected, edge_inputs=edges, rounding=golden.rounding, limits=golden.limits)

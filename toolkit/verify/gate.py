@@ -11,14 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from toolkit.compare.consistency import difference, inconsistency
-from toolkit.compare.rounding import ROUNDOFF, compare_rounding, rounding_failure
+from toolkit.compare.golden import judged_by_class, narrower, score_golden, usual_limits
+from toolkit.compare.rounding import ROUNDOFF, compare_rounding, rounding_failure, rounding_notes
 from toolkit.compare.scores import Scores, score
 from toolkit.compare.verdict import OUTPUTS, Comparison, Outputs, Verdict
 from toolkit.formats.base import Session
 from toolkit.provenance import available_cores
 from toolkit.results import ArtifactParity, Flip, Rounding, Tolerance
 from toolkit.verify.candidate import Candidate, CannotRunError, Checks, open_session, run_outputs, run_session
-from toolkit.verify.expected import Expected, Judgement
+from toolkit.verify.expected import Expected, GoldenExpected, Judgement
 from toolkit.verify.inputs import BATCH_SIZES, MAIN_BATCH, OTHER_BATCHES, Batch, Images, batches
 from toolkit.verify.invariance import Invariance
 from toolkit.verify.value_range import examine_ranges
@@ -72,6 +73,8 @@ class _Gate:
     scores: Scores | None = None
     rounding: Rounding | None = None
     bitwise: bool | None = None
+    notes: tuple[str, ...] = ()
+    """What there is to say of limits beside ``Candidate.limits``."""
 
     @property
     def tolerance(self) -> Tolerance:
@@ -223,19 +226,30 @@ class _Gate:
             logits = own.outputs["logits"][list(exact.rows)]
             self.rounding = compare_rounding(exact.logits, logits, exact.rounding[precision], precision)
             finding.failures += rounding_failure(self.rounding, self.tolerance)
+            self.notes += rounding_notes(self.rounding.reference, self.tolerance)
             finding.detail = (
                 f"{self.rounding.ratio:.2f} times the rounding error of PyTorch in {precision} "
                 f"({self.rounding.reference:.1e})"
             )
 
-    def _golden(self, session: Session, golden: Expected) -> None:
+    def _golden(self, session: Session, golden: GoldenExpected) -> None:
+        """Run the golden samples; an artifact that is judged by its classes is held to the limits beside them."""
+        images, tolerance = golden.test_images, self.tolerance
         with self.checks.check("golden samples") as finding:
-            comparison = Comparison(self.judgement.labels, self.tolerance)
+            comparison = Comparison(self.judgement.labels, tolerance)
             outputs = self._compare(comparison, session, golden, tuple(range(len(golden.names))))
             finding.failures += comparison.verdict().failures
-            if outputs is not None:
-                finding.failures += score(golden.outputs, outputs, None, self.judgement.labels, self.tolerance).failures
-            finding.detail = f"{len(golden.names)} samples that the bundle holds"
+            if outputs is not None and judged_by_class(tolerance):
+                own = golden.limits.get(self.candidate.artifact.file)
+                limits = narrower(usual_limits(golden.outputs, images, tolerance), own)
+                finding.failures += score_golden(golden.outputs, outputs, images, limits).failures
+            elif outputs is not None:
+                real, given = (
+                    {name: values[:images] for name, values in side.items()} for side in (golden.outputs, outputs)
+                )
+                finding.failures += score(real, given, None, self.judgement.labels, tolerance).failures
+            edges = f", {golden.edge_inputs} of them edge inputs" if golden.edge_inputs else ""
+            finding.detail = f"{len(golden.names)} samples that the bundle holds{edges}"
 
     def _unknown(self, session: Session, images: Images) -> None:
         with self.checks.check("edge inputs") as finding:
@@ -306,6 +320,7 @@ class _Gate:
             accuracy=scores.accuracy if scores else None,
             rounding=self.rounding,
             bitwise_repeatable=self.bitwise,
+            limits=candidate.limits + self.notes,
         )
 
 

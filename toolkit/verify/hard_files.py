@@ -1,13 +1,86 @@
-"""Image files that are decoded wrongly by many programs, made in memory."""
+"""Image files that are decoded wrongly by many programs, made in memory, and whether they are prepared as they should.
+
+Needs no PyTorch: ``preprocessing`` compares with training, this file the ways in which a service is handed an image.
+"""
 
 from __future__ import annotations
 
 import io
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
+
+from toolkit.errors import ImageError
+from toolkit.preprocess import ImageSource, Preprocessing, prepare
+from toolkit.results import Check
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def check_hard_files(preprocessing: Preprocessing) -> Check:
+    """Prepare hard files under the preprocessing of a bundle: each must give the same pixels however it is handed over.
+
+    What training makes of them needs the run, see ``preprocessing.check_preprocessing``.
+    """
+    started, failures, files = time.perf_counter(), list[str](), hard_files()
+    with hard_paths(files) as paths:
+        for (name, content), path in zip(files.items(), paths, strict=True):
+            try:
+                expected = prepare(path, preprocessing)
+            except ImageError as error:
+                failures.append(f"{name} given as a path is refused: {error}")
+                continue
+            failures += handed_over(name, content, path, expected, preprocessing)
+    return Check(
+        name="preprocessing",
+        passed=not failures,
+        failures=tuple(failures),
+        detail=f"{len(files)} hard files as paths, bytes and Pillow images, pixel by pixel",
+        seconds=time.perf_counter() - started,
+    )
+
+
+@contextmanager
+def hard_paths(files: dict[str, bytes]) -> Iterator[list[Path]]:
+    """Yield files of this content in a temporary folder, in order."""
+    with tempfile.TemporaryDirectory(prefix="toolkit-") as folder:
+        paths = [Path(folder, f"{index:02d}-{name}") for index, name in enumerate(files)]
+        for path, content in zip(paths, files.values(), strict=True):
+            path.write_bytes(content)
+        yield paths
+
+
+def handed_over(name: str, content: bytes, path: Path, expected: Pixels, preprocessing: Preprocessing) -> list[str]:
+    """Return a sentence for each way to hand a file over that does not give the expected pixels ``[H, W, 3]``."""
+    failures = []
+    with Image.open(io.BytesIO(content)) as opened:
+        ways: dict[str, ImageSource] = {"a path": path, "bytes": content, "a Pillow image": opened}
+        for way, source in ways.items():
+            try:
+                failures += differences(f"{name} given as {way}", expected, prepare(source, preprocessing))
+            except ImageError as error:
+                failures.append(f"{name} given as {way} is refused: {error}")
+    return failures
+
+
+def differences(what: str, expected: Pixels, actual: Pixels) -> list[str]:
+    """Return a sentence if two images are not the same."""
+    if expected.shape != actual.shape:
+        return [f"{what} becomes {list(actual.shape)} instead of {list(expected.shape)} pixels"]
+    difference = np.abs(expected.astype(np.int16) - actual)
+    if not difference.any():
+        return []
+    return [
+        f"{what} differs in {int(difference.any(axis=2).sum())} of {expected.shape[0] * expected.shape[1]} pixels, "
+        f"by up to {difference.max()}"
+    ]
 
 
 def hard_files() -> dict[str, bytes]:

@@ -5,22 +5,19 @@ The path that a service takes against the path that training took, pixel by pixe
 
 from __future__ import annotations
 
-import io
-import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from toolkit.bundle import Bundle
 from toolkit.data import Split
 from toolkit.data.batches import iterate_batches
 from toolkit.errors import ImageError
-from toolkit.preprocess import ImageSource, Preprocessing, prepare
+from toolkit.preprocess import Preprocessing, prepare
 from toolkit.results import Check
-from toolkit.verify.hard_files import hard_files
+from toolkit.verify.hard_files import differences, handed_over, hard_files, hard_paths
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -53,22 +50,13 @@ def check_preprocessing(bundle: Bundle, trained: Preprocessing, test: Split) -> 
 
 def _hard(files: dict[str, bytes], trained: Preprocessing, shipped: Preprocessing) -> list[str]:
     failures = []
-    with tempfile.TemporaryDirectory(prefix="toolkit-") as folder:
-        paths = [Path(folder, f"{index:02d}-{name}") for index, name in enumerate(files)]
-        for path, content in zip(paths, files.values(), strict=True):
-            path.write_bytes(content)
+    with hard_paths(files) as paths:
         try:
             as_trained = _as_training_reads(paths, trained)
         except ImageError as error:
             return [f"training cannot read a hard file: {error}"]
         for (name, content), path, expected in zip(files.items(), paths, as_trained, strict=True):
-            with Image.open(io.BytesIO(content)) as opened:
-                ways: dict[str, ImageSource] = {"a path": path, "bytes": content, "a Pillow image": opened}
-                for way, source in ways.items():
-                    try:
-                        failures += _differences(f"{name} given as {way}", expected, prepare(source, shipped))
-                    except ImageError as error:
-                        failures.append(f"{name} given as {way} is refused: {error}")
+            failures += handed_over(name, content, path, expected, shipped)
     return failures
 
 
@@ -83,22 +71,10 @@ def _golden(bundle: Bundle, test: Split, failures: list[str]) -> int:
     positions = {name: index for index, name in enumerate(test.names)}
     compared = 0
     for case, stored in zip(bundle.golden().cases, bundle.golden_images(), strict=True):
-        if case.source in positions:
+        if case.kind == "image" and case.source in positions:
             again = prepare(test.sources[positions[case.source]], bundle.manifest.preprocessing, test.max_pixels)
-            failures += _differences(f"golden sample {case.file} ({case.source})", stored, again)
+            failures += differences(f"golden sample {case.file} ({case.source})", stored, again)
             compared += 1
     if not compared:
         failures.append("none of the golden samples is made from a test image of this run")
     return compared
-
-
-def _differences(what: str, expected: Pixels, actual: Pixels) -> list[str]:
-    if expected.shape != actual.shape:
-        return [f"{what} becomes {list(actual.shape)} instead of {list(expected.shape)} pixels"]
-    difference = np.abs(expected.astype(np.int16) - actual)
-    if not difference.any():
-        return []
-    return [
-        f"{what} differs in {int(difference.any(axis=2).sum())} of {expected.shape[0] * expected.shape[1]} pixels, "
-        f"by up to {difference.max()}"
-    ]

@@ -88,7 +88,7 @@ def test_a_manifest_that_contradicts_itself_is_refused(
     with pytest.raises(ValidationError, match="labels"):
         Manifest.model_validate({**fields, "labels": ()})
     with pytest.raises(ValidationError, match="schema_version"):
-        Manifest.model_validate({**fields, "schema_version": 3})
+        Manifest.model_validate({**fields, "schema_version": 4})
 
 
 def test_it_is_read_as_it_was_written(colour_bundle: Path) -> None:

@@ -85,7 +85,7 @@ def test_what_has_to_be_installed_depends_on_the_artifacts(real: Manifest) -> No
 def test_it_invents_nothing(colour_bundle: Path) -> None:
     card = model_card(Bundle.open(colour_bundle).manifest)
     assert "## Test results\n\nNot measured." in card
-    assert "not verified yet | not measured | not measured" in card
+    assert "not verified yet | not measured |\n\nSpeed: not measured." in card
     assert "## Intended use\n\n_Not written yet." in card
 
 

@@ -4,7 +4,9 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,6 +16,7 @@ from onnx import numpy_helper
 from toolkit.bundle import Bundle
 from toolkit.bundle.manifest import ArtifactRecord
 from toolkit.bundle.readme import readme
+from toolkit.compare.tolerances import TOLERANCES
 from toolkit.formats.registry import get_format
 from toolkit.results import Tolerance
 
@@ -48,6 +51,64 @@ def test_its_program_notices_other_weights(colour_bundle: Path) -> None:
     done = run((colour_bundle / "README.md").read_text(encoding="utf-8"), colour_bundle)
     assert done.returncode == 1
     assert "logits differ" in done.stderr
+
+
+def rewrite(bundle: Path, name: str, change: Callable[[dict[str, Any]], None]) -> None:
+    raw = json.loads((bundle / name).read_bytes())
+    change(raw)
+    (bundle / name).write_text(json.dumps(raw), encoding="utf-8")
+
+
+def test_its_program_holds_the_typical_error_to_rounding(colour_bundle: Path) -> None:
+    def rounding(golden: dict[str, Any]) -> None:
+        golden["rounding"] = {"float32": 1e-7}
+        for case in golden["cases"]:
+            case["logits"] = [value * (1 + share) for value in case["logits"]]
+
+    text = (colour_bundle / "README.md").read_text(encoding="utf-8")
+    share = 0.0
+    rewrite(colour_bundle, "golden/expected.json", rounding)
+    assert run(text, colour_bundle).stdout == "passed\n"
+    share = 2e-5
+    rewrite(colour_bundle, "golden/expected.json", rounding)
+    assert "more than rounding" in run(text, colour_bundle).stderr
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({"different_classes": 0, "mean_divergence": 0.1, "edge_error": 0.1}, ""),
+        ({"different_classes": 0, "mean_divergence": None, "edge_error": None}, ""),
+        ({"different_classes": -1, "mean_divergence": 0.1, "edge_error": 0.1}, "classes differ"),
+        ({"different_classes": 0, "mean_divergence": -1.0, "edge_error": 0.1}, "probabilities diverge"),
+        ({"different_classes": 0, "mean_divergence": 0.1, "edge_error": -1.0}, "edge inputs differ"),
+    ],
+)
+def test_its_program_holds_an_8_bit_file_to_the_limits_beside_the_samples(
+    colour_bundle: Path, limits: dict[str, object], said: str
+) -> None:
+    def to_int8(manifest: dict[str, Any]) -> None:
+        manifest["artifacts"][0] |= {"precision": "int8", "tolerance": TOLERANCES["int8"].model_dump()}
+
+    def with_limits(golden: dict[str, Any]) -> None:
+        golden["limits"] = {"model.onnx": limits}
+        golden["cases"][2]["kind"] = "edge"
+
+    rewrite(colour_bundle, "manifest.json", to_int8)
+    rewrite(colour_bundle, "golden/expected.json", with_limits)
+    done = run((colour_bundle / "README.md").read_text(encoding="utf-8"), colour_bundle)
+    assert said in done.stderr
+    assert (done.stdout == "passed\n") == (not said)
+
+
+def test_it_says_how_an_8_bit_file_is_judged(colour_bundle: Path) -> None:
+    manifest = Bundle.open(colour_bundle).manifest
+    int8 = manifest.artifacts[0].model_copy(update={"precision": "int8", "tolerance": TOLERANCES["int8"]})
+    text = readme(manifest.model_copy(update={"artifacts": (int8,)}))
+    for name in ("different_classes", "mean_divergence", "edge_error", "judged by its classes, see below"):
+        assert name in text
+    assert "rounding_multiple` of" not in text
+    assert "different_classes` may" not in readme(manifest)
 
 
 def test_it_says_how_bytes_become_pixels_and_what_is_compared(colour_bundle: Path) -> None:

@@ -146,7 +146,17 @@ def test_of_a_benchmark_the_fastest_batch_and_the_latency_of_the_smallest_stand_
         2,
         0.75,
     )
-    assert "400 img/s at batch 32 on Example CPU" in (colour_bundle / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert [(speed.batch_size, speed.images_per_second) for speed in summary.speeds] == [
+        (1, 100.0),
+        (32, 400.0),
+        (128, 200.0),
+    ]
+    card = (colour_bundle / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert (
+        "| file | device | threads | ms per call at batch 1 | images/s at batch 1 | images/s at batch 32 | images/s at "
+        "batch 128 | processor |"
+    ) in card
+    assert "| `model.onnx` | cpu | 2 | 10.00 | 100 | 400 | 200 | Example CPU |" in card
 
 
 def test_a_second_benchmark_replaces_that_of_its_device_only(colour_bundle: Path) -> None:

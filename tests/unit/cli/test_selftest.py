@@ -5,8 +5,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from bundles import change_weights
 
+from toolkit.bundle import read_manifest
+from toolkit.bundle.writer import write_manifest
+from toolkit.compare.tolerances import TOLERANCES
 from toolkit.errors import MissingDependencyError
 from toolkit.files import sha256_file
 
@@ -56,3 +61,32 @@ def test_a_damaged_bundle_is_exit_code_2(run: Run, colour_bundle: Path) -> None:
     code, out, err = run("selftest", colour_bundle)
     assert (code, out) == (2, "")
     assert "000.bin is not the file that the manifest describes" in err
+
+
+def test_a_wider_limit_of_the_bundle_is_not_used_and_told(run: Run, colour_bundle: Path) -> None:
+    change_weights(colour_bundle, lambda weights: weights * np.float32(1.01))
+    manifest = read_manifest(colour_bundle)
+    wide = TOLERANCES["float32"].model_copy(update={"logits_relative": 0.5, "probabilities_absolute": 0.5})
+    artifact = manifest.artifacts[0].model_copy(update={"tolerance": wide})
+    write_manifest(colour_bundle, manifest.model_copy(update={"artifacts": (artifact,)}))
+    code, out, _ = run("selftest", colour_bundle)
+    verdict, told = out.splitlines()
+    assert code == 1
+    assert "FAILED: logits differ by" in verdict
+    assert told.endswith(
+        "the bundle's own limits are wider than float32 allows and were not used: logits_relative 0.5, "
+        "probabilities_absolute 0.5; used: logits_relative 0.001, probabilities_absolute 0.001"
+    )
+    wider = ("--tolerance", "logits_relative=0.1", "--tolerance", "probabilities_absolute=0.1")
+    code, out, _ = run("selftest", colour_bundle, *wider)
+    assert code == 0
+    assert "limits replaced by whoever asked: logits_relative 0.1, probabilities_absolute 0.1; usual:" in out
+    code, _, err = run("selftest", colour_bundle, "--tolerance", "atol=1")
+    assert code == 2
+    assert "a tolerance has no atol" in err
+    code, out, _ = run("verify", colour_bundle)
+    assert code == 1
+    assert "onnx: the bundle's own limits are wider than float32 allows" in " ".join(out.split())
+    code, out, _ = run("verify", colour_bundle, *wider)
+    assert code == 0
+    assert "onnx: limits replaced by whoever asked: logits_relative 0.1" in " ".join(out.split())

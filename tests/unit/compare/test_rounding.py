@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from toolkit.compare.rounding import ROUNDOFF, compare_rounding, relative_rms, rounding_failure
+from toolkit.compare.rounding import ROUNDOFF, compare_rounding, relative_rms, rounding_failure, rounding_notes
 from toolkit.compare.tolerances import TOLERANCES
 
 EXACT = np.array([[4.0, -8.0], [1.0, 2.0]])
@@ -29,3 +29,11 @@ def test_an_error_far_above_rounding_is_a_failure() -> None:
 def test_no_network_is_held_to_less_than_one_rounding() -> None:
     found = compare_rounding(EXACT, EXACT * (1 + 3 * ROUNDOFF["float32"]), 0.0, "float32")
     assert found.ratio == pytest.approx(3)
+
+
+def test_a_rounding_error_that_no_network_has_is_told() -> None:
+    assert rounding_notes(2e-5, TOLERANCES["float32"]) == ()
+    assert rounding_notes(1e-2, TOLERANCES["float16"]) == ()
+    assert rounding_notes(1.0, TOLERANCES["int8"]) == ()
+    (note,) = rounding_notes(0.1, TOLERANCES["float32"])
+    assert note.startswith("the bundle says that rounding in float32 costs this network 0.1, so that errors of 1 would")

@@ -42,7 +42,7 @@ def link(folder: Path) -> None:
 
 def other_version(folder: Path) -> None:
     text = (folder / "manifest.json").read_text(encoding="utf-8")
-    (folder / "manifest.json").write_text(text.replace('"schema_version": 2', '"schema_version": 3'), encoding="utf-8")
+    (folder / "manifest.json").write_text(text.replace('"schema_version": 3', '"schema_version": 4'), encoding="utf-8")
 
 
 BREAKS: dict[str, Callable[[Path], object]] = {

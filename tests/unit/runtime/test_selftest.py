@@ -10,7 +10,8 @@ import toolkit
 from toolkit.bundle import ArtifactRecord, Bundle
 from toolkit.bundle.writer import write_manifest
 from toolkit.compare.tolerances import TOLERANCES
-from toolkit.errors import MissingDependencyError
+from toolkit.errors import MissingDependencyError, RecipeError
+from toolkit.formats.onnx import OnnxFormat
 from toolkit.runtime.selftest import Selftest, selftest, selftest_bundle
 
 Outputs = dict[str, np.ndarray]
@@ -31,9 +32,15 @@ class Fake:
         return self._change(self._real.run(inputs), len(inputs))  # type: ignore[return-value]  # a broken engine returns anything
 
 
-def with_fault(bundle: Path, change: Callable[[Outputs, int], object], **artifact: object) -> Selftest:
+def with_fault(
+    bundle: Path,
+    change: Callable[[Outputs, int], object],
+    tolerances: dict[str, float] | None = None,
+    **artifact: object,
+) -> Selftest:
     opened = Bundle.open(bundle)
-    return selftest(opened, opened.manifest.artifacts[0].model_copy(update=artifact), Fake(opened, change))
+    changed = opened.manifest.artifacts[0].model_copy(update=artifact)
+    return selftest(opened, changed, Fake(opened, change), tolerances)
 
 
 def test_a_good_artifact_passes_alone_and_together(colour_bundle: Path) -> None:
@@ -127,7 +134,10 @@ def test_the_share_of_samples_with_the_expected_class_counts_each_once(colour_bu
     assert with_fault(colour_bundle, FAULTS["nothing"][0]).top1_agreement is None
 
 
-def test_a_precision_without_a_tolerance_is_judged_by_its_form(colour_bundle: Path) -> None:
+def test_a_precision_without_a_tolerance_is_judged_by_its_form(
+    colour_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OnnxFormat, "precision", "int3")
     result = with_fault(colour_bundle, scaled(1.2), precision="int3", tolerance=None)
     assert result.passed
     assert result.tolerance is None
@@ -138,10 +148,44 @@ def test_a_precision_without_a_tolerance_is_judged_by_its_form(colour_bundle: Pa
     assert not with_fault(colour_bundle, FAULTS["a missing output"][0], precision="int3", tolerance=None).passed
 
 
-def test_the_tolerance_of_the_manifest_counts_and_not_that_of_this_toolkit(colour_bundle: Path) -> None:
-    wide = TOLERANCES["float32"].model_copy(update={"logits_relative": 0.5})
-    assert with_fault(colour_bundle, scaled(1.01), tolerance=wide).passed
-    assert not with_fault(colour_bundle, scaled(1.01)).passed
+def test_a_bundle_may_tighten_its_limits_and_never_widen_them(colour_bundle: Path) -> None:
+    usual = TOLERANCES["float32"]
+    tight = usual.model_copy(update={"logits_relative": 1e-7, "logits_absolute": 0.0})
+    wide = usual.model_copy(update={"logits_relative": 0.5, "probabilities_absolute": None})
+    assert with_fault(colour_bundle, scaled(1.000_01)).passed
+    found = with_fault(colour_bundle, scaled(1.000_01), tolerance=tight)
+    assert not found.passed
+    assert found.tolerance == tight
+    assert found.limits == ()
+    found = with_fault(colour_bundle, scaled(1.01), tolerance=wide)
+    assert not found.passed
+    assert found.tolerance == usual
+    assert found.limits == (
+        "the bundle's own limits are wider than float32 allows and were not used: logits_relative 0.5, "
+        "probabilities_absolute not judged; used: logits_relative 0.001, probabilities_absolute 0.001",
+    )
+
+
+def test_a_manifest_that_calls_a_float32_file_int8_widens_nothing(colour_bundle: Path) -> None:
+    found = with_fault(colour_bundle, scaled(1.2), precision="int8", tolerance=TOLERANCES["int8"])
+    assert not found.passed
+    assert found.limits[0] == (
+        "the manifest says that it is int8, and onnx artifacts are float32: it was held to what float32 allows"
+    )
+
+
+def test_what_the_caller_replaces_counts_and_is_said(colour_bundle: Path) -> None:
+    wide = {"logits_relative": 0.5, "probabilities_absolute": 0.5}
+    found = with_fault(colour_bundle, scaled(1.01), tolerances=wide)
+    assert found.passed
+    assert found.tolerance is not None
+    assert found.tolerance.logits_relative == 0.5
+    assert found.limits == (
+        "limits replaced by whoever asked: logits_relative 0.5, probabilities_absolute 0.5; usual: logits_relative "
+        "0.001, probabilities_absolute 0.001",
+    )
+    with pytest.raises(RecipeError, match="a tolerance has no atol"):
+        with_fault(colour_bundle, scaled(1.0), tolerances={"atol": 1.0})
 
 
 def test_a_predictor_tests_the_session_that_it_uses(colour_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bundles import change_weights, rewrite_golden
+from bundles import change_weights, make_grey, rewrite_golden
 from PIL import Image
 
 from toolkit.bundle import read_manifest
@@ -116,3 +116,22 @@ def test_bisection_names_the_node_that_differs(colour_bundle: Path, other: Path)
     assert found.first.error == pytest.approx(0.01, rel=0.01)
     assert [node.tensor for node in found.path] == ["pixels", "means", "logits", "probabilities"]
     assert found.path[0].error == found.path[1].error == 0
+
+
+def test_bundles_of_other_weights_are_told_and_judged_without_edge_inputs(colour_bundle: Path, other: Path) -> None:
+    for bundle in (colour_bundle, other):
+        make_grey(bundle)
+    report = verify_against(colour_bundle, other, options=ONE_THREAD)
+    assert report.passed, report.artifacts[0].failures
+    assert (report.artifacts[0].test_images, report.artifacts[0].edge_inputs) == (6, 8)
+    # Grey images get three equal logits, so that the sign of a small change alone decides on them.
+    of_other_weights(other, lambda weights: (weights + np.float32([0, 0, 1e-3])).astype(np.float32))
+    of_other_weights(colour_bundle, lambda weights: (weights[::-1] + np.float32([0, 0, 1e-3])).astype(np.float32))
+    origin = read_manifest(other).origin.model_copy(update={"model_sha256": "2" * 64})
+    change_weights(other, lambda weights: weights, origin=origin)
+    report = verify_against(colour_bundle, other, options=ONE_THREAD)
+    assert report.reference == (
+        "the bundle colours (of other weights: agreement and accuracy are judged, single values are not)"
+    )
+    assert report.passed, report.artifacts[0].failures
+    assert report.artifacts[0].flips

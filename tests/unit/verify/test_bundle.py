@@ -1,18 +1,20 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
-from bundles import change_weights, rewrite_golden
+from bundles import change_weights, make_grey, rewrite_golden
 
-from toolkit.bundle import read_manifest
+from toolkit.bundle import Bundle, read_manifest
 from toolkit.bundle.writer import write_manifest
 from toolkit.errors import BundleError, IntegrityError, MissingDependencyError, RecipeError
 from toolkit.files import sha256_file
 from toolkit.formats.registry import get_format
 from toolkit.results import ParityReport
+from toolkit.runtime.selftest import selftest_bundle
 from toolkit.verify.bundle import verify_bundle
 from toolkit.verify.junit import junit_xml
 from toolkit.verify.records import write_records
@@ -59,7 +61,8 @@ def test_a_sample_labelled_with_something_else_fails(colour_bundle: Path) -> Non
     rewrite_golden(colour_bundle, lambda text: text.replace('"true_label": "red"', '"true_label": "pink"'))
     report = verify_bundle(colour_bundle, threads=1)
     assert not report.passed
-    assert report.checks[0].failures == ("golden samples are labelled pink, which the manifest does not have",)
+    labels = next(check for check in report.checks if check.name == "labels")
+    assert labels.failures == ("golden samples are labelled pink, which the manifest does not have",)
 
 
 def test_limits_can_be_replaced(colour_bundle: Path) -> None:
@@ -106,3 +109,58 @@ def test_an_artifact_whose_engine_is_missing_is_named_and_the_others_are_judged(
 def test_no_threads_are_refused(colour_bundle: Path) -> None:
     with pytest.raises(RecipeError, match="0 threads"):
         verify_bundle(colour_bundle, threads=0)
+
+
+# --- What a bundle shows by itself
+
+
+@pytest.fixture
+def grey_bundle(colour_bundle: Path) -> Path:
+    """Return the bundle with golden images that are grey, edge inputs, and what float64 says of both."""
+    make_grey(colour_bundle)
+    return colour_bundle
+
+
+def selftest_failures(bundle: Path) -> tuple[str, ...]:
+    (result,) = selftest_bundle(Bundle.open(bundle))
+    return result.failures
+
+
+def test_a_good_bundle_passes_at_a_margin(grey_bundle: Path) -> None:
+    report = verify_bundle(grey_bundle, threads=1)
+    (artifact,) = report.artifacts
+    assert artifact.failures == ()
+    assert report.passed
+    assert (artifact.test_images, artifact.edge_inputs) == (3, 4)
+    assert artifact.rounding is not None
+    assert artifact.rounding.ratio < 3
+    assert {"rounding", "golden samples", "edge inputs"} <= {check.name for check in artifact.checks}
+    assert [check.name for check in report.checks] == ["preprocessing", "labels"]
+    assert selftest_failures(grey_bundle) == ()
+
+
+def test_exchanged_channels_show_though_every_image_is_grey(grey_bundle: Path) -> None:
+    change_weights(grey_bundle, lambda weights: weights[::-1])
+    (artifact,) = verify_bundle(grey_bundle, threads=1).artifacts
+    failed = {check.name for check in artifact.checks if not check.passed}
+    assert {"outputs", "rounding", "golden samples"} <= failed
+    sentences = " ".join(selftest_failures(grey_bundle))
+    assert "logits differ by" in sentences
+    assert "saturated colours" in sentences
+
+
+def test_weights_that_lost_bits_show_though_every_value_is_within_its_limit(grey_bundle: Path) -> None:
+    change_weights(grey_bundle, lambda weights: (weights / 3).astype(np.float16).astype(np.float32) * 3)
+    (artifact,) = verify_bundle(grey_bundle, threads=1).artifacts
+    assert [check.name for check in artifact.checks if not check.passed] == ["rounding"]
+    (sentence,) = selftest_failures(grey_bundle)
+    assert "times what PyTorch loses by rounding in float32" in sentence
+
+
+def test_a_bundle_of_before_edge_inputs_is_judged_as_it_was(tmp_path: Path) -> None:
+    old = shutil.copytree(Path(__file__).parents[2] / "assets" / "bundles" / "version-1", tmp_path / "old")
+    report = verify_bundle(old, threads=1)
+    assert report.passed, report.artifacts[0].failures
+    (artifact,) = report.artifacts
+    assert artifact.edge_inputs == 0
+    assert artifact.rounding is None

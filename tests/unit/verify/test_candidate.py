@@ -10,7 +10,9 @@ import pytest
 from small_contract import CONTRACT
 
 from toolkit.bundle import Bundle
+from toolkit.compare.tolerances import TOLERANCES
 from toolkit.errors import BundleError, DeviceError, ExportError, MissingDependencyError, RecipeError
+from toolkit.formats.onnx import OnnxFormat
 from toolkit.verify.candidate import CannotRunError, Checks, candidates_of, open_session, run_outputs, run_session
 from toolkit.verify.options import VerifyOptions
 
@@ -45,7 +47,6 @@ def test_every_artifact_is_a_candidate_that_is_run_as_asked(colour_bundle: Path)
     [
         ({"format": "nothing", "family": "nothing"}, ExportError, "no format 'nothing'"),
         ({"family": "torchscript"}, BundleError, "of the family 'torchscript', and that format reads 'onnx'"),
-        ({"precision": "float4"}, RecipeError, "no tolerance for precision 'float4'"),
     ],
 )
 def test_what_cannot_be_judged_is_told_before_any_work(
@@ -56,6 +57,28 @@ def test_what_cannot_be_judged_is_told_before_any_work(
     bundle.manifest = bundle.manifest.model_copy(update={"artifacts": (artifact,)})
     with pytest.raises(error, match=sentence):
         candidates_of(bundle, VerifyOptions())
+
+
+def test_a_format_of_a_precision_without_limits_needs_them(
+    colour_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OnnxFormat, "precision", "float4")
+    bundle = Bundle.open(colour_bundle)
+    artifact = bundle.manifest.artifacts[0].model_copy(update={"precision": "float4", "tolerance": None})
+    bundle.manifest = bundle.manifest.model_copy(update={"artifacts": (artifact,)})
+    with pytest.raises(RecipeError, match="no tolerance for precision 'float4'"):
+        candidates_of(bundle, VerifyOptions())
+
+
+def test_an_artifact_is_held_to_what_its_format_makes_whatever_the_manifest_calls_it(colour_bundle: Path) -> None:
+    bundle = Bundle.open(colour_bundle)
+    changes = {"precision": "int8", "tolerance": TOLERANCES["int8"]}
+    artifact = bundle.manifest.artifacts[0].model_copy(update=changes)
+    bundle.manifest = bundle.manifest.model_copy(update={"artifacts": (artifact,)})
+    (candidate,) = candidates_of(bundle, VerifyOptions())
+    assert candidate.tolerance.logits_relative == TOLERANCES["float32"].logits_relative
+    assert candidate.limits[0].startswith("the manifest says that it is int8, and onnx artifacts are float32")
+    assert "logits_relative not judged" in candidate.limits[1]
 
 
 def test_a_limit_that_there_is_not_is_refused(colour_bundle: Path) -> None:

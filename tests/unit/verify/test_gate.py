@@ -309,7 +309,7 @@ def test_golden_samples_that_say_something_else_fail() -> None:
         LABELS,
         JUDGEMENT.inputs,
         JUDGEMENT.reference,
-        Expected(JUDGEMENT.golden.names, JUDGEMENT.golden.images, outputs),
+        replace(JUDGEMENT.golden, outputs=outputs),
     )
     (failure,) = verify(judged=stale).failures
     assert (

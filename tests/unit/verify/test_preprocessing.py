@@ -12,8 +12,7 @@ from toolkit.bundle import Bundle, read_manifest
 from toolkit.bundle.writer import write_manifest
 from toolkit.data import Split
 from toolkit.preprocess import Preprocessing, prepare
-from toolkit.verify import preprocessing
-from toolkit.verify.hard_files import hard_files
+from toolkit.verify import hard_files
 from toolkit.verify.preprocessing import check_preprocessing
 
 
@@ -23,8 +22,8 @@ def split_of(bundle: Bundle, images: np.ndarray) -> Split:
 
 
 def test_hard_files_are_the_same_bytes_each_time_and_all_can_be_read() -> None:
-    files = hard_files()
-    assert files == hard_files()
+    files = hard_files.hard_files()
+    assert files == hard_files.hard_files()
     modes = {}
     for name, content in files.items():
         with Image.open(io.BytesIO(content)) as opened:
@@ -61,7 +60,6 @@ def test_another_record_gives_other_pixels_and_names_the_files(colour_bundle: Pa
 def test_a_service_that_ignored_orientation_would_be_caught(
     colour_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = preprocessing.prepare
 
     def careless(source: object, how: Preprocessing) -> np.ndarray:
         if isinstance(source, bytes):
@@ -70,9 +68,9 @@ def test_a_service_that_ignored_orientation_would_be_caught(
                 if opened.mode.startswith("I"):
                     return np.zeros((how.height, how.width, 3), np.uint8)
                 return np.array(opened.convert("RGB").resize((how.width, how.height), Image.Resampling.BILINEAR))
-        return real(source, how)  # type: ignore[arg-type]  # whatever the check passes on
+        return prepare(source, how)  # type: ignore[arg-type]  # whatever the check passes on
 
-    monkeypatch.setattr(preprocessing, "prepare", careless)
+    monkeypatch.setattr(hard_files, "prepare", careless)
     bundle = Bundle.open(colour_bundle)
     failures = check_preprocessing(
         bundle, bundle.manifest.preprocessing, split_of(bundle, bundle.golden_images())

@@ -42,6 +42,7 @@ def network() -> nn.Module:
 class FakeFormat:
     """Opens PyTorch itself; ``offset`` is added to its logits."""
 
+    precision = "float32"
     narrow_type = None
     bisectable = False
 

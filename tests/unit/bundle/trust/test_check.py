@@ -184,7 +184,7 @@ def test_a_manifest_that_makes_no_sense_names_the_field(colour_bundle: Path, cha
         (b'{"schema_version": 2, "name": NaN}', "NaN is no JSON number"),
         (b"[" * 50_000 + b"]" * 50_000, "nested too deeply"),
         (b"\xff\xfe", "can't decode"),
-        (b"[]", "schema version None; this toolkit reads versions 1 and 2"),
+        (b"[]", "schema version None; this toolkit reads versions 1, 2 and 3"),
         (b"7", "schema version None"),
         (b'{"schema_version": true}', "schema version True"),
         (b'{"schema_version": "2"}', "schema version '2'"),
