@@ -13,43 +13,22 @@ import threading
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeAlias
+from typing import Any, Final, Literal, NoReturn, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from toolkit.errors import ImageError
+from toolkit.errors import ImageError, MissingDependencyError
+from toolkit.image_files import READ, image_by_name, left_by_a_system, open_image
+from toolkit.pixel_depth import HIGH_BYTE, RULE_PATTERN, Kind, ValueRange, eight_bit, range_of
 
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8]
 """A path, the bytes of an image file, a Pillow image, or a uint8 array ``[h, w]``, ``[h, w, 1]``, ``[h, w, 3]`` or
 ``[h, w, 4]``."""
-
-FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-"""Pillow's names of the formats that are read. The others are rare as photographs, and some start another program
-(EPS)."""
-
-IMAGE_SUFFIXES = (
-    ".apng",
-    ".bmp",
-    ".gif",
-    ".jfif",
-    ".jp2",
-    ".jpe",
-    ".jpeg",
-    ".jpg",
-    ".pbm",
-    ".pgm",
-    ".png",
-    ".pnm",
-    ".ppm",
-    ".tif",
-    ".tiff",
-    ".webp",
-)
-"""Suffixes, in lower case, by which a file in a folder is taken as an image. The content decides how it is read."""
 
 _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -70,6 +49,13 @@ _TRANSPOSES = {
 _OPAQUE_MODES = frozenset({"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"})
 _ALPHA_MODES = frozenset({"LA", "PA", "RGBA", "RGBa"})
 _DEEP_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I"})
+_SCALED_MODES = _DEEP_MODES | {"F"}
+_NO_DEEP_COLOUR = (
+    "it has 16 bits per channel, of which only the high byte can be had here, and the values are to be scaled; save it "
+    "with 8 bits per channel, or as grey"
+)
+_REFUSED_WIDER: Final = "refused: floating point, and integers outside 0..65535"
+_SCALED_WIDER: Final = "as 16 bits; refused: values that are not finite"
 
 # What Pillow's readers let through on damaged input. Warnings are here for callers that turn them into errors.
 _PILLOW_ERRORS = (
@@ -95,6 +81,9 @@ class Preprocessing(BaseModel):
 
     Each decision that is not a choice is a field with one allowed value, so that a bundle made under another rule is
     refused, not misread.
+
+    Raises:
+        ValueError: the rule for 16 bits names no range, or does not fit the one for wider pixels.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -114,14 +103,48 @@ class Preprocessing(BaseModel):
     palette: Literal["looked up"] = "looked up"
     alpha: Literal["composited on white"] = "composited on white"
     cmyk: Literal["Pillow's formula, Adobe inversion undone"] = "Pillow's formula, Adobe inversion undone"
-    sixteen_bit: Literal["high byte: value // 256"] = "high byte: value // 256"
-    wider_pixels: Literal["refused: floating point, and integers outside 0..65535"] = (
-        "refused: floating point, and integers outside 0..65535"
-    )
+    sixteen_bit: str = Field(HIGH_BYTE, pattern=RULE_PATTERN)
+    """``high byte: value // 256``, or ``linear: LOW..HIGH to 0..255, rounded half up, clipped``: then the range is that
+    of the training images, so that one image alone is read as they were. A linear rule takes grey images; of colour
+    with 16 bits only the high byte can be had, and it is refused."""
+    wider_pixels: Literal[
+        "refused: floating point, and integers outside 0..65535", "as 16 bits; refused: values that are not finite"
+    ] = _REFUSED_WIDER
+    """The second goes with a linear rule."""
     resampling: Literal["Pillow, on 8-bit RGB, antialiased; no change where the size fits"] = (
         "Pillow, on 8-bit RGB, antialiased; no change where the size fits"
     )
     crop_rounding: Literal["resized sides: half up; crop offset: down"] = "resized sides: half up; crop offset: down"
+
+    @model_validator(mode="after")
+    def _rules_for_deep_pixels_fit(self) -> Self:
+        fitting = _REFUSED_WIDER if range_of(self.sixteen_bit) is None else _SCALED_WIDER
+        if self.wider_pixels != fitting:
+            raise ValueError(f"with sixteen_bit {self.sixteen_bit!r}, wider_pixels must be {fitting!r}")
+        return self
+
+
+def rules_for_deep_pixels(sixteen_bit: str) -> dict[str, str]:
+    """Return the fields of ``Preprocessing`` that say what happens to pixels of more than 8 bits.
+
+    Args:
+        sixteen_bit: see there.
+    """
+    wider = _REFUSED_WIDER if range_of(sixteen_bit) is None else _SCALED_WIDER
+    return {"sixteen_bit": sixteen_bit, "wider_pixels": wider}
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What an image file turned out to be.
+
+    Attributes:
+        reason: in a few words, why it cannot be decoded; None if it can.
+        values: the range of its values; None if it cannot be decoded.
+    """
+
+    reason: str | None
+    values: ValueRange | None = None
 
 
 def decode(source: ImageSource) -> npt.NDArray[np.uint8]:
@@ -145,7 +168,7 @@ def decode(source: ImageSource) -> npt.NDArray[np.uint8]:
         and source.size
     ):
         return np.ascontiguousarray(source)
-    return np.array(_rgb_or_error(source))
+    return np.array(_rgb_or_error(source, HIGH_BYTE))
 
 
 def prepare(source: ImageSource, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
@@ -180,38 +203,90 @@ def prepare_batch(sources: Sequence[ImageSource], preprocessing: Preprocessing) 
 
 def fault(source: ImageSource) -> str | None:
     """Say in a few words why an image cannot be decoded; None if it can. The image is decoded in full."""
+    return examine(source).reason
+
+
+def examine(source: ImageSource, *, any_depth: bool = False) -> Examined:
+    """Decode an image in full, and say why that cannot be done or which values it has.
+
+    Args:
+        source: see ``ImageSource``.
+        any_depth: take what a linear rule takes (see ``Preprocessing.sixteen_bit``), whatever its range.
+    """
     try:
-        _rgb(source)
+        with _opened(source) as image:
+            deep_colour = _is_deep_colour(image)
+            if any_depth and image.mode in _SCALED_MODES:
+                image.load()
+                return Examined(None, _deep_values(image))
+            rgb = _from_pillow(image)
+            if image.mode in _DEEP_MODES:
+                return Examined(None, _deep_values(image))
     except _RefusedError as refused:
-        return str(refused)
-    return None
+        return Examined(str(refused))
+    if any_depth and deep_colour:
+        return Examined(_NO_DEEP_COLOUR)
+    bands = np.array(rgb.getextrema())
+    kind: Kind = "16 bits in colour" if deep_colour else "8 bits"
+    return Examined(None, ValueRange(kind, int(bands.min()), int(bands.max())))
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files below a folder, sorted by the code points of their relative path.
+
+    Attributes:
+        images: those that are images.
+        others: those that are not, by their names or, where a name says nothing, by their content.
+    """
+
+    images: list[Path]
+    others: list[Path]
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
-    """List the image files below a folder, by suffix, sorted by the code points of their relative path.
+    """List the image files below a folder: ``list_folder(folder).images``."""
+    return list_folder(folder).images
 
-    Names that start with a dot are left out. Links are followed; a folder that is reached twice is listed once.
+
+def list_folder(folder: str | os.PathLike[str]) -> Listing:
+    """List the files below a folder; images are told by their suffix, and by their content where a name has none.
+
+    What systems put there by themselves is left out (see ``image_files.left_by_a_system``). Links are followed; a
+    folder that is reached twice is listed once.
 
     Raises:
         ImageError: the folder, or one below it, cannot be read.
     """
     root = Path(folder)
     seen = {os.path.realpath(root)}
-    images = []
+    images: list[Path] = []
+    others: list[Path] = []
     for current, folders, files in os.walk(root, followlinks=True, onerror=_raise_unlisted):
         entered = []
         for name in sorted(folders):
             real = os.path.realpath(os.path.join(current, name))
-            if not name.startswith(".") and real not in seen:
+            if not left_by_a_system(name) and real not in seen:
                 seen.add(real)
                 entered.append(name)
         folders[:] = entered
-        images += [
-            Path(current, name)
-            for name in files
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
-        ]
-    return sorted(images, key=lambda path: path.relative_to(root).as_posix())
+        for name in files:
+            if not left_by_a_system(name):
+                path = Path(current, name)
+                (images if is_image(path) else others).append(path)
+    return Listing(*(sorted(paths, key=lambda path: path.relative_to(root).as_posix()) for paths in (images, others)))
+
+
+def is_image(path: Path) -> bool:
+    """Tell whether a file is an image by its name or, where that says nothing, by its content."""
+    by_name = image_by_name(path.name)
+    if by_name is not None or not path.is_file():
+        return bool(by_name)
+    try:
+        with _opened(path):
+            return True
+    except _RefusedError as refused:  # what only lacks a package is an image, and reading it will say so
+        return isinstance(refused.__cause__, MissingDependencyError)
 
 
 def printable(path: str | os.PathLike[str]) -> str:
@@ -227,9 +302,10 @@ class _RefusedError(Exception):
     """Why a source is not an image, without its name."""
 
 
-def _rgb_or_error(source: ImageSource) -> Image.Image:
+def _rgb_or_error(source: ImageSource, sixteen_bit: str) -> Image.Image:
     try:
-        return _rgb(source)
+        with _opened(source) as image:
+            return _from_pillow(image, sixteen_bit)
     except _RefusedError as refused:
         raise ImageError(f"{_name(source)} cannot be read as an image: {refused}.") from refused
 
@@ -245,23 +321,27 @@ def _name(source: object) -> str:
     )
 
 
-def _rgb(source: ImageSource) -> Image.Image:
-    if isinstance(source, np.ndarray):
-        return _from_array(source)
-    if not isinstance(source, Image.Image | bytes | str | os.PathLike):
+@contextlib.contextmanager
+def _opened(source: ImageSource) -> Iterator[Image.Image]:
+    """Give a source as a Pillow image; inside the block, whatever Pillow raises becomes the reason for a person."""
+    if not isinstance(source, np.ndarray | Image.Image | bytes | str | os.PathLike):
         raise _RefusedError("give a path, the bytes of an image file, a Pillow image or a uint8 array")
-    if source in (b"", ""):
+    if not isinstance(source, np.ndarray) and source in (b"", ""):
         raise _RefusedError("it is empty")
     with _mapped_errors(), _pillow_warnings_ignored:
-        if isinstance(source, Image.Image):
-            return _from_pillow(source)
-        with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as stream:
-            if stream.seek(0, os.SEEK_END) == 0:
-                raise _RefusedError("the file is empty")
-            return _from_pillow(Image.open(stream, formats=FORMATS))
+        if isinstance(source, np.ndarray):
+            yield _of_array(source)
+        elif isinstance(source, Image.Image):
+            yield source
+        else:
+            with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as stream:
+                if stream.seek(0, os.SEEK_END) == 0:
+                    raise _RefusedError("the file is empty")
+                stream.seek(0)
+                yield open_image(stream)
 
 
-def _from_array(array: npt.NDArray[Any]) -> Image.Image:
+def _of_array(array: npt.NDArray[Any]) -> Image.Image:
     if array.dtype != np.uint8:
         raise _RefusedError(f"its dtype is {array.dtype}, and it must be uint8 with values 0..255")
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
@@ -270,16 +350,16 @@ def _from_array(array: npt.NDArray[Any]) -> Image.Image:
         )
     if array.size == 0:
         raise _RefusedError(f"its shape is {list(array.shape)}: it has no pixels")
-    return _opaque_rgb(
-        Image.fromarray(np.ascontiguousarray(array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array))
-    )
+    return Image.fromarray(np.ascontiguousarray(array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array))
 
 
-def _from_pillow(image: Image.Image) -> Image.Image:
+def _from_pillow(image: Image.Image, sixteen_bit: str = HIGH_BYTE) -> Image.Image:
     if 0 in image.size:
         raise _RefusedError(f"its size is {image.width} x {image.height}: it has no pixels")
+    if range_of(sixteen_bit) is not None and _is_deep_colour(image):
+        raise _RefusedError(_NO_DEEP_COLOUR)
     image.load()
-    rgb = _opaque_rgb(image)
+    rgb = _opaque_rgb(image, sixteen_bit)
     # After load(): Pillow turns TIFF images itself then, and PNG may carry EXIF behind the pixels.
     transpose = _TRANSPOSES.get(_orientation(image))
     return rgb if transpose is None else rgb.transpose(transpose)
@@ -293,13 +373,16 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) else 1
 
 
-def _opaque_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in _DEEP_MODES:
-        image = _eight_bit(image)
-    elif image.mode not in _OPAQUE_MODES | _ALPHA_MODES:
+def _opaque_rgb(image: Image.Image, sixteen_bit: str) -> Image.Image:
+    if image.mode in (_DEEP_MODES if range_of(sixteen_bit) is None else _SCALED_MODES):
+        image = _eight_bit(image, sixteen_bit)
+    elif image.mode == "F":
         raise _RefusedError(
-            f"its pixel type {image.mode} has no defined range here; save it with 8 or 16 bits per channel"
+            "its pixel type F has no defined range here; save it with 8 or 16 bits per channel, or fine-tune with "
+            "--sixteen-bit scale"
         )
+    elif image.mode not in _OPAQUE_MODES | _ALPHA_MODES:
+        raise _RefusedError(f"its pixel type {image.mode} has no way to RGB here; save it as RGB or grey")
     if image.mode not in _ALPHA_MODES and "transparency" not in image.info:
         return image.convert("RGB")
     layered = image.convert("RGBA")
@@ -308,19 +391,39 @@ def _opaque_rgb(image: Image.Image) -> Image.Image:
     return white
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
+def _eight_bit(image: Image.Image, sixteen_bit: str) -> Image.Image:
     values = np.asarray(image)
-    if image.mode == "I" and (values.min() < 0 or values.max() > 65535):
-        raise _RefusedError("its integer pixels lie outside 0..65535; save it with 8 or 16 bits per channel")
-    pixels = (values >> 8).astype(np.uint8)
+    found = _deep_values(image)
+    if range_of(sixteen_bit) is None and found.kind != "16 bits":
+        raise _RefusedError(
+            "its integer pixels lie outside 0..65535; save it with 8 or 16 bits per channel, or fine-tune with "
+            "--sixteen-bit scale"
+        )
+    pixels = eight_bit(values, sixteen_bit)
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         pixels[values == transparent] = 255
     return Image.fromarray(pixels)
 
 
+def _deep_values(image: Image.Image) -> ValueRange:
+    """Return the range of a loaded grey image of 16 or 32 bits."""
+    values = np.asarray(image)
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite([low, high]).all():  # NaN goes through both
+        raise _RefusedError("it holds values that are not finite")
+    return ValueRange("16 bits" if image.mode != "F" and low >= 0 and high <= 65535 else "32 bits", low, high)
+
+
+def _is_deep_colour(image: Image.Image) -> bool:
+    """Tell of an image that is not loaded yet whether Pillow will cut its colours from 16 bits to 8."""
+    decoders = [tile[3] for tile in getattr(image, "tile", ())]
+    raw_modes = [str(arguments[0] if isinstance(arguments, tuple) else arguments) for arguments in decoders]
+    return image.mode not in _SCALED_MODES and any(";16" in mode for mode in raw_modes)
+
+
 def _resized(source: ImageSource, preprocessing: Preprocessing) -> Image.Image:
-    image = _rgb_or_error(source)
+    image = _rgb_or_error(source, preprocessing.sixteen_bit)
     target = (preprocessing.width, preprocessing.height)
     resample = _FILTERS[preprocessing.interpolation]
     if preprocessing.resize == "squash":
@@ -344,6 +447,8 @@ def _mapped_errors() -> Iterator[None]:
     """Turn whatever Pillow raises on bad input into the reason for a person."""
     try:
         yield
+    except MissingDependencyError as error:
+        raise _RefusedError(str(error)) from error
     except _PILLOW_ERRORS as error:
         raise _RefusedError(_reason(error)) from error
 
@@ -354,7 +459,7 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, IsADirectoryError):
         return "it is a folder"
     if isinstance(error, UnidentifiedImageError):
-        return f"it is in none of the formats {', '.join(FORMATS)}, or its header is damaged"
+        return f"it is in none of the formats {', '.join(READ)}, or its header is damaged"
     if isinstance(error, Image.DecompressionBombError):
         return f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels, which may be an attack on memory"
     if isinstance(error, MemoryError):
