@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -25,6 +26,7 @@ from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 from toolkit.distribution import install_hint
 from toolkit.errors import MissingDependencyError, RecipeError
 from toolkit.files import write_text
+from toolkit.pixel_depth import CHOICE_PATTERN, range_of
 from toolkit.training_choices import LOSSES, OPTIMIZERS, SCHEDULES
 
 
@@ -75,6 +77,11 @@ def _count_or_names(value: Any) -> Any:
     return int(value) if isinstance(value, str) and value.strip().lstrip("-").isdigit() else _split(value)
 
 
+def _range_goes_up(value: str) -> str:
+    range_of(value)
+    return value
+
+
 class DataRecipe(_Section):
     """Which labelled images, and how they are divided."""
 
@@ -97,12 +104,23 @@ class DataRecipe(_Section):
         None, ge=1, description="use at most this many training images, drawn per class (validation images included)"
     )
     test_limit: int | None = Field(None, ge=1, description="use at most this many test images, drawn per class")
+    layout: Literal["auto", "splits", "classes"] = Field(
+        "auto",
+        description="what the folders in the folder of images are; auto tells by their names, and refuses what could "
+        "be both",
+    )
     skip_unreadable: bool = Field(False, description="leave out files that cannot be decoded instead of stopping")
     resize: Literal["squash", "crop"] = Field(
         "squash", description="squash both sides to the model's size, or scale the short side and crop"
     )
     interpolation: Literal["bilinear", "bicubic", "lanczos", "box", "nearest"] = Field(
         "bilinear", description="resampling filter"
+    )
+    sixteen_bit: Annotated[str, AfterValidator(_range_goes_up)] = Field(
+        "high-byte",
+        pattern=CHOICE_PATTERN,
+        description="how grey images of 16 and 32 bits become 8 bits: 'high-byte', 'scale' (from the range of the "
+        "training images) or a range of values, e.g. 0..4095",
     )
 
 

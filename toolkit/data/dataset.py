@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from toolkit.pixel_depth import ValueRange
 from toolkit.preprocess import ImageSource, Preprocessing, prepare_batch
 from toolkit.runs import DataSummary, SkippedFile, SplitSummary
 
@@ -25,6 +26,7 @@ class Split:
         targets: int64 ``[n]``, indices into the labels of the data set.
         names: path relative to the root with forward slashes, or e.g. ``test/00012``.
         fingerprint: SHA-256 over the ordered image contents and labels, 64 hexadecimal digits.
+        values: the range of values in the images, by kind of pixels; None where nobody has looked.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Split:
     targets: npt.NDArray[np.int64]
     names: tuple[str, ...]
     fingerprint: str
+    values: tuple[ValueRange, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.targets)

@@ -17,7 +17,8 @@ from toolkit.errors import RunError
 from toolkit.finetune.device import choose_device, repeatable
 from toolkit.finetune.group import Group, joined
 from toolkit.finetune.precision import Precision, choose_precision
-from toolkit.preprocess import Preprocessing
+from toolkit.pixel_depth import rule_for
+from toolkit.preprocess import Preprocessing, rules_for_deep_pixels
 from toolkit.progress import Reporter, Silent
 from toolkit.recipe import Recipe
 
@@ -85,7 +86,7 @@ def prepared_setting(recipe: Recipe, reporter: Reporter) -> Iterator[Setting]:
             recipe=recipe,
             backbone=backbone,
             dataset=dataset,
-            preprocessing=_preprocessing(recipe, backbone),
+            preprocessing=_preprocessing(recipe, backbone, dataset),
             device=device,
             threads=threads,
             precision=Precision(chosen, device),
@@ -125,13 +126,16 @@ def _computed_by_steps(recipe: Recipe, backbone: Backbone) -> list[nn.Module]:
     return [backbone.model.get_submodule(name) for block in blocks for name in block.modules]
 
 
-def _preprocessing(recipe: Recipe, backbone: Backbone) -> Preprocessing:
-    return Preprocessing(
-        height=backbone.image_size,
-        width=backbone.image_size,
-        resize=recipe.data.resize,
-        interpolation=recipe.data.interpolation,
-        crop_fraction=backbone.crop_fraction if recipe.data.resize == "crop" else 1.0,
+def _preprocessing(recipe: Recipe, backbone: Backbone, dataset: Dataset) -> Preprocessing:
+    return Preprocessing.model_validate(
+        {
+            "height": backbone.image_size,
+            "width": backbone.image_size,
+            "resize": recipe.data.resize,
+            "interpolation": recipe.data.interpolation,
+            "crop_fraction": backbone.crop_fraction if recipe.data.resize == "crop" else 1.0,
+            **rules_for_deep_pixels(rule_for(recipe.data.sixteen_bit, dataset.split("train").values)),
+        }
     )
 
 

@@ -339,10 +339,10 @@ class TestUnreadable:
             load(plain, skip_unreadable=True)
 
     def test_an_error_in_the_scan_is_not_hidden(self, plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def broken(_: bytes) -> str:
+        def broken(_: bytes, *, any_depth: bool) -> str:
             raise AssertionError
 
-        monkeypatch.setattr("toolkit.data.folder.fault", broken)
+        monkeypatch.setattr("toolkit.data.folder.examine", broken)
         with pytest.raises(AssertionError):
             load(plain)
 
