@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, Literal
 
 from toolkit.errors import DataError
+
+if TYPE_CHECKING:  # recipes name the rules, and help does not wait for numpy
+    import numpy as np
+    import numpy.typing as npt
 
 HIGH_BYTE = "high byte: value // 256"
 """The rule that knows nothing of the data: 0..65535 becomes 0..255."""
@@ -18,8 +19,8 @@ HIGH_BYTE = "high byte: value // 256"
 _NUMBER = r"-?[0-9]{1,20}(?:\.[0-9]{1,20})?(?:e[+-]?[0-9]{1,2})?"
 RULE_PATTERN = rf"^(?:high byte: value // 256|linear: {_NUMBER}\.\.{_NUMBER} to 0\.\.255, rounded half up, clipped)$"
 """What ``Preprocessing.sixteen_bit`` can be."""
-CHOICE_PATTERN = rf"^(?:high-byte|scale|{_NUMBER}\.\.{_NUMBER})$"
-"""What a recipe can ask for."""
+CHOICES = ("high-byte", "scale")
+"""What a recipe can ask for, beside ``LOW..HIGH``."""
 
 _RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})")
 _LARGEST = 2.0**128
@@ -110,6 +111,18 @@ def rule_for(choice: str, found: Iterable[ValueRange] | None) -> str:
     return linear_rule(low, high)
 
 
+def check_choice(choice: str) -> str:
+    """Return a recipe's choice as it is.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if choice not in CHOICES and not _RANGE.fullmatch(choice):
+        raise ValueError(f"{choice!r} is none of {', '.join(map(repr, CHOICES))} and no range of values, e.g. 0..4095")
+    range_of(choice)
+    return choice
+
+
 def eight_bit(values: npt.NDArray[Any], rule: str) -> npt.NDArray[np.uint8]:
     """Bring deep pixels to 8 bits.
 
@@ -123,6 +136,8 @@ def eight_bit(values: npt.NDArray[Any], rule: str) -> npt.NDArray[np.uint8]:
     Returns:
         uint8 ``[h, w]``.
     """
+    import numpy as np
+
     ends = range_of(rule)
     if ends is None:
         return (values >> 8).astype(np.uint8)

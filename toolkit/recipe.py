@@ -26,7 +26,7 @@ from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 from toolkit.distribution import install_hint
 from toolkit.errors import MissingDependencyError, RecipeError
 from toolkit.files import write_text
-from toolkit.pixel_depth import CHOICE_PATTERN, range_of
+from toolkit.pixel_depth import check_choice
 from toolkit.training_choices import LOSSES, OPTIMIZERS, SCHEDULES
 
 
@@ -77,11 +77,6 @@ def _count_or_names(value: Any) -> Any:
     return int(value) if isinstance(value, str) and value.strip().lstrip("-").isdigit() else _split(value)
 
 
-def _range_goes_up(value: str) -> str:
-    range_of(value)
-    return value
-
-
 class DataRecipe(_Section):
     """Which labelled images, and how they are divided."""
 
@@ -116,9 +111,8 @@ class DataRecipe(_Section):
     interpolation: Literal["bilinear", "bicubic", "lanczos", "box", "nearest"] = Field(
         "bilinear", description="resampling filter"
     )
-    sixteen_bit: Annotated[str, AfterValidator(_range_goes_up)] = Field(
+    sixteen_bit: Annotated[str, AfterValidator(check_choice)] = Field(
         "high-byte",
-        pattern=CHOICE_PATTERN,
         description="how grey images of 16 and 32 bits become 8 bits: 'high-byte', 'scale' (from the range of the "
         "training images) or a range of values, e.g. 0..4095",
     )

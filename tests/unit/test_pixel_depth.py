@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 
 from toolkit.errors import DataError
-from toolkit.pixel_depth import HIGH_BYTE, ValueRange, eight_bit, joined, linear_rule, range_of, rule_for, small_part
+from toolkit.pixel_depth import (
+    HIGH_BYTE,
+    ValueRange,
+    check_choice,
+    eight_bit,
+    joined,
+    linear_rule,
+    range_of,
+    rule_for,
+    small_part,
+)
 
 
 def test_a_rule_names_its_range_exactly() -> None:
@@ -58,6 +68,14 @@ def test_ranges_of_one_kind_are_joined() -> None:
     found = joined([ValueRange("16 bits", 5, 9), ValueRange("8 bits", 0, 255), ValueRange("16 bits", 2, 8)])
     assert found == (ValueRange("16 bits", 2, 9, images=2), ValueRange("8 bits", 0, 255))
     assert joined([]) == ()
+
+
+def test_choices() -> None:
+    for choice in ("high-byte", "scale", "0..4095", "-1.5..1e3"):
+        assert check_choice(choice) == choice
+    for choice, words in (("x", "none of 'high-byte', 'scale' and no range"), ("0..", "no range"), ("9..3", "go up")):
+        with pytest.raises(ValueError, match=words):
+            check_choice(choice)
 
 
 def test_the_rule_of_a_choice() -> None:

@@ -17,7 +17,7 @@ from toolkit.errors import RunError
 from toolkit.finetune.device import choose_device, repeatable
 from toolkit.finetune.group import Group, joined
 from toolkit.finetune.precision import Precision, choose_precision
-from toolkit.pixel_depth import rule_for
+from toolkit.pixel_depth import HIGH_BYTE, rule_for
 from toolkit.preprocess import Preprocessing, rules_for_deep_pixels
 from toolkit.progress import Reporter, Silent
 from toolkit.recipe import Recipe
@@ -144,6 +144,8 @@ def _announce(setting: Setting) -> None:
     counts = ", ".join(f"{len(split)} {name}" for name, split in dataset.splits.items())
     setting.reporter.line(f"data: {dataset.source}, {len(dataset.labels)} classes, images: {counts}")
     setting.reporter.line(f"backbone: {backbone.name} at {backbone.image_size} px, weights: {backbone.weights}")
+    if setting.preprocessing.sixteen_bit != HIGH_BYTE:
+        setting.reporter.line(f"pixels of more than 8 bits: {setting.preprocessing.sixteen_bit}")
     setting.reporter.line(
         f"recipe: {recipe.name}, seed {recipe.seed}, on {precision.device} with {setting.threads} threads, trained in "
         f"{precision.name}"
