@@ -66,14 +66,21 @@ def command(
 
 
 def _expand(paths: list[Path]) -> Iterator[Path]:
-    from toolkit.preprocess import list_images
+    from toolkit.image_files import not_images
+    from toolkit.preprocess import list_folder
 
     for path in paths:
         if path.is_dir():
-            images = list_images(path)
-            if not images:
-                raise ToolkitError(f"the folder {path} holds no image files: give a folder with images, or files.")
-            yield from images
+            listing = list_folder(path)
+            left_out = not_images(str(path), [other.name for other in listing.others])
+            if not listing.images:
+                raise ToolkitError(
+                    f"the folder {path} holds no image files: give a folder with images, or files."
+                    + (f" {left_out}." if left_out else "")
+                )
+            if left_out:
+                typer.echo(f"toolkit: {left_out}", err=True)
+            yield from listing.images
         elif path.exists():
             yield path
         else:
