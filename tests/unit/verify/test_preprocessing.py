@@ -11,7 +11,8 @@ from PIL import Image
 from toolkit.bundle import Bundle, read_manifest
 from toolkit.bundle.writer import write_manifest
 from toolkit.data import Split
-from toolkit.preprocess import Preprocessing, prepare
+from toolkit.pixel_depth import linear_rule
+from toolkit.preprocess import Preprocessing, prepare, rules_for_deep_pixels
 from toolkit.verify import preprocessing
 from toolkit.verify.hard_files import hard_files
 from toolkit.verify.preprocessing import check_preprocessing
@@ -43,6 +44,21 @@ def test_the_same_path_gives_the_same_pixels(colour_bundle: Path) -> None:
     assert check.passed, check.failures
     assert check.failures == ()
     assert "3 golden samples" in check.detail
+
+
+def test_another_range_of_deep_pixels_is_caught(colour_bundle: Path) -> None:
+    manifest = read_manifest(colour_bundle)
+    trained, shipped = (
+        Preprocessing.model_validate(
+            {**manifest.preprocessing.model_dump(), **rules_for_deep_pixels(linear_rule(0, high))}
+        )
+        for high in (4095, 65535)
+    )
+    for used, expected in ((trained, set()), (shipped, {"sixteen-bit-grey.png", "twelve-bit-grey.tif"})):
+        write_manifest(colour_bundle, manifest.model_copy(update={"preprocessing": used}))
+        bundle = Bundle.open(colour_bundle)
+        check = check_preprocessing(bundle, trained, split_of(bundle, bundle.golden_images()))
+        assert {failure.split(" ")[0] for failure in check.failures} == expected
 
 
 @pytest.mark.parametrize(
