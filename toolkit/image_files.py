@@ -83,13 +83,15 @@ def not_images(folder: str, names: Iterable[str]) -> str | None:
         return None
     total = suffixes.total()
     kinds = sorted(suffixes.items(), key=lambda item: (-item[1], item[0]))
-    shown = [f"{suffix} ({count})" for suffix, count in kinds[:_SHOWN_SUFFIXES]]
+    shown = [
+        f"{suffix if suffix.isprintable() else ascii(suffix)[1:-1]} ({count})"
+        for suffix, count in kinds[:_SHOWN_SUFFIXES]
+    ]
     if len(kinds) > _SHOWN_SUFFIXES:
         shown.append(f"others ({sum(count for _, count in kinds[_SHOWN_SUFFIXES:])})")
-    what = (
-        "1 file in {} is no image by its name" if total == 1 else f"{total} files in {{}} are no images by their name"
-    )
-    return f"{what.format(folder)}: {', '.join(shown)}"
+    if total == 1:
+        return f"1 file in {folder} is no image by its name: {shown[0]}"
+    return f"{total} files in {folder} are no images by their name: {', '.join(shown)}"
 
 
 def open_image(stream: BinaryIO) -> Image.Image:

@@ -80,6 +80,7 @@ def test_files_that_are_no_images_are_counted() -> None:
         "17 files in train/cat are no images by their name: .CR2 (15), .txt (1), no suffix (1)"
     )
     assert (not_images("x", [f"a.{letter}" for letter in "abcdefgh"]) or "").endswith(".e (1), others (3)")
+    assert (not_images("x", ["a.\x1b[31m", "b.\udce9"]) or "").endswith(r": .\x1b[31m (1), .\udce9 (1)")
 
 
 @pytest.mark.skipif("avif" not in features.modules, reason="this Pillow reads no AVIF")

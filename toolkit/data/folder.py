@@ -88,7 +88,9 @@ class FolderSource:
         if (reason := _no_folder(root)) is not None:
             raise DataError(f"{reason}: give a folder, and {LAYOUTS}.")
         layout = find_layout(root, recipe.layout)
-        return load_pools(Listed(root, root, layout.pools, tuple(layout.lines)), recipe, seed, splits, reporter)
+        return load_pools(
+            Listed(root, root, layout.pools, tuple(map(printable, layout.lines))), recipe, seed, splits, reporter
+        )
 
 
 def _no_folder(root: Path) -> str | None:
