@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -86,12 +86,12 @@ def range_of(text: str) -> tuple[float, float] | None:
     return low, high
 
 
-def rule_for(choice: str, found: Iterable[ValueRange] | None) -> str:
+def rule_for(choice: str, look: Callable[[], Iterable[ValueRange]]) -> str:
     """Return the rule that a recipe's choice comes to.
 
     Args:
         choice: ``high-byte``, ``scale`` or ``LOW..HIGH``.
-        found: the values of the training images; None where nobody has looked.
+        look: returns the values of the training images; asked for ``scale`` alone.
 
     Raises:
         DataError: there is nothing to scale.
@@ -100,7 +100,7 @@ def rule_for(choice: str, found: Iterable[ValueRange] | None) -> str:
         return linear_rule(*ends)
     if choice != "scale":
         return HIGH_BYTE
-    deep = [one for one in found or () if one.kind in ("16 bits", "32 bits")]
+    deep = [one for one in look() if one.kind in ("16 bits", "32 bits")]
     low, high = min((one.low for one in deep), default=0.0), max((one.high for one in deep), default=0.0)
     if low >= high:
         what = f"all values in them are {_number(low)}" if deep else "there are none"

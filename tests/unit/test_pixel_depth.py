@@ -80,22 +80,28 @@ def test_choices() -> None:
 
 def test_the_rule_of_a_choice() -> None:
     found = (ValueRange("16 bits", 3, 4000), ValueRange("32 bits", -5.5, 100), ValueRange("8 bits", 0, 255))
-    assert rule_for("high-byte", found) == HIGH_BYTE
-    assert rule_for("0..4095", None) == linear_rule(0, 4095)
-    assert rule_for("scale", found) == linear_rule(-5.5, 4000)
+    assert rule_for("scale", lambda: found) == linear_rule(-5.5, 4000)
+
+
+def test_nobody_looks_where_the_range_is_not_asked_for() -> None:
+    def look() -> tuple[ValueRange, ...]:
+        raise AssertionError
+
+    assert rule_for("high-byte", look) == HIGH_BYTE
+    assert rule_for("0..4095", look) == linear_rule(0, 4095)
 
 
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        (None, "there are none"),
+        ((), "there are none"),
         ((ValueRange("8 bits", 0, 255),), "there are none"),
         ((ValueRange("16 bits", 7, 7),), "all values in them are 7"),
     ],
 )
-def test_nothing_to_scale(found: tuple[ValueRange, ...] | None, words: str) -> None:
+def test_nothing_to_scale(found: tuple[ValueRange, ...], words: str) -> None:
     with pytest.raises(DataError, match=rf"{words}: leave it out, or give a range"):
-        rule_for("scale", found)
+        rule_for("scale", lambda: found)
 
 
 @pytest.mark.parametrize(

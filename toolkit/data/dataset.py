@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from toolkit.pixel_depth import ValueRange
-from toolkit.preprocess import ImageSource, Preprocessing, prepare_batch
+from toolkit.pixel_depth import ValueRange, joined
+from toolkit.preprocess import ImageSource, Preprocessing, examine, prepare_batch
 from toolkit.runs import DataSummary, SkippedFile, SplitSummary
 
 SPLITS = ("train", "validation", "test")
@@ -51,6 +51,13 @@ class Split:
             ImageError: a file has gone or changed since it was scanned.
         """
         return prepare_batch([self.sources[int(index)] for index in indices], preprocessing)
+
+    def value_ranges(self) -> tuple[ValueRange, ...]:
+        """Return the range of values in the images, by kind of pixels; where nobody has looked, each is decoded."""
+        if self.values is not None:
+            return self.values
+        found = (examine(source, any_depth=True).values for source in self.sources)
+        return joined(values for values in found if values is not None)
 
 
 @dataclass(frozen=True, eq=False)

@@ -134,7 +134,7 @@ def _preprocessing(recipe: Recipe, backbone: Backbone, dataset: Dataset) -> Prep
             "resize": recipe.data.resize,
             "interpolation": recipe.data.interpolation,
             "crop_fraction": backbone.crop_fraction if recipe.data.resize == "crop" else 1.0,
-            **rules_for_deep_pixels(rule_for(recipe.data.sixteen_bit, dataset.split("train").values)),
+            **rules_for_deep_pixels(rule_for(recipe.data.sixteen_bit, dataset.split("train").value_ranges)),
         }
     )
 

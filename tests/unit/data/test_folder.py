@@ -5,9 +5,12 @@ Both layouts, every mistake with its own sentence, and a division that nothing b
 
 from __future__ import annotations
 
+import itertools
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -345,6 +348,58 @@ class TestUnreadable:
         monkeypatch.setattr("toolkit.data.folder.examine", broken)
         with pytest.raises(AssertionError):
             load(plain)
+
+
+class TestKindsOfFiles:
+    def test_what_is_no_image_and_what_is_one_by_content(self, plain: Path) -> None:
+        for number in range(15):
+            (plain / "cat" / f"{number}.CR2").touch()
+        shutil.copy(plain / "cat" / "000.png", plain / "cat" / "bare")
+        (plain / "cat" / "001.png").rename(plain / "cat" / "really-a-png.jpg")
+        heard = Heard()
+        data = load(plain, reporter=heard)
+        names = {name for split in data.splits.values() for name in split.names}
+        assert {"cat/bare", "cat/really-a-png.jpg"} <= names
+        assert len(names) == 41
+        assert f"15 files in {plain}/cat are no images by their name: .CR2 (15)" in heard.lines
+
+    def test_heic_without_what_reads_it_is_named_file_by_file(
+        self, plain: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pillow_heif = pytest.importorskip("pillow_heif", reason="HEIC files are made with pillow-heif")
+        pillow_heif.from_pillow(Image.new("RGB", (64, 64))).save(plain / "cat" / "phone.HEIC")
+        assert sum(len(split) for split in load(plain).splits.values()) == 41
+        monkeypatch.setitem(sys.modules, "pillow_heif", None)
+        with pytest.raises(
+            UnreadableImagesError, match=r"cat/phone\.HEIC: it is a HEIC image.*pip install '.*\[heif\]'"
+        ):
+            load(plain)
+
+    def test_twelve_bits_in_sixteen_are_said_unless_they_are_scaled(self, tmp_path: Path) -> None:
+        for label, number in itertools.product("ab", range(6)):
+            (tmp_path / label).mkdir(exist_ok=True)
+            Image.fromarray(np.full((4, 4), 800 * number, np.uint16)).save(tmp_path / label / f"{number}.png")
+        for choice, said in (("high-byte", 1), ("scale", 0), ("0..4095", 0)):
+            heard = Heard()
+            train = load(tmp_path, reporter=heard, sixteen_bit=choice).split("train")
+            assert len([line for line in heard.lines if "--sixteen-bit scale" in line]) == said
+            assert [(one.kind, one.images) for one in train.values or ()] == [("16 bits", len(train))]
+
+    def test_floating_point_is_taken_where_it_is_scaled(self, tmp_path: Path) -> None:
+        for label, number in itertools.product("ab", range(6)):
+            (tmp_path / label).mkdir(exist_ok=True)
+            Image.fromarray(np.full((4, 4), number / 2, np.float32)).save(tmp_path / label / f"{number}.tif")
+        with pytest.raises(UnreadableImagesError, match=r"a/0\.tif: its pixel type F.*--sixteen-bit scale"):
+            load(tmp_path)
+        train = load(tmp_path, sixteen_bit="scale").split("train")
+        assert [one.kind for one in train.values or ()] == ["32 bits"]
+        assert replace(train, values=None).value_ranges() == train.values
+
+    def test_the_user_says_what_the_folders_are(self, tmp_path: Path) -> None:
+        fill(tmp_path, {"train": 4, "bus": 4})
+        with pytest.raises(DataError, match=r"could be a split or a class"):
+            load(tmp_path)
+        assert load(tmp_path, layout="classes").labels == ("bus", "train")
 
 
 def test_it_says_whether_it_can_be_had(tmp_path: Path) -> None:
