@@ -13,6 +13,7 @@ from toolkit.data.dataset import Dataset
 from toolkit.data.folder import Listed, load_pools
 from toolkit.data.layout import SPLIT_WORDS, Pool, checked, split_of
 from toolkit.errors import DataError
+from toolkit.image_files import IMAGE_SUFFIXES
 from toolkit.preprocess import printable
 from toolkit.progress import Reporter
 from toolkit.recipe import DataRecipe
@@ -96,13 +97,14 @@ def _rows(table: Path) -> Iterator[_Row]:
     cells = [(line, row) for line, row in _cells(table, text, delimiter or _delimiter(text)) if any(row)]
     if not cells:
         raise DataError(f"{table} is empty: it needs a line {_HEADER!r} and then one line for each image.")
-    columns = _columns(table, cells[0][1])
+    columns, width = _columns(table, cells[0][1]), len(cells[0][1])
     if columns is None:
         columns = _columns_without_header(table, cells)
     else:
         del cells[0]
     if not cells:
         raise DataError(f"{table} has a header and no line below it: give one line for each image.")
+    _require_width(table, cells, width)
     bad = [line for line, row in cells if len(row) <= max(columns.values()) or not row[columns["class"]]]
     bad += [line for line, row in cells if line not in bad and not row[columns["path"]]]
     if bad:
@@ -207,6 +209,15 @@ def _columns_without_header(table: Path, cells: Sequence[tuple[int, Sequence[str
     return {"path": paths[0], "class": label, **({"split": splits[0]} if splits else {})}
 
 
+def _require_width(table: Path, cells: Sequence[tuple[int, Sequence[str]]], width: int) -> None:
+    wide = [line for line, row in cells if any(row[width:])]
+    if wide:
+        raise DataError(
+            f"{table} has more cells in {_lines(wide)} than in its first line: put cells that hold the delimiter into "
+            "quotes."
+        )
+
+
 def _split(table: Path, line: int, cell: str) -> str:
     split = split_of(cell)
     if split is None:
@@ -252,9 +263,16 @@ def _require_files(table: Path, rows: Sequence[_Row], files: dict[str, Path]) ->
         shown = "".join(f"\n  line {row.line}: {printable(files[row.path])}" for row in missing[:_SHOWN])
         more = f"\n  and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         raise DataError(
-            f"{len(missing)} of {len(rows)} files that {table} names are not there:{shown}{more}\nPaths are relative "
-            "to the folder of the CSV file. Put the files there, or leave them out with --skip-unreadable."
+            f"{len(missing)} of {len(rows)} files that {table} names are not there:{shown}{more}\n"
+            f"{_hint(files[missing[0].path])}Put the files there, or leave them out with --skip-unreadable."
         )
+
+
+def _hint(missing: Path) -> str:
+    whole = next((name for name in (f"{missing}{suffix}" for suffix in IMAGE_SUFFIXES) if os.path.isfile(name)), None)
+    if whole is not None:
+        return f"There is {printable(whole)}: write paths with their suffixes. "
+    return "Paths are relative to the folder of the CSV file. "
 
 
 def _pools(table: Path, rows: Sequence[_Row], files: dict[str, Path]) -> dict[str, Pool]:

@@ -310,7 +310,7 @@ def _unwrapped(folder: Path, lines: list[str], *, inside_split: bool = False) ->
             return folder
         seen.add(os.path.realpath(inner[0]))
         folder = inner[0]
-        lines.append(f"{folder.parent} holds only the folder {printable(folder.name)}/: that one is taken")
+        lines.append(f"{folder.parent} holds no images, but the folder {printable(folder.name)}/: that one is taken")
 
 
 def _has_images(folder: Path) -> bool:

@@ -192,6 +192,8 @@ class TestMistakes:
             ),
             ("path,label\ncat,cat\n" + rows(), r"1 of 13 files that .* names are not there:\n  line 2: .*data/cat"),
             ("path,label\n" + "x" * 5000 + ",cat\n", "1 of 1 files that"),
+            ("image,label\ncat/0,cat\n", r"There is .*cat/0\.png: write paths with their suffixes"),
+            ("path,label\n" + rows() + "cat/0.png,cat,tabby\n", "has more cells in line 14 than in its first line"),
             ("path,label\n" + rows(names=NAMES[:6]), "has one class only, 'cat'"),
             ("path,label\n" + rows() + 'cat/0.png,"ca\n', "is no CSV file in line 14: unexpected end of data"),
             ("path,label\ncat/0.png,a\x1b[31mb\n", "character that cannot be printed in line 2"),

@@ -148,7 +148,7 @@ class TestWrappers:
         layout = find_layout(tmp_path, "auto")
         assert found(layout) == {"train": BOTH}
         assert (
-            len([line for line in layout.lines if "holds only the folder photos/: that one is taken" in line]) == depth
+            len([line for line in layout.lines if "holds no images, but the folder photos/: that one is taken" in line]) == depth
         )
 
     def test_around_splits_and_inside_of_them(self, tmp_path: Path) -> None:
