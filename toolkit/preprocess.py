@@ -217,7 +217,7 @@ def examine(source: ImageSource, *, any_depth: bool = False) -> Examined:
         with _opened(source) as image:
             deep_colour = _is_deep_colour(image)
             if any_depth and image.mode in _SCALED_MODES:
-                image.load()
+                _load(image)
                 return Examined(None, _deep_values(image))
             rgb = _from_pillow(image)
             if image.mode in _DEEP_MODES:
@@ -353,12 +353,16 @@ def _of_array(array: npt.NDArray[Any]) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array))
 
 
-def _from_pillow(image: Image.Image, sixteen_bit: str = HIGH_BYTE) -> Image.Image:
+def _load(image: Image.Image) -> None:
     if 0 in image.size:
         raise _RefusedError(f"its size is {image.width} x {image.height}: it has no pixels")
+    image.load()
+
+
+def _from_pillow(image: Image.Image, sixteen_bit: str = HIGH_BYTE) -> Image.Image:
     if range_of(sixteen_bit) is not None and _is_deep_colour(image):
         raise _RefusedError(_NO_DEEP_COLOUR)
-    image.load()
+    _load(image)
     rgb = _opaque_rgb(image, sixteen_bit)
     # After load(): Pillow turns TIFF images itself then, and PNG may carry EXIF behind the pixels.
     transpose = _TRANSPOSES.get(_orientation(image))
