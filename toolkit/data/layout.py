@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from toolkit.errors import DataError, ImageError
 from toolkit.image_files import IMAGE_SUFFIXES, left_by_a_system, not_images
-from toolkit.preprocess import is_image, list_folder, printable
+from toolkit.preprocess import is_image, list_folder, list_images, printable
 
 LAYOUTS = "sort the images into train/<class>/ (with val/<class>/ and test/<class>/ if you have them), or into <class>/"
 SPLIT_WORDS: Mapping[str, tuple[str, ...]] = {
@@ -155,7 +155,7 @@ def _splits(folder: Path, choice: Choice, lines: list[str]) -> dict[str, Path]:
             raise DataError(f"{folder} has no train/, so its folders cannot be splits: {LAYOUTS}.")
         return {"train": folder}
     beside = [entry for entry in folders if entry not in found.values()]
-    with_images = [entry for entry in beside if list_folder(entry).images] if choice == "auto" else []
+    with_images = [entry for entry in beside if list_images(entry)] if choice == "auto" else []
     if "train" not in found:
         _refuse_without_train(folder, found, with_images)
     if with_images and len(found) == 1:
@@ -216,7 +216,7 @@ def _refuse_unclear(folder: Path, train: Path, beside: Sequence[Path]) -> NoRetu
 
 
 def _described(folder: Path) -> str:
-    images = len(list_folder(folder).images)
+    images = len(list_images(folder))
     return f"{printable(folder.name)}/" + (f" ({images} image{'s' if images > 1 else ''})" if images else "")
 
 
