@@ -17,7 +17,7 @@ from typing import BinaryIO, Literal
 import platformdirs
 
 from toolkit.errors import DownloadError
-from toolkit.files import atomic_path
+from toolkit.files import atomic_path, open_regular
 from toolkit.progress import Reporter
 
 _CHUNK_BYTES = 1 << 18
@@ -49,7 +49,7 @@ class Digest:
     def matches(self, path: Path) -> bool:
         """Tell whether a file has this digest; False if it cannot be read."""
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 return self.agrees(hashlib.file_digest(file, self._new).hexdigest())
         except OSError:
             return False

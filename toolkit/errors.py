@@ -7,6 +7,7 @@
     ├── DataError                the labelled images as a whole: missing, empty, inconsistent
     │   └── UnreadableImagesError    files that cannot be decoded, each with its reason
     ├── ImageError               one image that cannot become pixels
+    │   └── PredictionError          one image for which the model computes no finite numbers
     ├── DownloadError            a file that could not be fetched, and where to put it by hand
     ├── BackboneError            an unknown model, weights that do not fit, a block that does not exist
     ├── TrainingError            training that cannot go on (the loss is not finite)
@@ -17,7 +18,8 @@
     ├── ExportError              an artifact that could not be made, or is not what was asked for
     ├── DeviceError              a device that this machine or this build cannot run on
     ├── MissingDependencyError   an optional package that this action needs
-    └── FileWriteError           a file or folder that cannot be written
+    ├── FileWriteError           a file or folder that cannot be written
+    └── OutputError              standard output that cannot be written
 
 A failed gate (parity, accuracy) is not an exception: it is a record with a verdict, and exit code 1. Any other
 exception is a bug.
@@ -25,7 +27,9 @@ exception is a bug.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
+from typing import Any
 
 
 class ToolkitError(Exception):
@@ -56,6 +60,10 @@ class UnreadableImagesError(DataError):
 
 class ImageError(ToolkitError):
     """One image cannot be turned into pixels."""
+
+
+class PredictionError(ImageError):
+    """The model computes not-a-number or infinity of one image."""
 
 
 class DownloadError(ToolkitError):
@@ -102,7 +110,34 @@ class FileWriteError(ToolkitError):
     """A file or folder cannot be written."""
 
 
+class OutputError(ToolkitError):
+    """Standard output cannot be written."""
+
+
 def first_line(error: BaseException) -> str:
     """Return an exception's type and the first line of its message, to quote another library inside one sentence."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def is_count(value: Any) -> bool:
+    """Tell whether a value is a whole number of at least 1, of Python's or another library's."""
+    try:
+        return not isinstance(value, bool) and operator.index(value) >= 1
+    except TypeError:
+        return False
+
+
+def require_count(name: str, value: Any) -> int:
+    """Return a number of something as an int.
+
+    Args:
+        name: of the argument, for the message.
+        value: what was given for it.
+
+    Raises:
+        ToolkitError: it is no whole number, or is below 1.
+    """
+    if not is_count(value):
+        raise ToolkitError(f"{name} is {value!r}: give a whole number of 1 or more.")
+    return operator.index(value)

@@ -1,14 +1,106 @@
-"""Writing and hashing files. A command that is killed leaves the old file or the new one, never a part of one."""
+"""Reading, writing and hashing files, and how their names are shown.
+
+A command that is killed leaves the old file or the new one, never a part of one. What is read is a regular file: a pipe
+would be waited for, and a device may have no end.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import io
 import os
+import stat
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 from toolkit.errors import FileWriteError
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_JOINERS = "\u200c\u200d"
+"""Invisible characters that Persian, Indic scripts and emoji cannot be written without."""
+
+
+def printable(name: str | os.PathLike[str]) -> str:
+    r"""Return a path, or a text that holds one, so that it can be printed and stored.
+
+    Nothing in it moves a cursor, hides or reorders text, or ends a line: control characters stand as ``\x1b`` or
+    ``\n``, bytes that are not UTF-8 as ``\xNN``.
+    """
+    text = os.fsdecode(name)
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def printable_lines(text: str) -> str:
+    """Return a text of several lines with everything but its ends of lines and tabs as ``printable`` shows it."""
+    return "".join(character if character in "\n\t" else _shown(character) for character in text)
+
+
+def _shown(character: str) -> str:
+    if character.isprintable() or character in _JOINERS or unicodedata.category(character) in ("Zs", "Co", "Cn"):
+        return character
+    if "\udc80" <= character <= "\udcff":  # how Python keeps a byte that is not UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
+
+
+class NotRegularError(OSError):
+    """Something that is no regular file was to be read. ``strerror`` says what it is, to quote in a sentence."""
+
+
+def not_regular(mode: int) -> str | None:
+    """Say what ``st_mode`` stands for, as "it is a pipe"; None for a regular file."""
+    if stat.S_ISREG(mode):
+        return None
+    return f"it is {next((kind for test, kind in _KINDS if test(mode)), 'no regular file')}"
+
+
+def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
+    """Open a regular file for reading, or what a link leads to if that is one.
+
+    Raises:
+        NotRegularError: it is a folder, a pipe, a socket or a device; nothing is waited for.
+        OSError: it cannot be opened.
+    """
+    # Before it is opened, because opening a device can have effects; and again once it is open, because by then the
+    # path may lead elsewhere. O_NONBLOCK keeps a pipe that appears in between from being waited for.
+    _require_regular(os.stat(path).st_mode, path)
+    descriptor = os.open(path, _OPEN_FLAGS)
+    try:
+        _require_regular(os.fstat(descriptor).st_mode, path)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular(path: str | os.PathLike[str]) -> bytes:
+    """Return the content of a regular file (see ``open_regular``)."""
+    with open_regular(path) as file:
+        return file.read()
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """Return the content of a regular file (see ``open_regular``) as text, with ends of lines as line feeds.
+
+    Raises:
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    return read_regular(path).decode().replace("\r\n", "\n")
+
+
+def _require_regular(mode: int, path: str | os.PathLike[str]) -> None:
+    if (kind := not_regular(mode)) is not None:
+        raise NotRegularError(errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL, kind, os.fspath(path))
 
 
 @contextlib.contextmanager
@@ -23,6 +115,11 @@ def atomic_path(target: Path) -> Iterator[Path]:
         FileWriteError: the folder cannot be created or written, or the disk is full.
     """
     temporary = target.with_name(f".{target.stem}.{os.urandom(4).hex()}.part{target.suffix}")
+    with contextlib.suppress(OSError):
+        if (kind := not_regular(target.stat().st_mode)) is not None:
+            raise FileWriteError(
+                f"cannot write {printable(target)}: {kind}. Name a file that is new or may be replaced."
+            )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -51,9 +148,33 @@ def write_text(target: Path, content: str) -> None:
     write_bytes(target, content.encode())
 
 
+def sync_files(folder: Path) -> None:
+    """Wait until what was written into a folder is on the disk, in one go: an ``fsync`` for each file takes minutes."""
+    if hasattr(os, "sync"):
+        _sync_file_system(folder)
+        return
+    for path in folder.rglob("*"):  # Windows
+        if path.is_file():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+
+
+def _sync_file_system(folder: Path) -> None:
+    """Sync the file system that holds a folder where the C library can; all of them where not."""
+    import ctypes  # only an archive that is unpacked needs it
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        synced = getattr(ctypes.CDLL(None), "syncfs", None)
+        if synced is None or synced(descriptor) != 0:
+            os.sync()
+    finally:
+        os.close(descriptor)
+
+
 def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file as 64 hexadecimal digits, reading it in pieces."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -12,23 +12,42 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, NoReturn, Self, TypeAlias
+from typing import Any, BinaryIO, Final, Literal, NoReturn, Self, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from toolkit.decoding_limits import (
+    BUDGET,
+    LARGEST_FILE_BYTES_PER_PIXEL,
+    MAX_PIXELS,
+    RefusedError,
+    exif_fits,
+    promised_size,
+    require_few_scans,
+    require_pixels,
+    too_many_pixels,
+)
 from toolkit.errors import ImageError, MissingDependencyError
+from toolkit.files import open_regular, printable
 from toolkit.image_files import READ, image_by_name, left_by_a_system, open_image
 from toolkit.pixel_depth import HIGH_BYTE, RULE_PATTERN, Kind, ValueRange, eight_bit, range_of
 
-ImageSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8]
-"""A path, the bytes of an image file, a Pillow image, or a uint8 array ``[h, w]``, ``[h, w, 1]``, ``[h, w, 3]`` or
-``[h, w, 4]``."""
+ImageSource: TypeAlias = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | npt.NDArray[np.uint8]
+)
+"""A path; the bytes of an image file, or a binary file that holds them (read from its start if it can be); a Pillow
+image; or a uint8 array ``[h, w]``, ``[h, w, 1]``, ``[h, w, 3]`` or ``[h, w, 4]``."""
+
+_Scaled: TypeAlias = Callable[[int, int], int]
+_Hold: TypeAlias = Callable[[int, int], None]
+_Made = TypeVar("_Made")
 
 _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -56,6 +75,10 @@ _NO_DEEP_COLOUR = (
 )
 _REFUSED_WIDER: Final = "refused: floating point, and integers outside 0..65535"
 _SCALED_WIDER: Final = "as 16 bits; refused: values that are not finite"
+
+_PIECE_BYTES = 2**20
+_rewinding = threading.Lock()
+"""Held while somebody's file is read from its start: two threads may have been given the same one."""
 
 # What Pillow's readers let through on damaged input. Warnings are here for callers that turn them into errors.
 _PILLOW_ERRORS = (
@@ -147,12 +170,20 @@ class Examined:
     values: ValueRange | None = None
 
 
-def decode(source: ImageSource) -> npt.NDArray[np.uint8]:
+def is_one_image(source: object) -> bool:
+    """Tell whether something is meant as one image, not as several: see ``ImageSource``."""
+    kinds = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image, np.ndarray)
+    return isinstance(source, kinds) or hasattr(source, "read")
+
+
+def decode(source: ImageSource, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
     """Turn an image into RGB pixels at its own size.
 
     Args:
         source: see ``ImageSource``. Arrays must be uint8; of a Pillow image the current frame is taken, of a file the
             first.
+        max_pixels: images of more pixels are refused before they are decoded, and the images that threads decode at
+            the same time have at most so many together. Arrays, which are pixels already, are not refused.
 
     Returns:
         uint8 ``[h, w, 3]``, contiguous. An array that is this already is returned as it is, not copied.
@@ -168,14 +199,20 @@ def decode(source: ImageSource) -> npt.NDArray[np.uint8]:
         and source.size
     ):
         return np.ascontiguousarray(source)
-    return np.array(_rgb_or_error(source, HIGH_BYTE))
+    with _rgb_or_error(source, max_pixels, HIGH_BYTE) as image:
+        return np.array(image)
 
 
-def prepare(source: ImageSource, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
+def prepare(source: ImageSource, preprocessing: Preprocessing, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
     """Decode an image and bring it to the model's size.
 
     ``squash`` scales each side on its own. ``crop`` scales the short side to target / crop_fraction and cuts the centre
     out, also where the image has the target size already. A scaling that changes no side changes no pixel.
+
+    Args:
+        source: see ``ImageSource``.
+        preprocessing: what to do.
+        max_pixels: see ``decode``.
 
     Returns:
         uint8 ``[height, width, 3]`` RGB.
@@ -183,10 +220,12 @@ def prepare(source: ImageSource, preprocessing: Preprocessing) -> npt.NDArray[np
     Raises:
         ImageError: naming the source and the reason.
     """
-    return np.array(_resized(source, preprocessing))
+    return np.array(_resized(source, preprocessing, max_pixels))
 
 
-def prepare_batch(sources: Sequence[ImageSource], preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
+def prepare_batch(
+    sources: Sequence[ImageSource], preprocessing: Preprocessing, max_pixels: int = MAX_PIXELS
+) -> npt.NDArray[np.uint8]:
     """Prepare several images (see ``prepare``) into one array.
 
     Returns:
@@ -197,38 +236,43 @@ def prepare_batch(sources: Sequence[ImageSource], preprocessing: Preprocessing) 
     """
     batch = np.empty((len(sources), preprocessing.height, preprocessing.width, 3), np.uint8)
     for row, source in zip(batch, sources, strict=True):
-        row[...] = np.asarray(_resized(source, preprocessing))
+        row[...] = np.asarray(_resized(source, preprocessing, max_pixels))
     return batch
 
 
-def fault(source: ImageSource) -> str | None:
+def fault(source: ImageSource, max_pixels: int = MAX_PIXELS) -> str | None:
     """Say in a few words why an image cannot be decoded; None if it can. The image is decoded in full."""
-    return examine(source).reason
+    return examine(source, max_pixels).reason
 
 
-def examine(source: ImageSource, *, any_depth: bool = False) -> Examined:
+def examine(source: ImageSource, max_pixels: int = MAX_PIXELS, *, any_depth: bool = False) -> Examined:
     """Decode an image in full, and say why that cannot be done or which values it has.
 
     Args:
         source: see ``ImageSource``.
+        max_pixels: see ``decode``.
         any_depth: take what a linear rule takes (see ``Preprocessing.sixteen_bit``), whatever its range.
     """
     try:
-        with _opened(source) as image:
-            deep_colour = _is_deep_colour(image)
-            if any_depth and image.mode in _SCALED_MODES:
-                _load(image)
-                return Examined(None, _deep_values(image))
-            rgb = _from_pillow(image)
-            if image.mode in _DEEP_MODES:
-                return Examined(None, _deep_values(image))
-    except _RefusedError as refused:
+        with _made_of(source, max_pixels, partial(_values, any_depth=any_depth)) as values:
+            return Examined(None, values)
+    except RefusedError as refused:
         return Examined(str(refused))
+
+
+def _values(image: Image.Image, *, any_depth: bool) -> ValueRange:
+    deep_colour = _is_deep_colour(image)
     if any_depth and deep_colour:
-        return Examined(_NO_DEEP_COLOUR)
+        raise RefusedError(_NO_DEEP_COLOUR)
+    if any_depth and image.mode in _SCALED_MODES:
+        _load(image)
+        return _deep_values(image)
+    rgb = _from_pillow(image)
+    if image.mode in _DEEP_MODES:
+        return _deep_values(image)
     bands = np.array(rgb.getextrema())
     kind: Kind = "16 bits in colour" if deep_colour else "8 bits"
-    return Examined(None, ValueRange(kind, int(bands.min()), int(bands.max())))
+    return ValueRange(kind, int(bands.min()), int(bands.max()))
 
 
 @dataclass(frozen=True)
@@ -283,85 +327,181 @@ def is_image(path: Path) -> bool:
     if by_name is not None or not path.is_file():
         return bool(by_name)
     try:
-        with _opened(path):
-            return True
-    except _RefusedError as refused:  # what only lacks a package is an image, and reading it will say so
-        return isinstance(refused.__cause__, MissingDependencyError)
-
-
-def printable(path: str | os.PathLike[str]) -> str:
-    r"""Return a path as text that can be printed and stored, with bytes that are not UTF-8 as ``\xNN``."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+        with _mapped_errors(), _pillow_warnings_ignored, open_regular(path) as stream:
+            _opened(stream, MAX_PIXELS, lambda *_: None)
+    except RefusedError as refused:  # what lacks a package or has too many pixels is an image, and reading it says so
+        return isinstance(refused.__cause__, MissingDependencyError | Image.DecompressionBombError)
+    return True
 
 
 def _raise_unlisted(error: OSError) -> NoReturn:
     raise ImageError(f"the folder {printable(error.filename)} cannot be listed: {error.strerror}.") from error
 
 
-class _RefusedError(Exception):
-    """Why a source is not an image, without its name."""
+def _unscaled(width: int, height: int) -> int:
+    return width * height
 
 
-def _rgb_or_error(source: ImageSource, sixteen_bit: str) -> Image.Image:
-    try:
-        with _opened(source) as image:
-            return _from_pillow(image, sixteen_bit)
-    except _RefusedError as refused:
-        raise ImageError(f"{_name(source)} cannot be read as an image: {refused}.") from refused
+@contextlib.contextmanager
+def _rgb_or_error(
+    source: ImageSource, max_pixels: int, sixteen_bit: str, scaled: _Scaled = _unscaled
+) -> Iterator[Image.Image]:
+    """Decode to RGB, see ``_made_of``; the error names the source."""
+    with contextlib.ExitStack() as held:
+        try:
+            make = partial(_from_pillow, sixteen_bit=sixteen_bit)
+            image = held.enter_context(_made_of(source, max_pixels, make, scaled))
+        except RefusedError as refused:
+            raise ImageError(f"{describe(source)} cannot be read as an image: {refused}.") from refused
+        yield image
 
 
-def _name(source: object) -> str:
+def describe(source: object) -> str:
+    """Return what a sentence calls an image: its path, or "the image given as bytes"."""
     if isinstance(source, str | os.PathLike):
         return printable(source)
-    kinds: tuple[tuple[type, str], ...] = ((bytes, "bytes"), (Image.Image, "a Pillow image"), (np.ndarray, "an array"))
+    kinds: tuple[tuple[Any, str], ...] = (
+        (bytes | bytearray | memoryview, "bytes"),
+        (Image.Image, "a Pillow image"),
+        (np.ndarray, "an array"),
+    )
     kind = next((text for known, text in kinds if isinstance(source, known)), type(source).__name__)
-    file_name = getattr(source, "filename", "")
+    file_name = getattr(source, "filename", "") or getattr(source, "name", "")
     return f"the image given as {kind}" + (
         f" ({printable(file_name)})" if isinstance(file_name, str) and file_name else ""
     )
 
 
 @contextlib.contextmanager
-def _opened(source: ImageSource) -> Iterator[Image.Image]:
-    """Give a source as a Pillow image; inside the block, whatever Pillow raises becomes the reason for a person."""
-    if not isinstance(source, np.ndarray | Image.Image | bytes | str | os.PathLike):
-        raise _RefusedError("give a path, the bytes of an image file, a Pillow image or a uint8 array")
-    if not isinstance(source, np.ndarray) and source in (b"", ""):
-        raise _RefusedError("it is empty")
+def _made_of(
+    source: ImageSource, max_pixels: int, make: Callable[[Image.Image], _Made], scaled: _Scaled = _unscaled
+) -> Iterator[_Made]:
+    """Decode an image, and hold its share of the budget until the block is done with it.
+
+    Args:
+        source: see ``ImageSource``.
+        max_pixels: see ``decode``.
+        make: makes what the block gets of the image, which is not loaded yet.
+        scaled: pixels that a picture of a width and height has after what the block does to it.
+    """
+    with contextlib.ExitStack() as held:
+
+        def hold(width: int, height: int) -> None:
+            # What was held before is given back first: nobody waits while others wait for him.
+            held.close()
+            pixels = max(width * height, scaled(width, height), scaled(height, width))
+            held.enter_context(BUDGET.claim(pixels, max_pixels))
+
+        yield _decoded(source, max_pixels, hold, make)
+
+
+def _decoded(source: ImageSource, max_pixels: int, hold: _Hold, make: Callable[[Image.Image], _Made]) -> _Made:
+    if isinstance(source, np.ndarray):
+        return make(_of_array(source, hold))
+    if not is_one_image(source):
+        raise RefusedError(
+            "give a path, the bytes of an image file, a binary file that is open, a Pillow image or a uint8 array"
+        )
     with _mapped_errors(), _pillow_warnings_ignored:
-        if isinstance(source, np.ndarray):
-            yield _of_array(source)
-        elif isinstance(source, Image.Image):
-            yield source
-        else:
-            with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as stream:
-                if stream.seek(0, os.SEEK_END) == 0:
-                    raise _RefusedError("the file is empty")
-                stream.seek(0)
-                yield open_image(stream)
+        if isinstance(source, Image.Image):
+            require_pixels(*source.size, max_pixels)
+            hold(*source.size)
+            return make(source)
+        with _stream(source, max_pixels) as stream:
+            return make(_opened(stream, max_pixels, hold))
 
 
-def _of_array(array: npt.NDArray[Any]) -> Image.Image:
+def _stream(source: Any, max_pixels: int) -> BinaryIO:
+    """Open what is a path, bytes or a file for reading from its start."""
+    if source in (b"", ""):
+        raise RefusedError("it is empty")
+    if isinstance(source, bytes | bytearray | memoryview):
+        return io.BytesIO(source)
+    if not hasattr(source, "read"):
+        return open_regular(source)
+    if isinstance(source, io.BytesIO) and not source.closed:
+        return io.BytesIO(source.getvalue())
+    return io.BytesIO(_content(source, LARGEST_FILE_BYTES_PER_PIXEL * max_pixels))
+
+
+def _content(file: Any, largest: int) -> bytes:
+    """Read somebody's open file, from its start where it has one, and leave it where it was."""
+    if getattr(file, "closed", False):
+        raise RefusedError("the file is closed")
+    if not callable(getattr(file, "seekable", None)) or not file.seekable():
+        return _pieces(file, largest)
+    with _rewinding:
+        before = file.tell()
+        try:
+            file.seek(0)
+            return _pieces(file, largest)
+        finally:
+            file.seek(before)
+
+
+def _pieces(file: Any, largest: int) -> bytes:
+    content = bytearray()
+    while piece := file.read(_PIECE_BYTES):
+        if not isinstance(piece, bytes | bytearray):
+            raise RefusedError(
+                f"its read() gives {type(piece).__name__}, and must give bytes: open files in the mode 'rb'"
+            )
+        content += piece
+        if len(content) > largest:
+            raise RefusedError(f"it has more than {largest} bytes")
+    return bytes(content)
+
+
+def _opened(stream: BinaryIO, max_pixels: int, hold: _Hold) -> Image.Image:
+    """Open an image file, if it is small enough, without decoding it."""
+    if stream.seek(0, os.SEEK_END) == 0:
+        raise RefusedError("the file is empty")
+    promised = promised_size(stream, max_pixels)
+    hold(*promised)
+    _raise_pillows_limit(max_pixels)
+    try:
+        stream.seek(0)
+        image = open_image(stream)
+    except Image.DecompressionBombError as error:  # which does not say how many there are
+        raise RefusedError(too_many_pixels("", min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or 0)))) from error
+    require_pixels(*image.size, max_pixels)
+    if image.width * image.height > promised[0] * promised[1]:
+        hold(*image.size)
+    if image.info.get("progressive"):
+        at = stream.tell()
+        require_few_scans(stream)
+        stream.seek(at)
+    return image
+
+
+def _raise_pillows_limit(max_pixels: int) -> None:
+    """Raise Pillow's own limit, which is the whole process's, where the caller asks for more than it allows."""
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > max(MAX_PIXELS, 2 * Image.MAX_IMAGE_PIXELS):
+        Image.MAX_IMAGE_PIXELS = -(-max_pixels // 2)
+
+
+def _of_array(array: npt.NDArray[Any], hold: _Hold) -> Image.Image:
     if array.dtype != np.uint8:
-        raise _RefusedError(f"its dtype is {array.dtype}, and it must be uint8 with values 0..255")
+        raise RefusedError(f"its dtype is {array.dtype}, and it must be uint8 with values 0..255")
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        raise _RefusedError(
+        raise RefusedError(
             f"its shape is {list(array.shape)}, and it must be [h, w], [h, w, 1], [h, w, 3] or [h, w, 4]"
         )
     if array.size == 0:
-        raise _RefusedError(f"its shape is {list(array.shape)}: it has no pixels")
+        raise RefusedError(f"its shape is {list(array.shape)}: it has no pixels")
+    hold(array.shape[1], array.shape[0])
     return Image.fromarray(np.ascontiguousarray(array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array))
 
 
 def _load(image: Image.Image) -> None:
     if 0 in image.size:
-        raise _RefusedError(f"its size is {image.width} x {image.height}: it has no pixels")
+        raise RefusedError(f"its size is {image.width} x {image.height}: it has no pixels")
     image.load()
 
 
 def _from_pillow(image: Image.Image, sixteen_bit: str = HIGH_BYTE) -> Image.Image:
     if range_of(sixteen_bit) is not None and _is_deep_colour(image):
-        raise _RefusedError(_NO_DEEP_COLOUR)
+        raise RefusedError(_NO_DEEP_COLOUR)
     _load(image)
     rgb = _opaque_rgb(image, sixteen_bit)
     # After load(): Pillow turns TIFF images itself then, and PNG may carry EXIF behind the pixels.
@@ -370,6 +510,9 @@ def _from_pillow(image: Image.Image, sixteen_bit: str = HIGH_BYTE) -> Image.Imag
 
 
 def _orientation(image: Image.Image) -> int:
+    exif = image.info.get("exif")
+    if isinstance(exif, bytes) and not exif_fits(exif):
+        return 1
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except _PILLOW_ERRORS:  # the pixels are good; a camera's damaged note about them is not worth losing them
@@ -381,15 +524,15 @@ def _opaque_rgb(image: Image.Image, sixteen_bit: str) -> Image.Image:
     if image.mode in (_DEEP_MODES if range_of(sixteen_bit) is None else _SCALED_MODES):
         image = _eight_bit(image, sixteen_bit)
     elif image.mode == "F":
-        raise _RefusedError(
+        raise RefusedError(
             "its pixel type F has no defined range here; save it with 8 or 16 bits per channel, or fine-tune with "
             "--sixteen-bit scale"
         )
     elif image.mode not in _OPAQUE_MODES | _ALPHA_MODES:
-        raise _RefusedError(f"its pixel type {image.mode} has no way to RGB here; save it as RGB or grey")
+        raise RefusedError(f"its pixel type {image.mode} has no way to RGB here; save it as RGB or grey")
     if image.mode not in _ALPHA_MODES and "transparency" not in image.info:
-        return image.convert("RGB")
-    layered = image.convert("RGBA")
+        return image if image.mode == "RGB" else image.convert("RGB")
+    layered = image if image.mode == "RGBA" else image.convert("RGBA")
     white = Image.new("RGB", image.size, (255, 255, 255))
     white.paste(layered, mask=layered.getchannel("A"))
     return white
@@ -399,7 +542,7 @@ def _eight_bit(image: Image.Image, sixteen_bit: str) -> Image.Image:
     values = np.asarray(image)
     found = _deep_values(image)
     if range_of(sixteen_bit) is None and found.kind != "16 bits":
-        raise _RefusedError(
+        raise RefusedError(
             "its integer pixels lie outside 0..65535; save it with 8 or 16 bits per channel, or fine-tune with "
             "--sixteen-bit scale"
         )
@@ -415,7 +558,7 @@ def _deep_values(image: Image.Image) -> ValueRange:
     values = np.asarray(image)
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all():  # NaN goes through both
-        raise _RefusedError("it holds values that are not finite")
+        raise RefusedError("it holds values that are not finite")
     return ValueRange("16 bits" if image.mode != "F" and low >= 0 and high <= 65535 else "32 bits", low, high)
 
 
@@ -426,20 +569,46 @@ def _is_deep_colour(image: Image.Image) -> bool:
     return image.mode not in _SCALED_MODES and any(";16" in mode for mode in raw_modes)
 
 
-def _resized(source: ImageSource, preprocessing: Preprocessing) -> Image.Image:
-    image = _rgb_or_error(source, preprocessing.sixteen_bit)
+def _resized(source: ImageSource, preprocessing: Preprocessing, max_pixels: int) -> Image.Image:
     target = (preprocessing.width, preprocessing.height)
+    if target[0] * target[1] > max_pixels:
+        raise ImageError(
+            f"the model's input has {target[0]} x {target[1]} pixels, more than the {max_pixels} in all that an image "
+            "may have: raise the limit with --max-pixels, in Python with max_pixels."
+        )
     resample = _FILTERS[preprocessing.interpolation]
-    if preprocessing.resize == "squash":
-        return image.resize(target, resample)
-    short = [_round(side / preprocessing.crop_fraction) for side in target]
-    scale = max(short[0] / image.width, short[1] / image.height)
-    width, height = max(short[0], _round(image.width * scale)), max(short[1], _round(image.height * scale))
-    if Image.MAX_IMAGE_PIXELS is not None and width * height > 2 * Image.MAX_IMAGE_PIXELS:
-        thin = f"{image.width} x {image.height} pixels: too thin to be scaled to {min(short)} pixels on the short side"
-        raise ImageError(f"{_name(source)} is {thin}. Use resize = 'squash'.")
-    left, top = (width - target[0]) // 2, (height - target[1]) // 2
-    return image.resize((width, height), resample).crop((left, top, left + target[0], top + target[1]))
+    short = min(_short_sides(preprocessing))
+
+    def scaled(width: int, height: int) -> int:
+        across, down = _scaled_size(width, height, preprocessing)
+        return across * down
+
+    with _rgb_or_error(source, max_pixels, preprocessing.sixteen_bit, scaled) as image:
+        width, height = _scaled_size(*image.size, preprocessing)
+        if width * height > max_pixels:
+            thin = f"{image.width} x {image.height} pixels: too thin to be scaled to {short} pixels on the short side"
+            raise ImageError(f"{describe(source)} is {thin}. Use resize = 'squash'.")
+        resized = image.resize((width, height), resample)
+        if preprocessing.resize == "squash":
+            return resized
+        left, top = (width - target[0]) // 2, (height - target[1]) // 2
+        return resized.crop((left, top, left + target[0], top + target[1]))
+
+
+def _short_sides(preprocessing: Preprocessing) -> tuple[int, int]:
+    """Return width and height that a crop scales to at least."""
+    return _round(preprocessing.width / preprocessing.crop_fraction), _round(
+        preprocessing.height / preprocessing.crop_fraction
+    )
+
+
+def _scaled_size(width: int, height: int, preprocessing: Preprocessing) -> tuple[int, int]:
+    """Return width and height of a picture before anything is cut off."""
+    if preprocessing.resize == "squash" or 0 in (width, height):
+        return preprocessing.width, preprocessing.height
+    short = _short_sides(preprocessing)
+    scale = max(short[0] / width, short[1] / height)
+    return max(short[0], _round(width * scale)), max(short[1], _round(height * scale))
 
 
 def _round(value: float) -> int:
@@ -452,9 +621,9 @@ def _mapped_errors() -> Iterator[None]:
     try:
         yield
     except MissingDependencyError as error:
-        raise _RefusedError(str(error)) from error
+        raise RefusedError(str(error)) from error
     except _PILLOW_ERRORS as error:
-        raise _RefusedError(_reason(error)) from error
+        raise RefusedError(_reason(error)) from error
 
 
 def _reason(error: BaseException) -> str:
@@ -465,9 +634,11 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, UnidentifiedImageError):
         return f"it is in none of the formats {', '.join(READ)}, or its header is damaged"
     if isinstance(error, Image.DecompressionBombError):
-        return f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels, which may be an attack on memory"
+        return too_many_pixels("", 2 * (Image.MAX_IMAGE_PIXELS or 0))
     if isinstance(error, MemoryError):
         return "it needs more memory than there is"
+    if isinstance(error, io.UnsupportedOperation):
+        return f"the file does not allow it ({error}): open files in the mode 'rb'"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return f"it is damaged ({' '.join(str(error).split()).rstrip('.') or type(error).__name__})"

@@ -23,9 +23,10 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
+from toolkit.decoding_limits import MAX_PIXELS
 from toolkit.distribution import install_hint
 from toolkit.errors import MissingDependencyError, RecipeError
-from toolkit.files import write_text
+from toolkit.files import printable, read_text, write_text
 from toolkit.pixel_depth import check_choice
 from toolkit.training_choices import LOSSES, OPTIMIZERS, SCHEDULES
 
@@ -103,6 +104,9 @@ class DataRecipe(_Section):
         "auto",
         description="what the folders in the folder of images are; auto tells by their names, and refuses what could "
         "be both",
+    )
+    max_pixels: int = Field(
+        MAX_PIXELS, ge=1, description="refuse images of more pixels, before they are decoded, as unreadable"
     )
     skip_unreadable: bool = Field(False, description="leave out files that cannot be decoded instead of stopping")
     resize: Literal["squash", "crop"] = Field(
@@ -349,14 +353,15 @@ def load_recipe(name_or_path: str) -> Recipe:
     if name_or_path in shipped:
         return parse_recipe(shipped[name_or_path], f"recipe {name_or_path!r}")
     path = Path(name_or_path)
-    if not path.is_file():
+    if not path.exists():
         raise RecipeError(
             f"no recipe {name_or_path!r}: give one of {', '.join([AUTO, *shipped])}, or the path of a TOML file"
         )
     try:
-        return parse_recipe(path.read_text(encoding="utf-8"), str(path))
+        return parse_recipe(read_text(path), printable(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"cannot read the recipe {path}: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise RecipeError(f"cannot read the recipe {printable(path)}: {reason}.") from error
 
 
 def parse_recipe(text: str, origin: str) -> Recipe:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from toolkit.bundle.manifest import Manifest, Normalization
 from toolkit.errors import RunError
-from toolkit.files import follow_link, point_link, sha256_file
+from toolkit.files import follow_link, point_link, printable, read_text, sha256_file
 from toolkit.preprocess import Preprocessing
 from toolkit.recipe import Recipe, parse_recipe
 from toolkit.results import Evaluation, Provenance, Record
@@ -87,7 +87,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.name = path.name
+        self.name = printable(path.name)
         self.recipe_file = path / "recipe.toml"
         self.record_file = path / "run.json"
         self.history_file = path / "history.csv"
@@ -114,7 +114,7 @@ class RunFolder:
             RecipeError: it is not a recipe.
         """
         try:
-            return parse_recipe(self.recipe_file.read_text(encoding="utf-8"), str(self.recipe_file))
+            return parse_recipe(read_text(self.recipe_file), str(self.recipe_file))
         except OSError as error:
             raise RunError(
                 f"{self.recipe_file} cannot be read ({error.strerror}): run 'toolkit finetune' first."
@@ -139,7 +139,10 @@ class RunFolder:
     def remove_leftovers(self) -> None:
         """Remove half-written files that a killed process left beside their targets."""
         for leftover in self.path.glob(".*.part*"):
-            leftover.unlink(missing_ok=True)
+            if leftover.is_dir() and not leftover.is_symlink():  # of 'toolkit unpack'
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
 
     def remove_checkpoints(self) -> None:
         """Remove what only an unfinished run needs."""

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 
 from toolkit import errors
-from toolkit.errors import ToolkitError, UnreadableImagesError, first_line
+from toolkit.errors import ToolkitError, UnreadableImagesError, first_line, is_count, require_count
 
 
 def descendants(kind: type[BaseException]) -> list[type[BaseException]]:
@@ -50,3 +51,15 @@ def test_unreadable_images_keep_their_reasons() -> None:
 )
 def test_another_librarys_error_inside_one_sentence(error: BaseException, line: str) -> None:
     assert first_line(error) == line
+
+
+@pytest.mark.parametrize("value", [1, 32, np.int64(8), np.uint8(3)])
+def test_a_count_is_a_whole_number_of_whatever_library(value: object) -> None:
+    assert is_count(value)
+    assert type(require_count("batch_size", value)) is int
+
+
+@pytest.mark.parametrize("value", [0, -1, True, 1.0, "8", None, float("nan"), np.float32(4), [1]])
+def test_what_is_no_count_is_named_with_what_is(value: object) -> None:
+    with pytest.raises(ToolkitError, match=r"^batch_size is .*: give a whole number of 1 or more\.$"):
+        require_count("batch_size", value)

@@ -2,12 +2,32 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
+import socket
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from toolkit import files
 from toolkit.errors import FileWriteError
-from toolkit.files import atomic_path, follow_link, point_link, sha256_file, write_bytes, write_text
+from toolkit.files import (
+    NotRegularError,
+    atomic_path,
+    follow_link,
+    not_regular,
+    open_regular,
+    point_link,
+    printable,
+    printable_lines,
+    read_regular,
+    read_text,
+    sha256_file,
+    sync_files,
+    write_bytes,
+    write_text,
+)
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -80,3 +100,111 @@ def test_without_symbolic_links_a_text_file_stands_in(tmp_path: Path, monkeypatc
     point_link(tmp_path / "latest", tmp_path / "run")
     assert not (tmp_path / "latest").is_symlink()
     assert follow_link(tmp_path / "latest") == (tmp_path / "run").resolve()
+
+
+@pytest.fixture(params=["a pipe", "a socket", "a device", "a folder", "a link to a pipe"])
+def no_file(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A path that is no regular file, and what a sentence calls it."""
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("this system has no pipes, sockets and devices in its file system")
+    path, kind, listening = tmp_path / "a.png", request.param, socket.socket(socket.AF_UNIX)
+    if kind == "a device":
+        path = Path("/dev/zero")
+    elif kind == "a socket":
+        listening.bind(str(path))
+    elif kind == "a folder":
+        path.mkdir()
+    else:
+        os.mkfifo(tmp_path / "pipe" if "link" in kind else path)
+        if "link" in kind:
+            path.symlink_to(tmp_path / "pipe")
+    yield path, kind.removeprefix("a link to ")
+    listening.close()
+
+
+@pytest.mark.parametrize("read", [open_regular, read_regular, read_text, sha256_file])
+def test_only_regular_files_are_read(no_file: tuple[Path, str], read: Callable[[Path], object]) -> None:
+    path, kind = no_file
+    with pytest.raises(NotRegularError, match=kind) as caught:
+        read(path)
+    assert caught.value.strerror == f"it is {kind}"
+    assert not_regular(path.stat().st_mode) == f"it is {kind}"
+
+
+def test_a_file_that_becomes_a_pipe_after_it_was_looked_at_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("this system has no pipes in its file system")
+    regular = tmp_path / "regular"
+    regular.touch()
+    os.mkfifo(tmp_path / "pipe")
+    before = regular.stat()
+    monkeypatch.setattr(files.os, "stat", lambda _: before)
+    with pytest.raises(NotRegularError, match="it is a pipe"):
+        open_regular(tmp_path / "pipe")
+
+
+def test_what_no_table_of_kinds_knows_is_no_regular_file() -> None:
+    assert not_regular(0) == "it is no regular file"
+    assert not_regular(stat.S_IFREG | 0o644) is None
+
+
+def test_a_file_is_read_whole_and_text_ends_its_lines_with_line_feeds(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes("é\r\nb\n".encode())
+    assert read_regular(tmp_path / "file") == "é\r\nb\n".encode()
+    assert read_text(tmp_path / "file") == "é\nb\n"
+    with pytest.raises(FileNotFoundError):
+        open_regular(tmp_path / "gone")
+
+
+def test_only_a_regular_file_is_replaced(no_file: tuple[Path, str]) -> None:
+    path, kind = no_file
+    before = path.stat()
+    with pytest.raises(FileWriteError, match=rf"cannot write .*: it is {kind}\. Name a file"):
+        write_bytes(path, b"new")
+    assert path.stat().st_mode == before.st_mode
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("plain name.png", "plain name.png"),
+        ("猫🦊 \u3000é.png", "猫🦊 \u3000é.png"),
+        ("a\x1b[31mred.png", "a\\x1b[31mred.png"),
+        ("two\nlines\r\t.png", "two\\nlines\\r\\t.png"),
+        ("\x7f\x85\x9b.png", "\\x7f\\x85\\x9b.png"),
+        ("gnp.\u202eexe", "gnp.\\u202eexe"),
+        ("\u2028\u2029\ufeff\u200b", "\\u2028\\u2029\\ufeff\\u200b"),
+        ("می\u200cخواهم 👩\u200d🚀", "می\u200cخواهم 👩\u200d🚀"),
+        (os.fsdecode(b"caf\xe9.png") if os.name != "nt" else "caf\\xe9.png", "caf\\xe9.png"),
+        ("\ud800", "\\ud800"),
+    ],
+)
+def test_a_name_is_shown_so_that_it_moves_nothing(name: str, shown: str) -> None:
+    assert printable(name) == shown
+    assert printable(Path("folder", name)) == str(Path("folder", shown))
+    shown.encode()
+
+
+def test_several_lines_keep_their_ends() -> None:
+    assert printable_lines("2 files:\n\ta\x1b[2Jb\n") == "2 files:\n\ta\\x1b[2Jb\n"
+
+
+def test_files_are_synced_in_one_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(b"x")
+    calls: list[str] = []
+    monkeypatch.setattr(files.os, "fsync", lambda _: calls.append("fsync"))
+    sync_files(tmp_path)
+    assert calls == [] or not hasattr(os, "sync")
+
+
+def test_where_the_c_library_cannot_everything_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not hasattr(os, "sync"):
+        pytest.skip("this system syncs file by file")
+    calls: list[str] = []
+    monkeypatch.setattr("ctypes.CDLL", lambda _: object())
+    monkeypatch.setattr(files.os, "sync", lambda: calls.append("sync"))
+    sync_files(tmp_path)
+    assert calls == ["sync"]

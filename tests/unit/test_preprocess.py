@@ -6,22 +6,32 @@ input.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import re
 import struct
+import subprocess
+import sys
 import threading
 import warnings
 import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from fuzzing import FUZZ
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, features
 from pydantic import ValidationError
 
 from toolkit import preprocess
 from toolkit.errors import ImageError
+from toolkit.files import printable
 from toolkit.pixel_depth import ValueRange, linear_rule
 from toolkit.preprocess import (
     Examined,
@@ -33,7 +43,6 @@ from toolkit.preprocess import (
     list_images,
     prepare,
     prepare_batch,
-    printable,
     rules_for_deep_pixels,
 )
 
@@ -420,12 +429,243 @@ class TestRefusals:
         assert "none of the formats" in (fault(b"text") or "")
 
     def test_a_bug_is_not_taken_for_a_bad_image(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def broken(*_: object) -> None:
+        def broken(*_: object, **__: object) -> None:
             raise AssertionError
 
         monkeypatch.setattr(preprocess, "_from_pillow", broken)
         with pytest.raises(AssertionError):
             decode(encoded(Image.fromarray(noise()), "PNG"))
+
+
+class TestOpenFiles:
+    @pytest.mark.parametrize("kind", [bytearray, memoryview, io.BytesIO])
+    def test_bytes_of_any_kind(self, kind: Callable[[bytes], Any]) -> None:
+        pixels = noise()
+        np.testing.assert_array_equal(decode(kind(encoded(Image.fromarray(pixels), "PNG"))), pixels)
+
+    def test_a_file_is_read_from_its_start_and_left_where_it_was(self, tmp_path: Path) -> None:
+        pixels = noise()
+        Image.fromarray(pixels).save(tmp_path / "a.png")
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG")
+        with (tmp_path / "a.png").open("rb") as file:
+            for opened, at in ((file, 7), (buffer, buffer.tell())):
+                opened.seek(at)
+                np.testing.assert_array_equal(decode(opened), pixels)
+                np.testing.assert_array_equal(decode(opened), pixels)
+                assert opened.tell() == at
+
+    def test_one_file_in_several_threads(self, tmp_path: Path) -> None:
+        pixels = noise(64, 64)
+        Image.fromarray(pixels).save(tmp_path / "a.png")
+        with (tmp_path / "a.png").open("rb") as file, ThreadPoolExecutor(4) as pool:
+            for decoded in pool.map(decode, [file] * 40):
+                np.testing.assert_array_equal(decoded, pixels)
+
+    def test_a_stream_that_cannot_go_back(self) -> None:
+        content = encoded(Image.fromarray(noise()), "PNG")
+
+        class Response:
+            """As urllib and others give one."""
+
+            def __init__(self) -> None:
+                self.rest = io.BytesIO(content)
+
+            def read(self, size: int = -1) -> bytes:
+                return self.rest.read(min(size, 10))
+
+        np.testing.assert_array_equal(decode(Response()), noise())  # type: ignore[arg-type]  # it reads bytes
+
+    def test_a_stream_without_an_end_is_refused(self) -> None:
+        class Endless:
+            def read(self, size: int) -> bytes:
+                return bytes(size)
+
+        with pytest.raises(ImageError, match="it has more than 160000 bytes"):
+            decode(Endless(), max_pixels=10_000)  # type: ignore[arg-type]  # it reads bytes
+
+    @pytest.mark.parametrize("source", [None, [[0, 1], [2, 3]], {"a": 1}, 3, object()])
+    def test_other_things_are_named(self, source: object) -> None:
+        with pytest.raises(ImageError, match="give a path, the bytes of an image file, a binary file that is open"):
+            decode(source)  # type: ignore[arg-type]  # the mistake under test
+
+
+UNDER_LIMIT = """
+import resource, sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from toolkit.preprocess import Preprocessing, fault, prepare
+preprocessing = Preprocessing(height=32, width=32, resize="squash", interpolation="bilinear")
+small = Path(sys.argv[1], "small")
+for file in small.iterdir():  # what Pillow imports on first use
+    prepare(file, preprocessing)
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+room = pages * resource.getpagesize() + int(sys.argv[2]) * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (room, room))
+"""
+
+
+def under_limit(folder: Path, megabytes: int, program: str) -> str:
+    """Run a program that may take so much memory more than it has after its imports."""
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("this system does not tell the size of a process")
+    (folder / "small").mkdir(exist_ok=True)
+    for name, content in _small_files().items():
+        (folder / "small" / name).write_bytes(content)
+    done = subprocess.run(
+        [sys.executable, "-c", UNDER_LIMIT + program, folder, str(megabytes)],
+        env={**os.environ, "MALLOC_ARENA_MAX": "1"},  # glibc sets 64 MB of addresses aside for each thread
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _bombs() -> dict[str, bytes]:
+    """Small files of 30000 x 30000 pixels."""
+    side = 30_000
+    size = struct.pack(">II", side, side)
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    frames = chunk(b"acTL", struct.pack(">II", 100_000, 0))
+    head = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size + b"\1\0\0\0\0")
+    jpeg = bytearray(encoded(Image.new("RGB", (8, 8)), "JPEG"))
+    at = jpeg.index(b"\xff\xc0")
+    jpeg[at + 5 : at + 9] = struct.pack(">HH", side, side)
+    progressive = bytearray(encoded(Image.new("RGB", (8, 8)), "JPEG", progressive=True))
+    at = progressive.index(b"\xff\xc2")
+    progressive[at + 5 : at + 9] = struct.pack(">HH", side, side)
+    gif = bytearray(encoded(Image.new("P", (8, 8)), "GIF"))
+    frame = bytearray(gif)
+    gif[6:10] = struct.pack("<HH", side, side)
+    at = frame.index(b"\x2c", 13)
+    frame[at + 5 : at + 9] = struct.pack("<HH", side, side)
+    bmp = bytearray(encoded(Image.new("1", (8, 8)), "BMP"))
+    bmp[18:26] = struct.pack("<ii", side, side)
+    webp = b"RIFF\x1e\0\0\0WEBPVP8X\x0a\0\0\0\x02\0\0\0" + struct.pack("<I", side - 1)[:3] * 2
+    tiff = bytearray(encoded(Image.new("L", (8, 8)), "TIFF", compression="tiff_lzw"))
+    for tag in (256, 257):
+        at = tiff.index(
+            struct.pack("<HH", tag, 4) if struct.pack("<HH", tag, 4) in tiff else struct.pack("<HH", tag, 3)
+        )
+        tiff[at + 2 : at + 12] = struct.pack("<HII", 4, 1, side)
+    codestream = encoded(Image.new("L", (8, 8)), "JPEG2000", no_jp2=True)
+    siz = codestream.index(b"\xff\x51")
+    codestream = codestream[: siz + 6] + size + bytes(8) + size + codestream[siz + 30 :]
+    return {
+        "a.png": head + chunk(b"IDAT", zlib.compress(bytes(10**5))) + chunk(b"IEND", b""),
+        "animated.png": head + frames + chunk(b"IDAT", zlib.compress(bytes(10**5))) + chunk(b"IEND", b""),
+        "a.jpg": bytes(jpeg),
+        "progressive.jpg": bytes(progressive),
+        "canvas.gif": bytes(gif),
+        "frame.gif": bytes(frame),
+        "a.bmp": bytes(bmp),
+        "a.ppm": b"P6 30000 30000 255 \0\0\0",
+        "plain.pbm": b"P1 30000 30000 0 1",
+        "a.webp": webp,
+        "a.tiff": bytes(tiff),
+        "a.j2k": codestream,
+    }
+
+
+class TestBombs:
+    def test_a_small_file_of_many_pixels_is_refused_before_it_takes_memory(self, tmp_path: Path) -> None:
+        bombs = _bombs()
+        assert max(map(len, bombs.values())) < 3000
+        for name, content in bombs.items():
+            (tmp_path / name).write_bytes(content)
+        program = (
+            "for file in sorted(Path(sys.argv[1]).iterdir()):\n"
+            "    if file.is_file():\n"
+            "        print(file.name, fault(file), fault(file.read_bytes()) == fault(file), sep='|')\n"
+        )
+        lines = under_limit(tmp_path, 64, program).splitlines()
+        assert len(lines) == len(bombs)
+        for line in lines:
+            _, reason, same = line.split("|")
+            assert re.match("it has (30000 x 30000 pixels, )?more than 100000000 pixels in all", reason), line
+            assert same == "True"
+
+    @pytest.mark.parametrize(
+        "content", [b"8BPS\0\1" + bytes(20) + b"\0\x03", b"icns\0\0\x10\0", b"\0\0\1\0\1\0" + bytes(40)]
+    )
+    def test_formats_that_are_not_read_promise_nothing(self, content: bytes) -> None:
+        assert "none of the formats" in (fault(content) or "")
+
+    def test_threads_together_take_no_more_than_one_image_may(self, tmp_path: Path) -> None:
+        # Each takes 20 to 80 MB; all eight at once would take far more than there is.
+        for name, image, options in (
+            ("a.gif", Image.new("P", (2000, 2000)), {}),
+            ("b.png", Image.new("RGBA", (2000, 2000)), {}),
+            ("c.webp", Image.new("RGB", (2000, 2000)), {"lossless": True, "method": 0}),
+            ("d.tiff", Image.new("RGB", (2000, 2000)), {"compression": "tiff_lzw"}),
+        ):
+            image.save(tmp_path / name, **options)
+        program = (
+            "files = [file for file in sorted(Path(sys.argv[1]).iterdir()) if file.is_file()] * 6\n"
+            "import threading; threading.stack_size(2**18)\n"
+            "with ThreadPoolExecutor(8) as pool:\n"
+            "    list(pool.map(lambda file: prepare(file, preprocessing, 4_000_000), files))\n"
+        )
+        under_limit(tmp_path, 150, program)
+
+    def test_a_hundred_thousand_frames_are_one(self) -> None:
+        frame = Image.new("RGB", (4, 4), (255, 0, 0))
+        gif = encoded(frame, "GIF")
+        block = gif[gif.index(b"\x2c", 13) : -1]
+        two = encoded(frame, "WEBP", save_all=True, append_images=[Image.new("RGB", (4, 4))], lossless=True)
+        animation = two[two.index(b"ANMF") :]
+        body = two[12 : two.index(b"ANMF")] + animation * 50_000
+        webp = b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
+        pages = encoded(frame, "TIFF", save_all=True, append_images=[frame] * 50)
+        for content in (gif[:-1] + block * 100_000 + b";", webp, pages):
+            decoded = decode(content)
+            assert decoded.shape == (4, 4, 3)
+            assert decoded[0, 0].tolist() == [255, 0, 0]
+
+    def test_a_larger_limit_than_pillows_own_works(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(preprocess, "MAX_PIXELS", 100)
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+        content = encoded(Image.new("L", (30, 10)), "PNG")
+        with pytest.raises(ImageError, match="30 x 10 pixels, more than 299"):
+            decode(content, max_pixels=299)
+        assert decode(content, max_pixels=300).shape == (10, 30, 3)
+
+    def test_a_lazy_pillow_image_is_refused_before_it_is_loaded(self) -> None:
+        image = Image.open(io.BytesIO(encoded(Image.new("L", (30, 10)), "PNG")))
+        with pytest.raises(ImageError, match="more than 299"):
+            decode(image, max_pixels=299)
+
+    def test_a_model_of_an_absurd_size_is_refused_before_anything_is_scaled(self) -> None:
+        with pytest.raises(ImageError, match="the model's input has 65536 x 65536 pixels, more than the 100000000"):
+            prepare(noise(), squash(65_536))
+
+    def test_a_picture_that_a_crop_would_scale_up_counts_as_large_as_it_gets(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        claimed: list[int] = []
+        monkeypatch.setattr(
+            preprocess.BUDGET, "claim", lambda pixels, _: claimed.append(pixels) or contextlib.nullcontext()
+        )
+        prepare(encoded(Image.new("L", (10, 1000)), "PNG"), squash(100, resize="crop"))
+        assert max(claimed) == 100 * 10_000
+
+    def test_too_many_scans_are_refused(self) -> None:
+        content = encoded(Image.fromarray(noise(16, 16)), "JPEG", progressive=True)
+        last = content.rindex(b"\xff\xda")
+        with pytest.raises(ImageError, match="more than 100 scans"):
+            decode(content[:-2] + content[last:-2] * 200 + content[-2:])
+        assert decode(content).shape == (16, 16, 3)
+
+    def test_exif_that_would_be_read_a_thousand_times_is_ignored(self) -> None:
+        directory = struct.pack("<H", 60) + b"".join(struct.pack("<HHII", 700 + tag, 7, 10**6, 8) for tag in range(60))
+        exif = b"Exif\0\0II*\0\x08\0\0\0" + directory + bytes(4)
+        assert decode(encoded(Image.fromarray(noise()), "PNG", exif=exif)).shape == (5, 7, 3)
 
 
 def _small_files() -> dict[str, bytes]:
@@ -476,6 +716,48 @@ def test_damaged_files_give_an_array_or_an_image_error(
             assert decoded.shape[2] == 3
     assert len(messages) > len(variants) // 20
     assert not [message for message in messages if "\n" in message]
+    capfd.readouterr()  # libtiff prints its own complaints; they are not part of what is tested
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """A small image file with some bytes changed, taken out, doubled or added."""
+    content = bytearray(_small_files()[draw(st.sampled_from(sorted(_small_files())))])
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, max(0, min(len(content), 400) - 1)))
+        piece = draw(
+            st.one_of(
+                st.binary(max_size=8), st.sampled_from([b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff", b"\xff\xda"])
+            )
+        )
+        kind = draw(st.sampled_from(["replace", "insert", "cut", "double", "end"]))
+        if kind == "replace":
+            content[at : at + len(piece)] = piece
+        elif kind == "insert":
+            content[at:at] = piece
+        elif kind == "cut":
+            del content[at : at + 1 + draw(st.integers(0, 30))]
+        elif kind == "double":
+            content[at:at] = content[at : at + draw(st.integers(0, 60))]
+        else:
+            del content[max(1, at) :]
+    return bytes(content)
+
+
+@given(content=st.one_of(damaged(), st.binary(max_size=200)), crop=st.booleans())
+@FUZZ
+def test_fuzz_any_bytes_give_pixels_or_a_sentence(
+    capfd: pytest.CaptureFixture[str], content: bytes, crop: bool
+) -> None:
+    preprocessing = squash(8, resize="crop" if crop else "squash")
+    try:
+        prepared = prepare(content, preprocessing, max_pixels=500_000)
+    except ImageError as error:
+        message = str(error)
+    else:
+        message = ""
+        assert (prepared.shape, prepared.dtype) == ((8, 8, 3), np.uint8)
+    assert "\n" not in message
     capfd.readouterr()  # libtiff prints its own complaints; they are not part of what is tested
 
 

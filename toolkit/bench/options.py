@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from toolkit import provenance
-from toolkit.errors import ToolkitError
+from toolkit.errors import ToolkitError, is_count, require_count
 
 
 @dataclass(frozen=True)
@@ -30,15 +31,15 @@ class BenchOptions:
     """How many test images to measure accuracy on, drawn at random; all by default."""
 
     def __post_init__(self) -> None:
-        if not self.batch_sizes or min(self.batch_sizes) < 1:
+        if not self.batch_sizes or not all(is_count(size) for size in self.batch_sizes):
             raise ToolkitError(
                 f"batch sizes {list(self.batch_sizes)} cannot be measured: give one or more whole numbers of 1 or more."
             )
         for name in ("threads", "rounds", "accuracy_images"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ToolkitError(f"{name} is {value}: give a whole number of 1 or more.")
-        if self.min_seconds < 0:
+            if value is not None:
+                require_count(name, value)
+        if not 0 <= self.min_seconds < math.inf:
             raise ToolkitError(f"min_seconds is {self.min_seconds}: give 0 or more seconds.")
 
     @property

@@ -90,7 +90,7 @@ class WorkerProcess:
             raise WorkerFailedError("the worker has no standard input")
         # A worker that is gone is noticed, with its reason, when its reply is read.
         with suppress(OSError):
-            self._process.stdin.write(json.dumps(message) + "\n")
+            self._process.stdin.write(json.dumps(message, allow_nan=False) + "\n")
             self._process.stdin.flush()
 
     def _receive(self) -> dict[str, Any]:

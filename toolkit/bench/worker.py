@@ -91,7 +91,8 @@ class Worker:
         for first in range(start, stop, ACCURACY_BATCH):
             last = min(first + ACCURACY_BATCH, stop)
             logits = self._opened().run(self._job.contract.encode(np.array(self._images[first:last])))["logits"]
-            correct += int((logits.argmax(axis=1) == self._targets[first:last]).sum())
+            named = logits.argmax(axis=1) == self._targets[first:last]
+            correct += int((named & np.isfinite(logits).all(axis=1)).sum())  # not-a-number names no class
         return correct
 
 
@@ -109,7 +110,7 @@ def serve(commands: TextIO, replies: TextIO, clock: Clock) -> None:
             reply = {"error": str(error).partition("\n")[0]}
         except Exception as error:  # an engine may raise anything; the row says what
             reply = {"error": first_line(error)}
-        replies.write(json.dumps(reply) + "\n")
+        replies.write(json.dumps(reply, allow_nan=False) + "\n")
         replies.flush()
         if "error" in reply:
             return

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from toolkit.bundle.manifest import README_NAME, ArtifactRecord, Manifest
 from toolkit.distribution import install_hint
+from toolkit.files import printable
 from toolkit.results import ClassScore, Evaluation
 
 _INTENDED_USE = """\
@@ -256,9 +257,9 @@ def _shape(shape: tuple[int | str, ...]) -> str:
 
 def _text(value: str) -> str:
     """Return text in which nothing is markup, on one line: class names and paths may hold anything."""
-    return re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", " ".join(value.split()))
+    return re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", printable(" ".join(value.split())))
 
 
 def _code(value: str) -> str:
     """Return text as code that is safe in a table."""
-    return f"`{' '.join(value.split())}`" if not set("`|") & set(value) else _text(value)
+    return f"`{printable(' '.join(value.split()))}`" if not set("`|") & set(value) else _text(value)

@@ -9,6 +9,7 @@ import typer
 
 from toolkit.cli.options import BundleArgument
 from toolkit.errors import ToolkitError
+from toolkit.files import printable, read_text
 
 LONGEST_TEXT = 100_000
 """Characters; it stands in the manifest, which a service reads at every start."""
@@ -43,9 +44,10 @@ def command(
 
 def _text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
-        raise ToolkitError(f"{path} cannot be read as UTF-8 text: {error}.") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ToolkitError(f"{printable(path)} cannot be read as UTF-8 text: {reason}.") from error
     if not text.strip() or len(text) > LONGEST_TEXT:
         raise ToolkitError(f"{path} has {len(text.strip())} characters: give a text of 1 to {LONGEST_TEXT}.")
     return text

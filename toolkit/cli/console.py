@@ -21,6 +21,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from toolkit.files import printable_lines
 from toolkit.progress import Bar, Reporter, Silent
 
 
@@ -61,7 +62,7 @@ class Terminal:
 
     def line(self, text: str) -> None:
         """Print one line."""
-        self._console.print(text, markup=False)
+        self._console.print(printable_lines(text), markup=False)
 
     @contextmanager
     def bar(self, description: str, total: int, unit: str) -> Iterator[Bar]:

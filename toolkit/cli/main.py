@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Annotated, Any
@@ -10,7 +11,9 @@ import typer
 from typer.core import TyperGroup
 
 import toolkit
-from toolkit.errors import ToolkitError
+from toolkit.cli.streams import PIPE_CLOSED, PipeClosedError, standard_streams
+from toolkit.errors import OutputError, ToolkitError
+from toolkit.files import printable_lines
 
 COMMANDS = {
     "finetune": "Fine-tune a pretrained backbone in two stages.",
@@ -62,8 +65,10 @@ class LazyGroup(TyperGroup):
         """Run the command; turn bad input into one sentence and exit code 2."""
         try:
             return super().invoke(ctx)
+        except OutputError:  # also of --help, which is printed before any command is known: see main
+            raise
         except ToolkitError as error:
-            typer.echo(f"toolkit: {error}", err=True)
+            typer.echo(f"toolkit: {printable_lines(str(error))}", err=True)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
             reason = str(error) or "stopped by Ctrl-C; nothing half-written was left behind."
@@ -90,13 +95,20 @@ def _root(
 ) -> None:
     """Fine-tune a pretrained image backbone, export it, prove the exports are the same model, measure them.
 
-    Exit codes: 0 done, 1 a gate failed, 2 bad input.
+    Exit codes: 0 done, 1 a gate failed, 2 bad input or output that cannot be written.
     """
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ``arguments`` replace those of the process."""
-    app(args=list(arguments) if arguments is not None else None, prog_name="toolkit")
+    try:
+        with standard_streams():
+            app(args=list(arguments) if arguments is not None else None, prog_name="toolkit")
+    except PipeClosedError:
+        sys.exit(PIPE_CLOSED)
+    except OutputError as error:
+        typer.echo(f"toolkit: {error}", err=True)
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

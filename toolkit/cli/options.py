@@ -29,3 +29,9 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, o
 ThreadsOption = Annotated[
     int | None, typer.Option("--threads", min=1, help="CPU threads (default: all cores of this process).")
 ]
+MaxPixelsOption = Annotated[
+    int,
+    typer.Option(
+        "--max-pixels", metavar="N", min=1, help="Refuse images of more pixels than this, before they are decoded."
+    ),
+]

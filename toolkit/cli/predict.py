@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.cli.options import BundleArgument, QuietOption, ThreadsOption, VerifyKeyOption
-from toolkit.errors import ImageError, ToolkitError
+from toolkit.cli.options import BundleArgument, MaxPixelsOption, QuietOption, ThreadsOption, VerifyKeyOption
+from toolkit.decoding_limits import MAX_PIXELS
+from toolkit.errors import ImageError, PredictionError, ToolkitError
+from toolkit.files import printable, printable_lines
 
 if TYPE_CHECKING:
     from toolkit.runtime import Prediction
@@ -35,33 +37,42 @@ def command(
     device: Annotated[str, typer.Option("--device", metavar="[cpu|cuda]", help="Where to run.")] = "cpu",
     threads: ThreadsOption = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images per call of the engine.")] = 32,
+    max_pixels: MaxPixelsOption = MAX_PIXELS,
     verify_key: VerifyKeyOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Classify images with a bundle; needs no PyTorch.
 
-    Prints file, label and probability per image. Files that cannot be decoded are named on standard error and make the
-    exit code 2; the others are classified all the same.
+    Prints file, label and probability per image. Files that cannot be decoded, and those for which the model computes
+    no finite numbers, are named on standard error and make the exit code 2; the others are classified all the same.
     """
     from toolkit.cli.console import reporter
     from toolkit.runtime import load
 
     if as_json and as_csv:
         raise ToolkitError("--json and --csv exclude each other: give one of them.")
-    predictor = load(bundle, artifact=artifact, device=device, threads=threads, verify_key=verify_key)
+    predictor = load(
+        bundle, artifact=artifact, device=device, threads=threads, verify_key=verify_key, max_pixels=max_pixels
+    )
     files = list(_expand(images))
     write = _json_line if as_json else _csv_writer(predictor.labels) if as_csv else _text_line
-    unreadable = 0
+    failed: list[ImageError] = []
     with reporter(quiet or len(files) <= batch_size).bar("predict", len(files), "img") as bar:
         for path, outcome in predictor.stream(files, batch_size):
             if isinstance(outcome, ImageError):
-                unreadable += 1
-                typer.echo(f"toolkit: {outcome}", err=True)
+                failed.append(outcome)
+                typer.echo(f"toolkit: {printable_lines(str(outcome))}", err=True)
             else:
                 write(path, outcome)
             bar.advance()
-    if unreadable:
-        typer.echo(f"toolkit: {unreadable} of {len(files)} images could not be decoded.", err=True)
+    if failed:
+        unpredicted = sum(isinstance(error, PredictionError) for error in failed)
+        for count, what in (
+            (len(failed) - unpredicted, "images could not be decoded"),
+            (unpredicted, "images have no prediction"),
+        ):
+            if count:
+                typer.echo(f"toolkit: {count} of {len(files)} {what}.", err=True)
         raise typer.Exit(2)
 
 
@@ -70,25 +81,33 @@ def _expand(paths: list[Path]) -> Iterator[Path]:
     from toolkit.preprocess import list_folder
 
     for path in paths:
+        try:
+            path.stat()
+        except FileNotFoundError as error:
+            raise ToolkitError(
+                f"there is no {printable(path)}: give image files, or folders that hold some."
+            ) from error
+        except OSError as error:
+            raise ToolkitError(
+                f"{printable(path)} cannot be read ({error.strerror}): give image files, or folders that hold some."
+            ) from error
         if path.is_dir():
             listing = list_folder(path)
-            left_out = not_images(str(path), [other.name for other in listing.others])
+            left_out = not_images(printable(path), [other.name for other in listing.others])
             if not listing.images:
                 raise ToolkitError(
-                    f"the folder {path} holds no image files: give a folder with images, or files."
+                    f"the folder {printable(path)} holds no image files: give a folder with images, or files."
                     + (f" {left_out}." if left_out else "")
                 )
             if left_out:
                 typer.echo(f"toolkit: {left_out}", err=True)
             yield from listing.images
-        elif path.exists():
-            yield path
         else:
-            raise ToolkitError(f"there is no {path}: give image files, or folders that hold some.")
+            yield path
 
 
 def _text_line(path: Path, prediction: Prediction) -> None:
-    typer.echo(f"{path}  {prediction.label}  {prediction.probability:.4f}")
+    typer.echo(f"{printable(path)}  {printable(prediction.label)}  {prediction.probability:.4f}")
 
 
 def _json_line(path: Path, prediction: Prediction) -> None:
@@ -96,23 +115,25 @@ def _json_line(path: Path, prediction: Prediction) -> None:
         label: float(value) for label, value in zip(prediction.labels, prediction.probabilities, strict=True)
     }
     record = {
-        "file": str(path),
+        "file": printable(path),
         "label": prediction.label,
         "probability": prediction.probability,
         "probabilities": probabilities,
     }
-    typer.echo(json.dumps(record, ensure_ascii=False))
+    typer.echo(json.dumps(record, ensure_ascii=False, allow_nan=False))
 
 
 def _csv_writer(labels: tuple[str, ...]) -> Callable[[Path, Prediction], None]:
+    from toolkit.report.csv_table import cell
+
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["file", "label", "probability", *(f"p({label})" for label in labels)])
+    writer.writerow(["file", "label", "probability", *(f"p({printable(label)})" for label in labels)])
 
     def write(path: Path, prediction: Prediction) -> None:
         writer.writerow(
             [
-                path,
-                prediction.label,
+                cell(printable(path), "./"),
+                cell(printable(prediction.label)),
                 f"{prediction.probability:.6f}",
                 *(f"{value:.6f}" for value in prediction.probabilities),
             ]

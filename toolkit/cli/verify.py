@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
-from toolkit.cli.options import ArtifactsOption, QuietOption, RunOption, ThreadsOption, VerifyKeyOption
+from toolkit.cli.options import ArtifactsOption, MaxPixelsOption, QuietOption, RunOption, ThreadsOption, VerifyKeyOption
+from toolkit.decoding_limits import MAX_PIXELS
 from toolkit.errors import ToolkitError
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def command(
         Path | None,
         typer.Option("--data", metavar="FOLDER", help="Images for --against (default: the golden ones of both)."),
     ] = None,
+    max_pixels: MaxPixelsOption = MAX_PIXELS,
     tolerance: Annotated[
         list[str] | None,
         typer.Option(
@@ -91,7 +93,9 @@ def command(
         from toolkit.verify.options import VerifyOptions
 
         judged = bundle or find_run(run, artifacts).bundle
-        report = verify_against(judged, against, data=data, options=VerifyOptions(**how, bisect=bisect))
+        report = verify_against(
+            judged, against, data=data, options=VerifyOptions(**how, bisect=bisect, max_pixels=max_pixels)
+        )
     elif bundle is not None:
         from toolkit.verify.bundle import verify_bundle
 

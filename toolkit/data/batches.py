@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from toolkit.data.dataset import Split
+from toolkit.errors import require_count
 from toolkit.preprocess import Preprocessing
 
 Piece = TypeVar("Piece")
@@ -52,7 +53,9 @@ def iterate_batches(
 
     Raises:
         ImageError: a file has gone or changed since it was scanned.
+        ToolkitError: ``batch_size``, ``workers`` or ``prefetch`` is no whole number of at least 1.
     """
+    require_count("batch_size", batch_size)
 
     def load(indices: Indices) -> tuple[Images, Indices, Indices]:
         images = split.load(indices, preprocessing)
@@ -69,7 +72,16 @@ def load_ahead(
 
     At most ``prefetch`` results wait in memory. The threads stop when the consumer stops, also by an error or early; an
     error in ``load`` is raised where its result would have been yielded.
+
+    Raises:
+        ToolkitError: ``workers`` or ``prefetch`` is no whole number of at least 1.
     """
+    require_count("workers", workers)
+    require_count("prefetch", prefetch)
+    return _ahead(load, pieces, workers, prefetch)
+
+
+def _ahead(load: Callable[[Piece], Loaded], pieces: Iterable[Piece], workers: int, prefetch: int) -> Iterator[Loaded]:
     remaining = iter(pieces)
     waiting: deque[Future[Loaded]] = deque()
     executor = ThreadPoolExecutor(workers, thread_name_prefix="toolkit-load")

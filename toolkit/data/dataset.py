@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from toolkit.decoding_limits import MAX_PIXELS
 from toolkit.pixel_depth import ValueRange, joined
 from toolkit.preprocess import ImageSource, Preprocessing, examine, prepare_batch
 from toolkit.runs import DataSummary, SkippedFile, SplitSummary
@@ -27,6 +28,7 @@ class Split:
         names: path relative to the root with forward slashes, or e.g. ``test/00012``.
         fingerprint: SHA-256 over the ordered image contents and labels, 64 hexadecimal digits.
         values: the range of values in the images, by kind of pixels; None where nobody has looked.
+        max_pixels: that an image may have (see ``toolkit.preprocess.decode``).
     """
 
     name: str
@@ -34,6 +36,7 @@ class Split:
     targets: npt.NDArray[np.int64]
     names: tuple[str, ...]
     fingerprint: str
+    max_pixels: int = MAX_PIXELS
     values: tuple[ValueRange, ...] | None = None
 
     def __len__(self) -> int:
@@ -50,13 +53,13 @@ class Split:
         Raises:
             ImageError: a file has gone or changed since it was scanned.
         """
-        return prepare_batch([self.sources[int(index)] for index in indices], preprocessing)
+        return prepare_batch([self.sources[int(index)] for index in indices], preprocessing, self.max_pixels)
 
     def value_ranges(self) -> tuple[ValueRange, ...]:
         """Return the range of values in the images, by kind of pixels; where nobody has looked, each is decoded."""
         if self.values is not None:
             return self.values
-        found = (examine(source, any_depth=True).values for source in self.sources)
+        found = (examine(source, self.max_pixels, any_depth=True).values for source in self.sources)
         return joined(values for values in found if values is not None)
 
 

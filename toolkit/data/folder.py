@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,8 +15,9 @@ from toolkit.data.dataset import Dataset, Split, fingerprint
 from toolkit.data.layout import LAYOUTS, Pool, find_layout, in_words
 from toolkit.data.splits import Part, divide
 from toolkit.errors import DataError, UnreadableImagesError
+from toolkit.files import open_regular, printable
 from toolkit.pixel_depth import joined, small_part
-from toolkit.preprocess import Examined, examine, printable
+from toolkit.preprocess import Examined, examine
 from toolkit.progress import Reporter
 from toolkit.recipe import DataRecipe
 from toolkit.runs import SkippedFile
@@ -94,7 +95,7 @@ class FolderSource:
 
 
 def _no_folder(root: Path) -> str | None:
-    return None if root.is_dir() else f"{root} is {'not a folder' if root.exists() else 'missing'}"
+    return None if root.is_dir() else f"{printable(root)} is {'not a folder' if root.exists() else 'missing'}"
 
 
 def load_pools(listing: Listed, recipe: DataRecipe, seed: int, splits: Sequence[str], reporter: Reporter) -> Dataset:
@@ -120,16 +121,16 @@ def load_pools(listing: Listed, recipe: DataRecipe, seed: int, splits: Sequence[
         for line in (*listing.lines, *_lines_on_division(listing, recipe)):
             reporter.line(line)
     parts = divide({name: pool.targets() for name, pool in pools.items()}, labels, recipe, seed)
-    any_depth = recipe.sixteen_bit != "high-byte"
-    scans = {
-        name: _scan(name, listing.root, pools[parts[name].pool], parts[name], any_depth, reporter) for name in splits
-    }
+    scans = {name: _scan(name, listing.root, pools[parts[name].pool], parts[name], recipe, reporter) for name in splits}
     failures = [failure for scan in scans.values() for failure in scan.failures()]
     if failures and not recipe.skip_unreadable:
         raise UnreadableImagesError(_describe(failures), failures)
-    read = {name: _readable(name, scan, pools[scan.part.pool], labels) for name, scan in scans.items()}
+    read = {
+        name: replace(_readable(name, scan, pools[scan.part.pool], labels), max_pixels=recipe.max_pixels)
+        for name, scan in scans.items()
+    }
     if "train" in read:
-        for line in _lines_on_values(read["train"], scaled=any_depth):
+        for line in _lines_on_values(read["train"], scaled=_any_depth(recipe)):
             reporter.line(line)
     return Dataset(
         source=str(listing.source.resolve()),
@@ -149,12 +150,16 @@ def _lines_on_division(listing: Listed, recipe: DataRecipe) -> list[str]:
     ]
 
 
+def _any_depth(recipe: DataRecipe) -> bool:
+    return recipe.sixteen_bit != "high-byte"
+
+
 def _lines_on_values(train: Split, *, scaled: bool) -> list[str]:
     found = [one for one in train.values or () if not (scaled and one.kind == "16 bits")]
     return [line for one in found if (line := small_part(one)) is not None]
 
 
-def _scan(split: str, root: Path, pool: Pool, part: Part, any_depth: bool, reporter: Reporter) -> _Scan:
+def _scan(split: str, root: Path, pool: Pool, part: Part, recipe: DataRecipe, reporter: Reporter) -> _Scan:
     everything = pool.paths()
     paths = [everything[index] for index in part.indices]
     chunks = [paths[start : start + _SCAN_CHUNK] for start in range(0, len(paths), _SCAN_CHUNK)]
@@ -163,7 +168,7 @@ def _scan(split: str, root: Path, pool: Pool, part: Part, any_depth: bool, repor
     executor = ThreadPoolExecutor(_SCAN_WORKERS, thread_name_prefix="toolkit-scan")
     try:
         with reporter.bar(f"reading the {split} images", len(paths), unit="images") as bar:
-            for results in executor.map(partial(_read_chunk, any_depth=any_depth), chunks):
+            for results in executor.map(partial(_read_chunk, recipe), chunks):
                 digests += [digest for digest, _ in results]
                 examined += [image for _, image in results]
                 bar.advance(len(results))
@@ -172,16 +177,17 @@ def _scan(split: str, root: Path, pool: Pool, part: Part, any_depth: bool, repor
     return _Scan(part, paths, [printable(path.relative_to(root).as_posix()) for path in paths], digests, examined)
 
 
-def _read_chunk(paths: Sequence[Path], *, any_depth: bool) -> list[tuple[bytes, Examined]]:
-    return [_read(path, any_depth) for path in paths]
+def _read_chunk(recipe: DataRecipe, paths: Sequence[Path]) -> list[tuple[bytes, Examined]]:
+    return [_read(path, recipe) for path in paths]
 
 
-def _read(path: Path, any_depth: bool) -> tuple[bytes, Examined]:
+def _read(path: Path, recipe: DataRecipe) -> tuple[bytes, Examined]:
     try:
-        content = path.read_bytes()
+        with open_regular(path) as file:
+            found = examine(path, recipe.max_pixels, any_depth=_any_depth(recipe))
+            return (hashlib.file_digest(file, "sha256").digest() if found.reason is None else b""), found
     except OSError as error:
         return b"", Examined(error.strerror or str(error))
-    return hashlib.sha256(content).digest(), examine(content, any_depth=any_depth)
 
 
 def _readable(name: str, scan: _Scan, pool: Pool, labels: tuple[str, ...]) -> Split:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from toolkit.errors import RunError, first_line
-from toolkit.files import write_bytes
+from toolkit.files import read_regular, write_bytes
 from toolkit.finetune.best_weights import Best
 from toolkit.finetune.history import Epoch
 from toolkit.results import Record
@@ -118,7 +118,7 @@ def load_checkpoint(folder: Path) -> State | None:
     path = folder / pointer.file
     advice = f"Remove {folder} to train again from the start."
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise RunError(f"the checkpoint {path} cannot be read ({error.strerror}). {advice}") from error
     if sha256(data).hexdigest() != pointer.sha256:

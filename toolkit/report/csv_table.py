@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 from toolkit.report.tables import relative_throughput
 from toolkit.results import BatchTiming, BenchReport, BenchRow
@@ -37,6 +38,21 @@ HEADER = (
 )
 
 
+_FORMULA = re.compile(r"[=+\-@\t\r](?!$|[\d.,\s]*$)", re.DOTALL)
+"""Start of a text that spreadsheets compute, or start a program for; a sign alone or before a number is none."""
+
+
+def cell(text: str, guard: str = "'") -> str:
+    """Return a text for a cell of a table that may be opened in a spreadsheet.
+
+    Args:
+        text: what the cell is to hold.
+        guard: what goes before a text that would be a formula (https://owasp.org/www-community/attacks/CSV_Injection):
+            ``./`` before a path leaves it the same path.
+    """
+    return guard + text if _FORMULA.match(text) else text
+
+
 def bench_csv(report: BenchReport) -> str:
     """Return the report as CSV (RFC 4180 but for line feeds alone at the ends of lines).
 
@@ -49,7 +65,8 @@ def bench_csv(report: BenchReport) -> str:
     writer.writeheader()
     for row in report.rows:
         for timing in row.timings or (None,):
-            writer.writerow({**_of_row(report, row), **_of_timing(report, row, timing)})
+            values = {**_of_row(report, row), **_of_timing(report, row, timing)}
+            writer.writerow({name: cell(value) if isinstance(value, str) else value for name, value in values.items()})
     return text.getvalue()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from toolkit.files import printable
 from toolkit.report.parity import parity_checks, parity_failures, parity_table
 from toolkit.report.tables import Table, bench_table, class_table, headline, most_confused
 from toolkit.results import BenchReport, Evaluation, ParityReport
@@ -150,7 +151,6 @@ def _bullets(lines: Sequence[str]) -> str:
 
 def _escape(text: str) -> str:
     """Keep labels and messages from being read as Markdown."""
-    text = re.sub(r"([\\|*`<])", r"\\\1", text).replace("](", "]\\(")
+    text = re.sub(r"([\\|*`<])", r"\\\1", printable(" ".join(text.split()))).replace("](", "]\\(")
     # Inside a word an underscore is an underscore.
-    text = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)
-    return " ".join(text.split())
+    return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)

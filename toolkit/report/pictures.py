@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from toolkit.errors import RunError
+from toolkit.files import read_text
 from toolkit.report import canvas, figures
 from toolkit.report.canvas import EMPTY, INK, MUTED, RULE
 from toolkit.results import Evaluation
@@ -100,7 +102,7 @@ def read_history(path: Path) -> History:
     """
     history = History()
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with io.StringIO(read_text(path)) as file:
             for number, row in enumerate(csv.DictReader(file), start=1):
                 history.position.append(number)
                 history.stage.append(int(row["stage"]))

@@ -8,7 +8,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from toolkit.errors import RunError
-from toolkit.files import write_text
+from toolkit.files import read_regular, write_text
 
 
 class Record(BaseModel):
@@ -44,7 +44,7 @@ class Record(BaseModel):
             RunError: the file is missing or is not such a record.
         """
         try:
-            return cls.from_json(path.read_bytes())
+            return cls.from_json(read_regular(path))
         except OSError as error:
             raise RunError(f"{path} cannot be read ({error.strerror}): run '{made_by}' first.") from error
         except ValidationError as error:

@@ -5,11 +5,10 @@ Numpy, Pillow and the artifact's own engine; never torch for an ONNX artifact.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from toolkit.bundle import ArtifactRecord, Bundle, Manifest
-from toolkit.errors import ImageError
+from toolkit.decoding_limits import MAX_PIXELS
+from toolkit.errors import ImageError, PredictionError, require_count
 from toolkit.formats.base import Session
 from toolkit.formats.registry import get_format
-from toolkit.preprocess import ImageSource, prepare
+from toolkit.preprocess import ImageSource, describe, is_one_image, prepare
 from toolkit.provenance import available_cores
 from toolkit.runtime.selftest import Selftest, selftest
 
@@ -43,8 +43,12 @@ class Prediction:
     """All class names in order."""
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
-        """Return the ``k`` most probable classes with their probabilities, best first."""
-        best = np.argsort(-self.probabilities, kind="stable")[:k]
+        """Return the ``k`` most probable classes with their probabilities, best first.
+
+        Raises:
+            ToolkitError: ``k`` is no whole number of at least 1.
+        """
+        best = np.argsort(-self.probabilities, kind="stable")[: require_count("k", k)]
         return [(self.labels[index], float(self.probabilities[index])) for index in best]
 
 
@@ -55,13 +59,17 @@ class Predictor:
         manifest: the bundle's manifest.
         artifact: the artifact in use.
         session: the opened artifact; ``session.device`` says where it runs.
+        max_pixels: images of more pixels are refused before they are decoded (see ``toolkit.preprocess.decode``).
     """
 
-    def __init__(self, bundle: Bundle, artifact: ArtifactRecord, session: Session) -> None:
+    def __init__(
+        self, bundle: Bundle, artifact: ArtifactRecord, session: Session, max_pixels: int = MAX_PIXELS
+    ) -> None:
         self._bundle = bundle
         self.manifest: Manifest = bundle.manifest
         self.artifact = artifact
         self.session = session
+        self.max_pixels = require_count("max_pixels", max_pixels)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -103,15 +111,16 @@ class Predictor:
         """Classify images.
 
         Args:
-            sources: paths, encoded bytes, PIL images or uint8 arrays ``[h, w]``, ``[h, w, 1|3|4]`` of any size; one
-                alone is a list of one.
-            batch_size: images per call of the engine.
+            sources: paths, encoded bytes, open binary files, PIL images or uint8 arrays ``[h, w]``, ``[h, w, 1|3|4]``
+                of any size; one alone is a list of one.
+            batch_size: images per call of the engine, at least 1.
 
         Raises:
-            ImageError: an image cannot be decoded; the message names it.
+            ImageError: an image cannot be decoded, or the model's output for it is not finite; the message names it.
+            ToolkitError: ``batch_size`` is no such number.
         """
         results = []
-        several: Iterable[Any] = [sources] if _is_one(sources) else sources  # type: ignore[assignment]  # _is_one told them apart
+        several: Iterable[Any] = [sources] if is_one_image(sources) else sources  # type: ignore[assignment]  # is_one_image told them apart
         for _, outcome in self.stream(several, batch_size):
             if isinstance(outcome, ImageError):
                 raise outcome
@@ -122,9 +131,21 @@ class Predictor:
         """Classify any number of images with bounded memory, in order.
 
         Yields:
-            Each source with its prediction, or with the error that says why it has none.
+            Each source with its prediction, or with the error that says why it has none (``PredictionError`` where the
+            model's output is not finite).
+
+        Raises:
+            ImageError: the sources are nothing that holds images.
+            ToolkitError: ``batch_size`` is no whole number of at least 1.
         """
-        waiting = iter(sources)
+        if isinstance(sources, Mapping) or not isinstance(sources, Iterable) or is_one_image(sources):
+            raise ImageError(
+                f"images are given one by one or as a list, not as {type(sources).__name__}: give paths, bytes of "
+                "image files, binary files that are open, Pillow images or uint8 arrays."
+            )
+        return self._outcomes(iter(sources), require_count("batch_size", batch_size))
+
+    def _outcomes(self, waiting: Iterator[Any], batch_size: int) -> Iterator[tuple[Any, Prediction | ImageError]]:
         with ThreadPoolExecutor(max_workers=self.session.threads, thread_name_prefix="toolkit-decode") as pool:
             while chunk := list(islice(waiting, batch_size)):
                 prepared = list(pool.map(self._prepare, chunk))
@@ -135,14 +156,25 @@ class Predictor:
                     if isinstance(item, ImageError):
                         yield source, item
                     else:
-                        yield source, self._prediction(outputs, row)
+                        yield source, self._outcome(source, outputs, row)
                         row += 1
 
     def _prepare(self, source: ImageSource) -> npt.NDArray[np.uint8] | ImageError:
         try:
-            return prepare(source, self.manifest.preprocessing)
+            return prepare(source, self.manifest.preprocessing, self.max_pixels)
         except ImageError as error:
             return error
+
+    def _outcome(
+        self, source: ImageSource, outputs: dict[str, npt.NDArray[np.float32]], row: int
+    ) -> Prediction | PredictionError:
+        broken = next((name for name, values in outputs.items() if not np.isfinite(values[row]).all()), None)
+        if broken is None:
+            return self._prediction(outputs, row)
+        return PredictionError(
+            f"{describe(source)} has no prediction: the model's {broken} of it are not finite numbers. Run 'toolkit "
+            "selftest', and try another artifact of the bundle."
+        )
 
     def _prediction(self, outputs: dict[str, npt.NDArray[np.float32]], row: int) -> Prediction:
         probabilities = outputs["probabilities"][row]
@@ -163,6 +195,7 @@ def load(
     device: str = "cpu",
     threads: int | None = None,
     verify_key: str | Path | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Predictor:
     """Open a bundle for prediction. Every file is checked against the manifest before an engine sees it.
 
@@ -173,21 +206,20 @@ def load(
         threads: CPU threads per call; all cores of this process by default.
         verify_key: PEM file of the public key that must have signed the bundle; checked before anything of the bundle
             is parsed.
+        max_pixels: images of more pixels are refused before they are decoded, and the images that threads decode at
+            the same time have at most so many together.
 
     Raises:
+        ToolkitError: ``threads`` or ``max_pixels`` is no whole number of at least 1.
         BundleError: no bundle there, or no such artifact.
         SignatureError: with ``verify_key``, the bundle is not signed by that key; without, its signature is stale.
         IntegrityError: a file is not the one that the manifest describes.
         DeviceError: the device cannot be used here.
         MissingDependencyError: the artifact's engine is not installed.
     """
+    cores = available_cores() if threads is None else require_count("threads", threads)
+    require_count("max_pixels", max_pixels)
     bundle = Bundle.open(path, verify_key)
     record = bundle.artifact(artifact)
-    session = get_format(record.format, record.family).open(
-        bundle.file(record.file), device, threads or available_cores()
-    )
-    return Predictor(bundle, record, session)
-
-
-def _is_one(sources: object) -> bool:
-    return isinstance(sources, str | bytes | PathLike | np.ndarray) or hasattr(sources, "getexif")
+    session = get_format(record.format, record.family).open(bundle.file(record.file), device, cores)
+    return Predictor(bundle, record, session, max_pixels)

@@ -14,7 +14,7 @@ import numpy as np
 from toolkit.bundle import ArtifactRecord, Bundle
 from toolkit.compare.tolerances import TOLERANCES
 from toolkit.compare.verdict import Comparison, Verdict
-from toolkit.errors import DeviceError, ExportError, MissingDependencyError, first_line
+from toolkit.errors import DeviceError, ExportError, MissingDependencyError, first_line, require_count
 from toolkit.formats.base import Session
 from toolkit.formats.registry import get_format
 from toolkit.results import Tolerance
@@ -63,6 +63,7 @@ def selftest_bundle(bundle: Bundle, device: str = "cpu", threads: int = 1) -> It
     Raises:
         BundleError: the bundle has no golden samples, or they are malformed.
     """
+    require_count("threads", threads)
     for artifact in bundle.manifest.artifacts:
         try:
             session = get_format(artifact.format, artifact.family).open(bundle.file(artifact.file), device, threads)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from toolkit.errors import BundleError, RecipeError, first_line
+from toolkit.files import open_regular, printable
 from toolkit.formats.onnx import import_onnxruntime
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -43,6 +44,11 @@ def run_side(side: Any, inputs: Inputs) -> Outputs:
 
 def _open(source: str | os.PathLike[str] | bytes) -> Any:  # onnxruntime ships no type information
     onnxruntime = import_onnxruntime()
+    if not isinstance(source, bytes):
+        try:
+            open_regular(source).close()  # onnxruntime would wait for a pipe
+        except OSError as error:
+            raise BundleError(f"the ONNX file {printable(source)} cannot be read: {error.strerror}.") from error
     name = "the model given as bytes" if isinstance(source, bytes) else str(Path(source))
     try:
         return onnxruntime.InferenceSession(

@@ -11,6 +11,7 @@ import numpy as np
 from toolkit.bundle import ArtifactRecord, Bundle
 from toolkit.compare.tolerances import OTHER_WEIGHTS, tolerance_for
 from toolkit.errors import BundleError, ImageError
+from toolkit.files import printable
 from toolkit.formats.registry import get_format
 from toolkit.image_files import not_images
 from toolkit.preprocess import list_folder, prepare_batch
@@ -67,7 +68,9 @@ class OtherBundle:
         self._new, self._old = new, old
         self._options = options
         self._same_weights = new.manifest.origin.model_sha256 == old.manifest.origin.model_sha256
-        self._mine, self._theirs = _golden_images(new, old) if data is None else _from_folder(new, old, data)
+        self._mine, self._theirs = (
+            _golden_images(new, old) if data is None else _from_folder(new, old, data, options.max_pixels)
+        )
 
     def held_to_both(self, candidate: Candidate) -> Candidate:
         """Hold an artifact to the coarser precision of the two; of other weights, to what a new model is held to."""
@@ -148,18 +151,19 @@ def _golden_images(new: Bundle, old: Bundle) -> tuple[Inputs, Images]:
     return Inputs(names, images, len(names), targets_of(truths, new.manifest.labels)), images
 
 
-def _from_folder(new: Bundle, old: Bundle, data: Path) -> tuple[Inputs, Images]:
+def _from_folder(new: Bundle, old: Bundle, data: Path, max_pixels: int) -> tuple[Inputs, Images]:
     """Return the images of a folder as the new bundle prepares them, and as the old one does."""
     listing = list_folder(data)
     paths = listing.images
     if not paths:
-        left_out = not_images(str(data), [other.name for other in listing.others])
+        left_out = not_images(printable(data), [other.name for other in listing.others])
         raise ImageError(
-            f"there are no images in {data}: give a folder of image files." + (f" {left_out}." if left_out else "")
+            f"there are no images in {printable(data)}: give a folder of image files."
+            + (f" {left_out}." if left_out else "")
         )
     truths = tuple(path.parent.name if path.parent.name in new.manifest.labels else None for path in paths)
-    images = prepare_batch(paths, new.manifest.preprocessing)
-    names = tuple(path.relative_to(data).as_posix() for path in paths)
+    images = prepare_batch(paths, new.manifest.preprocessing, max_pixels)
+    names = tuple(printable(path.relative_to(data).as_posix()) for path in paths)
     return Inputs(names, images, len(names), targets_of(truths, new.manifest.labels)), prepare_batch(
-        paths, old.manifest.preprocessing
+        paths, old.manifest.preprocessing, max_pixels
     )

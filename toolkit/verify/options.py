@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from toolkit import provenance
-from toolkit.errors import RecipeError
+from toolkit.decoding_limits import MAX_PIXELS
+from toolkit.errors import RecipeError, require_count
 from toolkit.progress import Reporter, Silent
 
 
@@ -16,6 +17,7 @@ class VerifyOptions:
 
     Raises:
         RecipeError: fewer than 1 thread.
+        ToolkitError: ``max_pixels`` is no whole number of at least 1.
     """
 
     device: str = "cpu"
@@ -29,9 +31,13 @@ class VerifyOptions:
     bisect: bool = False
     """Name the first node that diverges in each ONNX artifact that fails."""
 
+    max_pixels: int = MAX_PIXELS
+    """Images of more pixels are refused before they are decoded."""
+
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
             raise RecipeError(f"{self.threads} threads cannot run anything: give 1 or more.")
+        require_count("max_pixels", self.max_pixels)
 
     @property
     def thread_count(self) -> int:

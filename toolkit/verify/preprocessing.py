@@ -84,7 +84,7 @@ def _golden(bundle: Bundle, test: Split, failures: list[str]) -> int:
     compared = 0
     for case, stored in zip(bundle.golden().cases, bundle.golden_images(), strict=True):
         if case.source in positions:
-            again = prepare(test.sources[positions[case.source]], bundle.manifest.preprocessing)
+            again = prepare(test.sources[positions[case.source]], bundle.manifest.preprocessing, test.max_pixels)
             failures += _differences(f"golden sample {case.file} ({case.source})", stored, again)
             compared += 1
     if not compared:

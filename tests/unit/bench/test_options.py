@@ -20,7 +20,7 @@ def test_counts_start_at_one(name: str) -> None:
         BenchOptions(**{name: 0})
 
 
-@pytest.mark.parametrize("sizes", [(), (1, 0)])
+@pytest.mark.parametrize("sizes", [(), (1, 0), (1.5,), (True,)])
 def test_batch_sizes_that_cannot_be_run_are_refused(sizes: tuple[int, ...]) -> None:
     with pytest.raises(ToolkitError, match="cannot be measured"):
         BenchOptions(batch_sizes=sizes)
@@ -30,3 +30,9 @@ def test_time_does_not_run_backwards() -> None:
     BenchOptions(min_seconds=0)
     with pytest.raises(ToolkitError, match=r"min_seconds is -0\.1"):
         BenchOptions(min_seconds=-0.1)
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf")])
+def test_time_ends(seconds: float) -> None:
+    with pytest.raises(ToolkitError, match="min_seconds is"):
+        BenchOptions(min_seconds=seconds)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from toolkit.data.batches import iterate_batches
 from toolkit.data.dataset import Split, split_of_arrays
-from toolkit.errors import ImageError
+from toolkit.errors import ImageError, ToolkitError
 from toolkit.preprocess import Preprocessing
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (23, 6, 6, 3), dtype=np.uint8)
@@ -100,3 +100,10 @@ def test_a_file_that_vanishes_is_named_and_ends_the_threads(tmp_path: Path) -> N
     with pytest.raises(ImageError, match=r"5\.png.*no such file"):
         next(batches)
     assert decoding_threads() == []
+
+
+@pytest.mark.parametrize("name", ["batch_size", "workers", "prefetch"])
+def test_counts_of_0_are_refused_at_the_call(name: str) -> None:
+    counts = {"batch_size": 1, "workers": 1, "prefetch": 1, name: 0}
+    with pytest.raises(ToolkitError, match=f"{name} is 0: give a whole number of 1 or more"):
+        iterate_batches(split(), np.arange(3), counts.pop("batch_size"), SMALL, **counts)

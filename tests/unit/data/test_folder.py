@@ -6,6 +6,7 @@ Both layouts, every mistake with its own sentence, and a division that nothing b
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -341,8 +342,31 @@ class TestUnreadable:
         with pytest.raises(DataError, match="class 'Bee' has no image in the test split"):
             load(plain, skip_unreadable=True)
 
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in its file system")
+    def test_a_pipe_and_a_device_are_unreadable_files(self, plain: Path) -> None:
+        os.mkfifo(plain / "cat" / "pipe.png")
+        (plain / "ant" / "zero.png").symlink_to("/dev/zero")
+        with pytest.raises(UnreadableImagesError) as caught:
+            load(plain)
+        assert set(caught.value.failures) == {("cat/pipe.png", "it is a pipe"), ("ant/zero.png", "it is a device")}
+        assert len(load(plain, skip_unreadable=True).skipped) == 2
+
+    def test_too_many_pixels_are_unreadable(self, plain: Path) -> None:
+        Image.new("L", (100, 90)).save(plain / "cat" / "large.png")
+        assert load(plain, max_pixels=9000).splits["train"].max_pixels == 9000
+        with pytest.raises(UnreadableImagesError, match=r"large\.png: it has 100 x 90 pixels, more than 8999 pixels"):
+            load(plain, max_pixels=8999)
+
+    @pytest.mark.skipif(os.name == "nt", reason="Windows file names are Unicode without control characters")
+    def test_names_of_classes_and_files_are_kept_as_they_can_be_shown(self, plain: Path) -> None:
+        (plain / "cat").rename(plain / os.fsdecode(b"caf\xe9\x1b[31m"))
+        (plain / "ant" / "two\nlines.png").write_bytes(b"no image")
+        with pytest.raises(UnreadableImagesError, match=r"ant/two\\nlines\.png: it is in none"):
+            load(plain)
+        assert "caf\\xe9\\x1b[31m" in load(plain, skip_unreadable=True).labels
+
     def test_an_error_in_the_scan_is_not_hidden(self, plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def broken(_: bytes, *, any_depth: bool) -> str:
+        def broken(*_: object, **__: object) -> str:
             raise AssertionError
 
         monkeypatch.setattr("toolkit.data.folder.examine", broken)

@@ -3,7 +3,9 @@
 import csv
 import io
 
-from toolkit.report.csv_table import HEADER, bench_csv
+import pytest
+
+from toolkit.report.csv_table import HEADER, bench_csv, cell
 
 
 def test_raw_numbers_of_every_row_and_batch_size(bench):
@@ -34,3 +36,19 @@ def test_a_missing_row_has_its_reason_and_empty_fields(bench):
     row = list(csv.DictReader(io.StringIO(bench_csv(bench))))[-1]
     assert row["missing"] == "asked for cuda, onnxruntime 1.20.0 runs it on cpu"
     assert {row[name] for name in HEADER if name.startswith(("throughput", "latency", "test_accuracy"))} == {""}
+
+
+@pytest.mark.parametrize("text", ["=HYPERLINK(1)", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "=="])
+def test_a_text_that_a_spreadsheet_would_compute_is_kept_a_text(text):
+    assert cell(text) == f"'{text}"
+    assert cell(text, "./") == f"./{text}"
+
+
+@pytest.mark.parametrize("text", ["cat", "-1", "+1", "-0.5", "=", "+", "-", "a=b", "", "猫", "12"])
+def test_labels_that_are_signs_and_numbers_stay_as_they_are(text):
+    assert cell(text) == text
+
+
+def test_every_text_of_the_table_is_guarded(bench):
+    changed = bench.model_copy(update={"run": "=cmd|x"})
+    assert {row["run"] for row in csv.DictReader(io.StringIO(bench_csv(changed)))} == {"'=cmd|x"}

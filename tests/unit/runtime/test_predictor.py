@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import io
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 from PIL import Image
 
 import toolkit
-from toolkit.errors import BundleError, DeviceError, ImageError
+from toolkit.errors import BundleError, DeviceError, ImageError, ToolkitError
 
 Maker = Callable[[str], np.ndarray]
 
@@ -33,18 +35,29 @@ def test_paths_bytes_pil_images_and_arrays_all_work(colour_bundle: Path, colour_
         assert prediction.labels[prediction.index] == prediction.label
 
 
-@pytest.mark.parametrize("kind", ["path", "text", "bytes", "pil", "array"])
+@pytest.mark.parametrize(
+    "kind", ["path", "text", "bytes", "bytearray", "memoryview", "BytesIO", "file", "pil", "array"]
+)
 def test_one_image_alone_is_a_list_of_one(colour_bundle: Path, colour_image: Maker, tmp_path: Path, kind: str) -> None:
     file = tmp_path / "green.png"
     file.write_bytes(png(colour_image("green")))
+    opened = file.open("rb")
     source = {
         "path": file,
         "text": str(file),
         "bytes": file.read_bytes(),
+        "bytearray": bytearray(file.read_bytes()),
+        "memoryview": memoryview(file.read_bytes()),
+        "BytesIO": io.BytesIO(file.read_bytes()),
+        "file": opened,
         "pil": Image.fromarray(colour_image("green")),
         "array": colour_image("green"),
     }[kind]
-    assert [prediction.label for prediction in toolkit.load(colour_bundle).predict(source)] == ["green"]
+    predictor = toolkit.load(colour_bundle)
+    # A file is read from its start each time, also where it stands twice in one list.
+    assert [prediction.label for prediction in predictor.predict(source)] == ["green"]
+    assert [prediction.label for prediction in predictor.predict([source, source, source])] == ["green"] * 3
+    opened.close()
 
 
 def test_images_of_any_size_are_brought_to_the_models(colour_bundle: Path) -> None:
@@ -116,3 +129,81 @@ def test_the_package_has_no_other_names() -> None:
     assert set(dir(toolkit)) == {"Bundle", "Prediction", "Predictor", "__version__", "load"}
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = toolkit.nothing
+
+
+@pytest.mark.parametrize("sources", [None, 3, {"a.png": b""}, 2.5])
+def test_what_holds_no_images_is_a_sentence(colour_bundle: Path, sources: object) -> None:
+    predictor = toolkit.load(colour_bundle)
+    for call in (predictor.predict, predictor.stream):
+        with pytest.raises(ImageError, match=r"images are given one by one or as a list, not as .*: give paths"):
+            call(sources)  # type: ignore[operator]  # the mistake under test
+
+
+@pytest.mark.parametrize("source", [None, [[0, 1], [2, 3]], {"path": "a.png"}, 7])
+def test_what_is_no_image_is_a_sentence(colour_bundle: Path, source: object) -> None:
+    with pytest.raises(ImageError, match=r"the image given as \w+ cannot be read as an image: give a path"):
+        toolkit.load(colour_bundle).predict([source])  # type: ignore[list-item]  # the mistake under test
+
+
+def test_files_that_are_no_binary_files(colour_bundle: Path, tmp_path: Path) -> None:
+    predictor = toolkit.load(colour_bundle)
+    (tmp_path / "a.png").write_text("text")
+    closed = io.BytesIO(b"x")
+    closed.close()
+    with (tmp_path / "a.png").open() as text, (tmp_path / "b.png").open("wb") as written:
+        for source, words in (
+            (
+                text,
+                r"TextIOWrapper \(.*a\.png\).*its read\(\) gives str, and must give bytes: open files in the mode 'rb'",
+            ),
+            (io.StringIO("text"), "its read\\(\\) gives str"),
+            (written, "the file does not allow it.*'rb'"),
+            (closed, "the file is closed"),
+            (io.BytesIO(), "the file is empty"),
+        ):
+            with pytest.raises(ImageError, match=words):
+                predictor.predict(source)  # type: ignore[arg-type]  # the mistake under test
+
+
+@pytest.mark.parametrize("count", [0, -1, 2.0, "8", None, True])
+def test_counts_are_whole_numbers_of_1_or_more(colour_bundle: Path, colour_image: Maker, count: object) -> None:
+    predictor = toolkit.load(colour_bundle)
+    image = colour_image("red")
+    with pytest.raises(ToolkitError, match=r"batch_size is .*: give a whole number of 1 or more"):
+        predictor.predict([image], batch_size=count)  # type: ignore[arg-type]  # the mistake under test
+    with pytest.raises(ToolkitError, match=r"batch_size is .*: give a whole number of 1 or more"):
+        predictor.stream([image], batch_size=count)  # type: ignore[arg-type]  # at the call, not at the first image
+    with pytest.raises(ToolkitError, match="k is "):
+        predictor.predict(image)[0].top(count)  # type: ignore[arg-type]  # the mistake under test
+    with pytest.raises(ToolkitError, match="max_pixels is "):
+        toolkit.load(colour_bundle, max_pixels=count)  # type: ignore[arg-type]  # the mistake under test
+    if count is not None:  # all cores
+        with pytest.raises(ToolkitError, match="threads is "):
+            toolkit.load(colour_bundle, threads=count)  # type: ignore[arg-type]  # the mistake under test
+
+
+def test_the_limit_in_pixels_is_the_predictors(colour_bundle: Path) -> None:
+    image = png(np.zeros((30, 40, 3), np.uint8))
+    assert len(toolkit.load(colour_bundle, max_pixels=1200).predict(image)) == 1
+    with pytest.raises(ImageError, match="40 x 30 pixels, more than 1199"):
+        toolkit.load(colour_bundle, max_pixels=1199).predict(image)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="this system has no /proc")
+def test_many_predictions_leave_no_threads_and_no_descriptors(
+    colour_bundle: Path, colour_image: Maker, tmp_path: Path
+) -> None:
+    def descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    file = tmp_path / "a.png"
+    file.write_bytes(png(colour_image("red")))
+    predictor = toolkit.load(colour_bundle, threads=2)
+    predictor.predict([file] * 4)
+    before = descriptors(), threading.active_count()
+    for _ in range(30):
+        predictor.predict([file, str(file), file.read_bytes(), io.BytesIO(file.read_bytes())], batch_size=2)
+        list(predictor.stream([b"broken", tmp_path / "gone.png", file]))
+        next(iter(predictor.stream([file] * 8, batch_size=1)))  # and is left
+    gc.collect()
+    assert (descriptors(), threading.active_count()) == before

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from toolkit import provenance
-from toolkit.errors import RecipeError
+from toolkit.errors import RecipeError, ToolkitError
 from toolkit.progress import Silent
 from toolkit.verify.options import VerifyOptions
 
@@ -21,3 +21,8 @@ def test_no_threads_are_refused() -> None:
 
 def test_progress_goes_nowhere_unless_asked_for() -> None:
     assert isinstance(VerifyOptions().reporter, Silent)
+
+
+def test_the_limit_in_pixels_is_a_count() -> None:
+    with pytest.raises(ToolkitError, match="max_pixels is 0: give a whole number of 1 or more"):
+        VerifyOptions(max_pixels=0)

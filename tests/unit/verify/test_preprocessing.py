@@ -11,6 +11,7 @@ from PIL import Image
 from toolkit.bundle import Bundle, read_manifest
 from toolkit.bundle.writer import write_manifest
 from toolkit.data import Split
+from toolkit.decoding_limits import MAX_PIXELS
 from toolkit.pixel_depth import linear_rule
 from toolkit.preprocess import Preprocessing, prepare, rules_for_deep_pixels
 from toolkit.verify import preprocessing
@@ -79,14 +80,14 @@ def test_a_service_that_ignored_orientation_would_be_caught(
 ) -> None:
     real = preprocessing.prepare
 
-    def careless(source: object, how: Preprocessing) -> np.ndarray:
+    def careless(source: object, how: Preprocessing, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         if isinstance(source, bytes):
             with Image.open(io.BytesIO(source)) as opened, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 if opened.mode.startswith("I"):
                     return np.zeros((how.height, how.width, 3), np.uint8)
                 return np.array(opened.convert("RGB").resize((how.width, how.height), Image.Resampling.BILINEAR))
-        return real(source, how)  # type: ignore[arg-type]  # whatever the check passes on
+        return real(source, how, max_pixels)  # type: ignore[arg-type]  # whatever the check passes on
 
     monkeypatch.setattr(preprocessing, "prepare", careless)
     bundle = Bundle.open(colour_bundle)

@@ -29,7 +29,7 @@ from toolkit.bundle.trust.check import LARGEST_MANIFEST, check_folder, listed_fi
 from toolkit.bundle.trust.names import name_problem
 from toolkit.bundle.trust.signature import LARGEST_FILE, check_signature, read_signature
 from toolkit.errors import BundleError, FileWriteError, IntegrityError
-from toolkit.files import atomic_path
+from toolkit.files import atomic_path, open_regular, printable, sync_files
 
 SUFFIX = ".tar"
 BLOCK = 512
@@ -120,10 +120,10 @@ def unpack(archive: Path, target: Path | None = None, verify_key: str | Path | N
     if os.path.lexists(target):
         raise FileWriteError(f"{target} exists already: choose another folder with -o, or remove it.")
     try:
-        with archive.open("rb") as file:
+        with open_regular(archive) as file:
             _unpack(file, archive, target, verify_key)
     except OSError as error:
-        raise BundleError(f"{archive} cannot be read: {error.strerror or error}.") from error
+        raise BundleError(f"{printable(archive)} cannot be read: {error.strerror or error}.") from error
     return target
 
 
@@ -152,6 +152,7 @@ def _unpack(file: BinaryIO, archive: Path, target: Path, verify_key: str | Path 
             (folder / SIGNATURE_NAME).write_bytes(signature)
         # Last, because a folder without a manifest is no bundle.
         (folder / MANIFEST_NAME).write_bytes(content)
+        sync_files(folder)
 
 
 def _members(file: BinaryIO, archive: Path) -> Iterator[_Member]:
@@ -234,8 +235,6 @@ def _extract(file: BinaryIO, member: _Member, path: Path) -> None:
         while left and (piece := file.read(min(PIECE, left))):
             written.write(piece)
             left -= len(piece)
-        written.flush()
-        os.fsync(written.fileno())
 
 
 @contextlib.contextmanager
@@ -266,7 +265,7 @@ def _write_content(archive: BinaryIO, name: str, content: bytes) -> None:
 def _write_file(archive: BinaryIO, name: str, path: Path, record: FileRecord) -> None:
     archive.write(_header(name, record.size_bytes))
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while piece := file.read(PIECE):
             digest.update(piece)
             archive.write(piece)

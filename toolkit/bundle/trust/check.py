@@ -18,7 +18,7 @@ from toolkit.bundle.trust.names import name_problem, names_problem
 from toolkit.bundle.trust.strict_json import parse_json
 from toolkit.bundle.versions import upgraded
 from toolkit.errors import BundleError, IntegrityError
-from toolkit.files import sha256_file
+from toolkit.files import open_regular, sha256_file
 
 UNLISTED = (MANIFEST_NAME, SIGNATURE_NAME)
 """Files of a bundle that no manifest lists."""
@@ -44,7 +44,7 @@ def small_file(path: Path, largest: int) -> bytes:
         mode = path.lstat().st_mode
         if not stat.S_ISREG(mode):
             raise IntegrityError(_not_plain(path, mode))
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(largest + 1)
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror}.") from error

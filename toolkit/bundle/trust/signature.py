@@ -19,6 +19,7 @@ from toolkit.bundle.trust.check import small_file
 from toolkit.bundle.trust.strict_json import parse_json
 from toolkit.distribution import install_hint
 from toolkit.errors import FileWriteError, MissingDependencyError, SignatureError
+from toolkit.files import open_regular, printable
 from toolkit.results import Record
 
 if TYPE_CHECKING:
@@ -216,10 +217,10 @@ def _private_key(path: Path) -> Ed25519PrivateKey:
 
 def _key_file(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(LARGEST_FILE)
     except OSError as error:
-        raise SignatureError(f"the key {path} cannot be read: {error.strerror}.") from error
+        raise SignatureError(f"the key {printable(path)} cannot be read: {error.strerror}.") from error
 
 
 def _encoded(key: Ed25519PublicKey) -> str:

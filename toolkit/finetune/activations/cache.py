@@ -24,6 +24,7 @@ import numpy.typing as npt
 from pydantic import ValidationError
 
 from toolkit.errors import FileWriteError, TrainingError
+from toolkit.files import read_regular
 from toolkit.finetune.activations.catalogue import FORMAT_VERSION, INDEX_NAME, CacheIndex, CacheKey, bytes_needed
 from toolkit.finetune.activations.cleaning import part_folder, remove
 from toolkit.finetune.activations.row_file import Checksums, RowFile
@@ -154,7 +155,7 @@ def open_cache(root: Path, key: CacheKey, reporter: Reporter | None = None) -> A
 def _checked(folder: Path, key: CacheKey, reporter: Reporter) -> ActivationCache:
     path = folder / INDEX_NAME
     try:
-        index = CacheIndex.from_json(path.read_bytes())
+        index = CacheIndex.from_json(read_regular(path))
         if index.key != key:
             raise _DamagedError(f"{path} describes other activations")
         if index.format != FORMAT_VERSION or len(index.crc32) != len(key.tensors):

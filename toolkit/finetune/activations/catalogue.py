@@ -26,6 +26,7 @@ from pydantic import AwareDatetime, ValidationError
 
 from toolkit.download import cache_folder
 from toolkit.errors import ToolkitError
+from toolkit.files import read_regular
 from toolkit.results import Record
 
 FORMAT_VERSION = 1
@@ -86,7 +87,9 @@ class CacheKey(Record):
         The name of the cache's folder.
         """
         content = {"format": FORMAT_VERSION, "key": self.model_dump(mode="json")}
-        return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        return hashlib.sha256(
+            json.dumps(content, allow_nan=False, sort_keys=True, separators=(",", ":")).encode()
+        ).hexdigest()
 
     @property
     def specs(self) -> tuple[TensorSpec, ...]:
@@ -205,7 +208,7 @@ def folders(root: Path) -> list[Path]:
 def _entry(folder: Path) -> Entry:
     index_path = folder / INDEX_NAME
     try:
-        index = CacheIndex.from_json(index_path.read_bytes())
+        index = CacheIndex.from_json(read_regular(index_path))
         used = index_path.stat().st_mtime
     except (OSError, ValidationError):
         index, used = None, folder.stat().st_mtime

@@ -123,7 +123,7 @@ class Extraction:
                 "normalization": self.setting.backbone.normalization.model_dump_json(),
                 "dtype": recipe.cache.dtype,
                 "views": views,
-                "augmentation": json.dumps(augment, sort_keys=True),
+                "augmentation": json.dumps(augment, allow_nan=False, sort_keys=True),
                 "data": split.fingerprint,
                 "engine": self.divided.prefix.engine,
                 "rows": len(split) * views,

@@ -12,6 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fuzzing import FUZZ
+from hypothesis import given
+from hypothesis import strategies as st
 
 from toolkit.bundle import Bundle
 from toolkit.bundle.trust import archive
@@ -381,6 +384,26 @@ class TestUnpack:
         with pytest.raises(BundleError, match=r"nothing\.tar cannot be read: No such file"):
             unpack(tmp_path / "nothing.tar", tmp_path / "there")
 
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in its file system")
+    def test_a_pipe_and_a_device_are_not_waited_for(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe.tar")
+        (tmp_path / "zero.tar").symlink_to("/dev/zero")
+        (tmp_path / "folder.tar").mkdir()
+        for name, kind in (("pipe", "a pipe"), ("zero", "a device"), ("folder", "a folder")):
+            with pytest.raises(BundleError, match=rf"{name}\.tar cannot be read: it is {kind}\."):
+                unpack(tmp_path / f"{name}.tar", tmp_path / "there")
+
+    def test_what_the_disk_is_waited_for_does_not_grow_with_the_files(
+        self, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if not hasattr(os, "sync"):
+            pytest.skip("this system syncs file by file")
+        waited: list[str] = []
+        monkeypatch.setattr("toolkit.files.os.fsync", lambda _: waited.append("a file"))
+        monkeypatch.setattr("toolkit.files._sync_file_system", lambda _: waited.append("all files"))
+        unpack(packed, tmp_path / "there")
+        assert waited == ["all files"]
+
     def test_a_file_of_another_name_needs_a_folder(self, packed: Path, tmp_path: Path) -> None:
         renamed = packed.rename(tmp_path / "colours.zip")
         with pytest.raises(
@@ -435,3 +458,71 @@ class TestUnpack:
         assert not (tmp_path / "into" / "there").exists()
         assert list((tmp_path / "into").rglob("manifest.json")) == []
         assert Bundle.open(unpack(packed, tmp_path / "into" / "there"))
+
+
+@st.composite
+def edits(draw: st.DrawFn) -> Callable[[bytes], bytes]:
+    """Cut, repeat, move and change pieces of an archive, of which most begin and end at blocks."""
+
+    def place(content: bytes) -> int:
+        blocks = draw(st.integers(0, len(content) // 512))
+        return min(len(content), blocks * 512 + draw(st.sampled_from([0, 0, 0, 124, 148, 156, 257, 511])))
+
+    def apply(content: bytes) -> bytes:
+        for _ in range(draw(st.integers(1, 3))):
+            start, stop = sorted((place(content), place(content)))
+            piece = content[start:stop]
+            content = draw(
+                st.sampled_from(
+                    [
+                        content[:start] + content[stop:],
+                        content[:stop] + piece + content[stop:],
+                        content[:start] + content[stop:] + piece,
+                        content[:start] + draw(st.binary(max_size=40)) + content[stop:],
+                        content[:start] + draw(st.binary(max_size=12)) + content[min(stop, start + 12) :],
+                    ]
+                )
+            )
+        return content
+
+    return apply
+
+
+@given(edit=edits())
+@FUZZ
+def test_fuzz_an_archive_gives_its_bundle_or_a_sentence_and_nothing_else(
+    packed: Path, tmp_path: Path, edit: Callable[[bytes], bytes]
+) -> None:
+    changed = tmp_path / "changed" / "colours.tar"
+    shutil.rmtree(changed.parent, ignore_errors=True)
+    changed.parent.mkdir()
+    content = packed.read_bytes()
+    changed.write_bytes(edit(content))
+    if changed.read_bytes() == content:
+        assert Bundle.open(unpack(changed, changed.parent / "there"))
+    else:
+        with pytest.raises(ToolkitError) as refused:
+            unpack(changed, changed.parent / "there")
+        assert "\n" not in str(refused.value)
+        assert nothing_is_left(changed.parent, "colours.tar")
+
+
+@given(names=st.lists(st.text(max_size=20), max_size=4), sizes=st.lists(st.integers(0, 2000), min_size=4, max_size=4))
+@FUZZ
+def test_fuzz_members_of_any_name_are_never_written_outside(
+    packed: Path, tmp_path: Path, names: list[str], sizes: list[int]
+) -> None:
+    changed = tmp_path / "changed" / "colours.tar"
+    shutil.rmtree(changed.parent, ignore_errors=True)
+    changed.parent.mkdir()
+    content = packed.read_bytes()
+    extra = b"".join(
+        archive._header(name[:99], size)[:512] + bytes(size) + bytes(-size % 512)
+        for name, size in zip(names, sizes, strict=False)
+        if len(name.encode("utf-8", "replace")) < 100
+    )
+    changed.write_bytes(content[:-1024] + extra + content[-1024:])
+    if extra:
+        with pytest.raises(ToolkitError):
+            unpack(changed, changed.parent / "there")
+        assert nothing_is_left(changed.parent, "colours.tar")
