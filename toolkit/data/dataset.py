@@ -25,6 +25,7 @@ class Split:
         targets: int64 ``[n]``, indices into the labels of the data set.
         names: path relative to the root with forward slashes, or e.g. ``test/00012``.
         fingerprint: SHA-256 over the ordered image contents and labels, 64 hexadecimal digits.
+        digests: SHA-256 of each image's content; empty where the source does not tell.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Split:
     targets: npt.NDArray[np.int64]
     names: tuple[str, ...]
     fingerprint: str
+    digests: tuple[bytes, ...] = ()
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -99,12 +101,19 @@ def fingerprint(digests: Iterable[bytes], labels: Iterable[str]) -> str:
     return whole.hexdigest()
 
 
+def digests_of_arrays(images: npt.NDArray[np.uint8]) -> list[bytes]:
+    """Return the SHA-256 of each picture of uint8 ``[n, h, w]`` or ``[n, h, w, 3]``."""
+    shape = repr(images.shape[1:]).encode()
+    return [hashlib.sha256(shape + image.tobytes()).digest() for image in images]
+
+
 def split_of_arrays(
     name: str,
     images: npt.NDArray[np.uint8],
     targets: npt.NDArray[np.int64],
     names: tuple[str, ...],
     labels: tuple[str, ...],
+    digests: Sequence[bytes] | None = None,
 ) -> Split:
     """Make a split of pictures in memory.
 
@@ -114,7 +123,8 @@ def split_of_arrays(
         targets: int64 ``[n]``.
         names: of the images.
         labels: class names.
+        digests: what ``digests_of_arrays`` returns of these images, where it is known.
     """
-    shape = repr(images.shape[1:]).encode()
-    digests = (hashlib.sha256(shape + image.tobytes()).digest() for image in images)
-    return Split(name, list(images), targets, names, fingerprint(digests, (labels[target] for target in targets)))
+    digests = tuple(digests_of_arrays(images) if digests is None else digests)
+    whole = fingerprint(digests, (labels[target] for target in targets))
+    return Split(name, list(images), targets, names, whole, digests)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from toolkit.data.dataset import Dataset, Split, fingerprint
+from toolkit.data.identical import Listed, identical_files
 from toolkit.data.splits import Part, divide
 from toolkit.errors import DataError, ImageError, UnreadableImagesError
 from toolkit.preprocess import IMAGE_SUFFIXES, fault, list_images, printable
@@ -75,8 +76,8 @@ class FolderSource:
     def load(self, recipe: DataRecipe, seed: int, splits: Sequence[str], reporter: Reporter) -> Dataset:
         """See ``Source.load``. Every image of the splits that are asked for is read once.
 
-        The division is taken from the whole listing before any file is opened, so it does not move when a file breaks
-        or is repaired.
+        The division is taken from the whole listing before any image is decoded, so it does not move when a file
+        breaks or is repaired, unless the file is a copy of another one: copies stay together.
 
         Raises:
             DataError: the folder is missing, or its content is not at least two classes of enough images, the same in
@@ -89,8 +90,9 @@ class FolderSource:
         if "train" in splits:  # whoever needs no training images was told when they were loaded
             for line in _lines_on_division(root, pools, recipe):
                 reporter.line(line)
-        parts = divide({name: pool.targets() for name, pool in pools.items()}, labels, recipe, seed)
-        scans = {name: _scan(name, root, pools[parts[name].pool], parts[name], reporter) for name in splits}
+        listed = identical_files(pools["train"].paths())
+        parts = divide({name: pool.targets() for name, pool in pools.items()}, labels, recipe, seed, listed.first)
+        scans = {name: _scan(name, root, pools[parts[name].pool], parts[name], listed, reporter) for name in splits}
         failures = [failure for scan in scans.values() for failure in scan.failures()]
         if failures and not recipe.skip_unreadable:
             raise UnreadableImagesError(_describe(failures), failures)
@@ -199,10 +201,12 @@ def _classes(names: Sequence[str]) -> str:
     return ("class " if len(names) == 1 else "classes ") + ", ".join(repr(name) for name in names)
 
 
-def _scan(split: str, root: Path, pool: _Pool, part: Part, reporter: Reporter) -> _Scan:
+def _scan(split: str, root: Path, pool: _Pool, part: Part, listed: Listed, reporter: Reporter) -> _Scan:
     everything = pool.paths()
     paths = [everything[index] for index in part.indices]
-    chunks = [paths[start : start + _SCAN_CHUNK] for start in range(0, len(paths), _SCAN_CHUNK)]
+    known = listed.digests if part.pool == "train" else {}
+    files = [(everything[index], known.get(int(index))) for index in part.indices]
+    chunks = [files[start : start + _SCAN_CHUNK] for start in range(0, len(files), _SCAN_CHUNK)]
     digests: list[bytes] = []
     reasons: list[str | None] = []
     executor = ThreadPoolExecutor(_SCAN_WORKERS, thread_name_prefix="toolkit-scan")
@@ -217,16 +221,16 @@ def _scan(split: str, root: Path, pool: _Pool, part: Part, reporter: Reporter) -
     return _Scan(part, paths, [printable(path.relative_to(root).as_posix()) for path in paths], digests, reasons)
 
 
-def _read_chunk(paths: Sequence[Path]) -> list[tuple[bytes, str | None]]:
-    return [_read(path) for path in paths]
+def _read_chunk(files: Sequence[tuple[Path, bytes | None]]) -> list[tuple[bytes, str | None]]:
+    return [_read(path, digest) for path, digest in files]
 
 
-def _read(path: Path) -> tuple[bytes, str | None]:
+def _read(path: Path, digest: bytes | None) -> tuple[bytes, str | None]:
     try:
         content = path.read_bytes()
     except OSError as error:
         return b"", error.strerror or str(error)
-    return hashlib.sha256(content).digest(), fault(content)
+    return digest or hashlib.sha256(content).digest(), fault(content)
 
 
 def _readable(name: str, scan: _Scan, pool: _Pool, labels: tuple[str, ...]) -> Split:
@@ -239,12 +243,14 @@ def _readable(name: str, scan: _Scan, pool: _Pool, labels: tuple[str, ...]) -> S
             f"the {name} split: "
             f"repair the files, or add images."
         )
+    digests = tuple(scan.digests[position] for position in kept)
     return Split(
         name=name,
         sources=[scan.paths[position] for position in kept],
         targets=targets,
         names=tuple(scan.names[position] for position in kept),
-        fingerprint=fingerprint((scan.digests[position] for position in kept), (labels[target] for target in targets)),
+        fingerprint=fingerprint(digests, (labels[target] for target in targets)),
+        digests=digests,
     )
 
 
