@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from toolkit.preprocess import ImageSource, Preprocessing, prepare_batch
-from toolkit.runs import DataSummary, SkippedFile, SplitSummary
+from toolkit.runs import DataSummary, DuplicateSummary, SkippedFile, SplitSummary
 
 SPLITS = ("train", "validation", "test")
 
@@ -76,19 +76,28 @@ class Dataset:
         """
         return self.splits[name]
 
-    def summary(self) -> DataSummary:
-        """Describe the data for the run's record."""
+    def per_class(self, name: str) -> tuple[int, ...]:
+        """Return how many images of each class a split has."""
+        return tuple(int(count) for count in np.bincount(self.split(name).targets, minlength=len(self.labels)))
+
+    def summary(self, duplicates: DuplicateSummary | None = None) -> DataSummary:
+        """Describe the data for the run's record.
+
+        Args:
+            duplicates: what was found out about pictures that are there more than once.
+        """
         return DataSummary(
             source=self.source,
             splits={
                 name: SplitSummary(
                     images=len(split),
-                    per_class=tuple(int(count) for count in np.bincount(split.targets, minlength=len(self.labels))),
+                    per_class=self.per_class(name),
                     fingerprint=split.fingerprint,
                 )
                 for name, split in self.splits.items()
             },
             skipped=self.skipped,
+            duplicates=duplicates,
         )
 
 
