@@ -99,7 +99,7 @@ class Duplicates:
                 said.append(
                     f"{leaking} of {len(split)} {name} images {'is' if leaking == 1 else 'are'} also in "
                     f"{' and '.join(leaked.seen_in)}{near}, so that the accuracy on them says little: "
-                    f"{self._shown(across)}"
+                    f"{self._shown(across, name)}"
                 )
         if mixed := self._in_two_classes():
             count = "1 picture is" if len(mixed) == 1 else f"{len(mixed)} pictures are"
@@ -107,7 +107,7 @@ class Duplicates:
         within = sum(len(group) - 1 for group in self.exact if len(_splits(group)) == 1)
         if within:
             copies = "1 image is a copy" if within == 1 else f"{within} images are copies"
-            said.append(f"{copies} of another one in the same split, and count beside it")
+            said.append(f"{copies} of another one in the same split")
         return said
 
     def _in_two_classes(self) -> list[Group]:
@@ -127,17 +127,14 @@ class Duplicates:
             label=self.dataset.labels[split.targets[place.position]],
         )
 
-    def _shown(self, groups: Sequence[Group]) -> str:
-        named = ["{} ({}) = {} ({})".format(*self._ends(group)) for group in groups[:SHOWN]]
+    def _shown(self, groups: Sequence[Group], split: str | None = None) -> str:
+        """Name two images of some groups: the first, and one of a given split or else of another class."""
+        named = []
+        for group in groups[:SHOWN]:
+            first, *others = map(self._image, group)
+            other = max(others, key=lambda image: image.split == split if split else image.label != first.label)
+            named.append(f"{first.name} ({first.label}) = {other.name} ({other.label})")
         return "; ".join(named) + (f"; and {len(groups) - SHOWN} more, in run.json" if len(groups) > SHOWN else "")
-
-    def _ends(self, group: Group) -> tuple[str, str, str, str]:
-        """Return name and class of two images of a group that differ in class or split, as far as any do."""
-        first = self._image(group[0])
-        other = max(
-            map(self._image, group[1:]), key=lambda image: (image.label != first.label, image.split != first.split)
-        )
-        return first.name, first.label, other.name, other.label
 
 
 def find_duplicates(dataset: Dataset, *, near: bool, reporter: Reporter, workers: int = 1) -> Duplicates:

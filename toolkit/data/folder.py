@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from toolkit.data.dataset import Dataset, Split, fingerprint
+from toolkit.data.dataset import SPLITS, Dataset, Split, fingerprint
 from toolkit.data.identical import Listed, identical_files
 from toolkit.data.splits import Part, divide
 from toolkit.errors import DataError, ImageError, UnreadableImagesError
@@ -90,8 +90,15 @@ class FolderSource:
         if "train" in splits:  # whoever needs no training images was told when they were loaded
             for line in _lines_on_division(root, pools, recipe):
                 reporter.line(line)
-        listed = identical_files(pools["train"].paths())
-        parts = divide({name: pool.targets() for name, pool in pools.items()}, labels, recipe, seed, listed.first)
+        # Where the folder has all three splits nothing is divided, and no file needs to be looked at for that.
+        listed = identical_files(pools["train"].paths() if len(pools) < len(SPLITS) else [])
+        parts = divide(
+            {name: pool.targets() for name, pool in pools.items()},
+            labels,
+            recipe,
+            seed,
+            listed.first if len(listed.first) else None,
+        )
         scans = {name: _scan(name, root, pools[parts[name].pool], parts[name], listed, reporter) for name in splits}
         failures = [failure for scan in scans.values() for failure in scan.failures()]
         if failures and not recipe.skip_unreadable:
