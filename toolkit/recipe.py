@@ -109,6 +109,11 @@ class DataRecipe(_Section):
         MAX_PIXELS, ge=1, description="refuse images of more pixels, before they are decoded, as unreadable"
     )
     skip_unreadable: bool = Field(False, description="leave out files that cannot be decoded instead of stopping")
+    check_duplicates: bool = Field(
+        False,
+        description="also look for the same picture in another encoding or size, or slightly cropped (identical files "
+        "are found anyway)",
+    )
     resize: Literal["squash", "crop"] = Field(
         "squash", description="squash both sides to the model's size, or scale the short side and crop"
     )
@@ -173,6 +178,14 @@ class TrainRecipe(_Section):
         "cross_entropy", description="cross-entropy, or mean squared error on one-hot targets"
     )
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0, description="label smoothing of the cross-entropy")
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="balanced multiplies the loss of a class by what makes all classes count alike"
+    )
+    keep: Literal["auto", "best", "last"] = Field(
+        "auto",
+        description="keep the weights of the epoch that is best on the validation images, or of the last one; auto is "
+        "last where they are too few to tell epochs apart",
+    )
     batch_size: int = Field(64, ge=1, description="images per step")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from toolkit.data.dataset import Dataset, Split, fingerprint
+from toolkit.data.dataset import SPLITS, Dataset, Split, fingerprint
+from toolkit.data.identical import Listed, identical_files
 from toolkit.data.layout import LAYOUTS, Pool, find_layout, in_words
 from toolkit.data.splits import Part, divide
 from toolkit.errors import DataError, UnreadableImagesError
@@ -44,7 +45,7 @@ class _Scan:
 
 
 @dataclass(frozen=True)
-class Listed:
+class PooledFiles:
     """What a source that lists files has found.
 
     Attributes:
@@ -89,20 +90,21 @@ class FolderSource:
         if (reason := _no_folder(root)) is not None:
             raise DataError(f"{reason}: give a folder, and {LAYOUTS}.")
         layout = find_layout(root, recipe.layout)
-        return load_pools(
-            Listed(root, root, layout.pools, tuple(map(printable, layout.lines))), recipe, seed, splits, reporter
-        )
+        lines = tuple(map(printable, layout.lines))
+        return load_pools(PooledFiles(root, root, layout.pools, lines), recipe, seed, splits, reporter)
 
 
 def _no_folder(root: Path) -> str | None:
     return None if root.is_dir() else f"{printable(root)} is {'not a folder' if root.exists() else 'missing'}"
 
 
-def load_pools(listing: Listed, recipe: DataRecipe, seed: int, splits: Sequence[str], reporter: Reporter) -> Dataset:
+def load_pools(
+    listing: PooledFiles, recipe: DataRecipe, seed: int, splits: Sequence[str], reporter: Reporter
+) -> Dataset:
     """Divide listed files into splits, and read each of those that are asked for once.
 
-    The division is taken from the whole listing before any file is opened, so it does not move when a file breaks or is
-    repaired.
+    The division is taken from the whole listing before any image is decoded, so it does not move when a file breaks or
+    is repaired, unless the file is a copy of another one: copies stay together.
 
     Args:
         listing: the files by split and class.
@@ -120,8 +122,19 @@ def load_pools(listing: Listed, recipe: DataRecipe, seed: int, splits: Sequence[
     if "train" in splits:  # whoever needs no training images was told when they were loaded
         for line in (*listing.lines, *_lines_on_division(listing, recipe)):
             reporter.line(line)
-    parts = divide({name: pool.targets() for name, pool in pools.items()}, labels, recipe, seed)
-    scans = {name: _scan(name, listing.root, pools[parts[name].pool], parts[name], recipe, reporter) for name in splits}
+    # Where the source has all three splits nothing is divided, and no file needs to be looked at for that.
+    listed = identical_files(pools["train"].paths() if len(pools) < len(SPLITS) else [])
+    parts = divide(
+        {name: pool.targets() for name, pool in pools.items()},
+        labels,
+        recipe,
+        seed,
+        listed.first if len(listed.first) else None,
+    )
+    scans = {
+        name: _scan(name, listing.root, pools[parts[name].pool], parts[name], listed, recipe, reporter)
+        for name in splits
+    }
     failures = [failure for scan in scans.values() for failure in scan.failures()]
     if failures and not recipe.skip_unreadable:
         raise UnreadableImagesError(_describe(failures), failures)
@@ -140,7 +153,7 @@ def load_pools(listing: Listed, recipe: DataRecipe, seed: int, splits: Sequence[
     )
 
 
-def _lines_on_division(listing: Listed, recipe: DataRecipe) -> list[str]:
+def _lines_on_division(listing: PooledFiles, recipe: DataRecipe) -> list[str]:
     """Say which splits are cut from the training images because the source has none of its own."""
     fractions = {"test": recipe.test_fraction, "validation": recipe.validation_fraction}
     return [
@@ -159,10 +172,14 @@ def _lines_on_values(train: Split, *, scaled: bool) -> list[str]:
     return [line for one in found if (line := small_part(one)) is not None]
 
 
-def _scan(split: str, root: Path, pool: Pool, part: Part, recipe: DataRecipe, reporter: Reporter) -> _Scan:
+def _scan(
+    split: str, root: Path, pool: Pool, part: Part, listed: Listed, recipe: DataRecipe, reporter: Reporter
+) -> _Scan:
     everything = pool.paths()
     paths = [everything[index] for index in part.indices]
-    chunks = [paths[start : start + _SCAN_CHUNK] for start in range(0, len(paths), _SCAN_CHUNK)]
+    known = listed.digests if part.pool == "train" else {}
+    files = [(everything[index], known.get(int(index))) for index in part.indices]
+    chunks = [files[start : start + _SCAN_CHUNK] for start in range(0, len(files), _SCAN_CHUNK)]
     digests: list[bytes] = []
     examined: list[Examined] = []
     executor = ThreadPoolExecutor(_SCAN_WORKERS, thread_name_prefix="toolkit-scan")
@@ -177,15 +194,15 @@ def _scan(split: str, root: Path, pool: Pool, part: Part, recipe: DataRecipe, re
     return _Scan(part, paths, [printable(path.relative_to(root).as_posix()) for path in paths], digests, examined)
 
 
-def _read_chunk(recipe: DataRecipe, paths: Sequence[Path]) -> list[tuple[bytes, Examined]]:
-    return [_read(path, recipe) for path in paths]
+def _read_chunk(recipe: DataRecipe, files: Sequence[tuple[Path, bytes | None]]) -> list[tuple[bytes, Examined]]:
+    return [_read(path, digest, recipe) for path, digest in files]
 
 
-def _read(path: Path, recipe: DataRecipe) -> tuple[bytes, Examined]:
+def _read(path: Path, digest: bytes | None, recipe: DataRecipe) -> tuple[bytes, Examined]:
     try:
         with open_regular(path) as file:
             found = examine(path, recipe.max_pixels, any_depth=_any_depth(recipe))
-            return (hashlib.file_digest(file, "sha256").digest() if found.reason is None else b""), found
+            return digest or (hashlib.file_digest(file, "sha256").digest() if found.reason is None else b""), found
     except OSError as error:
         return b"", Examined(error.strerror or str(error))
 
@@ -200,13 +217,15 @@ def _readable(name: str, scan: _Scan, pool: Pool, labels: tuple[str, ...]) -> Sp
             f"the {name} split: "
             f"repair the files, or add images."
         )
+    digests = tuple(scan.digests[position] for position in kept)
     return Split(
         name=name,
         sources=[scan.paths[position] for position in kept],
         targets=targets,
         names=tuple(scan.names[position] for position in kept),
+        fingerprint=fingerprint(digests, (labels[target] for target in targets)),
+        digests=digests,
         values=joined(one.values for one in scan.examined if one.values is not None),
-        fingerprint=fingerprint((scan.digests[position] for position in kept), (labels[target] for target in targets)),
     )
 
 

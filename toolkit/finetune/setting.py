@@ -16,6 +16,7 @@ from toolkit.data import Dataset, load_dataset
 from toolkit.errors import RunError
 from toolkit.finetune.device import choose_device, repeatable
 from toolkit.finetune.group import Group, joined
+from toolkit.finetune.optim import class_weights
 from toolkit.finetune.precision import Precision, choose_precision
 from toolkit.pixel_depth import HIGH_BYTE, rule_for
 from toolkit.preprocess import Preprocessing, rules_for_deep_pixels
@@ -48,6 +49,11 @@ class Setting:
     precision: Precision
     group: Group
     reporter: Reporter
+
+    @property
+    def class_weights(self) -> tuple[float, ...] | None:
+        """What the loss of each class is multiplied by, of the training images of all processes; None for nothing."""
+        return class_weights(self.recipe.train, self.dataset.split("train").targets, len(self.dataset.labels))
 
 
 @contextlib.contextmanager

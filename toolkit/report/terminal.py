@@ -9,7 +9,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from toolkit.report.parity import parity_checks, parity_failures, parity_table, path_table
-from toolkit.report.tables import Column, Line, Table, bench_table, class_table, headline, most_confused
+from toolkit.report.tables import Column, Line, Table, bench_table, class_table, headline, most_confused, remarks
 from toolkit.results import BenchReport, Bisection, Evaluation, ParityReport
 
 MANY_CLASSES = 20
@@ -89,6 +89,8 @@ def _print_bisection(name: str, bisection: Bisection, console: Console) -> None:
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     """Print the accuracy, the classes (the worst of them where there are many), and the most frequent mistakes."""
     console.print(Text(headline(evaluation), style="bold"))
+    for remark in remarks(evaluation):
+        console.print(Text(remark, style="yellow"))
     many = len(evaluation.classes) > MANY_CLASSES
     if many:
         console.print(Text(f"the {WORST} classes with the lowest recall, of {len(evaluation.classes)}:"))

@@ -125,3 +125,8 @@ def test_labels_are_never_read_as_markup(make_evaluation):
     text = shown(print_evaluation, make_evaluation(["[red]a[/red]", ":smile:", "c"]), 100)
     assert "[red]a[/red]" in text
     assert ":smile:" in text
+
+
+def test_a_leak_is_said_below_the_accuracy(leaking):
+    text = shown(print_evaluation, leaking, 160)
+    assert text.splitlines()[1].startswith("37 of 400 test images are also in train; without them 91.2% (95% interval")
