@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolkit.data.dataset import Dataset
-from toolkit.data.folder import Listed, load_pools
+from toolkit.data.folder import PooledFiles, load_pools
 from toolkit.data.layout import SPLIT_WORDS, Pool, checked, split_of
 from toolkit.errors import DataError
 from toolkit.image_files import IMAGE_SUFFIXES
@@ -78,7 +78,7 @@ class CsvSource:
             _require_files(table, rows, files)
         pools = checked(str(table), _pools(table, rows, files), lines)
         return load_pools(
-            Listed(table, _common_folder(table.parent, files), pools, tuple(lines)), recipe, seed, splits, reporter
+            PooledFiles(table, _common_folder(table.parent, files), pools, tuple(lines)), recipe, seed, splits, reporter
         )
 
 

@@ -43,7 +43,7 @@ class _Scan:
 
 
 @dataclass(frozen=True)
-class Listed:
+class PooledFiles:
     """What a source that lists files has found.
 
     Attributes:
@@ -89,7 +89,7 @@ class FolderSource:
             raise DataError(f"{reason}: give a folder, and {LAYOUTS}.")
         layout = find_layout(root, recipe.layout)
         return load_pools(
-            Listed(root, root, layout.pools, tuple(map(printable, layout.lines))), recipe, seed, splits, reporter
+            PooledFiles(root, root, layout.pools, tuple(map(printable, layout.lines))), recipe, seed, splits, reporter
         )
 
 
@@ -97,7 +97,9 @@ def _no_folder(root: Path) -> str | None:
     return None if root.is_dir() else f"{root} is {'not a folder' if root.exists() else 'missing'}"
 
 
-def load_pools(listing: Listed, recipe: DataRecipe, seed: int, splits: Sequence[str], reporter: Reporter) -> Dataset:
+def load_pools(
+    listing: PooledFiles, recipe: DataRecipe, seed: int, splits: Sequence[str], reporter: Reporter
+) -> Dataset:
     """Divide listed files into splits, and read each of those that are asked for once.
 
     The division is taken from the whole listing before any file is opened, so it does not move when a file breaks or is
@@ -139,7 +141,7 @@ def load_pools(listing: Listed, recipe: DataRecipe, seed: int, splits: Sequence[
     )
 
 
-def _lines_on_division(listing: Listed, recipe: DataRecipe) -> list[str]:
+def _lines_on_division(listing: PooledFiles, recipe: DataRecipe) -> list[str]:
     """Say which splits are cut from the training images because the source has none of its own."""
     fractions = {"test": recipe.test_fraction, "validation": recipe.validation_fraction}
     return [
