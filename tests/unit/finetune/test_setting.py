@@ -37,7 +37,7 @@ def test_the_short_side_is_scaled_and_cropped_as_the_weights_were_evaluated() ->
 def test_the_range_of_deep_pixels_is_that_of_the_training_images(tmp_path: Path) -> None:
     for label, number in itertools.product("ab", range(6)):
         (tmp_path / label).mkdir(exist_ok=True)
-        Image.fromarray(np.full((4, 4), 700 * number, np.uint16)).save(tmp_path / label / f"{number}.png")
+        Image.fromarray(np.full((4, 4), 700 * number + ord(label), np.uint16)).save(tmp_path / label / f"{number}.png")
     listening = Listening()
     recipe = small_run_recipe(data__source=str(tmp_path), data__sixteen_bit="scale", data__layout="classes")
     with prepared_setting(recipe, listening) as setting:
