@@ -388,7 +388,7 @@ class TestKindsOfFiles:
     def test_floating_point_is_taken_where_it_is_scaled(self, tmp_path: Path) -> None:
         for label, number in itertools.product("ab", range(6)):
             (tmp_path / label).mkdir(exist_ok=True)
-            Image.fromarray(np.full((4, 4), number + ord(label), np.float32)).save(tmp_path / label / f"{number}.tif")
+            Image.fromarray(np.full((4, 4), number + ord(label) / 1000, np.float32)).save(tmp_path / label / f"{number}.tif")
         with pytest.raises(UnreadableImagesError, match=r"a/0\.tif: its pixel type F.*--sixteen-bit scale"):
             load(tmp_path)
         train = load(tmp_path, sixteen_bit="scale").split("train")
