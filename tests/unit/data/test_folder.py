@@ -378,7 +378,8 @@ class TestKindsOfFiles:
     def test_twelve_bits_in_sixteen_are_said_unless_they_are_scaled(self, tmp_path: Path) -> None:
         for label, number in itertools.product("ab", range(6)):
             (tmp_path / label).mkdir(exist_ok=True)
-            Image.fromarray(np.full((4, 4), 800 * number + ord(label), np.uint16)).save(tmp_path / label / f"{number}.png")
+            pixels = np.full((4, 4), 800 * number + ord(label), np.uint16)
+            Image.fromarray(pixels).save(tmp_path / label / f"{number}.png")
         for choice, said in (("high-byte", 1), ("scale", 0), ("0..4095", 0)):
             heard = Heard()
             train = load(tmp_path, reporter=heard, sixteen_bit=choice).split("train")
@@ -388,7 +389,8 @@ class TestKindsOfFiles:
     def test_floating_point_is_taken_where_it_is_scaled(self, tmp_path: Path) -> None:
         for label, number in itertools.product("ab", range(6)):
             (tmp_path / label).mkdir(exist_ok=True)
-            Image.fromarray(np.full((4, 4), number + ord(label) / 1000, np.float32)).save(tmp_path / label / f"{number}.tif")
+            pixels = np.full((4, 4), number + ord(label) / 1000, np.float32)
+            Image.fromarray(pixels).save(tmp_path / label / f"{number}.tif")
         with pytest.raises(UnreadableImagesError, match=r"a/0\.tif: its pixel type F.*--sixteen-bit scale"):
             load(tmp_path)
         train = load(tmp_path, sixteen_bit="scale").split("train")
