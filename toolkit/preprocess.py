@@ -13,13 +13,15 @@ import threading
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NoReturn, TypeAlias
+from typing import Any, BinaryIO, Final, Literal, NoReturn, Self, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from toolkit.decoding_limits import (
     BUDGET,
@@ -32,8 +34,10 @@ from toolkit.decoding_limits import (
     require_pixels,
     too_many_pixels,
 )
-from toolkit.errors import ImageError
+from toolkit.errors import ImageError, MissingDependencyError
 from toolkit.files import open_regular, printable
+from toolkit.image_files import READ, image_by_name, left_by_a_system, open_image
+from toolkit.pixel_depth import HIGH_BYTE, RULE_PATTERN, Kind, ValueRange, eight_bit, range_of
 
 ImageSource: TypeAlias = (
     str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | npt.NDArray[np.uint8]
@@ -43,30 +47,7 @@ image; or a uint8 array ``[h, w]``, ``[h, w, 1]``, ``[h, w, 3]`` or ``[h, w, 4]`
 
 _Scaled: TypeAlias = Callable[[int, int], int]
 _Hold: TypeAlias = Callable[[int, int], None]
-
-FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-"""Pillow's names of the formats that are read. The others are rare as photographs, and some start another program
-(EPS)."""
-
-IMAGE_SUFFIXES = (
-    ".apng",
-    ".bmp",
-    ".gif",
-    ".jfif",
-    ".jp2",
-    ".jpe",
-    ".jpeg",
-    ".jpg",
-    ".pbm",
-    ".pgm",
-    ".png",
-    ".pnm",
-    ".ppm",
-    ".tif",
-    ".tiff",
-    ".webp",
-)
-"""Suffixes, in lower case, by which a file in a folder is taken as an image. The content decides how it is read."""
+_Made = TypeVar("_Made")
 
 _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -87,6 +68,13 @@ _TRANSPOSES = {
 _OPAQUE_MODES = frozenset({"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"})
 _ALPHA_MODES = frozenset({"LA", "PA", "RGBA", "RGBa"})
 _DEEP_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I"})
+_SCALED_MODES = _DEEP_MODES | {"F"}
+_NO_DEEP_COLOUR = (
+    "it has 16 bits per channel, of which only the high byte can be had here, and the values are to be scaled; save it "
+    "with 8 bits per channel, or as grey"
+)
+_REFUSED_WIDER: Final = "refused: floating point, and integers outside 0..65535"
+_SCALED_WIDER: Final = "as 16 bits; refused: values that are not finite"
 
 _PIECE_BYTES = 2**20
 _rewinding = threading.Lock()
@@ -116,6 +104,9 @@ class Preprocessing(BaseModel):
 
     Each decision that is not a choice is a field with one allowed value, so that a bundle made under another rule is
     refused, not misread.
+
+    Raises:
+        ValueError: the rule for 16 bits names no range, or does not fit the one for wider pixels.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -135,14 +126,48 @@ class Preprocessing(BaseModel):
     palette: Literal["looked up"] = "looked up"
     alpha: Literal["composited on white"] = "composited on white"
     cmyk: Literal["Pillow's formula, Adobe inversion undone"] = "Pillow's formula, Adobe inversion undone"
-    sixteen_bit: Literal["high byte: value // 256"] = "high byte: value // 256"
-    wider_pixels: Literal["refused: floating point, and integers outside 0..65535"] = (
-        "refused: floating point, and integers outside 0..65535"
-    )
+    sixteen_bit: str = Field(HIGH_BYTE, pattern=RULE_PATTERN)
+    """``high byte: value // 256``, or ``linear: LOW..HIGH to 0..255, rounded half up, clipped``: then the range is that
+    of the training images, so that one image alone is read as they were. A linear rule takes grey images; of colour
+    with 16 bits only the high byte can be had, and it is refused."""
+    wider_pixels: Literal[
+        "refused: floating point, and integers outside 0..65535", "as 16 bits; refused: values that are not finite"
+    ] = _REFUSED_WIDER
+    """The second goes with a linear rule."""
     resampling: Literal["Pillow, on 8-bit RGB, antialiased; no change where the size fits"] = (
         "Pillow, on 8-bit RGB, antialiased; no change where the size fits"
     )
     crop_rounding: Literal["resized sides: half up; crop offset: down"] = "resized sides: half up; crop offset: down"
+
+    @model_validator(mode="after")
+    def _rules_for_deep_pixels_fit(self) -> Self:
+        fitting = _REFUSED_WIDER if range_of(self.sixteen_bit) is None else _SCALED_WIDER
+        if self.wider_pixels != fitting:
+            raise ValueError(f"with sixteen_bit {self.sixteen_bit!r}, wider_pixels must be {fitting!r}")
+        return self
+
+
+def rules_for_deep_pixels(sixteen_bit: str) -> dict[str, str]:
+    """Return the fields of ``Preprocessing`` that say what happens to pixels of more than 8 bits.
+
+    Args:
+        sixteen_bit: see there.
+    """
+    wider = _REFUSED_WIDER if range_of(sixteen_bit) is None else _SCALED_WIDER
+    return {"sixteen_bit": sixteen_bit, "wider_pixels": wider}
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What an image file turned out to be.
+
+    Attributes:
+        reason: in a few words, why it cannot be decoded; None if it can.
+        values: the range of its values; None if it cannot be decoded.
+    """
+
+    reason: str | None
+    values: ValueRange | None = None
 
 
 def is_one_image(source: object) -> bool:
@@ -174,7 +199,7 @@ def decode(source: ImageSource, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.
         and source.size
     ):
         return np.ascontiguousarray(source)
-    with _rgb_or_error(source, max_pixels) as image:
+    with _rgb_or_error(source, max_pixels, HIGH_BYTE) as image:
         return np.array(image)
 
 
@@ -217,38 +242,96 @@ def prepare_batch(
 
 def fault(source: ImageSource, max_pixels: int = MAX_PIXELS) -> str | None:
     """Say in a few words why an image cannot be decoded; None if it can. The image is decoded in full."""
+    return examine(source, max_pixels).reason
+
+
+def examine(source: ImageSource, max_pixels: int = MAX_PIXELS, *, any_depth: bool = False) -> Examined:
+    """Decode an image in full, and say why that cannot be done or which values it has.
+
+    Args:
+        source: see ``ImageSource``.
+        max_pixels: see ``decode``.
+        any_depth: take what a linear rule takes (see ``Preprocessing.sixteen_bit``), whatever its range.
+    """
     try:
-        with _rgb(source, max_pixels):
-            return None
+        with _made_of(source, max_pixels, partial(_values, any_depth=any_depth)) as values:
+            return Examined(None, values)
     except RefusedError as refused:
-        return str(refused)
+        return Examined(str(refused))
+
+
+def _values(image: Image.Image, *, any_depth: bool) -> ValueRange:
+    deep_colour = _is_deep_colour(image)
+    if any_depth and deep_colour:
+        raise RefusedError(_NO_DEEP_COLOUR)
+    if any_depth and image.mode in _SCALED_MODES:
+        _load(image)
+        return _deep_values(image)
+    rgb = _from_pillow(image)
+    if image.mode in _DEEP_MODES:
+        return _deep_values(image)
+    bands = np.array(rgb.getextrema())
+    kind: Kind = "16 bits in colour" if deep_colour else "8 bits"
+    return ValueRange(kind, int(bands.min()), int(bands.max()))
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files below a folder, sorted by the code points of their relative path.
+
+    Attributes:
+        images: those that are images.
+        others: those that are not, by their names or, where a name says nothing, by their content.
+    """
+
+    images: list[Path]
+    others: list[Path]
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
-    """List the image files below a folder, by suffix, sorted by the code points of their relative path.
+    """List the image files below a folder: ``list_folder(folder).images``."""
+    return list_folder(folder).images
 
-    Names that start with a dot are left out. Links are followed; a folder that is reached twice is listed once.
+
+def list_folder(folder: str | os.PathLike[str]) -> Listing:
+    """List the files below a folder; images are told by their suffix, and by their content where a name has none.
+
+    What systems put there by themselves is left out (see ``image_files.left_by_a_system``). Links are followed; a
+    folder that is reached twice is listed once.
 
     Raises:
         ImageError: the folder, or one below it, cannot be read.
     """
     root = Path(folder)
     seen = {os.path.realpath(root)}
-    images = []
+    images: list[Path] = []
+    others: list[Path] = []
     for current, folders, files in os.walk(root, followlinks=True, onerror=_raise_unlisted):
         entered = []
         for name in sorted(folders):
             real = os.path.realpath(os.path.join(current, name))
-            if not name.startswith(".") and real not in seen:
+            if not left_by_a_system(name) and real not in seen:
                 seen.add(real)
                 entered.append(name)
         folders[:] = entered
-        images += [
-            Path(current, name)
-            for name in files
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
-        ]
-    return sorted(images, key=lambda path: path.relative_to(root).as_posix())
+        for name in files:
+            if not left_by_a_system(name):
+                path = Path(current, name)
+                (images if is_image(path) else others).append(path)
+    return Listing(*(sorted(paths, key=lambda path: path.relative_to(root).as_posix()) for paths in (images, others)))
+
+
+def is_image(path: Path) -> bool:
+    """Tell whether a file is an image by its name or, where that says nothing, by its content."""
+    by_name = image_by_name(path.name)
+    if by_name is not None or not path.is_file():
+        return bool(by_name)
+    try:
+        with _mapped_errors(), _pillow_warnings_ignored, open_regular(path) as stream:
+            _opened(stream, MAX_PIXELS, lambda *_: None)
+    except RefusedError as refused:  # what lacks a package or has too many pixels is an image, and reading it says so
+        return isinstance(refused.__cause__, MissingDependencyError | Image.DecompressionBombError)
+    return True
 
 
 def _raise_unlisted(error: OSError) -> NoReturn:
@@ -260,11 +343,14 @@ def _unscaled(width: int, height: int) -> int:
 
 
 @contextlib.contextmanager
-def _rgb_or_error(source: ImageSource, max_pixels: int, scaled: _Scaled = _unscaled) -> Iterator[Image.Image]:
-    """See ``_rgb``; the error names the source."""
+def _rgb_or_error(
+    source: ImageSource, max_pixels: int, sixteen_bit: str, scaled: _Scaled = _unscaled
+) -> Iterator[Image.Image]:
+    """Decode to RGB, see ``_made_of``; the error names the source."""
     with contextlib.ExitStack() as held:
         try:
-            image = held.enter_context(_rgb(source, max_pixels, scaled))
+            make = partial(_from_pillow, sixteen_bit=sixteen_bit)
+            image = held.enter_context(_made_of(source, max_pixels, make, scaled))
         except RefusedError as refused:
             raise ImageError(f"{describe(source)} cannot be read as an image: {refused}.") from refused
         yield image
@@ -287,12 +373,15 @@ def describe(source: object) -> str:
 
 
 @contextlib.contextmanager
-def _rgb(source: ImageSource, max_pixels: int, scaled: _Scaled = _unscaled) -> Iterator[Image.Image]:
+def _made_of(
+    source: ImageSource, max_pixels: int, make: Callable[[Image.Image], _Made], scaled: _Scaled = _unscaled
+) -> Iterator[_Made]:
     """Decode an image, and hold its share of the budget until the block is done with it.
 
     Args:
         source: see ``ImageSource``.
         max_pixels: see ``decode``.
+        make: makes what the block gets of the image, which is not loaded yet.
         scaled: pixels that a picture of a width and height has after what the block does to it.
     """
     with contextlib.ExitStack() as held:
@@ -303,12 +392,12 @@ def _rgb(source: ImageSource, max_pixels: int, scaled: _Scaled = _unscaled) -> I
             pixels = max(width * height, scaled(width, height), scaled(height, width))
             held.enter_context(BUDGET.claim(pixels, max_pixels))
 
-        yield _decoded(source, max_pixels, hold)
+        yield _decoded(source, max_pixels, hold, make)
 
 
-def _decoded(source: ImageSource, max_pixels: int, hold: _Hold) -> Image.Image:
+def _decoded(source: ImageSource, max_pixels: int, hold: _Hold, make: Callable[[Image.Image], _Made]) -> _Made:
     if isinstance(source, np.ndarray):
-        return _from_array(source, hold)
+        return make(_of_array(source, hold))
     if not is_one_image(source):
         raise RefusedError(
             "give a path, the bytes of an image file, a binary file that is open, a Pillow image or a uint8 array"
@@ -317,9 +406,9 @@ def _decoded(source: ImageSource, max_pixels: int, hold: _Hold) -> Image.Image:
         if isinstance(source, Image.Image):
             require_pixels(*source.size, max_pixels)
             hold(*source.size)
-            return _from_pillow(source)
+            return make(source)
         with _stream(source, max_pixels) as stream:
-            return _from_pillow(_opened(stream, max_pixels, hold))
+            return make(_opened(stream, max_pixels, hold))
 
 
 def _stream(source: Any, max_pixels: int) -> BinaryIO:
@@ -371,7 +460,8 @@ def _opened(stream: BinaryIO, max_pixels: int, hold: _Hold) -> Image.Image:
     hold(*promised)
     _raise_pillows_limit(max_pixels)
     try:
-        image = Image.open(stream, formats=FORMATS)
+        stream.seek(0)
+        image = open_image(stream)
     except Image.DecompressionBombError as error:  # which does not say how many there are
         raise RefusedError(too_many_pixels("", min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or 0)))) from error
     require_pixels(*image.size, max_pixels)
@@ -390,7 +480,7 @@ def _raise_pillows_limit(max_pixels: int) -> None:
         Image.MAX_IMAGE_PIXELS = -(-max_pixels // 2)
 
 
-def _from_array(array: npt.NDArray[Any], hold: _Hold) -> Image.Image:
+def _of_array(array: npt.NDArray[Any], hold: _Hold) -> Image.Image:
     if array.dtype != np.uint8:
         raise RefusedError(f"its dtype is {array.dtype}, and it must be uint8 with values 0..255")
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
@@ -400,16 +490,20 @@ def _from_array(array: npt.NDArray[Any], hold: _Hold) -> Image.Image:
     if array.size == 0:
         raise RefusedError(f"its shape is {list(array.shape)}: it has no pixels")
     hold(array.shape[1], array.shape[0])
-    return _opaque_rgb(
-        Image.fromarray(np.ascontiguousarray(array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array))
-    )
+    return Image.fromarray(np.ascontiguousarray(array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array))
 
 
-def _from_pillow(image: Image.Image) -> Image.Image:
+def _load(image: Image.Image) -> None:
     if 0 in image.size:
         raise RefusedError(f"its size is {image.width} x {image.height}: it has no pixels")
     image.load()
-    rgb = _opaque_rgb(image)
+
+
+def _from_pillow(image: Image.Image, sixteen_bit: str = HIGH_BYTE) -> Image.Image:
+    if range_of(sixteen_bit) is not None and _is_deep_colour(image):
+        raise RefusedError(_NO_DEEP_COLOUR)
+    _load(image)
+    rgb = _opaque_rgb(image, sixteen_bit)
     # After load(): Pillow turns TIFF images itself then, and PNG may carry EXIF behind the pixels.
     transpose = _TRANSPOSES.get(_orientation(image))
     return rgb if transpose is None else rgb.transpose(transpose)
@@ -426,13 +520,16 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) else 1
 
 
-def _opaque_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in _DEEP_MODES:
-        image = _eight_bit(image)
-    elif image.mode not in _OPAQUE_MODES | _ALPHA_MODES:
+def _opaque_rgb(image: Image.Image, sixteen_bit: str) -> Image.Image:
+    if image.mode in (_DEEP_MODES if range_of(sixteen_bit) is None else _SCALED_MODES):
+        image = _eight_bit(image, sixteen_bit)
+    elif image.mode == "F":
         raise RefusedError(
-            f"its pixel type {image.mode} has no defined range here; save it with 8 or 16 bits per channel"
+            "its pixel type F has no defined range here; save it with 8 or 16 bits per channel, or fine-tune with "
+            "--sixteen-bit scale"
         )
+    elif image.mode not in _OPAQUE_MODES | _ALPHA_MODES:
+        raise RefusedError(f"its pixel type {image.mode} has no way to RGB here; save it as RGB or grey")
     if image.mode not in _ALPHA_MODES and "transparency" not in image.info:
         return image if image.mode == "RGB" else image.convert("RGB")
     layered = image if image.mode == "RGBA" else image.convert("RGBA")
@@ -441,15 +538,35 @@ def _opaque_rgb(image: Image.Image) -> Image.Image:
     return white
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
+def _eight_bit(image: Image.Image, sixteen_bit: str) -> Image.Image:
     values = np.asarray(image)
-    if image.mode == "I" and (values.min() < 0 or values.max() > 65535):
-        raise RefusedError("its integer pixels lie outside 0..65535; save it with 8 or 16 bits per channel")
-    pixels = (values >> 8).astype(np.uint8)
+    found = _deep_values(image)
+    if range_of(sixteen_bit) is None and found.kind != "16 bits":
+        raise RefusedError(
+            "its integer pixels lie outside 0..65535; save it with 8 or 16 bits per channel, or fine-tune with "
+            "--sixteen-bit scale"
+        )
+    pixels = eight_bit(values, sixteen_bit)
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         pixels[values == transparent] = 255
     return Image.fromarray(pixels)
+
+
+def _deep_values(image: Image.Image) -> ValueRange:
+    """Return the range of a loaded grey image of 16 or 32 bits."""
+    values = np.asarray(image)
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite([low, high]).all():  # NaN goes through both
+        raise RefusedError("it holds values that are not finite")
+    return ValueRange("16 bits" if image.mode != "F" and low >= 0 and high <= 65535 else "32 bits", low, high)
+
+
+def _is_deep_colour(image: Image.Image) -> bool:
+    """Tell of an image that is not loaded yet whether Pillow will cut its colours from 16 bits to 8."""
+    decoders = [tile[3] for tile in getattr(image, "tile", ())]
+    raw_modes = [str(arguments[0] if isinstance(arguments, tuple) else arguments) for arguments in decoders]
+    return image.mode not in _SCALED_MODES and any(";16" in mode for mode in raw_modes)
 
 
 def _resized(source: ImageSource, preprocessing: Preprocessing, max_pixels: int) -> Image.Image:
@@ -466,7 +583,7 @@ def _resized(source: ImageSource, preprocessing: Preprocessing, max_pixels: int)
         across, down = _scaled_size(width, height, preprocessing)
         return across * down
 
-    with _rgb_or_error(source, max_pixels, scaled) as image:
+    with _rgb_or_error(source, max_pixels, preprocessing.sixteen_bit, scaled) as image:
         width, height = _scaled_size(*image.size, preprocessing)
         if width * height > max_pixels:
             thin = f"{image.width} x {image.height} pixels: too thin to be scaled to {short} pixels on the short side"
@@ -503,6 +620,8 @@ def _mapped_errors() -> Iterator[None]:
     """Turn whatever Pillow raises on bad input into the reason for a person."""
     try:
         yield
+    except MissingDependencyError as error:
+        raise RefusedError(str(error)) from error
     except _PILLOW_ERRORS as error:
         raise RefusedError(_reason(error)) from error
 
@@ -513,7 +632,7 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, IsADirectoryError):
         return "it is a folder"
     if isinstance(error, UnidentifiedImageError):
-        return f"it is in none of the formats {', '.join(FORMATS)}, or its header is damaged"
+        return f"it is in none of the formats {', '.join(READ)}, or its header is damaged"
     if isinstance(error, Image.DecompressionBombError):
         return too_many_pixels("", 2 * (Image.MAX_IMAGE_PIXELS or 0))
     if isinstance(error, MemoryError):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -26,6 +27,7 @@ from toolkit.decoding_limits import MAX_PIXELS
 from toolkit.distribution import install_hint
 from toolkit.errors import MissingDependencyError, RecipeError
 from toolkit.files import printable, read_text, write_text
+from toolkit.pixel_depth import check_choice
 from toolkit.training_choices import LOSSES, OPTIMIZERS, SCHEDULES
 
 
@@ -98,15 +100,30 @@ class DataRecipe(_Section):
         None, ge=1, description="use at most this many training images, drawn per class (validation images included)"
     )
     test_limit: int | None = Field(None, ge=1, description="use at most this many test images, drawn per class")
+    layout: Literal["auto", "splits", "classes"] = Field(
+        "auto",
+        description="what the folders in the folder of images are; auto tells by their names, and refuses what could "
+        "be both",
+    )
     max_pixels: int = Field(
         MAX_PIXELS, ge=1, description="refuse images of more pixels, before they are decoded, as unreadable"
     )
     skip_unreadable: bool = Field(False, description="leave out files that cannot be decoded instead of stopping")
+    check_duplicates: bool = Field(
+        False,
+        description="also look for the same picture in another encoding or size, or slightly cropped (identical files "
+        "are found anyway)",
+    )
     resize: Literal["squash", "crop"] = Field(
         "squash", description="squash both sides to the model's size, or scale the short side and crop"
     )
     interpolation: Literal["bilinear", "bicubic", "lanczos", "box", "nearest"] = Field(
         "bilinear", description="resampling filter"
+    )
+    sixteen_bit: Annotated[str, AfterValidator(check_choice)] = Field(
+        "high-byte",
+        description="how grey images of 16 and 32 bits become 8 bits: 'high-byte', 'scale' (from the range of the "
+        "training images) or a range of values, e.g. 0..4095",
     )
 
 
@@ -161,6 +178,14 @@ class TrainRecipe(_Section):
         "cross_entropy", description="cross-entropy, or mean squared error on one-hot targets"
     )
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0, description="label smoothing of the cross-entropy")
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="balanced multiplies the loss of a class by what makes all classes count alike"
+    )
+    keep: Literal["auto", "best", "last"] = Field(
+        "auto",
+        description="keep the weights of the epoch that is best on the validation images, or of the last one; auto is "
+        "last where they are too few to tell epochs apart",
+    )
     batch_size: int = Field(64, ge=1, description="images per step")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",

@@ -6,13 +6,14 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from toolkit.bundle.manifest import Manifest, Normalization
 from toolkit.errors import RunError
 from toolkit.files import follow_link, point_link, printable, read_text, sha256_file
 from toolkit.preprocess import Preprocessing
 from toolkit.recipe import Recipe, parse_recipe
-from toolkit.results import Evaluation, Provenance, Record
+from toolkit.results import Evaluation, Interval, Leak, Provenance, Record
 
 ARTIFACTS = Path("artifacts")
 LATEST = "latest"
@@ -34,6 +35,38 @@ class SkippedFile(Record):
     reason: str
 
 
+class DuplicateImage(Record):
+    """One place of a picture that the data has more than once."""
+
+    split: str
+    name: str
+    label: str
+
+
+class DuplicateGroup(Record):
+    """The places of one picture."""
+
+    exact: bool
+    """Whether they are the same byte for byte."""
+    images: tuple[DuplicateImage, ...]
+
+
+class DuplicateSummary(Record):
+    """Pictures that the data has more than once."""
+
+    copies: int
+    """Images that are byte for byte an earlier one."""
+    near_copies: int | None
+    """Images that show the picture of an earlier one in another encoding or size, or slightly cropped; None where they
+    were not looked for."""
+    two_classes: int
+    """Pictures that have two labels."""
+    leaked: dict[str, int]
+    """Images of each split that are in an earlier one too, in the order train, validation, test."""
+    groups: tuple[DuplicateGroup, ...]
+    """The first thousand; what is in two splits or two classes comes first."""
+
+
 class DataSummary(Record):
     """The data that a run was trained on."""
 
@@ -41,6 +74,8 @@ class DataSummary(Record):
     """The data source's name, or the absolute path that it read."""
     splits: dict[str, SplitSummary]
     skipped: tuple[SkippedFile, ...]
+    duplicates: DuplicateSummary | None = None
+    """None in runs of versions that did not look for them."""
 
 
 class StageSummary(Record):
@@ -52,6 +87,18 @@ class StageSummary(Record):
     """Names of the trained blocks, the head last."""
     trainable_parameters: int
     seconds: float
+
+
+class ValidationSummary(Record):
+    """What the validation images can tell, and what was made of it."""
+
+    images: int
+    kept: Literal["best", "last"]
+    """Whether the epoch with the best validation accuracy was kept, or the last one."""
+    interval: Interval
+    """Wilson score interval of the validation accuracy of the weights that were kept."""
+    leak: Leak | None
+    """None where no validation image is a training image too."""
 
 
 class RunRecord(Record):
@@ -73,6 +120,7 @@ class RunRecord(Record):
     data: DataSummary
     stages: tuple[StageSummary, ...]
     best_stage: int
+    """Stage of the epoch whose weights were kept."""
     best_epoch: int
     best_validation_accuracy: float
     model_sha256: str
@@ -82,6 +130,10 @@ class RunRecord(Record):
     provenance: Provenance
     precision: str = "float32"
     """What training steps computed in: ``float32``, ``bfloat16`` or ``float16``."""
+    validation: ValidationSummary | None = None
+    """None in runs of versions that did not say it."""
+    class_weights: tuple[float, ...] | None = None
+    """What the loss of each class was multiplied by; None where all count alike."""
 
 
 class RunFolder:

@@ -34,16 +34,17 @@ class Choice:
     constants: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments that are the same for every recipe."""
 
-    def build(self, section: object, *arguments: object) -> Any:
+    def build(self, section: object, *arguments: object, **further: object) -> Any:
         """Import and call it.
 
         Args:
             section: the part of the recipe that has the fields.
             arguments: positional arguments.
+            further: keyword arguments beside those of the recipe.
         """
         module, _, name = self.target.partition(":")
         options = {field_name: getattr(section, field_name) for field_name in self.fields}
-        return getattr(import_module(module), name)(*arguments, **options, **self.constants)
+        return getattr(import_module(module), name)(*arguments, **options, **self.constants, **further)
 
 
 def constant(step: int, steps: int) -> float:
@@ -73,7 +74,8 @@ LOSSES: dict[str, Choice] = {
     "cross_entropy": Choice("torch.nn:CrossEntropyLoss", ("label_smoothing",)),
     "mse": Choice("toolkit.finetune.optim:OneHotSquaredError"),
 }
-"""What is built is called with logits ``[N, C]`` and class indices ``[N]`` and returns a mean over the batch."""
+"""What is built is called with logits ``[N, C]`` and class indices ``[N]`` and returns a mean over the batch; built
+with ``reduction="none"`` it returns the loss of each image."""
 
 # Fused: one pass over the weights instead of one per arithmetic operation, on the CPU and on CUDA.
 OPTIMIZERS: dict[str, Choice] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import subprocess
 import sys
@@ -42,16 +41,15 @@ print(json.dumps(codes))
 
 
 def write_images(folder: Path) -> None:
-    """Write some of scikit-learn's digits as PNG files of any name, and ``list.csv`` beside them."""
+    """Write some of scikit-learn's digits as PNG files of any name, and ``list.jsonl`` beside them."""
     bunch = load_digits()
     folder.mkdir()
-    with (folder / "list.csv").open("w", newline="", encoding="utf-8") as file:
-        rows = csv.DictWriter(file, ["path", "label"])
-        rows.writeheader()
+    with (folder / "list.jsonl").open("w", encoding="utf-8") as file:
         for digit in range(3):
             for number in np.flatnonzero(bunch.target == digit)[:PER_CLASS]:
                 Image.fromarray((bunch.images[number] * 15).astype(np.uint8)).save(folder / f"{number}.png")
-                rows.writerow({"path": f"{number}.png", "label": ("zero", "one", "two")[digit]})
+                label = ("zero", "one", "two")[digit]
+                file.write(json.dumps({"path": f"{number}.png", "label": label}) + "\n")
 
 
 def test_it_is_trained_on_and_read_again_by_later_stages(tmp_path: Path) -> None:
@@ -60,10 +58,10 @@ def test_it_is_trained_on_and_read_again_by_later_stages(tmp_path: Path) -> None
     (tmp_path / "elsewhere").mkdir()
     there = ("--artifacts", "../artifacts", "--quiet")
     commands = (
-        (tmp_path, ("finetune", "--data", "images/list.csv", *SMALL, "--run", "small", "--quiet")),
+        (tmp_path, ("finetune", "--data", "images/list.jsonl", *SMALL, "--run", "small", "--quiet")),
         (tmp_path / "elsewhere", ("export", *there)),
         (tmp_path / "elsewhere", ("verify", "--images", "6", "--threads", "1", *there)),
-        (tmp_path / "elsewhere", ("finetune", "--data", "nowhere.csv", *SMALL, *there)),
+        (tmp_path / "elsewhere", ("finetune", "--data", "nowhere.jsonl", *SMALL, *there)),
     )
     done = subprocess.run(
         [sys.executable, "-c", SEVERAL_COMMANDS],
@@ -75,13 +73,13 @@ def test_it_is_trained_on_and_read_again_by_later_stages(tmp_path: Path) -> None
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == [0, 0, 0, 2], done.stdout + done.stderr
-    assert "using the 'folder' recipe for images/list.csv" in done.stderr
+    assert "using the 'folder' recipe for images/list.jsonl" in done.stderr
     assert (
-        "nowhere.csv': give 'cifar10', 'digits', the path of a .csv file with the columns path and label, or the path "
-        "of a folder of images" in done.stderr
+        "nowhere.jsonl': give 'cifar10', 'digits', the path of a .csv or .tsv file of paths and classes, the path of a "
+        ".jsonl file of objects with path and label, or the path of a folder of images" in done.stderr
     )
     run = FinishedRun.of(find_run("small", tmp_path / "artifacts"))
-    assert run.recipe.data.source == run.record.data.source == str(tmp_path / "images" / "list.csv")
+    assert run.recipe.data.source == run.record.data.source == str(tmp_path / "images" / "list.jsonl")
     assert run.record.labels == ("one", "two", "zero")
     assert sum(split.images for split in run.record.data.splits.values()) == 3 * PER_CLASS
     manifest = read_manifest(run.folder.bundle)

@@ -32,14 +32,18 @@ from pydantic import ValidationError
 from toolkit import preprocess
 from toolkit.errors import ImageError
 from toolkit.files import printable
+from toolkit.pixel_depth import ValueRange, linear_rule
 from toolkit.preprocess import (
-    IMAGE_SUFFIXES,
+    Examined,
     Preprocessing,
     decode,
+    examine,
     fault,
+    list_folder,
     list_images,
     prepare,
     prepare_batch,
+    rules_for_deep_pixels,
 )
 
 WHITE = 255
@@ -163,8 +167,87 @@ class TestSixteenBit:
             decode(encoded(Image.fromarray(np.full((2, 2), value, np.int32)), "TIFF"))
 
     def test_floating_point_is_refused(self) -> None:
-        with pytest.raises(ImageError, match="pixel type F"):
+        with pytest.raises(ImageError, match=r"pixel type F.*--sixteen-bit scale"):
             decode(encoded(Image.fromarray(np.ones((2, 2), np.float32)), "TIFF"))
+
+    def test_a_color_space_without_a_way_to_rgb_is_refused(self) -> None:
+        with pytest.raises(ImageError, match="pixel type LAB has no way to RGB here; save it as RGB or grey"):
+            decode(encoded(Image.new("LAB", (2, 2)), "TIFF"))
+
+
+def linear(low: float, high: float, size: int = 4) -> Preprocessing:
+    return squash(size, **rules_for_deep_pixels(linear_rule(low, high)))
+
+
+class TestLinear:
+    VALUES = np.array([[0, 5, 2048, 4095], [5000, 65535, 8, 9], [0, 0, 0, 0], [4095, 4095, 4095, 4095]], np.uint16)
+
+    @pytest.mark.parametrize(("format", "order"), [("PNG", "<u2"), ("TIFF", "<u2"), ("TIFF", ">u2"), ("TIFF", "<i4")])
+    def test_twelve_bits_fill_the_range(self, format: str, order: str) -> None:
+        image = Image.fromarray(self.VALUES.astype(order))
+        expected = (np.minimum(self.VALUES.astype(int), 4095) * 510 + 4095) // 8190
+        for source in (encoded(image, format), image):
+            np.testing.assert_array_equal(prepare(source, linear(0, 4095)), np.repeat(expected[..., None], 3, axis=2))
+
+    def test_floating_point_and_integers_below_zero(self) -> None:
+        values = np.linspace(-1, 1, 16, dtype=np.float32).reshape(4, 4)
+        prepared = prepare(encoded(Image.fromarray(values), "TIFF"), linear(-1, 1))[..., 0]
+        np.testing.assert_array_equal(prepared, np.floor((values.astype(float) + 1) * 255 / 2 + 0.5))
+        hounsfield = np.full((4, 4), -1024, np.int32)
+        assert prepare(Image.fromarray(hounsfield), linear(-1024, 3071)).max() == 0
+
+    def test_one_image_is_read_as_it_is_among_others(self) -> None:
+        dark, bright = (Image.fromarray(np.full((4, 4), value, np.uint16)) for value in (100, 4000))
+        alone, together = prepare(dark, linear(0, 4095)), prepare_batch([bright, dark], linear(0, 4095))[1]
+        np.testing.assert_array_equal(alone, together)
+        assert alone.max() == 6
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+    def test_values_that_are_not_finite_are_refused(self, value: float) -> None:
+        values = np.ones((4, 4), np.float32)
+        values[2, 1] = value
+        with pytest.raises(ImageError, match="values that are not finite"):
+            prepare(Image.fromarray(values), linear(0, 1))
+
+    def test_eight_bits_are_left_as_they_are(self) -> None:
+        for source in (noise(4, 4), Image.fromarray(noise(4, 4, channels=0)), noise(4, 4, channels=4)):
+            np.testing.assert_array_equal(prepare(source, linear(0, 4095)), prepare(source, squash()))
+
+    @pytest.mark.parametrize(("color", "channels"), [(2, 3), (4, 2), (6, 4)])
+    def test_sixteen_bits_in_colour_are_refused(self, color: int, channels: int) -> None:
+        rows = (b"\0" + bytes(2 * 4 * channels)) * 4
+        assert prepare(png(4, 4, 16, color, rows), squash()).shape == (4, 4, 3)
+        with pytest.raises(ImageError, match="16 bits per channel, of which only the high byte can be had"):
+            prepare(png(4, 4, 16, color, rows), linear(0, 4095))
+
+    def test_transparent_grey_is_white(self) -> None:
+        rows = b"\0" + np.array([1000, 2000], ">u2").tobytes()
+        prepared = prepare(png(2, 1, 16, 0, rows, extra=struct.pack(">H", 1000)), linear(0, 4095, 2))
+        assert prepared[0, :, 0].tolist() == [WHITE, (2000 * 510 + 4095) // 8190]
+
+
+class TestExamine:
+    def test_values_of_each_kind(self) -> None:
+        deep = np.array([[7, 4000]], np.uint16)
+        for source, expected in (
+            (np.array([[[3, 9, 200]]], np.uint8), ValueRange("8 bits", 3, 200)),
+            (encoded(Image.fromarray(deep), "PNG"), ValueRange("16 bits", 7, 4000)),
+            (Image.fromarray(deep.astype(np.int32)), ValueRange("16 bits", 7, 4000)),
+            (png(1, 1, 16, 2, b"\0" + struct.pack(">HHH", 256, 512, 1024)), ValueRange("16 bits in colour", 1, 4)),
+        ):
+            assert examine(source) == Examined(None, expected)
+        assert examine(b"text").values is None
+
+    def test_any_depth(self) -> None:
+        wide = Image.fromarray(np.array([[-5, 70000]], np.int32))
+        assert "outside 0..65535" in (examine(wide).reason or "")
+        assert examine(wide, any_depth=True) == Examined(None, ValueRange("32 bits", -5, 70000))
+        floats = Image.fromarray(np.array([[0.5, 0.75]], np.float32))
+        assert "pixel type F" in (examine(floats).reason or "")
+        assert examine(floats, any_depth=True) == Examined(None, ValueRange("32 bits", 0.5, 0.75))
+        colour = png(1, 1, 16, 2, bytes(7))
+        assert examine(colour).reason is None
+        assert "only the high byte" in (examine(colour, any_depth=True).reason or "")
 
 
 class TestOrientation:
@@ -346,7 +429,7 @@ class TestRefusals:
         assert "none of the formats" in (fault(b"text") or "")
 
     def test_a_bug_is_not_taken_for_a_bad_image(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def broken(*_: object) -> None:
+        def broken(*_: object, **__: object) -> None:
             raise AssertionError
 
         monkeypatch.setattr(preprocess, "_from_pillow", broken)
@@ -766,7 +849,17 @@ class TestPreprocessing:
         assert Preprocessing.model_validate_json(squash().model_dump_json()) == squash()
 
     @pytest.mark.parametrize(
-        "change", [{"height": 0}, {"crop_fraction": 0}, {"crop_fraction": 1.1}, {"alpha": "on black"}, {"unknown": 1}]
+        "change",
+        [
+            {"sixteen_bit": "low byte"},
+            {"sixteen_bit": linear_rule(0, 4095)},
+            {"sixteen_bit": "linear: 9..3 to 0..255, rounded half up, clipped"},
+            {"height": 0},
+            {"crop_fraction": 0},
+            {"crop_fraction": 1.1},
+            {"alpha": "on black"},
+            {"unknown": 1},
+        ],
     )
     def test_other_rules_are_refused(self, change: dict[str, object]) -> None:
         with pytest.raises(ValidationError):
@@ -774,6 +867,26 @@ class TestPreprocessing:
 
 
 class TestListImages:
+    def test_files_that_are_no_images_are_listed_apart(self, tmp_path: Path) -> None:
+        for name in ("a.jpg", "b.CR2", "c/README", "c/notes.txt", "Thumbs.db", "__MACOSX/x.jpg", "._a.jpg"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).touch()
+        listing = list_folder(tmp_path)
+        assert [path.name for path in listing.images] == ["a.jpg"]
+        assert [path.name for path in listing.others] == ["b.CR2", "README", "notes.txt"]
+
+    def test_without_a_suffix_the_content_decides(self, tmp_path: Path) -> None:
+        content = encoded(Image.fromarray(noise()), "PNG")
+        for name, written in (("a", content), ("2019.07.14", content), ("b", b"BM is no bitmap"), ("c.txt", content)):
+            (tmp_path / name).write_bytes(written)
+        (tmp_path / "link").symlink_to(tmp_path / "gone")
+        assert [path.name for path in list_images(tmp_path)] == ["2019.07.14", "a"]
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes")
+    def test_a_pipe_without_a_suffix_is_not_opened(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        assert list_images(tmp_path) == []
+
     def test_sorted_recursive_and_without_hidden_files(self, tmp_path: Path) -> None:
         for name in ["b/2.PNG", "b/10.png", "a.jpg", "é.webp", "notes.txt", ".hidden.png", ".git/x.png", "b/.DS_Store"]:
             (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -800,9 +913,6 @@ class TestListImages:
     def test_missing_folder(self, tmp_path: Path) -> None:
         with pytest.raises(ImageError, match="gone cannot be listed"):
             list_images(tmp_path / "gone")
-
-    def test_suffixes_are_lower_case(self) -> None:
-        assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in IMAGE_SUFFIXES)
 
     @pytest.mark.skipif(os.name == "nt", reason="Windows file names are Unicode")
     def test_names_that_are_not_utf8_can_be_printed(self) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 from toolkit.bundle.manifest import README_NAME, ArtifactRecord, Manifest, Origin
 from toolkit.bundle.speeds import speed_table
+from toolkit.compare.balance import strongly_imbalanced
+from toolkit.compare.leak import leak_sentence
 from toolkit.distribution import install_hint
 from toolkit.files import printable
 from toolkit.results import ClassScore, Evaluation
@@ -114,6 +116,10 @@ def _results(evaluation: Evaluation) -> str:
         f"| images | {evaluation.images} |",
         f"| top-1 accuracy | {evaluation.top1:.2%} ({level:.0%} Wilson interval {low:.2%} to {high:.2%}) |",
     ]
+    supports = [score.support for score in evaluation.classes]
+    if strongly_imbalanced(supports):
+        label = evaluation.classes[supports.index(max(supports))].label
+        rows.append(f"| top-1 accuracy of always answering {_text(label)} | {max(supports) / evaluation.images:.2%} |")
     if evaluation.top5 is not None:
         rows.append(f"| top-5 accuracy | {evaluation.top5:.2%} |")
     rows += [
@@ -125,6 +131,8 @@ def _results(evaluation: Evaluation) -> str:
         figures = " | ".join(_share(value) for value in (score.precision, score.recall, _f1(score)))
         classes.append(f"| {_text(score.label)} | {score.support} | {figures} |")
     parts = ["\n".join(rows), "\n".join(classes)]
+    if evaluation.leak is not None:
+        parts.insert(1, f"**{_text(leak_sentence(evaluation.leak, evaluation.images, evaluation.split))}.**")
     if confused := _confusions(evaluation):
         parts.append(f"Most frequent mistakes: {'; '.join(confused)}.")
     return "\n\n".join(parts)

@@ -49,8 +49,8 @@ def command(
     """Fine-tune a pretrained backbone in two stages.
 
     Stage 1 trains a new head on the frozen backbone; stage 2 unfreezes the last blocks at a smaller rate. The best
-    weights on the validation images are kept and looked at once on the test images. Every field of the recipe has a
-    flag.
+    weights on the validation images, or the last ones where these are few, are kept and looked at once on the test
+    images. Every field of the recipe has a flag.
     """
     from toolkit.api import train
     from toolkit.cli.console import output, reporter

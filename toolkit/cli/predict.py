@@ -77,7 +77,8 @@ def command(
 
 
 def _expand(paths: list[Path]) -> Iterator[Path]:
-    from toolkit.preprocess import list_images
+    from toolkit.image_files import not_images
+    from toolkit.preprocess import list_folder
 
     for path in paths:
         try:
@@ -91,12 +92,16 @@ def _expand(paths: list[Path]) -> Iterator[Path]:
                 f"{printable(path)} cannot be read ({error.strerror}): give image files, or folders that hold some."
             ) from error
         if path.is_dir():
-            images = list_images(path)
-            if not images:
+            listing = list_folder(path)
+            left_out = not_images(printable(path), [other.name for other in listing.others])
+            if not listing.images:
                 raise ToolkitError(
                     f"the folder {printable(path)} holds no image files: give a folder with images, or files."
+                    + (f" {left_out}." if left_out else "")
                 )
-            yield from images
+            if left_out:
+                typer.echo(f"toolkit: {left_out}", err=True)
+            yield from listing.images
         else:
             yield path
 

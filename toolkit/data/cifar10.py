@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from toolkit.data.base import files_root
-from toolkit.data.dataset import Dataset, split_of_arrays
+from toolkit.data.dataset import Dataset, digests_of_arrays, split_of_arrays
+from toolkit.data.identical import first_of_each
 from toolkit.data.splits import divide
 from toolkit.distribution import install_hint
 from toolkit.download import Digest, fetch, probe
@@ -70,7 +71,8 @@ class Cifar10Source:
             batches = _open(root, files, train)
             images[pool], targets[pool] = batches.data, np.asarray(batches.targets, np.int64)
             labels = tuple(batches.classes)
-        parts = divide(targets, labels, recipe, seed)
+        digests = {pool: digests_of_arrays(images[pool]) for pool in images}
+        parts = divide(targets, labels, recipe, seed, first_of_each(digests["train"]))
         divided = {}
         for name in splits:
             pool, indices = parts[name].pool, parts[name].indices
@@ -80,6 +82,7 @@ class Cifar10Source:
                 targets[pool][indices],
                 tuple(f"{pool}/{index:05d}" for index in indices),
                 labels,
+                [digests[pool][index] for index in indices],
             )
         return Dataset(source=self.name, labels=labels, splits=divided)
 

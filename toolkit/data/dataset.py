@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from toolkit.decoding_limits import MAX_PIXELS
-from toolkit.preprocess import ImageSource, Preprocessing, prepare_batch
-from toolkit.runs import DataSummary, SkippedFile, SplitSummary
+from toolkit.pixel_depth import ValueRange, joined
+from toolkit.preprocess import ImageSource, Preprocessing, examine, prepare_batch
+from toolkit.runs import DataSummary, DuplicateSummary, SkippedFile, SplitSummary
 
 SPLITS = ("train", "validation", "test")
 
@@ -26,7 +27,9 @@ class Split:
         targets: int64 ``[n]``, indices into the labels of the data set.
         names: path relative to the root with forward slashes, or e.g. ``test/00012``.
         fingerprint: SHA-256 over the ordered image contents and labels, 64 hexadecimal digits.
+        values: the range of values in the images, by kind of pixels; None where nobody has looked.
         max_pixels: that an image may have (see ``toolkit.preprocess.decode``).
+        digests: SHA-256 of each image's content; empty where the source does not tell.
     """
 
     name: str
@@ -34,7 +37,9 @@ class Split:
     targets: npt.NDArray[np.int64]
     names: tuple[str, ...]
     fingerprint: str
+    digests: tuple[bytes, ...] = ()
     max_pixels: int = MAX_PIXELS
+    values: tuple[ValueRange, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -51,6 +56,13 @@ class Split:
             ImageError: a file has gone or changed since it was scanned.
         """
         return prepare_batch([self.sources[int(index)] for index in indices], preprocessing, self.max_pixels)
+
+    def value_ranges(self) -> tuple[ValueRange, ...]:
+        """Return the range of values in the images, by kind of pixels; where nobody has looked, each is decoded."""
+        if self.values is not None:
+            return self.values
+        found = (examine(source, self.max_pixels, any_depth=True).values for source in self.sources)
+        return joined(values for values in found if values is not None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,19 +89,28 @@ class Dataset:
         """
         return self.splits[name]
 
-    def summary(self) -> DataSummary:
-        """Describe the data for the run's record."""
+    def per_class(self, name: str) -> tuple[int, ...]:
+        """Return how many images of each class a split has."""
+        return tuple(int(count) for count in np.bincount(self.split(name).targets, minlength=len(self.labels)))
+
+    def summary(self, duplicates: DuplicateSummary | None = None) -> DataSummary:
+        """Describe the data for the run's record.
+
+        Args:
+            duplicates: what was found out about pictures that are there more than once.
+        """
         return DataSummary(
             source=self.source,
             splits={
                 name: SplitSummary(
                     images=len(split),
-                    per_class=tuple(int(count) for count in np.bincount(split.targets, minlength=len(self.labels))),
+                    per_class=self.per_class(name),
                     fingerprint=split.fingerprint,
                 )
                 for name, split in self.splits.items()
             },
             skipped=self.skipped,
+            duplicates=duplicates,
         )
 
 
@@ -102,12 +123,19 @@ def fingerprint(digests: Iterable[bytes], labels: Iterable[str]) -> str:
     return whole.hexdigest()
 
 
+def digests_of_arrays(images: npt.NDArray[np.uint8]) -> list[bytes]:
+    """Return the SHA-256 of each picture of uint8 ``[n, h, w]`` or ``[n, h, w, 3]``."""
+    shape = repr(images.shape[1:]).encode()
+    return [hashlib.sha256(shape + image.tobytes()).digest() for image in images]
+
+
 def split_of_arrays(
     name: str,
     images: npt.NDArray[np.uint8],
     targets: npt.NDArray[np.int64],
     names: tuple[str, ...],
     labels: tuple[str, ...],
+    digests: Sequence[bytes] | None = None,
 ) -> Split:
     """Make a split of pictures in memory.
 
@@ -117,7 +145,8 @@ def split_of_arrays(
         targets: int64 ``[n]``.
         names: of the images.
         labels: class names.
+        digests: what ``digests_of_arrays`` returns of these images, where it is known.
     """
-    shape = repr(images.shape[1:]).encode()
-    digests = (hashlib.sha256(shape + image.tobytes()).digest() for image in images)
-    return Split(name, list(images), targets, names, fingerprint(digests, (labels[target] for target in targets)))
+    digests = tuple(digests_of_arrays(images) if digests is None else digests)
+    whole = fingerprint(digests, (labels[target] for target in targets))
+    return Split(name, list(images), targets, names, whole, digests)

@@ -10,7 +10,8 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from toolkit.data.dataset import Dataset, split_of_arrays
+from toolkit.data.dataset import Dataset, digests_of_arrays, split_of_arrays
+from toolkit.data.identical import first_of_each
 from toolkit.data.splits import divide
 from toolkit.distribution import install_hint
 from toolkit.errors import MissingDependencyError
@@ -53,7 +54,8 @@ class DigitsSource:
         images = np.rint(bunch.images * (255 / _WHITEST)).astype(np.uint8)
         targets = bunch.target.astype(np.int64)
         labels = tuple(str(name) for name in bunch.target_names)
-        parts = divide({"train": targets}, labels, recipe, seed)
+        digests = digests_of_arrays(images)
+        parts = divide({"train": targets}, labels, recipe, seed, first_of_each(digests))
         return Dataset(
             source=self.name,
             labels=labels,
@@ -64,6 +66,7 @@ class DigitsSource:
                     targets[parts[name].indices],
                     tuple(f"{self.name}/{index:04d}" for index in parts[name].indices),
                     labels,
+                    [digests[index] for index in parts[name].indices],
                 )
                 for name in splits
             },

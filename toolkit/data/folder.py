@@ -11,50 +11,54 @@ from pathlib import Path
 
 import numpy as np
 
-from toolkit.data.dataset import Dataset, Split, fingerprint
+from toolkit.data.dataset import SPLITS, Dataset, Split, fingerprint
+from toolkit.data.identical import Listed, identical_files
+from toolkit.data.layout import LAYOUTS, Pool, find_layout, in_words
 from toolkit.data.splits import Part, divide
-from toolkit.errors import DataError, ImageError, UnreadableImagesError
+from toolkit.errors import DataError, UnreadableImagesError
 from toolkit.files import open_regular, printable
-from toolkit.preprocess import IMAGE_SUFFIXES, fault, list_images
+from toolkit.pixel_depth import joined, small_part
+from toolkit.preprocess import Examined, examine
 from toolkit.progress import Reporter
 from toolkit.recipe import DataRecipe
 from toolkit.runs import SkippedFile
 
-_LAYOUTS = (
-    "sort the images into train/<class>/ (with val/<class>/ and test/<class>/ if you have them), or into <class>/"
-)
-_VALIDATION_NAMES = ("val", "valid", "validation")
 _SHOWN_FAILURES = 20
 _SCAN_WORKERS = 4  # reading from disk overlaps with decoding, which Pillow does outside the interpreter's lock
 _SCAN_CHUNK = 32
 
 
-@dataclass(frozen=True)
-class _Pool:
-    """The images of one folder of the source, by class; both in the order of their names."""
-
-    folder: Path
-    classes: Mapping[str, list[Path]]
-
-    def paths(self) -> list[Path]:
-        return [path for members in self.classes.values() for path in members]
-
-    def targets(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        return np.repeat(np.arange(len(self.classes)), [len(members) for members in self.classes.values()])
-
-
 @dataclass(frozen=True, eq=False)
 class _Scan:
-    """The files of one split as they were read: SHA-256 of each, and why it cannot be decoded (None if it can)."""
+    """The files of one split as they were read: SHA-256 of each, and whether it can be decoded."""
 
     part: Part
     paths: list[Path]
     names: list[str]
     digests: list[bytes]
-    reasons: list[str | None]
+    examined: list[Examined]
 
     def failures(self) -> list[tuple[str, str]]:
-        return [(name, reason) for name, reason in zip(self.names, self.reasons, strict=True) if reason is not None]
+        return [
+            (name, one.reason) for name, one in zip(self.names, self.examined, strict=True) if one.reason is not None
+        ]
+
+
+@dataclass(frozen=True)
+class PooledFiles:
+    """What a source that lists files has found.
+
+    Attributes:
+        source: the path that was given.
+        root: the folder that the names of images are relative to.
+        pools: files by class; of ``train``, and of ``validation`` and ``test`` where the source has them.
+        lines: what a person should know about the listing.
+    """
+
+    source: Path
+    root: Path
+    pools: Mapping[str, Pool]
+    lines: tuple[str, ...] = ()
 
 
 class FolderSource:
@@ -75,10 +79,7 @@ class FolderSource:
         return _no_folder(Path(recipe.source).expanduser())
 
     def load(self, recipe: DataRecipe, seed: int, splits: Sequence[str], reporter: Reporter) -> Dataset:
-        """See ``Source.load``. Every image of the splits that are asked for is read once.
-
-        The division is taken from the whole listing before any file is opened, so it does not move when a file breaks
-        or is repaired.
+        """See ``Source.load`` and ``load_pools``.
 
         Raises:
             DataError: the folder is missing, or its content is not at least two classes of enough images, the same in
@@ -86,174 +87,145 @@ class FolderSource:
             UnreadableImagesError: files cannot be decoded, and ``recipe.skip_unreadable`` is not set.
         """
         root = Path(recipe.source).expanduser()
-        pools = _pools(root, reporter)
-        labels = tuple(printable(name) for name in pools["train"].classes)
-        if "train" in splits:  # whoever needs no training images was told when they were loaded
-            for line in _lines_on_division(root, pools, recipe):
-                reporter.line(line)
-        parts = divide({name: pool.targets() for name, pool in pools.items()}, labels, recipe, seed)
-        scans = {
-            name: _scan(name, root, pools[parts[name].pool], parts[name], recipe.max_pixels, reporter)
-            for name in splits
-        }
-        failures = [failure for scan in scans.values() for failure in scan.failures()]
-        if failures and not recipe.skip_unreadable:
-            raise UnreadableImagesError(_describe(failures), failures)
-        return Dataset(
-            source=str(root.resolve()),
-            labels=labels,
-            splits={
-                name: replace(_readable(name, scan, pools[scan.part.pool], labels), max_pixels=recipe.max_pixels)
-                for name, scan in scans.items()
-            },
-            skipped=tuple(SkippedFile(file=file, reason=reason) for file, reason in failures),
-        )
+        if (reason := _no_folder(root)) is not None:
+            raise DataError(f"{reason}: give a folder, and {LAYOUTS}.")
+        layout = find_layout(root, recipe.layout)
+        lines = tuple(map(printable, layout.lines))
+        return load_pools(PooledFiles(root, root, layout.pools, lines), recipe, seed, splits, reporter)
 
 
 def _no_folder(root: Path) -> str | None:
     return None if root.is_dir() else f"{printable(root)} is {'not a folder' if root.exists() else 'missing'}"
 
 
-def _lines_on_division(root: Path, pools: Mapping[str, _Pool], recipe: DataRecipe) -> list[str]:
-    """Say which splits are cut from the training images because the folder has none of its own."""
-    fractions = {"test": recipe.test_fraction, "validation": recipe.validation_fraction}
-    return [
-        f"{root} has no {split} split of its own: {fraction:.0%} of the training images are set aside for it"
-        for split, fraction in fractions.items()
-        if split not in pools
-    ]
+def load_pools(
+    listing: PooledFiles, recipe: DataRecipe, seed: int, splits: Sequence[str], reporter: Reporter
+) -> Dataset:
+    """Divide listed files into splits, and read each of those that are asked for once.
 
+    The division is taken from the whole listing before any image is decoded, so it does not move when a file breaks or
+    is repaired, unless the file is a copy of another one: copies stay together.
 
-def _pools(root: Path, reporter: Reporter) -> dict[str, _Pool]:
-    if (reason := _no_folder(root)) is not None:
-        raise DataError(f"{reason}: give a folder, and {_LAYOUTS}.")
-    try:
-        folders = _split_folders(root)
-        pools = {name: _list_pool(folder, reporter) for name, folder in folders.items()}
-    except (OSError, ImageError) as error:
-        raise DataError(f"{root} cannot be listed: {error}") from error
-    _check_classes(root, pools)
-    return pools
+    Args:
+        listing: the files by split and class.
+        recipe: how they are divided.
+        seed: of the division.
+        splits: those to read.
+        reporter: where progress goes, and what a person should know.
 
-
-def _split_folders(root: Path) -> dict[str, Path]:
-    names = {path.name for path in _folders(root)}
-    validation = [name for name in _VALIDATION_NAMES if name in names]
-    if "train" not in names:
-        lonely = [*validation, *(["test"] if "test" in names else [])]
-        if lonely:
-            raise DataError(f"{root} has {lonely[0]}/ and no train/: {_LAYOUTS}.")
-        return {"train": root}
-    if len(validation) > 1:
-        raise DataError(
-            f"{root} has {' and '.join(f'{name}/' for name in validation)}: keep one of them as the validation split."
-        )
-    folders = {"train": root / "train"}
-    if validation:
-        folders["validation"] = root / validation[0]
-    if "test" in names:
-        folders["test"] = root / "test"
-    return folders
-
-
-def _folders(folder: Path) -> list[Path]:
-    return sorted(
-        (entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")),
-        key=lambda entry: entry.name,
+    Raises:
+        DataError: there are too few images of a class.
+        UnreadableImagesError: files cannot be decoded, and ``recipe.skip_unreadable`` is not set.
+    """
+    pools = listing.pools
+    labels = tuple(printable(name) for name in pools["train"].classes)
+    if "train" in splits:  # whoever needs no training images was told when they were loaded
+        for line in (*listing.lines, *_lines_on_division(listing, recipe)):
+            reporter.line(line)
+    # Where the source has all three splits nothing is divided, and no file needs to be looked at for that.
+    listed = identical_files(pools["train"].paths() if len(pools) < len(SPLITS) else [])
+    parts = divide(
+        {name: pool.targets() for name, pool in pools.items()},
+        labels,
+        recipe,
+        seed,
+        listed.first if len(listed.first) else None,
+    )
+    scans = {
+        name: _scan(name, listing.root, pools[parts[name].pool], parts[name], listed, recipe, reporter)
+        for name in splits
+    }
+    failures = [failure for scan in scans.values() for failure in scan.failures()]
+    if failures and not recipe.skip_unreadable:
+        raise UnreadableImagesError(_describe(failures), failures)
+    read = {
+        name: replace(_readable(name, scan, pools[scan.part.pool], labels), max_pixels=recipe.max_pixels)
+        for name, scan in scans.items()
+    }
+    if "train" in read:
+        for line in _lines_on_values(read["train"], scaled=_any_depth(recipe)):
+            reporter.line(line)
+    return Dataset(
+        source=str(listing.source.resolve()),
+        labels=labels,
+        splits=read,
+        skipped=tuple(SkippedFile(file=file, reason=reason) for file, reason in failures),
     )
 
 
-def _list_pool(folder: Path, reporter: Reporter) -> _Pool:
-    classes = {entry.name: list_images(entry) for entry in _folders(folder)}
-    loose = [
-        entry
-        for entry in folder.iterdir()
-        if entry.is_file() and entry.suffix.lower() in IMAGE_SUFFIXES and not entry.name.startswith(".")
+def _lines_on_division(listing: PooledFiles, recipe: DataRecipe) -> list[str]:
+    """Say which splits are cut from the training images because the source has none of its own."""
+    fractions = {"test": recipe.test_fraction, "validation": recipe.validation_fraction}
+    return [
+        f"{listing.source} has no {split} split of its own: {fraction:.0%} of the training images are set aside for it"
+        for split, fraction in fractions.items()
+        if split not in listing.pools
     ]
-    if loose and not classes:
-        raise DataError(
-            f"{folder} has no class folders: its {len(loose)} images lie directly in it. To label them, {_LAYOUTS}."
-        )
-    if not any(classes.values()):
-        raise DataError(f"{folder} has no images (files named {', '.join(IMAGE_SUFFIXES)}): {_LAYOUTS}.")
-    if loose:
-        reporter.line(f"{len(loose)} images directly in {folder} belong to no class and are left out")
-    return _Pool(folder, classes)
 
 
-def _check_classes(root: Path, pools: Mapping[str, _Pool]) -> None:
-    train = pools["train"]
-    differences = [line for pool in pools.values() for line in _difference(train, pool)]
-    if differences:
-        raise DataError(f"the splits of {root} do not have the same classes: {'; '.join(differences)}.")
-    for pool in pools.values():
-        empty = [printable(name) for name, members in pool.classes.items() if not members]
-        if empty:
-            raise DataError(f"{_classes(empty)} of {pool.folder} has no images: add some, or remove the folder.")
-    if len(train.classes) == 1:
-        raise DataError(
-            f"{train.folder} has one class only, {next(iter(train.classes))!r}: a classifier needs two or more."
-        )
+def _any_depth(recipe: DataRecipe) -> bool:
+    return recipe.sixteen_bit != "high-byte"
 
 
-def _difference(train: _Pool, pool: _Pool) -> list[str]:
-    missing = [printable(name) for name in train.classes if name not in pool.classes]
-    extra = [printable(name) for name in pool.classes if name not in train.classes]
-    lines = [f"{pool.folder.name}/ lacks {_classes(missing)}"] if missing else []
-    return lines + ([f"{pool.folder.name}/ has {_classes(extra)}, which {train.folder.name}/ lacks"] if extra else [])
+def _lines_on_values(train: Split, *, scaled: bool) -> list[str]:
+    found = [one for one in train.values or () if not (scaled and one.kind == "16 bits")]
+    return [line for one in found if (line := small_part(one)) is not None]
 
 
-def _classes(names: Sequence[str]) -> str:
-    return ("class " if len(names) == 1 else "classes ") + ", ".join(repr(name) for name in names)
-
-
-def _scan(split: str, root: Path, pool: _Pool, part: Part, max_pixels: int, reporter: Reporter) -> _Scan:
+def _scan(
+    split: str, root: Path, pool: Pool, part: Part, listed: Listed, recipe: DataRecipe, reporter: Reporter
+) -> _Scan:
     everything = pool.paths()
     paths = [everything[index] for index in part.indices]
-    chunks = [paths[start : start + _SCAN_CHUNK] for start in range(0, len(paths), _SCAN_CHUNK)]
+    known = listed.digests if part.pool == "train" else {}
+    files = [(everything[index], known.get(int(index))) for index in part.indices]
+    chunks = [files[start : start + _SCAN_CHUNK] for start in range(0, len(files), _SCAN_CHUNK)]
     digests: list[bytes] = []
-    reasons: list[str | None] = []
+    examined: list[Examined] = []
     executor = ThreadPoolExecutor(_SCAN_WORKERS, thread_name_prefix="toolkit-scan")
     try:
         with reporter.bar(f"reading the {split} images", len(paths), unit="images") as bar:
-            for results in executor.map(partial(_read_chunk, max_pixels), chunks):
+            for results in executor.map(partial(_read_chunk, recipe), chunks):
                 digests += [digest for digest, _ in results]
-                reasons += [reason for _, reason in results]
+                examined += [image for _, image in results]
                 bar.advance(len(results))
     finally:
         executor.shutdown(cancel_futures=True)
-    return _Scan(part, paths, [printable(path.relative_to(root).as_posix()) for path in paths], digests, reasons)
+    return _Scan(part, paths, [printable(path.relative_to(root).as_posix()) for path in paths], digests, examined)
 
 
-def _read_chunk(max_pixels: int, paths: Sequence[Path]) -> list[tuple[bytes, str | None]]:
-    return [_read(path, max_pixels) for path in paths]
+def _read_chunk(recipe: DataRecipe, files: Sequence[tuple[Path, bytes | None]]) -> list[tuple[bytes, Examined]]:
+    return [_read(path, digest, recipe) for path, digest in files]
 
 
-def _read(path: Path, max_pixels: int) -> tuple[bytes, str | None]:
+def _read(path: Path, digest: bytes | None, recipe: DataRecipe) -> tuple[bytes, Examined]:
     try:
         with open_regular(path) as file:
-            reason = fault(path, max_pixels)
-            return (hashlib.file_digest(file, "sha256").digest() if reason is None else b""), reason
+            found = examine(path, recipe.max_pixels, any_depth=_any_depth(recipe))
+            return digest or (hashlib.file_digest(file, "sha256").digest() if found.reason is None else b""), found
     except OSError as error:
-        return b"", error.strerror or str(error)
+        return b"", Examined(error.strerror or str(error))
 
 
-def _readable(name: str, scan: _Scan, pool: _Pool, labels: tuple[str, ...]) -> Split:
-    kept = [position for position, reason in enumerate(scan.reasons) if reason is None]
+def _readable(name: str, scan: _Scan, pool: Pool, labels: tuple[str, ...]) -> Split:
+    kept = [position for position, one in enumerate(scan.examined) if one.reason is None]
     targets = pool.targets()[scan.part.indices][kept]
     gone = [labels[index] for index in np.flatnonzero(np.bincount(targets, minlength=len(labels)) == 0)]
     if gone:
         raise DataError(
-            f"after {len(scan.reasons) - len(kept)} unreadable files are left out, {_classes(gone)} has no image in "
+            f"after {len(scan.examined) - len(kept)} unreadable files are left out, {in_words(gone)} has no image in "
             f"the {name} split: "
             f"repair the files, or add images."
         )
+    digests = tuple(scan.digests[position] for position in kept)
     return Split(
         name=name,
         sources=[scan.paths[position] for position in kept],
         targets=targets,
         names=tuple(scan.names[position] for position in kept),
-        fingerprint=fingerprint((scan.digests[position] for position in kept), (labels[target] for target in targets)),
+        fingerprint=fingerprint(digests, (labels[target] for target in targets)),
+        digests=digests,
+        values=joined(one.values for one in scan.examined if one.values is not None),
     )
 
 

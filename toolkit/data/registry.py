@@ -13,13 +13,14 @@ from pathlib import Path
 
 from toolkit.data.base import Source
 from toolkit.data.cifar10 import Cifar10Source
+from toolkit.data.csv_file import CsvSource
 from toolkit.data.digits import DigitsSource
 from toolkit.data.folder import FolderSource
 from toolkit.errors import DataError
 from toolkit.plugins import Kind, with_plugins
 
 ENTRY_POINT = "toolkit.data"
-OWN = (Cifar10Source, DigitsSource, FolderSource)
+OWN = (Cifar10Source, DigitsSource, CsvSource, FolderSource)
 KIND = Kind(
     name="data source",
     protocol="toolkit.data.base.Source",

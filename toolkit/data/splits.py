@@ -25,11 +25,20 @@ class Part:
     indices: Indices
 
 
-def divide(pools: Mapping[str, Indices], labels: tuple[str, ...], recipe: DataRecipe, seed: int) -> dict[str, Part]:
+def divide(
+    pools: Mapping[str, Indices],
+    labels: tuple[str, ...],
+    recipe: DataRecipe,
+    seed: int,
+    first: Indices | None = None,
+) -> dict[str, Part]:
     """Divide what a source gives into the three splits.
 
     Where the source has no test images, they are cut from its training images; so is validation, always after
     ``train_limit``. Each cut has a random stream of its own, so that changing one does not move another.
+
+    Images with the same content stay in one part: the cuts are drawn among the first of each content, and its copies
+    follow it. A limit counts different images and leaves copies out.
 
     Args:
         pools: targets (int64 ``[n]``) of what the source gives, by name: ``train``, and ``validation`` and ``test``
@@ -37,18 +46,23 @@ def divide(pools: Mapping[str, Indices], labels: tuple[str, ...], recipe: DataRe
         labels: class names.
         recipe: fractions and limits.
         seed: of the division.
+        first: for each training image the index of the first one with the same content, int64 ``[n]`` (see
+            ``toolkit.data.identical``); by default all are different.
 
     Raises:
         DataError: a class has too few images, or a limit is too small.
     """
     targets = pools["train"]
-    train = np.arange(len(targets))
+    first = np.arange(len(targets)) if first is None else first
+    if "validation" in pools and "test" in pools:  # nothing is cut: the source's training images are what they are
+        first = np.arange(len(targets))
+    train = np.flatnonzero(first == np.arange(len(targets)))
     parts_of_train = [
         "training",
         *(["validation"] if "validation" not in pools else []),
         *(["test"] if "test" not in pools else []),
     ]
-    _require(targets, labels, parts_of_train)
+    _require(targets, train, labels, parts_of_train)
     if "test" in pools:
         test = Part("test", np.arange(len(pools["test"])))
     else:
@@ -73,7 +87,14 @@ def divide(pools: Mapping[str, Indices], labels: tuple[str, ...], recipe: DataRe
     else:
         chosen = _draw(targets, train, _share(recipe.validation_fraction, len(train)), labels, keep=1, stream=(seed, 3))
         validation, train = Part("train", chosen), np.setdiff1d(train, chosen)
-    return {"train": Part("train", train), "validation": validation, "test": test}
+    parts = {"train": Part("train", train), "validation": validation, "test": test}
+    limits = {"train": recipe.train_limit, "validation": recipe.train_limit, "test": recipe.test_limit}
+    return {
+        name: Part("train", np.flatnonzero(np.isin(first, part.indices)))
+        if part.pool == "train" and limits[name] is None
+        else part
+        for name, part in parts.items()
+    }
 
 
 def allocate(counts: Indices, total: int, least: int, keep: int) -> Indices:
@@ -124,9 +145,14 @@ def _share(fraction: float, count: int) -> int:
     return int(fraction * count + 0.5)
 
 
-def _require(targets: Indices, labels: tuple[str, ...], parts: list[str]) -> None:
-    counts = np.bincount(targets, minlength=len(labels))
-    short = [f"{labels[index]!r} has {counts[index]}" for index in np.flatnonzero(counts < len(parts))]
+def _require(targets: Indices, different: Indices, labels: tuple[str, ...], parts: list[str]) -> None:
+    everything = np.bincount(targets, minlength=len(labels))
+    counts = np.bincount(targets[different], minlength=len(labels))
+    short = [
+        f"{labels[index]!r} has {counts[index]}"
+        + (f" beside {everything[index] - counts[index]} copies" if everything[index] > counts[index] else "")
+        for index in np.flatnonzero(counts < len(parts))
+    ]
     if short:
         raise DataError(
             f"too few images to divide into {', '.join(parts)}: class {', '.join(short)}, and each class needs at "

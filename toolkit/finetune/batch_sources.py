@@ -170,6 +170,10 @@ class ActivationBatches:
 
         return load_ahead(load, everything.batches(0), workers=1, prefetch=PREFETCH)
 
+    def unaugmented(self, images: Indices) -> Tensors:
+        """Return training images, given by int64 ``[b]``, as ``part`` takes them, without augmentation."""
+        return self._train.load(self._places, images, np.zeros_like(images), self._device)
+
 
 def _two_seeds(seed: tuple[int, ...]) -> tuple[int, int]:
     """Return seed and epoch as ``make_augment`` takes them."""

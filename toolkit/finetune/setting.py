@@ -16,8 +16,10 @@ from toolkit.data import Dataset, load_dataset
 from toolkit.errors import RunError
 from toolkit.finetune.device import choose_device, repeatable
 from toolkit.finetune.group import Group, joined
+from toolkit.finetune.optim import class_weights
 from toolkit.finetune.precision import Precision, choose_precision
-from toolkit.preprocess import Preprocessing
+from toolkit.pixel_depth import HIGH_BYTE, rule_for
+from toolkit.preprocess import Preprocessing, rules_for_deep_pixels
 from toolkit.progress import Reporter, Silent
 from toolkit.recipe import Recipe
 
@@ -47,6 +49,11 @@ class Setting:
     precision: Precision
     group: Group
     reporter: Reporter
+
+    @property
+    def class_weights(self) -> tuple[float, ...] | None:
+        """What the loss of each class is multiplied by, of the training images of all processes; None for nothing."""
+        return class_weights(self.recipe.train, self.dataset.split("train").targets, len(self.dataset.labels))
 
 
 @contextlib.contextmanager
@@ -85,7 +92,7 @@ def prepared_setting(recipe: Recipe, reporter: Reporter) -> Iterator[Setting]:
             recipe=recipe,
             backbone=backbone,
             dataset=dataset,
-            preprocessing=_preprocessing(recipe, backbone),
+            preprocessing=_preprocessing(recipe, backbone, dataset),
             device=device,
             threads=threads,
             precision=Precision(chosen, device),
@@ -125,13 +132,16 @@ def _computed_by_steps(recipe: Recipe, backbone: Backbone) -> list[nn.Module]:
     return [backbone.model.get_submodule(name) for block in blocks for name in block.modules]
 
 
-def _preprocessing(recipe: Recipe, backbone: Backbone) -> Preprocessing:
-    return Preprocessing(
-        height=backbone.image_size,
-        width=backbone.image_size,
-        resize=recipe.data.resize,
-        interpolation=recipe.data.interpolation,
-        crop_fraction=backbone.crop_fraction if recipe.data.resize == "crop" else 1.0,
+def _preprocessing(recipe: Recipe, backbone: Backbone, dataset: Dataset) -> Preprocessing:
+    return Preprocessing.model_validate(
+        {
+            "height": backbone.image_size,
+            "width": backbone.image_size,
+            "resize": recipe.data.resize,
+            "interpolation": recipe.data.interpolation,
+            "crop_fraction": backbone.crop_fraction if recipe.data.resize == "crop" else 1.0,
+            **rules_for_deep_pixels(rule_for(recipe.data.sixteen_bit, dataset.split("train").value_ranges)),
+        }
     )
 
 
@@ -140,6 +150,8 @@ def _announce(setting: Setting) -> None:
     counts = ", ".join(f"{len(split)} {name}" for name, split in dataset.splits.items())
     setting.reporter.line(f"data: {dataset.source}, {len(dataset.labels)} classes, images: {counts}")
     setting.reporter.line(f"backbone: {backbone.name} at {backbone.image_size} px, weights: {backbone.weights}")
+    if setting.preprocessing.sixteen_bit != HIGH_BYTE:
+        setting.reporter.line(f"pixels of more than 8 bits: {setting.preprocessing.sixteen_bit}")
     setting.reporter.line(
         f"recipe: {recipe.name}, seed {recipe.seed}, on {precision.device} with {setting.threads} threads, trained in "
         f"{precision.name}"

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from toolkit import provenance
 from toolkit.backbones import Backbone, save_weights, takes_image_size
-from toolkit.compare.metrics import evaluate
+from toolkit.data.near_duplicates import require_imagehash
 from toolkit.data.registry import plain_name
 from toolkit.errors import RunError, TrainingError
 from toolkit.files import sha256_file
 from toolkit.finetune.checkpoint import State, load_checkpoint, save_checkpoint
 from toolkit.finetune.history import write_history
 from toolkit.finetune.interruption import StoppedError, Stopper
+from toolkit.finetune.looks import Looks, look_at_data
 from toolkit.finetune.measure import counts_of, make_plan, measure
 from toolkit.finetune.meter import StepObserver
 from toolkit.finetune.plan import Plan, duration, fit, lines
@@ -64,6 +65,8 @@ def finetune_run(
         StoppedError: Ctrl-C; the run was saved.
     """
     started = time.perf_counter()
+    if recipe.data.check_duplicates:
+        require_imagehash()
     if name is not None:
         new_run(name, root)
     with prepared_setting(recipe, reporter or Silent()) as setting, TrainingData(setting) as data:
@@ -74,6 +77,7 @@ def finetune_run(
                 run.remove_checkpoints()
                 recipe.save(run.recipe_file)
         identity = identity_of(setting)
+        duplicates = look_at_data(setting)
         if not resume and not isinstance(setting.reporter, Silent):
             announce_plan(setting, data)
         state = _first_state(setting, run, identity, resume=resume)
@@ -84,10 +88,11 @@ def finetune_run(
         except StoppedError as stopped:
             raise StoppedError(f"{stopped} Go on with 'toolkit finetune --resume --run {run.name}'.") from stopped
         if setting.group.leads:
-            _keep_best(setting, run, trainer)
-            _evaluate(setting, data, run)
+            _write_kept(setting, run, trainer)
+            looks = Looks(setting, data, duplicates)
+            looks.test().save(run.evaluation_file)
             # The record comes last of what a later stage needs: a run that has one is complete, and it is the latest.
-            record = _record(setting, run, stages, state, seconds())
+            record = _record(looks, run, stages, state, seconds())
             run.make_latest()
             record.save(run.record_file)
             run.remove_checkpoints()
@@ -101,6 +106,7 @@ def plan_run(recipe: Recipe, *, reporter: Reporter | None = None) -> Plan:
         ToolkitError: see ``finetune_run``.
     """
     with prepared_setting(recipe, reporter or Silent()) as setting, TrainingData(setting) as data:
+        look_at_data(setting)
         return announce_plan(setting, data)
 
 
@@ -177,21 +183,16 @@ def _saver(setting: Setting, run: RunFolder, state: State, seconds: Callable[[],
     return save
 
 
-def _keep_best(setting: Setting, run: RunFolder, trainer: Trainer) -> None:
-    """Put the best weights back and write them."""
+def _write_kept(setting: Setting, run: RunFolder, trainer: Trainer) -> None:
+    """Put the weights that were kept back, and write them."""
     best = trainer.state.best
     if best.weights is None:
         raise TrainingError("no epoch ended with a usable validation accuracy: lower the learning rates.")
+    setting.reporter.line(
+        f"kept: the weights of stage {best.stage}, epoch {best.epoch}, validation accuracy {best.accuracy:.2%}"
+    )
     trainer.load(best.weights)
     save_weights(setting.backbone.model.eval(), run.model_file)
-
-
-def _evaluate(setting: Setting, data: TrainingData, run: RunFolder) -> None:
-    """Look once at the test images."""
-    test = setting.dataset.split("test")
-    with setting.reporter.bar("test", len(test), "img") as bar:
-        logits = data.predict(test, bar)
-    evaluate(logits, test.targets, setting.dataset.labels, "test").save(run.evaluation_file)
 
 
 def _name(recipe: Recipe, backbone: Backbone) -> str:
@@ -210,9 +211,8 @@ def _name(recipe: Recipe, backbone: Backbone) -> str:
     return plain or "run"
 
 
-def _record(
-    setting: Setting, run: RunFolder, stages: tuple[StageSummary, ...], state: State, seconds: float
-) -> RunRecord:
+def _record(looks: Looks, run: RunFolder, stages: tuple[StageSummary, ...], state: State, seconds: float) -> RunRecord:
+    setting = looks.setting
     return RunRecord(
         name=run.name,
         recipe=setting.recipe.name,
@@ -223,7 +223,7 @@ def _record(
         parameters=sum(parameter.numel() for parameter in setting.backbone.model.parameters()),
         normalization=setting.backbone.normalization,
         preprocessing=setting.preprocessing,
-        data=setting.dataset.summary(),
+        data=setting.dataset.summary(looks.duplicates.summary()),
         stages=stages,
         best_stage=state.best.stage,
         best_epoch=state.best.epoch,
@@ -234,4 +234,6 @@ def _record(
         seconds=seconds,
         provenance=provenance.collect(),
         precision=setting.precision.name,
+        validation=looks.validation(state.best),
+        class_weights=setting.class_weights,
     )

@@ -54,7 +54,7 @@ def make_learner(setting: Setting, stage: StageRecipe, parts: TrainableParts, mo
     recipe = setting.recipe
     return Learner(
         module=module,
-        loss=make_loss(recipe.train),
+        loss=make_loss(recipe.train, setting.class_weights, setting.device),
         optimizer=make_optimizer(stage, parts.head, parts.backbone),
         precision=setting.precision,
         mixup=recipe.augment.mixup,

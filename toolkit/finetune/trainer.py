@@ -15,6 +15,7 @@ from toolkit.backbones import TrainableParts, apply_modes, set_trainable
 from toolkit.compare.metrics import loss_and_accuracy
 from toolkit.errors import RecipeError, TrainingError
 from toolkit.finetune.batch_sources import BatchSource, EpochOrder
+from toolkit.finetune.best_weights import which_to_keep
 from toolkit.finetune.checkpoint import State
 from toolkit.finetune.group import Group, epoch_order
 from toolkit.finetune.history import Epoch
@@ -80,6 +81,7 @@ class Trainer:
         self._stopper = stopper
         self._on_step = on_step
         self._variable = variable_tensors(setting.recipe, setting.backbone)
+        self._kept = which_to_keep(setting.recipe.train, len(setting.dataset.split("validation")))
         self._saved_at = time.monotonic()
         if state.model:
             self.load(state.model)
@@ -152,7 +154,7 @@ class Trainer:
             apply_modes(self._setting.backbone, stage.parts)
             self._train_epoch(stage, local, bar, lambda: before + time.perf_counter() - started)
             self._setting.backbone.model.eval()
-            validation_loss, validation_accuracy = self._validate(stage.batches, bar)
+            validation_loss, validation_accuracy, score = self._validate(stage.batches, bar)
         loss_sum, right, seen = self._setting.group.sum([state.loss_sum, state.right, state.seen])
         # A checkpoint of an earlier version does not have them.
         rates = state.rates or stage.rates
@@ -167,7 +169,7 @@ class Trainer:
             backbone_lr=rates[1] if len(rates) > 1 else 0.0,
             seconds=before + time.perf_counter() - started,
         )
-        state.best.offer(done, self.variable())
+        state.best.offer(done, self.variable(), self._kept, score)
         state.end_epoch(done)
         self._checkpoint(stage)
         self._setting.reporter.line(
@@ -221,8 +223,11 @@ class Trainer:
                 rate=f"{step.rates[-1]:.2g}",
             )
 
-    def _validate(self, batches: BatchSource, bar: Bar) -> tuple[float, float]:
-        """Return loss and accuracy over the validation images of all processes."""
+    def _validate(self, batches: BatchSource, bar: Bar) -> tuple[float, float, float]:
+        """Return loss, accuracy, and what epochs are compared by, over the validation images of all processes.
+
+        That is the accuracy, or with class weights the accuracy in which each class counts as much as in the loss.
+        """
         targets = self._data.validation.targets
         parts = []
         with torch.inference_mode(), self._setting.precision.autocast():
@@ -230,9 +235,14 @@ class Trainer:
                 parts.append(batches.part.infer(*tensors).float().cpu().numpy())
                 bar.advance(len(parts[-1]))
         count = len(targets)
-        loss, accuracy = loss_and_accuracy(np.concatenate(parts), targets) if parts else (0.0, 0.0)
-        loss_sum, right, seen = self._setting.group.sum([loss * count, accuracy * count, count])
-        return loss_sum / seen, right / seen
+        logits = np.concatenate(parts) if parts else np.zeros((0, len(self._setting.dataset.labels)), np.float32)
+        loss, accuracy = loss_and_accuracy(logits, targets) if parts else (0.0, 0.0)
+        weights = np.asarray(self._setting.class_weights or [1.0] * logits.shape[1])[targets]
+        weighted_right = float(weights[logits.argmax(axis=1) == targets].sum())
+        loss_sum, right, seen, score, weight = self._setting.group.sum(
+            [loss * count, accuracy * count, count, weighted_right, float(weights.sum())]
+        )
+        return loss_sum / seen, right / seen, score / weight
 
     def _checkpoint_is_due(self) -> bool:
         return time.monotonic() - self._saved_at > self._setting.recipe.train.checkpoint_minutes * 60

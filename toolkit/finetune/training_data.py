@@ -173,5 +173,6 @@ def _part(split: Split, group: Group) -> Split:
         sources=[split.sources[index] for index in indices],
         targets=split.targets[indices],
         names=tuple(split.names[index] for index in indices),
+        digests=tuple(split.digests[index] for index in indices) if split.digests else (),
         fingerprint=f"{split.fingerprint} part {group.rank} of {group.world}",
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from toolkit.files import printable
 from toolkit.report.parity import parity_checks, parity_failures, parity_table
-from toolkit.report.tables import Table, bench_table, class_table, headline, most_confused
+from toolkit.report.tables import Table, bench_table, class_table, headline, most_confused, remarks
 from toolkit.results import BenchReport, Evaluation, ParityReport
 
 
@@ -115,7 +115,8 @@ def _parity(parity: ParityReport) -> str:
 
 
 def _evaluation(evaluation: Evaluation) -> str:
-    parts = [f"{headline(evaluation)}.", _table(class_table(evaluation))]
+    parts = [f"{headline(evaluation)}.", *(f"{_escape(remark)}." for remark in remarks(evaluation))]
+    parts.append(_table(class_table(evaluation)))
     if mistakes := most_confused(evaluation):
         confusions = "; ".join(
             f"{_escape(true)} taken for {_escape(predicted)} ({images})" for true, predicted, images in mistakes

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from toolkit.compare.leak import leak_sentence
 from toolkit.report import figures
 from toolkit.results import BatchTiming, BenchReport, BenchRow, Evaluation
 
@@ -125,6 +126,12 @@ def headline(evaluation: Evaluation) -> str:
         f"{evaluation.split} images; "
         f"loss {evaluation.loss:.3f}, calibration error {evaluation.expected_calibration_error:.3f}"
     )
+
+
+def remarks(evaluation: Evaluation) -> list[str]:
+    """Return what must be known to read the accuracy, a sentence each without its full stop."""
+    leak = evaluation.leak
+    return [] if leak is None else [leak_sentence(leak, evaluation.images, evaluation.split)]
 
 
 def _speed_cells(report: BenchReport, row: BenchRow, timing: BatchTiming) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from toolkit.files import printable_lines
 from toolkit.report.parity import parity_checks, parity_failures, parity_table, path_table
-from toolkit.report.tables import Column, Line, Table, bench_table, class_table, headline, most_confused
+from toolkit.report.tables import Column, Line, Table, bench_table, class_table, headline, most_confused, remarks
 from toolkit.results import BenchReport, Bisection, Evaluation, ParityReport
 
 MANY_CLASSES = 20
@@ -90,6 +90,8 @@ def _print_bisection(name: str, bisection: Bisection, console: Console) -> None:
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     """Print the accuracy, the classes (the worst of them where there are many), and the most frequent mistakes."""
     console.print(_text(headline(evaluation), style="bold"))
+    for remark in remarks(evaluation):
+        console.print(_text(remark, style="yellow"))
     many = len(evaluation.classes) > MANY_CLASSES
     if many:
         console.print(_text(f"the {WORST} classes with the lowest recall, of {len(evaluation.classes)}:"))

@@ -7,7 +7,7 @@ One family of records a file; each is imported from here.
 """
 
 from toolkit.results.bench import BatchTiming, BenchReport, BenchRow, Estimate, Latency
-from toolkit.results.evaluation import ClassScore, Evaluation
+from toolkit.results.evaluation import ClassScore, Evaluation, Leak
 from toolkit.results.parity import (
     ArtifactParity,
     Bisection,
@@ -49,6 +49,7 @@ __all__ = [
     "Hardware",
     "Interval",
     "Latency",
+    "Leak",
     "OutputParity",
     "PairedAccuracy",
     "ParityReport",

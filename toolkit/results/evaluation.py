@@ -17,6 +17,21 @@ class ClassScore(Record):
     """None where the class has no test image."""
 
 
+class Leak(Record):
+    """The images of a split that training has seen, or that the choice of the weights was made by."""
+
+    images: int
+    """Images of this split that are in an earlier one too."""
+    near: int
+    """How many of them are re-encoded, resized or cropped; 0 also where these were not looked for."""
+    seen_in: tuple[str, ...]
+    """The earlier splits."""
+    top1_without: float | None
+    """Share of the other images whose most probable class is right; None where there are no others."""
+    top1_without_interval: Interval | None
+    """Its Wilson score interval."""
+
+
 class Evaluation(Record):
     """The one look at the test split at the end of fine-tuning."""
 
@@ -35,3 +50,5 @@ class Evaluation(Record):
     classes: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
     """``confusion[i][j]``: test images of class i that were predicted as class j."""
+    leak: Leak | None = None
+    """None where no image is in an earlier split too, or where this was not looked at."""

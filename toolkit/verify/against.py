@@ -14,7 +14,8 @@ from toolkit.compare.tolerances import OTHER_WEIGHTS
 from toolkit.errors import BundleError, ImageError
 from toolkit.files import printable
 from toolkit.formats.registry import get_format
-from toolkit.preprocess import list_images, prepare_batch
+from toolkit.image_files import not_images
+from toolkit.preprocess import list_folder, prepare_batch
 from toolkit.results import Check, ParityReport
 from toolkit.verify.candidate import Candidate, candidates_of
 from toolkit.verify.expected import Expected, Judgement, golden_of, metadata_of, run_reference, with_truths
@@ -163,9 +164,14 @@ def _golden_images(new: Bundle, old: Bundle) -> tuple[Inputs, Images]:
 
 def _from_folder(new: Bundle, old: Bundle, data: Path, max_pixels: int) -> tuple[Inputs, Images]:
     """Return the images of a folder as the new bundle prepares them, and as the old one does."""
-    paths = list_images(data)
+    listing = list_folder(data)
+    paths = listing.images
     if not paths:
-        raise ImageError(f"there are no images in {printable(data)}: give a folder of image files.")
+        left_out = not_images(printable(data), [other.name for other in listing.others])
+        raise ImageError(
+            f"there are no images in {printable(data)}: give a folder of image files."
+            + (f" {left_out}." if left_out else "")
+        )
     truths = tuple(path.parent.name if path.parent.name in new.manifest.labels else None for path in paths)
     images = prepare_batch(paths, new.manifest.preprocessing, max_pixels)
     names = tuple(printable(path.relative_to(data).as_posix()) for path in paths)

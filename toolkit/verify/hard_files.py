@@ -100,6 +100,7 @@ def hard_files() -> dict[str, bytes]:
         "grey.png": _encode(Image.fromarray(colour).convert("L"), "PNG"),
         "one-bit.png": _encode(Image.fromarray(colour).convert("1"), "PNG"),
         "sixteen-bit-grey.png": _encode(Image.fromarray(deep), "PNG"),
+        "twelve-bit-grey.tif": _encode(Image.fromarray((deep >> 4).astype(">u2")), "TIFF"),
         "alpha.png": _encode(Image.fromarray(half_clear), "PNG"),
         "grey-alpha.png": _encode(Image.fromarray(half_clear).convert("LA"), "PNG"),
         "palette.png": _encode(palette, "PNG"),

@@ -9,6 +9,7 @@ from PIL import Image
 from toolkit.bundle import Bundle, Manifest
 from toolkit.bundle.model_card import model_card
 from toolkit.bundle.trust.check import parse_manifest
+from toolkit.results import Interval, Leak
 
 REAL = Path(__file__).parents[2] / "assets" / "manifests" / "version-2.json"
 
@@ -115,3 +116,25 @@ def test_many_labels_are_folded_away(real: Manifest) -> None:
     labels = tuple(f"class {number}" for number in range(500))
     card = model_card(real.model_copy(update={"labels": labels}))
     assert "<details><summary>500 labels</summary>\n\n0: class 0, 1: class 1" in card
+
+
+def test_a_leak_stands_below_the_accuracy(real: Manifest) -> None:
+    assert real.evaluation is not None
+    interval = Interval(low=0.879, high=0.938)
+    leak = Leak(images=37, near=0, seen_in=("train",), top1_without=0.912, top1_without_interval=interval)
+    evaluation = real.evaluation.model_copy(update={"images": 400, "leak": leak})
+    card = model_card(real.model_copy(update={"evaluation": evaluation}))
+    said = "**37 of 400 test images are also in train; without them 91.2% (95% interval 87.9% to 93.8%).**"
+    assert said in card
+    assert card.index("top-1 accuracy") < card.index(said) < card.index("| class |")
+    assert "also in train" not in model_card(real)
+
+
+def test_strong_imbalance_is_told_by_what_one_answer_reaches(real: Manifest) -> None:
+    assert real.evaluation is not None
+    first, *others = real.evaluation.classes
+    classes = (first.model_copy(update={"support": 60}), *(score.model_copy(update={"support": 4}) for score in others))
+    evaluation = real.evaluation.model_copy(update={"classes": classes})
+    card = model_card(real.model_copy(update={"evaluation": evaluation}))
+    assert f"| top-1 accuracy of always answering {first.label} | 60.00% |" in card
+    assert "always answering" not in model_card(real)

@@ -56,6 +56,31 @@ def test_a_broken_file_is_named_and_the_others_are_classified(run: Run, colour_b
     assert "1 of 4 images could not be decoded" in err
 
 
+def test_files_that_are_no_images_by_their_names_are_counted(run: Run, colour_bundle: Path, folder: Path) -> None:
+    for name in ("a.CR2", "b.CR2", "notes.txt", ".DS_Store", "Thumbs.db"):
+        (folder / name).touch()
+    code, out, err = run("predict", colour_bundle, folder)
+    assert (code, len(out.splitlines())) == (0, 3)
+    assert f"toolkit: 3 files in {folder} are no images by their name: .CR2 (2), .txt (1)" in err
+    for image in folder.rglob("*.png"):
+        image.unlink()
+    code, _, err = run("predict", colour_bundle, folder)
+    assert code == 2
+    assert "holds no image files" in err
+    assert ".CR2 (2), .txt (1)." in err
+
+
+def test_heic_and_files_without_a_suffix_are_classified(run: Run, colour_bundle: Path, folder: Path) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif", reason="HEIC files are made with pillow-heif")
+    red = folder / "phone" / "red.HEIC"
+    red.parent.mkdir()
+    pillow_heif.from_pillow(Image.new("RGB", (64, 64), (250, 5, 5))).save(red)
+    red.with_name("bare").write_bytes(red.read_bytes())
+    code, out, err = run("predict", colour_bundle, red.parent)
+    assert (code, err) == (0, "")
+    assert [line.split()[1] for line in out.splitlines()] == ["red", "red"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

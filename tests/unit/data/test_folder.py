@@ -5,18 +5,24 @@ Both layouts, every mistake with its own sentence, and a division that nothing b
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from toolkit.data import Dataset, Split, load_dataset
+from toolkit.data import Dataset, Split, folder, load_dataset
 from toolkit.data.folder import FolderSource
+from toolkit.data.identical import Listed, identical_files
 from toolkit.errors import DataError, ImageError, UnreadableImagesError
 from toolkit.preprocess import Preprocessing
 from toolkit.progress import Bar
@@ -363,12 +369,68 @@ class TestUnreadable:
         assert "caf\\xe9\\x1b[31m" in load(plain, skip_unreadable=True).labels
 
     def test_an_error_in_the_scan_is_not_hidden(self, plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def broken(*_: object) -> str:
+        def broken(*_: object, **__: object) -> str:
             raise AssertionError
 
-        monkeypatch.setattr("toolkit.data.folder.fault", broken)
+        monkeypatch.setattr("toolkit.data.folder.examine", broken)
         with pytest.raises(AssertionError):
             load(plain)
+
+
+class TestKindsOfFiles:
+    def test_what_is_no_image_and_what_is_one_by_content(self, plain: Path) -> None:
+        for number in range(15):
+            (plain / "cat" / f"{number}.CR2").touch()
+        shutil.copy(plain / "cat" / "000.png", plain / "cat" / "bare")
+        (plain / "cat" / "001.png").rename(plain / "cat" / "really-a-png.jpg")
+        heard = Heard()
+        data = load(plain, reporter=heard)
+        names = {name for split in data.splits.values() for name in split.names}
+        assert {"cat/bare", "cat/really-a-png.jpg"} <= names
+        assert len(names) == 41
+        assert f"15 files in {plain}/cat are no images by their name: .CR2 (15)" in heard.lines
+
+    def test_heic_without_what_reads_it_is_named_file_by_file(
+        self, plain: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pillow_heif = pytest.importorskip("pillow_heif", reason="HEIC files are made with pillow-heif")
+        pillow_heif.from_pillow(Image.new("RGB", (64, 64))).save(plain / "cat" / "phone.HEIC")
+        assert sum(len(split) for split in load(plain).splits.values()) == 41
+        monkeypatch.setitem(sys.modules, "pillow_heif", None)
+        with pytest.raises(
+            UnreadableImagesError, match=r"cat/phone\.HEIC: it is a HEIC image.*pip install '.*\[heif\]'"
+        ):
+            load(plain)
+
+    def test_twelve_bits_in_sixteen_are_said_unless_they_are_scaled(self, tmp_path: Path) -> None:
+        for label, number in itertools.product("ab", range(6)):
+            (tmp_path / label).mkdir(exist_ok=True)
+            Image.fromarray(np.full((4, 4), 800 * number + ord(label), np.uint16)).save(
+                tmp_path / label / f"{number}.png"
+            )
+        for choice, said in (("high-byte", 1), ("scale", 0), ("0..4095", 0)):
+            heard = Heard()
+            train = load(tmp_path, reporter=heard, sixteen_bit=choice).split("train")
+            assert len([line for line in heard.lines if "--sixteen-bit scale" in line]) == said
+            assert [(one.kind, one.images) for one in train.values or ()] == [("16 bits", len(train))]
+
+    def test_floating_point_is_taken_where_it_is_scaled(self, tmp_path: Path) -> None:
+        for label, number in itertools.product("ab", range(6)):
+            (tmp_path / label).mkdir(exist_ok=True)
+            Image.fromarray(np.full((4, 4), number + ord(label) / 1000, np.float32)).save(
+                tmp_path / label / f"{number}.tif"
+            )
+        with pytest.raises(UnreadableImagesError, match=r"a/0\.tif: its pixel type F.*--sixteen-bit scale"):
+            load(tmp_path)
+        train = load(tmp_path, sixteen_bit="scale").split("train")
+        assert [one.kind for one in train.values or ()] == ["32 bits"]
+        assert replace(train, values=None).value_ranges() == train.values
+
+    def test_the_user_says_what_the_folders_are(self, tmp_path: Path) -> None:
+        fill(tmp_path, {"train": 4, "bus": 4})
+        with pytest.raises(DataError, match=r"could be a split or a class"):
+            load(tmp_path)
+        assert load(tmp_path, layout="classes").labels == ("bus", "train")
 
 
 def test_it_says_whether_it_can_be_had(tmp_path: Path) -> None:
@@ -377,3 +439,54 @@ def test_it_says_whether_it_can_be_had(tmp_path: Path) -> None:
     for name, expected in reasons.items():
         reason = FolderSource().unavailable(DataRecipe.model_validate({"source": str(tmp_path / name)}))
         assert reason == (expected and f"{tmp_path / name} {expected}")
+
+
+class TestCopies:
+    def test_they_stay_in_one_part_whatever_they_are_called(self, plain: Path) -> None:
+        for number in range(6):
+            shutil.copy(plain / "cat" / f"{number:03d}.png", plain / "cat" / f"copy of {number}.png")
+            (plain / "ant" / f"link {number}.png").symlink_to(plain / "ant" / f"{number:03d}.png")
+        for seed in range(6):
+            seen = [contents(split) for split in load(plain, seed=seed).splits.values()]
+            assert sum(len(part) for part in seen) == len(set().union(*seen)) == 40
+            assert sum(len(split) for split in load(plain, seed=seed).splits.values()) == 52
+
+    def test_the_test_split_alone_is_the_same(self, plain: Path) -> None:
+        for number in range(6):
+            shutil.copy(plain / "cat" / f"{number:03d}.png", plain / "cat" / f"copy of {number}.png")
+        alone = load(plain, splits=("test",)).split("test")
+        assert alone.fingerprint == load(plain).split("test").fingerprint
+
+    def test_data_without_copies_are_divided_as_before_there_was_a_look_at_them(
+        self, plain: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        now = load(plain)
+        monkeypatch.setattr(folder, "identical_files", lambda paths: Listed(np.arange(len(paths)), {}))
+        for name, split in load(plain).splits.items():
+            assert split.names == now.split(name).names
+            assert split.fingerprint == now.split(name).fingerprint
+
+    def test_no_file_is_hashed_twice(self, plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        shutil.copy(plain / "cat" / "000.png", plain / "cat" / "copy.png")
+        known = identical_files(sorted(plain.rglob("*.png"))).digests
+        hashed: list[str] = []
+        real = hashlib.file_digest
+
+        def counted(file: BinaryIO, kind: str) -> object:
+            hashed.append(kind)
+            return real(file, kind)
+
+        monkeypatch.setattr(hashlib, "file_digest", counted)
+        data = load(plain)
+        assert known
+        assert len(hashed) == 41
+        digests = {digest for split in data.splits.values() for digest in split.digests}
+        assert digests == {hashlib.sha256(path.read_bytes()).digest() for path in plain.rglob("*.png")}
+
+    def test_splits_of_ones_own_stay_as_they_are(self, divided: Path) -> None:
+        fill(divided, {"val/cat": 2, "val/ant": 1})
+        before = load(divided)
+        shutil.copy(divided / "train" / "cat" / "000.png", divided / "test" / "cat" / "leak.png")
+        after = load(divided)
+        assert after.split("train").fingerprint == before.split("train").fingerprint
+        assert len(after.split("test")) == len(before.split("test")) + 1

@@ -67,10 +67,18 @@ class Listed:
 
 
 def test_the_packages_own_sources() -> None:
-    assert list(registry.sources()) == ["cifar10", "digits", "folder"]
-    for text, name in (("cifar10", "cifar10"), ("digits", "digits"), ("photos", "folder"), ("CIFAR10", "folder")):
+    assert list(registry.sources()) == ["cifar10", "digits", "csv", "folder"]
+    for text, name in (
+        ("cifar10", "cifar10"),
+        ("digits", "digits"),
+        ("photos", "folder"),
+        ("CIFAR10", "folder"),
+        ("a/labels.CSV", "csv"),
+    ):
         assert registry.find_source(text).name == name
-    assert registry.accepted() == "'cifar10', 'digits', or the path of a folder of images"
+    assert registry.accepted() == (
+        "'cifar10', 'digits', the path of a .csv or .tsv file of paths and classes, or the path of a folder of images"
+    )
 
 
 def test_a_source_of_another_package_takes_what_it_recognises(install: Callable[..., None], tmp_path: Path) -> None:
@@ -89,8 +97,8 @@ def test_an_unknown_source_is_told_all_that_are_valid(install: Callable[..., Non
         with pytest.raises(DataError, match="no data source 'nowhere") as caught:
             load_dataset(DataRecipe.model_validate({"source": text}), 0)
         assert (
-            "give 'cifar10', 'digits', the path of a .lst file, or the path of a folder of images (there is none at "
-            "that path)." in str(caught.value)
+            "give 'cifar10', 'digits', the path of a .csv or .tsv file of paths and classes, the path of a .lst file, "
+            "or the path of a folder of images (there is none at that path)." in str(caught.value)
         )
 
 

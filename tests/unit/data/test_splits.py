@@ -115,3 +115,59 @@ def test_allocate_is_exact_within_its_bounds() -> None:
         assert shares.sum() == min(max(total, len(counts)), counts.sum() - len(counts))
         assert np.all(shares >= 1)
         assert np.all(shares <= counts - 1)
+
+
+def copies(*pairs: tuple[int, int]) -> np.ndarray:
+    """Return what is the first of each content of 100 images, given which image is a copy of which."""
+    first = np.arange(100)
+    for copy, original in pairs:
+        first[copy] = original
+    return first
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_copies_stay_in_one_part_and_all_images_are_used(seed: int) -> None:
+    first = copies(*((index, index - 20) for index in range(20, 40)), *((index, 61) for index in range(62, 75)))
+    parts = divide({"train": TARGETS}, LABELS, recipe(), seed, first)
+    for part in parts.values():
+        assert set(np.flatnonzero(np.isin(first, first[part.indices]))) == set(part.indices.tolist())
+        assert np.all(np.diff(part.indices) > 0)
+        assert min(per_class(TARGETS, part.indices)) >= 1
+    together = np.concatenate([part.indices for part in parts.values()])
+    assert sorted(together.tolist()) == list(range(100))
+
+
+@pytest.mark.parametrize("fields", [{}, {"train_limit": 50, "test_limit": 10}])
+def test_images_that_all_differ_are_divided_as_ever(fields: dict[str, int]) -> None:
+    plain = divide({"train": TARGETS}, LABELS, recipe(**fields), 3)
+    told = divide({"train": TARGETS}, LABELS, recipe(**fields), 3, np.arange(100))
+    for name in plain:
+        np.testing.assert_array_equal(plain[name].indices, told[name].indices)
+
+
+def test_a_limit_counts_different_images() -> None:
+    parts = divide({"train": TARGETS}, LABELS, recipe(train_limit=30), 0, copies((1, 0), (3, 2), (5, 4)))
+    together = np.concatenate([parts[name].indices for name in ("train", "validation")])
+    assert len(together) == 30
+    assert not {1, 3, 5} & set(together.tolist())
+
+
+def test_a_picture_in_two_classes_stays_in_one_part() -> None:
+    first = copies((70, 5), (71, 6), (95, 7))
+    for seed in range(10):
+        parts = divide({"train": TARGETS}, LABELS, recipe(test_fraction=0.5), seed, first)
+        for copy, original in ((70, 5), (71, 6), (95, 7)):
+            assert len([part for part in parts.values() if {copy, original} & set(part.indices.tolist())]) == 1
+
+
+def test_a_class_of_copies_is_too_small() -> None:
+    targets = np.repeat(np.arange(3), [5, 5, 5])
+    first = np.array([0, 1, 2, 3, 4, 5, 5, 5, 5, 9, 10, 11, 12, 13, 14])
+    with pytest.raises(DataError, match="class 'bee' has 2 beside 3 copies, and each class needs at least 3"):
+        divide({"train": targets}, LABELS, recipe(), 0, first)
+
+
+def test_splits_of_ones_own_keep_their_copies() -> None:
+    pools = {"train": TARGETS, "validation": TARGETS, "test": TARGETS}
+    parts = divide(pools, LABELS, recipe(), 0, np.zeros(100, np.int64))
+    np.testing.assert_array_equal(parts["train"].indices, np.arange(100))

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from toolkit.finetune.optim import make_loss, make_optimizer, make_scheduler
+from toolkit.finetune.optim import class_weights, make_loss, make_optimizer, make_scheduler
 from toolkit.recipe import Recipe, StageRecipe, TrainRecipe
 from toolkit.training_choices import LOSSES, OPTIMIZERS, SCHEDULES, Choice
 
@@ -95,3 +98,53 @@ def test_a_line_in_a_table_is_all_that_a_new_choice_needs(monkeypatch: pytest.Mo
     optimizer.step()
     scheduler.step()
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.075)
+
+
+TARGETS = np.array([0, 0, 0, 1])
+BALANCED = TrainRecipe.model_validate({"class_weights": "balanced"})
+
+
+def test_balanced_weights_are_n_over_classes_times_count() -> None:
+    weights = class_weights(BALANCED, TARGETS, 2)
+    assert weights == pytest.approx((4 / (2 * 3), 4 / (2 * 1)))
+    assert np.mean(np.array(weights)[TARGETS]) == pytest.approx(1.0)
+    assert class_weights(TrainRecipe.model_validate({}), TARGETS, 2) is None
+
+
+def test_the_weighted_loss_is_that_of_a_hand_computation() -> None:
+    logits, targets = torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), torch.tensor([0, 1, 1])
+    loss = make_loss(BALANCED, (0.5, 3.0))(logits, targets)
+    each = [-math.log(math.exp(2) / (math.exp(2) + 1)), -math.log(math.e / (1 + math.e)), -math.log(1 / (1 + math.e))]
+    assert loss.item() == pytest.approx((0.5 * each[0] + 3 * each[1] + 3 * each[2]) / 3)
+
+
+def test_the_weight_is_that_of_the_true_class_with_label_smoothing_too() -> None:
+    recipe = TrainRecipe.model_validate({"class_weights": "balanced", "label_smoothing": 0.2})
+    logits, targets = torch.tensor([[2.0, 0.0]]), torch.tensor([1])
+    log = logits.log_softmax(1)[0]
+    assert make_loss(recipe, (0.5, 3.0))(logits, targets).item() == pytest.approx(
+        -3 * float(0.1 * log[0] + 0.9 * log[1])
+    )
+
+
+def test_mse_is_weighted_by_image() -> None:
+    recipe = TrainRecipe.model_validate({"class_weights": "balanced", "loss": "mse"})
+    logits, targets = torch.tensor([[1.0, 0.0], [3.0, 1.0]]), torch.tensor([0, 1])
+    assert make_loss(recipe, (0.5, 3.0))(logits, targets).item() == pytest.approx((0.5 * 0 + 3 * 4.5) / 2)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_weights_of_one_change_nothing(name: str) -> None:
+    recipe = Recipe().override({"train.loss": name}).train
+    logits, targets = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 2, 1, 0])
+    torch.testing.assert_close(make_loss(recipe, (1.0, 1.0, 1.0))(logits, targets), make_loss(recipe)(logits, targets))
+
+
+def test_the_mean_of_two_processes_is_that_of_the_batch() -> None:
+    logits, targets = (
+        torch.randn(8, 2, generator=torch.Generator().manual_seed(0)),
+        torch.tensor([0, 0, 1, 0, 1, 1, 1, 1]),
+    )
+    loss = make_loss(BALANCED, (0.5, 3.0))
+    parts = [loss(logits[rank::2], targets[rank::2]) for rank in (0, 1)]
+    torch.testing.assert_close((parts[0] + parts[1]) / 2, loss(logits, targets))

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import itertools
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_training import Listening, small_run_recipe, tiny_recipe, tiny_setting
 
 from toolkit.errors import RunError
 from toolkit.finetune.setting import identity_of, prepared_setting
+from toolkit.pixel_depth import linear_rule
 from toolkit.progress import Silent
 
 
@@ -26,6 +32,21 @@ def test_a_setting_is_what_the_recipe_asks_for() -> None:
 def test_the_short_side_is_scaled_and_cropped_as_the_weights_were_evaluated() -> None:
     with prepared_setting(small_run_recipe(data__resize="crop"), Silent()) as setting:
         assert setting.preprocessing.crop_fraction == setting.backbone.crop_fraction < 1
+
+
+def test_the_range_of_deep_pixels_is_that_of_the_training_images(tmp_path: Path) -> None:
+    for label, number in itertools.product("ab", range(6)):
+        (tmp_path / label).mkdir(exist_ok=True)
+        Image.fromarray(np.full((4, 4), 700 * number + ord(label), np.uint16)).save(tmp_path / label / f"{number}.png")
+    listening = Listening()
+    recipe = small_run_recipe(data__source=str(tmp_path), data__sixteen_bit="scale", data__layout="classes")
+    with prepared_setting(recipe, listening) as setting:
+        (values,) = setting.dataset.split("train").values or ()
+        of_training = {int(np.asarray(Image.open(str(path))).max()) for path in setting.dataset.split("train").sources}
+        assert (values.low, values.high) == (min(of_training), max(of_training))
+        assert setting.preprocessing.sixteen_bit == linear_rule(values.low, values.high)
+    assert f"pixels of more than 8 bits: {linear_rule(values.low, values.high)}" in listening.lines
+    assert not any("--sixteen-bit" in line for line in listening.lines)
 
 
 def test_the_identity_tells_what_changed() -> None:

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 from tiny_training import Listening, small_run_recipe
 
-from toolkit.errors import RunError
+from toolkit.data import near_duplicates
+from toolkit.errors import MissingDependencyError, RunError
 from toolkit.files import sha256_file
 from toolkit.finetune.checkpoint import load_checkpoint
 from toolkit.finetune.interruption import StoppedError
 from toolkit.finetune.meter import Step
 from toolkit.finetune.stage import finetune_run, plan_run, recipe_for_budget
+from toolkit.recipe import Recipe
 from toolkit.runs import RunFolder
 
 
@@ -113,3 +115,43 @@ def test_a_plan_is_measured_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_recipe_that_fits_a_budget_stays_as_it_is() -> None:
     recipe = small_run_recipe(cache__views=1)
     assert recipe_for_budget(recipe, 3600.0) == recipe
+
+
+def test_the_record_says_what_validation_told_and_how_classes_counted(tmp_path: Path) -> None:
+    listening = Listening()
+    recipe = small_run_recipe(train__class_weights="balanced")
+    run = finetune_run(recipe, name="run", root=tmp_path, reporter=listening)
+    record = run.record()
+    assert record.validation is not None
+    assert (record.validation.kept, record.validation.leak) == ("last", None)
+    assert (record.best_stage, record.best_epoch) == (2, 1)
+    assert record.validation.interval.low <= record.best_validation_accuracy <= record.validation.interval.high
+    counts = record.data.splits["train"].per_class
+    assert record.class_weights == pytest.approx([sum(counts) / (10 * count) for count in counts])
+    assert record.data.duplicates is not None
+    assert record.data.duplicates.leaked == {"train": 0, "validation": 0, "test": 0}
+    assert any("validation images: accuracy moves in steps of" in line for line in listening.lines)
+    assert any(line.startswith("kept: the weights of stage 2, epoch 1") for line in listening.lines)
+
+
+def test_a_run_with_class_weights_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
+    recipe = small_run_recipe(train__class_weights="balanced")
+    whole = finetune_run(recipe, name="whole", root=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        finetune_run(recipe, name="run", root=tmp_path, reporter=Listening("stage 2 epoch 1/1", stop))
+    run = finetune_run(run_recipe(tmp_path), name="run", root=tmp_path, resume=True)
+    assert sha256_file(run.model_file) == sha256_file(whole.model_file)
+    assert run.record().class_weights == whole.record().class_weights
+
+
+def run_recipe(root: Path) -> Recipe:
+    return RunFolder(root / "run").recipe()
+
+
+def test_near_duplicates_are_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(near_duplicates, "find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match="needs ImageHash"):
+        finetune_run(small_run_recipe(data__check_duplicates=True), name="run", root=tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -23,6 +23,7 @@ from toolkit.results import (
     Hardware,
     Interval,
     Latency,
+    Leak,
     OutputParity,
     PairedAccuracy,
     ParityReport,
@@ -186,6 +187,13 @@ def make_evaluation():
 @pytest.fixture
 def evaluation(make_evaluation) -> Evaluation:
     return make_evaluation([f"digit {index}" for index in range(10)])
+
+
+@pytest.fixture
+def leaking(evaluation) -> Evaluation:
+    interval = Interval(low=0.879, high=0.938)
+    leak = Leak(images=37, near=0, seen_in=("train",), top1_without=0.912, top1_without_interval=interval)
+    return evaluation.model_copy(update={"leak": leak})
 
 
 @pytest.fixture

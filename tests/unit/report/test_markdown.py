@@ -58,3 +58,7 @@ def test_labels_are_not_read_as_markdown(bench, make_evaluation):
     text = bench_markdown(bench, None, evaluation)
     for label in ("a\\|b", "\\*c\\*", "\\<script>", "\\`d\\`", "[e]\\(f)", "\\_g\\_", "h_i", "new line"):
         assert f"| {label} | 50 |" in text
+
+
+def test_a_leak_is_said_below_the_accuracy(bench, leaking):
+    assert "37 of 400 test images are also in train; without them 91.2%" in bench_markdown(bench, None, leaking)

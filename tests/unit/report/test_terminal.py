@@ -133,3 +133,8 @@ def test_what_a_name_holds_steers_no_terminal(parity, bench):
     assert "a\\x1b[31mrun: parity" in shown(print_parity, hostile, 160)
     renamed = bench.model_copy(update={"rows": (bench.rows[0].model_copy(update={"name": "a\x9brow"}),)})
     assert "\x9b" not in shown(print_bench, renamed, 160)
+
+
+def test_a_leak_is_said_below_the_accuracy(leaking):
+    text = shown(print_evaluation, leaking, 160)
+    assert text.splitlines()[1].startswith("37 of 400 test images are also in train; without them 91.2% (95% interval")

@@ -11,7 +11,9 @@ from PIL import Image
 from toolkit.bundle import Bundle, read_manifest
 from toolkit.bundle.writer import write_manifest
 from toolkit.data import Split
-from toolkit.preprocess import Preprocessing, prepare
+from toolkit.decoding_limits import MAX_PIXELS
+from toolkit.pixel_depth import linear_rule
+from toolkit.preprocess import Preprocessing, prepare, rules_for_deep_pixels
 from toolkit.verify import hard_files
 from toolkit.verify.preprocessing import check_preprocessing
 
@@ -44,6 +46,21 @@ def test_the_same_path_gives_the_same_pixels(colour_bundle: Path) -> None:
     assert "3 golden samples" in check.detail
 
 
+def test_another_range_of_deep_pixels_is_caught(colour_bundle: Path) -> None:
+    manifest = read_manifest(colour_bundle)
+    trained, shipped = (
+        Preprocessing.model_validate(
+            {**manifest.preprocessing.model_dump(), **rules_for_deep_pixels(linear_rule(0, high))}
+        )
+        for high in (4095, 65535)
+    )
+    for used, expected in ((trained, set()), (shipped, {"sixteen-bit-grey.png", "twelve-bit-grey.tif"})):
+        write_manifest(colour_bundle, manifest.model_copy(update={"preprocessing": used}))
+        bundle = Bundle.open(colour_bundle)
+        check = check_preprocessing(bundle, trained, split_of(bundle, bundle.golden_images()))
+        assert {failure.split(" ")[0] for failure in check.failures} == expected
+
+
 @pytest.mark.parametrize(
     "change", [{"interpolation": "nearest"}, {"resize": "crop"}, {"crop_fraction": 0.5, "resize": "crop"}]
 )
@@ -61,14 +78,14 @@ def test_a_service_that_ignored_orientation_would_be_caught(
     colour_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
 
-    def careless(source: object, how: Preprocessing) -> np.ndarray:
+    def careless(source: object, how: Preprocessing, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         if isinstance(source, bytes):
             with Image.open(io.BytesIO(source)) as opened, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 if opened.mode.startswith("I"):
                     return np.zeros((how.height, how.width, 3), np.uint8)
                 return np.array(opened.convert("RGB").resize((how.width, how.height), Image.Resampling.BILINEAR))
-        return prepare(source, how)  # type: ignore[arg-type]  # whatever the check passes on
+        return prepare(source, how, max_pixels)  # type: ignore[arg-type]  # whatever the check passes on
 
     monkeypatch.setattr(hard_files, "prepare", careless)
     bundle = Bundle.open(colour_bundle)

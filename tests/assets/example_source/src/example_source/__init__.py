@@ -1,9 +1,11 @@
-"""Labelled images listed in a CSV file with the columns ``path`` and ``label``; paths start at the file's folder."""
+"""Labelled images listed in a JSON Lines file: on each line an object with ``path``, which starts at the file's folder,
+and ``label``.
+"""
 
 from __future__ import annotations
 
-import csv
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +15,17 @@ from toolkit.data.splits import divide
 from toolkit.errors import DataError
 
 
-class CsvSource:
+class JsonLinesSource:
     """Implements ``toolkit.data.base.Source``."""
 
-    name = "csv"
-    title = "a CSV file of images"
-    accepts = "the path of a .csv file with the columns path and label"
+    name = "jsonl"
+    title = "a JSON Lines file of images"
+    accepts = "the path of a .jsonl file of objects with path and label"
     reads_path = True
     downloads = False
 
     def recognises(self, source):
-        return source.endswith(".csv")
+        return source.endswith(".jsonl")
 
     def unavailable(self, recipe, *, network=True):
         file = Path(recipe.source).expanduser()
@@ -46,12 +48,11 @@ class CsvSource:
 
     def _rows(self, file):
         try:
-            with file.open(newline="", encoding="utf-8") as lines:
-                rows = list(csv.DictReader(lines))
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise DataError(f"{file} cannot be read as CSV: {error}") from error
-        if not rows or not {"path", "label"} <= set(rows[0]):
-            raise DataError(f"{file} needs a header with the columns path and label, and a line for each image.")
+            rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        except (OSError, ValueError) as error:
+            raise DataError(f"{file} cannot be read as JSON Lines: {error}") from error
+        if not rows or not all(isinstance(row, dict) and {"path", "label"} <= set(row) for row in rows):
+            raise DataError(f"{file} needs a line for each image: an object with path and label.")
         return rows
 
     def _split(self, name, folder, rows, labels):
