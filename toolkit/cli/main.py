@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 import toolkit
 from toolkit.errors import ToolkitError
+from toolkit.telemetry import opt_out
 
 COMMANDS = {
     "finetune": "Fine-tune a pretrained backbone in two stages.",
@@ -96,6 +97,7 @@ def _root(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ``arguments`` replace those of the process."""
+    opt_out()
     app(args=list(arguments) if arguments is not None else None, prog_name="toolkit")
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from toolkit.distribution import NO_ONNXRUNTIME, install_hint
 from toolkit.errors import BundleError, DeviceError, ExportError, MissingDependencyError, first_line
 from toolkit.formats.base import Calibration, Exported, ExportRequest, Facts, Format, NotExported
+from toolkit.telemetry import opt_out
 
 if TYPE_CHECKING:
     import onnx
@@ -60,6 +61,7 @@ class OnnxFormat(Format):
 
     def unavailable(self) -> str | None:
         """Say which package is missing."""
+        opt_out()
         try:
             import onnxruntime
         except ImportError:
@@ -258,11 +260,12 @@ def run_options() -> Any:  # onnxruntime ships no type information
 
 
 def import_onnxruntime() -> Any:  # onnxruntime ships no type information
-    """Import the engine.
+    """Import the engine, its telemetry switched off.
 
     Raises:
         MissingDependencyError: it is not installed.
     """
+    opt_out()
     try:
         import onnxruntime
     except ImportError as error:

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from toolkit.backbones.deployable import Deployable, torch_threads
+from toolkit.backbones.deployable import Deployable
 from toolkit.bundle.manifest import InputContract
 from toolkit.compare.rounding import relative_rms
+from toolkit.formats.torch_session import torch_threads
 from toolkit.verify.expected import Exact, Expected
 from toolkit.verify.inputs import Inputs
 
