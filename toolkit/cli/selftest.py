@@ -26,12 +26,12 @@ def command(
     """
     from toolkit.bundle import Bundle
     from toolkit.errors import MissingDependencyError
-    from toolkit.provenance import available_cores
+    from toolkit.provenance import default_threads
     from toolkit.runtime.selftest import selftest_bundle
 
     opened = Bundle.open(bundle, verify_key)
     results = []
-    for result in selftest_bundle(opened, device, threads or available_cores()):
+    for result in selftest_bundle(opened, device, threads or default_threads()):
         results.append(result)
         typer.echo(f"{result.format:14} {result.file:24} {_said(result)}")
     if all(result.missing is not None for result in results):
