@@ -5,7 +5,7 @@ Numpy, Pillow and the artifact's own engine; never torch for an ONNX artifact.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -19,9 +19,9 @@ import numpy.typing as npt
 from toolkit.bundle import ArtifactRecord, Bundle, Manifest
 from toolkit.errors import ImageError
 from toolkit.formats.base import Session
-from toolkit.formats.registry import get_format
 from toolkit.preprocess import ImageSource, prepare
-from toolkit.provenance import available_cores
+from toolkit.runtime.opening import Opening, opened
+from toolkit.runtime.processes import ProcessSession, call_engine
 from toolkit.runtime.selftest import Selftest, selftest
 
 
@@ -51,17 +51,29 @@ class Prediction:
 class Predictor:
     """A bundle's artifact, opened and ready.
 
+    Safe under concurrent calls. A pickle or a copy of it opens the same bundle again, and so does the first call in a
+    process that was forked from the one that loaded it.
+
     Attributes:
         manifest: the bundle's manifest.
         artifact: the artifact in use.
-        session: the opened artifact; ``session.device`` says where it runs.
     """
 
-    def __init__(self, bundle: Bundle, artifact: ArtifactRecord, session: Session) -> None:
+    def __init__(self, bundle: Bundle, artifact: ArtifactRecord, session: Session, opening: Opening) -> None:
         self._bundle = bundle
         self.manifest: Manifest = bundle.manifest
         self.artifact = artifact
-        self.session = session
+        self._opening = opening
+        self._session = ProcessSession(session, lambda: opened(opening)[2])
+
+    def __reduce__(self) -> tuple[Callable[[Opening], Predictor], tuple[Opening]]:
+        """Pickle and copy by opening the bundle again."""
+        return _open, (self._opening,)
+
+    @property
+    def session(self) -> Session:
+        """The opened artifact; ``session.device`` says where it runs."""
+        return call_engine(self._session.get)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -87,7 +99,8 @@ class Predictor:
                 f"the model takes uint8 [N, {pre.height}, {pre.width}, 3] pixels, not {images.dtype} "
                 f"{list(images.shape)}."
             )
-        return self.session.run(self.manifest.input.encode(images))
+        inputs = self.manifest.input.encode(images)
+        return call_engine(lambda: self._session.get().run(inputs))
 
     def selftest(self) -> Selftest:
         """Run the bundle's golden samples and compare with the outputs that PyTorch gave.
@@ -97,7 +110,7 @@ class Predictor:
         Raises:
             BundleError: the bundle has no golden samples, or they are malformed.
         """
-        return selftest(self._bundle, self.artifact, self.session)
+        return call_engine(lambda: selftest(self._bundle, self.artifact, self._session.get()))
 
     def predict(self, sources: Iterable[ImageSource] | ImageSource, batch_size: int = 32) -> list[Prediction]:
         """Classify images.
@@ -163,6 +176,7 @@ def load(
     device: str = "cpu",
     threads: int | None = None,
     verify_key: str | Path | None = None,
+    spinning: bool | None = None,
 ) -> Predictor:
     """Open a bundle for prediction. Every file is checked against the manifest before an engine sees it.
 
@@ -170,23 +184,28 @@ def load(
         path: the bundle's folder, or a run folder that has one.
         artifact: format to use, e.g. ``"onnx"``; the bundle's preferred one by default.
         device: ``"cpu"`` or ``"cuda"``. A device that cannot be used is an error, never a silent change.
-        threads: CPU threads per call; all cores of this process by default.
+        threads: CPU threads per call; by default all cores of this process, which may be fewer
+            in a container, and no more than OMP_NUM_THREADS where that is set.
         verify_key: PEM file of the public key that must have signed the bundle; checked before anything of the bundle
             is parsed.
+        spinning: whether idle threads of the engine wait in a loop for the next piece of work. By default they sleep,
+            which leaves the cores to others; on cores of its own a call may be quicker with True. Of the formats here
+            those of onnxruntime can be told.
 
     Raises:
         BundleError: no bundle there, or no such artifact.
+        ToolkitError: the artifact's engine cannot be told whether to spin.
         SignatureError: with ``verify_key``, the bundle is not signed by that key; without, its signature is stale.
         IntegrityError: a file is not the one that the manifest describes.
         DeviceError: the device cannot be used here.
         MissingDependencyError: the artifact's engine is not installed.
     """
-    bundle = Bundle.open(path, verify_key)
-    record = bundle.artifact(artifact)
-    session = get_format(record.format, record.family).open(
-        bundle.file(record.file), device, threads or available_cores()
-    )
-    return Predictor(bundle, record, session)
+    return _open(Opening(Path(path), artifact, device, threads, Path(verify_key) if verify_key else None, spinning))
+
+
+def _open(opening: Opening) -> Predictor:
+    bundle, record, session = call_engine(lambda: opened(opening))
+    return Predictor(bundle, record, session, opening.of(bundle, record))
 
 
 def _is_one(sources: object) -> bool:

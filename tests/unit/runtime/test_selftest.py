@@ -147,7 +147,7 @@ def test_the_tolerance_of_the_manifest_counts_and_not_that_of_this_toolkit(colou
 def test_a_predictor_tests_the_session_that_it_uses(colour_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     predictor = toolkit.load(colour_bundle)
     assert predictor.selftest().passed
-    monkeypatch.setattr(predictor, "session", Fake(Bundle.open(colour_bundle), FAULTS["other logits"][0]))
+    monkeypatch.setattr(predictor._session, "_session", Fake(Bundle.open(colour_bundle), FAULTS["other logits"][0]))
     assert not predictor.selftest().passed
 
 
