@@ -111,7 +111,7 @@ _blocks = _Blocks()
 
 def _start_anew() -> None:
     """In a forked process: another thread may have held the lock, and its blocks never end here."""
-    global _blocks  # noqa: PLW0603  # the process is another one
+    global _blocks
     _blocks = _Blocks()
 
 
