@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
 import multiprocessing
 import os
@@ -179,6 +180,22 @@ def test_after_a_fork_it_answers_and_the_process_ends_well(colour_bundle: Path, 
         process.start()
     process.join(60)
     assert process.exitcode == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in Linux' /proc")
+def test_predictors_that_are_dropped_leave_no_threads_and_no_open_files(
+    colour_bundle: Path, colour_image: Maker
+) -> None:
+    def held() -> tuple[int, int]:
+        return len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
+
+    toolkit.load(colour_bundle, threads=3).predict([colour_image("red")])
+    gc.collect()
+    before = held()
+    for _ in range(20):
+        toolkit.load(colour_bundle, threads=3).predict([colour_image("red")])
+    gc.collect()
+    assert held() == before
 
 
 def test_the_package_has_no_other_names() -> None:
