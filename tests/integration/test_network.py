@@ -59,7 +59,8 @@ def contacts(folder: Path, arguments: Sequence[str]) -> list[str]:
     done = subprocess.run(
         ["strace", "-f", "--seccomp-bpf", "-e", "trace=network", "-o", str(trace), sys.executable, *arguments],
         cwd=folder,
-        env={**kept, "HOME": str(home), "TOOLKIT_CACHE": str(folder / "cache")},
+        # matplotlib keeps a list of the fonts of the machine in the home folder.
+        env={**kept, "HOME": str(home), "TOOLKIT_CACHE": str(folder / "cache"), "MPLCONFIGDIR": str(folder / "cache")},
         capture_output=True,
         text=True,
         check=False,
