@@ -19,11 +19,14 @@ from toolkit.bundle.manifest import ArtifactRecord, InputContract, Manifest, Nor
 from toolkit.bundle.writer import new_bundle, write_golden, write_manifest
 from toolkit.files import sha256_file
 from toolkit.preprocess import Preprocessing
+from toolkit.telemetry import opt_out
 
 # Several processes share the cores, and threads that wait for each other in a loop take the time of those that work.
 # Set while this file is imported, because PyTorch, which the next conftest.py imports, looks at it once.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Some tests import engines themselves.
+opt_out()
 
 LABELS = ("blue", "green", "red")
 SIZE = 8

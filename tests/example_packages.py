@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,6 +26,17 @@ def install(name: str, folder: Path) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder / "site"
+
+
+def example_format() -> Any:
+    """Return the format of ``tests/assets/example_format`` without installing it."""
+    file = ROOT / "tests" / "assets" / "example_format" / "src" / "example_format" / "__init__.py"
+    spec = importlib.util.spec_from_file_location("example_format", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.GzippedOnnx()
 
 
 def environment_with(site: Path) -> dict[str, str]:

@@ -32,6 +32,7 @@ from toolkit.files import sha256_file
 from toolkit.formats.base import Calibration, Exported, ExportRequest, Format, NotExported
 from toolkit.formats.profiles import resolve
 from toolkit.formats.registry import get_format
+from toolkit.formats.torch_session import torch_threads
 from toolkit.progress import Reporter, Silent
 from toolkit.recipe import ExportRecipe, last_part
 from toolkit.results import GoldenLimits
@@ -71,7 +72,7 @@ def export_run(
     contract = input_contract(record.normalization, height, width, takes_images)
     opset, ir_version = resolve(options.profile, options.opset, options.ir)
     request = ExportRequest(contract.name, ("logits", "probabilities"), _metadata(record, contract), opset, ir_version)
-    with new_bundle(run.folder.bundle) as folder, ExitStack() as images:
+    with ExitStack() as images, torch_threads(provenance.default_threads()), new_bundle(run.folder.bundle) as folder:
         calibration = None
         if any(wanted.calibrates for wanted in chosen):
             calibration = images.enter_context(calibration_of_run(run, contract.encode, options.max_drop, reporter))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import shutil
@@ -12,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 import toolkit
+from toolkit.cgroups import cpu_quota
 from toolkit.results import Hardware, Provenance
 
 PACKAGES = (
@@ -63,10 +65,24 @@ def hardware() -> Hardware:
 
 
 def available_cores() -> int:
-    """Return how many cores this process may use, which in a container is fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return how many cores this process may use, which in a container is fewer than the machine has.
+
+    Those that it may be scheduled on, and no more than the quota of its control group. A quota of 1.5 cores counts as
+    2, as for the JVM and joblib: with 1 the half would stay unused.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_quota()
+    return cores if quota is None else min(cores, max(1, math.ceil(quota)))
+
+
+def default_threads() -> int:
+    """Return how many threads compute where nobody says: one per available core, or fewer if OMP_NUM_THREADS is fewer.
+
+    Ray, torchrun and many images of containers set that variable to what is meant for one process.
+    """
+    wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    cores = available_cores()
+    return min(cores, int(wanted)) if wanted.isascii() and wanted.isdecimal() and int(wanted) > 0 else cores
 
 
 def peak_memory_bytes() -> int | None:

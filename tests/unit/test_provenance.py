@@ -78,3 +78,32 @@ def test_peak_memory_grows_with_what_was_used() -> None:
     before, after = map(int, done.stdout.split())
     assert before > 2**20
     assert after >= before + 50 * 2**20
+
+
+@pytest.fixture
+def eight_cores(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    monkeypatch.setattr(provenance.os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    return monkeypatch
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"), [(None, 8), (2.0, 2), (1.5, 2), (0.25, 1), (3.01, 4), (7.0, 7), (8.0, 8), (64.0, 8)]
+)
+def test_the_quota_of_a_container_is_rounded_up_and_never_more_than_there_are(
+    eight_cores: pytest.MonkeyPatch, quota: float | None, cores: int
+) -> None:
+    eight_cores.setattr(provenance, "cpu_quota", lambda: quota)
+    assert provenance.available_cores() == cores
+    assert provenance.default_threads() == cores
+    assert provenance.hardware().cores == cores
+
+
+@pytest.mark.parametrize(
+    ("value", "threads"), [("2", 2), ("3,2", 3), (" 4 ", 4), ("64", 8), ("0", 8), ("", 8), ("-1", 8), ("many", 8)]
+)
+def test_omp_num_threads_is_heeded_where_it_is_fewer(eight_cores: pytest.MonkeyPatch, value: str, threads: int) -> None:
+    eight_cores.setattr(provenance, "cpu_quota", lambda: None)
+    eight_cores.setenv("OMP_NUM_THREADS", value)
+    assert provenance.default_threads() == threads
+    assert provenance.available_cores() == 8

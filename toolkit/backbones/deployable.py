@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -12,7 +9,7 @@ from torch import nn
 
 from toolkit.bundle.manifest import InputContract, Normalization, OutputContract
 from toolkit.errors import DeviceError
-from toolkit.formats.torch_session import compute_in_float32
+from toolkit.formats.torch_session import compute_in_float32, torch_threads
 
 
 class Deployable(nn.Module):
@@ -66,17 +63,6 @@ def output_contracts(classes: int) -> tuple[OutputContract, OutputContract]:
         OutputContract(name="logits", shape=("N", classes), meaning="scores before softmax"),
         OutputContract(name="probabilities", shape=("N", classes), meaning="softmax of the logits; each row sums to 1"),
     )
-
-
-@contextlib.contextmanager
-def torch_threads(threads: int) -> Iterator[None]:
-    """Use this many intra-op threads inside the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class TorchSession:

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from toolkit.backbones.deployable import Deployable, torch_threads
+from toolkit.backbones.deployable import Deployable
 from toolkit.compare.rounding import relative_rms
+from toolkit.formats.torch_session import torch_threads
 
 BATCH = 8
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}

@@ -20,7 +20,7 @@ class BenchOptions:
     device: str = "auto"
     """``cpu``, ``cuda``, or ``auto`` for the CPU and CUDA where there is a GPU."""
     threads: int | None = None
-    """CPU threads of every row; all cores of this process by default."""
+    """CPU threads of every row; by default ``provenance.default_threads``."""
     batch_sizes: tuple[int, ...] = (1, 32)
     """Batch sizes to measure."""
     rounds: int = 7
@@ -45,4 +45,4 @@ class BenchOptions:
     @property
     def thread_count(self) -> int:
         """How many threads that is."""
-        return provenance.available_cores() if self.threads is None else self.threads
+        return provenance.default_threads() if self.threads is None else self.threads

@@ -12,7 +12,8 @@ from typing import Any
 
 from toolkit import provenance
 from toolkit.bundle.manifest import ArtifactRecord, Manifest
-from toolkit.errors import DeviceError
+from toolkit.errors import DeviceError, MissingDependencyError
+from toolkit.formats.onnx import import_onnxruntime
 from toolkit.runs import FinishedRun
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -119,8 +120,8 @@ def _cuda_usable() -> bool:
         if torch.cuda.is_available():
             return True
     try:
-        import onnxruntime
-    except ImportError:
+        onnxruntime = import_onnxruntime()
+    except MissingDependencyError:
         return False
     # The provider is listed in every CUDA build, with or without a GPU; whether it loads shows when a row is opened.
     return "CUDAExecutionProvider" in onnxruntime.get_available_providers() and provenance.hardware().gpu is not None

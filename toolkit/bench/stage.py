@@ -99,6 +99,7 @@ def bench_row(outcome: Outcome, threads: int, images: int) -> BenchRow:
         missing=outcome.missing,
         engine=outcome.engine if measured else None,
         threads=threads,
+        spinning=outcome.spinning if measured else None,
         timings=tuple(batch_timing(size, rounds) for size, rounds in sorted(outcome.rounds.items()))
         if measured
         else (),

@@ -40,6 +40,7 @@ class Outcome:
     plan: Plan
     missing: str | None = None
     engine: str | None = None
+    spinning: bool | None = None
     load_seconds: float | None = None
     peak_memory_bytes: int | None = None
     correct: int = 0
@@ -107,6 +108,7 @@ class Sweep:
             self._drop(index, f"asked for {outcome.plan.device}, {opened['engine']} runs it on {opened['device']}")
             return
         outcome.engine = opened["engine"]
+        outcome.spinning = opened.get("spinning")
         outcome.load_seconds = opened["load_seconds"]
 
     def _measure(self) -> None:

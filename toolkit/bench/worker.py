@@ -65,6 +65,7 @@ class Worker:
             "device": self._session.device,
             "engine": self._session.engine,
             "threads": self._session.threads,
+            "spinning": getattr(self._session, "spinning", None),
             "load_seconds": load_seconds,
         }
 

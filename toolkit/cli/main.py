@@ -14,6 +14,7 @@ import toolkit
 from toolkit.cli.streams import PIPE_CLOSED, PipeClosedError, standard_streams
 from toolkit.errors import OutputError, ToolkitError
 from toolkit.files import printable_lines
+from toolkit.telemetry import opt_out
 
 COMMANDS = {
     "finetune": "Fine-tune a pretrained backbone in two stages.",
@@ -101,6 +102,7 @@ def _root(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ``arguments`` replace those of the process."""
+    opt_out()
     try:
         with standard_streams():
             app(args=list(arguments) if arguments is not None else None, prog_name="toolkit")

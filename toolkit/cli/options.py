@@ -29,7 +29,8 @@ RunOption = Annotated[
 ArtifactsOption = Annotated[Path, typer.Option("--artifacts", metavar="FOLDER", help="Where runs are kept.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
 ThreadsOption = Annotated[
-    int | None, typer.Option("--threads", min=1, help="CPU threads (default: all cores of this process).")
+    int | None,
+    typer.Option("--threads", min=1, help="CPU threads (default: the cores of this process, or OMP_NUM_THREADS)."),
 ]
 MaxPixelsOption = Annotated[
     int,

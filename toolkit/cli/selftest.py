@@ -27,12 +27,12 @@ def command(
     """
     from toolkit.bundle import Bundle
     from toolkit.errors import MissingDependencyError
-    from toolkit.provenance import available_cores
+    from toolkit.provenance import default_threads
     from toolkit.runtime.selftest import selftest_bundle
 
     opened = Bundle.open(bundle, verify_key)
     results = []
-    for result in selftest_bundle(opened, device, threads or available_cores(), limits(tolerance)):
+    for result in selftest_bundle(opened, device, threads or default_threads(), limits(tolerance)):
         results.append(result)
         for sentence in (_said(result), *result.limits):
             typer.echo(f"{result.format:14} {result.file:24} {sentence}")

@@ -66,7 +66,7 @@ def prepared_setting(recipe: Recipe, reporter: Reporter) -> Iterator[Setting]:
         ToolkitError: the data, the backbone, the device or the recipe cannot be used.
     """
     device = choose_device(recipe.train.device)
-    threads = recipe.train.threads or provenance.available_cores()
+    threads = recipe.train.threads or provenance.default_threads()
     with joined(device.type) as group, repeatable(recipe.seed, threads):
         if not group.leads:
             reporter = Silent()

@@ -93,7 +93,10 @@ class ExportRequest:
 
 
 class Session(Protocol):
-    """An opened artifact."""
+    """An opened artifact.
+
+    Several threads may call ``run`` at once: each gets what it would get alone, in memory of its own.
+    """
 
     device: str
     """Where it really runs: ``cpu`` or ``cuda``, as the engine says, not as was asked."""
@@ -136,6 +139,8 @@ class Format(Protocol):
     bundle's README; None where there is nothing."""
     bisectable: bool = False
     """Whether the file is an ONNX graph, whose tensors bisection reads one by one."""
+    spins: bool = False
+    """Whether ``open`` takes ``spinning``, a truth value: whether idle threads of the engine wait in a loop."""
     narrow_type: NarrowType | None = None
     """For an ONNX file that stores values in a narrower type than float32, and whose values inside must therefore be
     held against the range of that type; None where there is nothing to look at."""

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from toolkit.distribution import NO_ONNXRUNTIME, install_hint
 from toolkit.errors import BundleError, DeviceError, ExportError, MissingDependencyError, first_line
 from toolkit.formats.base import Calibration, Exported, ExportRequest, Facts, Format, NotExported
+from toolkit.telemetry import opt_out
 
 if TYPE_CHECKING:
     import onnx
@@ -27,6 +28,10 @@ PROVIDER_OPTIONS: dict[str, dict[str, str]] = {
     # at each new batch size, which took seconds on an H200 and need not choose the same ones in the next process.
     "cuda": {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"},
 }
+SPINNING = False
+"""Whether idle threads wait in a loop for the next piece of work, as onnxruntime has them do unless told otherwise.
+
+On cores that others use too that costs most of the throughput of single images: ``python -m benchmarks.spinning``."""
 PROTOBUF_LIMIT = 2**31 - 1
 """A protobuf message cannot be larger, and a single-file ONNX model is one message."""
 KEPT_NODE_METADATA = ("pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierarchy")
@@ -58,9 +63,11 @@ class OnnxFormat(Format):
     suffix = ".onnx"
     carries_code = False
     bisectable = True
+    spins = True
 
     def unavailable(self) -> str | None:
         """Say which package is missing."""
+        opt_out()
         try:
             import onnxruntime
         except ImportError:
@@ -94,18 +101,19 @@ class OnnxFormat(Format):
         """Read the file back with the onnx package."""
         return read_facts(path)
 
-    def open(self, path: Path, device: str, threads: int) -> OnnxSession:
+    def open(self, path: Path, device: str, threads: int, spinning: bool = SPINNING) -> OnnxSession:
         """Open in onnxruntime with all graph optimisations."""
-        return OnnxSession(path, device, threads)
+        return OnnxSession(path, device, threads, spinning)
 
 
 class OnnxSession:
     """An onnxruntime session (see ``formats.base.Session``)."""
 
-    def __init__(self, path: Path, device: str, threads: int) -> None:
-        self._session = open_session(path, device, threads)
+    def __init__(self, path: Path, device: str, threads: int, spinning: bool = SPINNING) -> None:
+        self._session = open_session(path, device, threads, spinning)
         self.device = device
         self.threads = threads
+        self.spinning = spinning
         self.engine = engine_name()
         self._input = self._session.get_inputs()[0].name
         self._outputs = [output.name for output in self._session.get_outputs()]
@@ -249,13 +257,16 @@ def engine_name() -> str:
     return f"onnxruntime {import_onnxruntime().__version__}"
 
 
-def open_session(path: Path, device: str, threads: int) -> Any:  # onnxruntime ships no type information
+def open_session(
+    path: Path, device: str, threads: int, spinning: bool = SPINNING
+) -> Any:  # onnxruntime ships no type information
     """Open a model file as an ``onnxruntime.InferenceSession`` with all graph optimisations.
 
     Args:
         path: the model.
         device: ``cpu`` or ``cuda``.
         threads: CPU threads for one call.
+        spinning: whether idle threads wait in a loop; see ``SPINNING``.
 
     Raises:
         DeviceError: the device cannot be used here.
@@ -272,6 +283,8 @@ def open_session(path: Path, device: str, threads: int) -> Any:  # onnxruntime s
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    for pool in ("intra_op", "inter_op"):
+        options.add_session_config_entry(f"session.{pool}.allow_spinning", str(int(spinning)))
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     session = _create(onnxruntime, path, options, device)
     actual = session.get_providers()[0]
@@ -293,11 +306,12 @@ def run_options() -> Any:  # onnxruntime ships no type information
 
 
 def import_onnxruntime() -> Any:  # onnxruntime ships no type information
-    """Import the engine.
+    """Import the engine, its telemetry switched off.
 
     Raises:
         MissingDependencyError: it is not installed.
     """
+    opt_out()
     try:
         import onnxruntime
     except ImportError as error:

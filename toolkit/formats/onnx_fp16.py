@@ -44,7 +44,7 @@ class OnnxFp16Format(OnnxFormat):
         if calibration is None:
             raise ExportError("onnx-fp16 finds what would overflow on training images, and none were given.")
         name_nodes(model)
-        threads = provenance.available_cores()
+        threads = provenance.default_threads()
         with tempfile.TemporaryDirectory(prefix="toolkit-") as scratch:
             largest = extremes(model, calibration.training(BATCH), Path(scratch), threads)
         kept = too_large(model.graph, largest)

@@ -54,7 +54,7 @@ class OnnxInt8Format(OnnxFormat):
                 calibration,
                 arithmetic_here(),
                 scratch,
-                provenance.available_cores(),
+                provenance.default_threads(),
             )
             chosen, record = search.run()
             if chosen is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import threading
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +20,7 @@ from toolkit.distribution import install_hint
 from toolkit.errors import BundleError, DeviceError, ExportError, MissingDependencyError, first_line
 from toolkit.formats.base import Calibration, Exported, ExportRequest, Facts, Format
 from toolkit.formats.onnx import OnnxFormat
+from toolkit.telemetry import opt_out
 
 if TYPE_CHECKING:
     import torch
@@ -114,15 +116,19 @@ class OpenVinoSession:
         )
         self.threads = threads
         self.engine = f"openvino {openvino.__version__}"
+        # A compiled model has one request, which is busy while a call of it runs; calls take turns, as the threads of
+        # the engine would have them do anyway.
+        self._turn = threading.Lock()
 
     def run(self, inputs: npt.NDArray[np.generic]) -> dict[str, npt.NDArray[np.float32]]:
         """Run one batch."""
-        return {
-            output.any_name: np.array(values) for output, values in self._model(np.ascontiguousarray(inputs)).items()
-        }
+        images = np.ascontiguousarray(inputs)
+        with self._turn:
+            return {output.any_name: np.array(values) for output, values in self._model(images).items()}
 
 
 def _openvino() -> Any:  # part of its interface has no type information, and it is an optional package
+    opt_out()
     try:
         import openvino
     except ImportError as error:

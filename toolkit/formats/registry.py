@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, cast
 
 from toolkit.errors import BundleError, ExportError
 from toolkit.formats.aoti import AotiFormat
@@ -30,7 +30,7 @@ KIND = Kind(
     required=("name", "precision", "suffix", "unavailable", "export", "facts", "open"),
     error=ExportError,
 )
-OPTIONAL = ("engine", "calibrates", "carries_code", "usage", "bisectable", "narrow_type")
+OPTIONAL = ("engine", "calibrates", "carries_code", "usage", "bisectable", "spins", "narrow_type")
 OWN = (TorchScriptFormat, OnnxFormat, OnnxInt8Format, OnnxFp16Format, OpenVinoFormat, Pt2Format, AotiFormat)
 
 
@@ -43,16 +43,17 @@ def formats() -> dict[str, Format]:
     """
     known: dict[str, Format] = with_plugins((own() for own in OWN), entry_points(group=ENTRY_POINT), KIND)
     for added in known.values():
-        _complete(added)
+        complete(added)
     return known
 
 
-def _complete(added: Any) -> None:
-    """Give a format of another package the defaults of what it does not say."""
+def complete(added: Any) -> Format:
+    """Give a format of another package the defaults of what it does not say, and return it."""
     defaults = {"family": added.name} | {attribute: getattr(Format, attribute) for attribute in OPTIONAL}
     for attribute, value in defaults.items():
         if not hasattr(added, attribute):
             setattr(added, attribute, value)
+    return cast(Format, added)
 
 
 def get_format(name: str, family: str | None = None) -> Format:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -87,13 +89,63 @@ class ModuleSession:
         """Run one batch; the copy back to the host waits for the device."""
         import torch
 
-        before = torch.get_num_threads()
-        torch.set_num_threads(self.threads)
-        try:
-            with torch.inference_mode():
-                logits, probabilities = self._module(torch.from_numpy(np.ascontiguousarray(inputs)).to(self.device))
-                return {"logits": logits.cpu().numpy(), "probabilities": probabilities.cpu().numpy()}
-        finally:
+        with torch_threads(self.threads), torch.inference_mode():
+            logits, probabilities = self._module(torch.from_numpy(np.ascontiguousarray(inputs)).to(self.device))
+            return {"logits": logits.cpu().numpy(), "probabilities": probabilities.cpu().numpy()}
+
+
+class _Blocks:
+    """The blocks of ``torch_threads`` that run in this process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.running = 0
+        self.outside = 1
+        """PyTorch's number of threads outside all of them."""
+        self.here = threading.local()
+        """``inside``: whether the calling thread is in one."""
+
+
+_blocks = _Blocks()
+
+
+def _start_anew() -> None:
+    """In a forked process: another thread may have held the lock, and its blocks never end here."""
+    global _blocks
+    _blocks = _Blocks()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew)
+
+
+@contextlib.contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """Use this many intra-op threads inside the block.
+
+    PyTorch keeps the number per calling thread, and once more for threads to come. Blocks may run in several threads at
+    once: each computes with its own number, and what was there before the first of them is there after the last.
+    """
+    import torch
+
+    blocks = _blocks
+    nested = getattr(blocks.here, "inside", False)
+    with blocks.lock:
+        # Asked in every thread: the first look of a thread takes over the number of the process, and a first look after
+        # the number is set below would take over that of another block.
+        here = torch.get_num_threads()
+        if blocks.running == 0:
+            blocks.outside = here
+        before = here if nested else blocks.outside
+        blocks.running += 1
+        torch.set_num_threads(threads)
+    blocks.here.inside = True
+    try:
+        yield
+    finally:
+        blocks.here.inside = nested
+        with blocks.lock:
+            blocks.running -= 1
             torch.set_num_threads(before)
 
 

@@ -45,6 +45,8 @@ class BenchRow(Record):
     """Why there are no figures, as one sentence; None for a row that was measured."""
     engine: str | None
     threads: int
+    spinning: bool | None = None
+    """Whether idle threads of the engine wait in a loop; None where the engine does not say, or in older files."""
     timings: tuple[BatchTiming, ...]
     load_seconds: float | None
     """Opening the file in a fresh process, with the engine already imported."""

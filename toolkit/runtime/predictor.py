@@ -5,7 +5,7 @@ Numpy, Pillow and the artifact's own engine; never torch for an ONNX artifact.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -19,9 +19,9 @@ from toolkit.bundle import ArtifactRecord, Bundle, Manifest
 from toolkit.decoding_limits import MAX_PIXELS
 from toolkit.errors import ImageError, PredictionError, require_count
 from toolkit.formats.base import Session
-from toolkit.formats.registry import get_format
 from toolkit.preprocess import ImageSource, describe, is_one_image, prepare
-from toolkit.provenance import available_cores
+from toolkit.runtime.opening import Opening, opened
+from toolkit.runtime.processes import ProcessSession, call_engine
 from toolkit.runtime.selftest import Selftest, selftest
 
 
@@ -55,21 +55,31 @@ class Prediction:
 class Predictor:
     """A bundle's artifact, opened and ready.
 
+    Safe under concurrent calls. A pickle or a copy of it opens the same bundle again, and so does the first call in a
+    process that was forked from the one that loaded it.
+
     Attributes:
         manifest: the bundle's manifest.
         artifact: the artifact in use.
-        session: the opened artifact; ``session.device`` says where it runs.
         max_pixels: images of more pixels are refused before they are decoded (see ``toolkit.preprocess.decode``).
     """
 
-    def __init__(
-        self, bundle: Bundle, artifact: ArtifactRecord, session: Session, max_pixels: int = MAX_PIXELS
-    ) -> None:
+    def __init__(self, bundle: Bundle, artifact: ArtifactRecord, session: Session, opening: Opening) -> None:
         self._bundle = bundle
         self.manifest: Manifest = bundle.manifest
         self.artifact = artifact
-        self.session = session
-        self.max_pixels = require_count("max_pixels", max_pixels)
+        self.max_pixels = opening.max_pixels
+        self._opening = opening
+        self._session = ProcessSession(session, lambda: opened(opening)[2])
+
+    def __reduce__(self) -> tuple[Callable[[Opening], Predictor], tuple[Opening]]:
+        """Pickle and copy by opening the bundle again."""
+        return _open, (self._opening,)
+
+    @property
+    def session(self) -> Session:
+        """The opened artifact; ``session.device`` says where it runs."""
+        return call_engine(self._session.get)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -95,7 +105,8 @@ class Predictor:
                 f"the model takes uint8 [N, {pre.height}, {pre.width}, 3] pixels, not {images.dtype} "
                 f"{list(images.shape)}."
             )
-        return self.session.run(self.manifest.input.encode(images))
+        inputs = self.manifest.input.encode(images)
+        return call_engine(lambda: self._session.get().run(inputs))
 
     def selftest(self) -> Selftest:
         """Run the bundle's golden samples and compare with what was expected of them at export.
@@ -105,7 +116,7 @@ class Predictor:
         Raises:
             BundleError: the bundle has no golden samples, or they are malformed.
         """
-        return selftest(self._bundle, self.artifact, self.session)
+        return call_engine(lambda: selftest(self._bundle, self.artifact, self._session.get()))
 
     def predict(self, sources: Iterable[ImageSource] | ImageSource, batch_size: int = 32) -> list[Prediction]:
         """Classify images.
@@ -196,6 +207,7 @@ def load(
     threads: int | None = None,
     verify_key: str | Path | None = None,
     max_pixels: int = MAX_PIXELS,
+    spinning: bool | None = None,
 ) -> Predictor:
     """Open a bundle for prediction. Every file is checked against the manifest before an engine sees it.
 
@@ -203,23 +215,40 @@ def load(
         path: the bundle's folder, or a run folder that has one.
         artifact: format to use, e.g. ``"onnx"``; the bundle's preferred one by default.
         device: ``"cpu"`` or ``"cuda"``. A device that cannot be used is an error, never a silent change.
-        threads: CPU threads per call; all cores of this process by default.
+        threads: CPU threads per call; by default all cores of this process, which may be fewer
+            in a container, and no more than OMP_NUM_THREADS where that is set.
         verify_key: PEM file of the public key that must have signed the bundle; checked before anything of the bundle
             is parsed.
         max_pixels: images of more pixels are refused before they are decoded, and the images that threads decode at
             the same time have at most so many together.
+        spinning: whether idle threads of the engine wait in a loop for the next piece of work. By default they sleep,
+            which leaves the cores to others; on cores of its own a call may be quicker with True. Of the formats here
+            those of onnxruntime can be told.
 
     Raises:
         ToolkitError: ``threads`` or ``max_pixels`` is no whole number of at least 1.
         BundleError: no bundle there, or no such artifact.
+        ToolkitError: the artifact's engine cannot be told whether to spin.
         SignatureError: with ``verify_key``, the bundle is not signed by that key; without, its signature is stale.
         IntegrityError: a file is not the one that the manifest describes.
         DeviceError: the device cannot be used here.
         MissingDependencyError: the artifact's engine is not installed.
     """
-    cores = available_cores() if threads is None else require_count("threads", threads)
-    require_count("max_pixels", max_pixels)
-    bundle = Bundle.open(path, verify_key)
-    record = bundle.artifact(artifact)
-    session = get_format(record.format, record.family).open(bundle.file(record.file), device, cores)
-    return Predictor(bundle, record, session, max_pixels)
+    if threads is not None:
+        require_count("threads", threads)
+    return _open(
+        Opening(
+            path=Path(path),
+            artifact=artifact,
+            device=device,
+            threads=threads,
+            verify_key=Path(verify_key) if verify_key else None,
+            max_pixels=require_count("max_pixels", max_pixels),
+            spinning=spinning,
+        )
+    )
+
+
+def _open(opening: Opening) -> Predictor:
+    bundle, record, session = call_engine(lambda: opened(opening))
+    return Predictor(bundle, record, session, opening.of(bundle, record))

@@ -23,7 +23,7 @@ class VerifyOptions:
     device: str = "cpu"
     """``cpu`` or ``cuda``: where the artifacts run."""
     threads: int | None = None
-    """CPU threads per call; all cores of this process by default."""
+    """CPU threads per call; by default ``provenance.default_threads``."""
     reporter: Reporter = field(default_factory=Silent)
     """Where progress goes."""
     tolerances: Mapping[str, float] | None = None
@@ -42,4 +42,4 @@ class VerifyOptions:
     @property
     def thread_count(self) -> int:
         """How many threads that is."""
-        return provenance.available_cores() if self.threads is None else self.threads
+        return provenance.default_threads() if self.threads is None else self.threads

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from toolkit.backbones.deployable import Deployable, TorchSession, input_contract, output_contracts, torch_threads
+from toolkit.backbones.deployable import Deployable, TorchSession, input_contract, output_contracts
 from toolkit.bundle.manifest import Normalization
 from toolkit.errors import DeviceError
 
@@ -51,20 +51,6 @@ def test_the_contracts_say_what_goes_in_and_comes_out() -> None:
         ("logits", ("N", 7)),
         ("probabilities", ("N", 7)),
     ]
-
-
-def test_threads_are_put_back_even_after_an_error() -> None:
-    before = torch.get_num_threads()
-    inside = []
-
-    def fail() -> None:
-        with torch_threads(before + 1):
-            inside.append(torch.get_num_threads())
-            raise RuntimeError("broken")
-
-    with pytest.raises(RuntimeError, match="broken"):
-        fail()
-    assert (inside, torch.get_num_threads()) == ([before + 1], before)
 
 
 def test_a_session_says_where_it_runs_and_refuses_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

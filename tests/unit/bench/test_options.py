@@ -8,6 +8,7 @@ from toolkit.errors import ToolkitError
 
 
 def test_threads_are_all_cores_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(provenance, "available_cores", lambda: 5)
     assert BenchOptions().thread_count == 5
     assert BenchOptions(threads=2).thread_count == 2

@@ -11,7 +11,7 @@ from toolkit.bundle.writer import write_manifest
 from toolkit.compare.metrics import wilson_interval
 from toolkit.errors import DeviceError, IntegrityError, RunError, ToolkitError
 from toolkit.files import sha256_file, write_bytes
-from toolkit.provenance import available_cores, collect
+from toolkit.provenance import collect, default_threads
 from toolkit.recipe import Recipe
 from toolkit.results import BenchReport, Tolerance
 from toolkit.runs import DataSummary, FinishedRun, RunFolder, RunRecord, SplitSummary
@@ -235,7 +235,7 @@ def test_the_default_budget_is_every_core_of_the_process(make_run, quick):
     report = stage.bench_run(
         make_run(onnx=PASSED), BenchOptions(**{**quick, "threads": None, "rounds": 1, "batch_sizes": (1,)})
     )
-    assert {row.threads for row in report.rows} == {available_cores()}
+    assert {row.threads for row in report.rows} == {default_threads()}
 
 
 class Dataset:

@@ -44,7 +44,7 @@ def test_the_whole_conversation(job, clock):
     )
     assert replies == [
         {},
-        {"device": "cpu", "engine": "fake 1.0", "threads": 2, "load_seconds": 0.0},
+        {"device": "cpu", "engine": "fake 1.0", "threads": 2, "spinning": None, "load_seconds": 0.0},
         {},
         {"seconds": [0.0, 0.0, 0.0]},
         {"correct": 15},  # the first five targets of the fake split are wrong

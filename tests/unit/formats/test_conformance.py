@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from example_packages import example_format
 from torch import nn
 
 import toolkit
@@ -19,11 +21,13 @@ from toolkit.bundle.manifest import InputContract, Normalization
 from toolkit.data.calibration import calibration_of_arrays
 from toolkit.errors import BundleError, DeviceError, ExportError
 from toolkit.formats.base import Calibration, Exported, ExportRequest, Format
-from toolkit.formats.registry import formats
+from toolkit.formats.registry import complete, formats
 
 NORMALIZATION = Normalization(mean=(0.48, 0.45, 0.40), std=(0.22, 0.23, 0.24))
 METADATA = {"toolkit.labels": '["ä", "猫"]', "toolkit.run": "conformance"}
-NAMES = list(formats())
+FORMATS = {**formats(), "onnx-gzip": complete(example_format())}
+"""Those of toolkit, those that are installed here, and the example of a format of another package."""
+NAMES = list(FORMATS)
 TOLERANCES = {"float32": 1e-5, "float16": 2e-3, "int8": 5e-2}
 """Largest difference of an output of order 1, by precision."""
 
@@ -71,7 +75,7 @@ def calibration(contract: InputContract) -> Calibration:
 def exported(
     request: pytest.FixtureRequest, contract: InputContract, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Format, Path]:
-    chosen = formats()[request.param]
+    chosen = FORMATS[request.param]
     if (reason := chosen.unavailable()) is not None:
         pytest.skip(reason)
     path = tmp_path_factory.mktemp("artifact") / f"model{chosen.suffix}"
@@ -103,6 +107,39 @@ def test_it_says_where_it_runs(exported: tuple[Format, Path]) -> None:
     session = chosen.open(path, "cpu", 2)
     assert (session.device, session.threads) == ("cpu", 2)
     assert any(character.isdigit() for character in session.engine)
+
+
+def brightnesses(count: int) -> np.ndarray:
+    """Images that no two calls can be taken for each other by: each batch has a brightness of its own."""
+    noise = np.random.default_rng(count).integers(0, 64, (1 + count % 3, 12, 10, 3), dtype=np.uint8)
+    return noise + np.uint8(12 * count)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_calls_at_the_same_time_give_what_each_gives_alone(
+    exported: tuple[Format, Path], contract: InputContract, threads: int
+) -> None:
+    chosen, path = exported
+    session = chosen.open(path, "cpu", threads)
+    batches = [contract.encode(brightnesses(count)) for count in range(16)]
+    alone = [session.run(batch)["logits"] for batch in batches]
+    answers: dict[tuple[int, int], np.ndarray] = {}
+    together = threading.Barrier(8)
+
+    def caller(number: int) -> None:
+        together.wait(30)
+        for call in range(len(batches)):
+            answers[number, call] = session.run(batches[(number + call) % len(batches)])["logits"]
+
+    callers = [threading.Thread(target=caller, args=(number,)) for number in range(8)]
+    for each in callers:
+        each.start()
+    for each in callers:
+        each.join(60)
+    # Looked at when all calls are over: an answer in memory that another call writes into would be another one now.
+    assert len(answers) == 8 * len(batches), "a call raised"
+    for (number, call), logits in answers.items():
+        np.testing.assert_allclose(logits, alone[(number + call) % len(batches)], atol=1e-6)
 
 
 def test_its_facts_are_read_from_the_file(exported: tuple[Format, Path], contract: InputContract) -> None:
@@ -160,7 +197,7 @@ class Breaks(nn.Module):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_network_that_cannot_be_exported_is_one_sentence(name: str, tmp_path: Path) -> None:
-    chosen = formats()[name]
+    chosen = FORMATS[name]
     if (reason := chosen.unavailable()) is not None:
         pytest.skip(reason)
     with pytest.raises(ExportError, match="cannot export this network"):

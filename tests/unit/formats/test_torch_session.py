@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,14 @@ from torch import nn
 
 from toolkit.errors import DeviceError, ExportError, MissingDependencyError
 from toolkit.formats.base import Exported, ExportRequest, Facts
-from toolkit.formats.torch_session import ModuleSession, TorchFormat, check_device, require_any_batch, torch_is_missing
+from toolkit.formats.torch_session import (
+    ModuleSession,
+    TorchFormat,
+    check_device,
+    require_any_batch,
+    torch_is_missing,
+    torch_threads,
+)
 
 REQUEST = ExportRequest("images", ("logits", "probabilities"), {"toolkit.run": "test"})
 SAMPLE = torch.zeros(2, 3)
@@ -84,6 +92,57 @@ def test_a_call_uses_its_threads_and_leaves_those_of_the_process() -> None:
     assert {name: value.shape for name, value in outputs.items()} == {"logits": (2, 3), "probabilities": (2, 3)}
     with pytest.raises(RuntimeError, match="broken"):
         session.run(np.zeros((2, 3), np.float32))
+    assert torch.get_num_threads() == before
+
+
+def test_threads_are_put_back_even_after_an_error() -> None:
+    before = torch.get_num_threads()
+    inside = []
+
+    def fail() -> None:
+        with torch_threads(before + 1):
+            inside.append(torch.get_num_threads())
+            raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        fail()
+    assert (inside, torch.get_num_threads()) == ([before + 1], before)
+
+
+def test_a_block_inside_another_ends_with_the_threads_of_the_outer_one() -> None:
+    before = torch.get_num_threads()
+    with torch_threads(before + 1):
+        with torch_threads(before + 2):
+            assert torch.get_num_threads() == before + 2
+        assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
+
+
+def test_blocks_that_overlap_in_two_threads_leave_the_threads_of_the_process() -> None:
+    before = torch.get_num_threads()
+    first_in, second_in, seen = threading.Event(), threading.Event(), {}
+
+    def first() -> None:
+        with torch_threads(before + 1):
+            first_in.set()
+            assert second_in.wait(10)
+            seen["first"] = torch.get_num_threads()
+
+    def second() -> None:
+        assert first_in.wait(10)
+        with torch_threads(before + 2):
+            second_in.set()
+            one.join()
+            seen["second"] = torch.get_num_threads()
+
+    one, two = threading.Thread(target=first), threading.Thread(target=second)
+    one.start()
+    two.start()
+    two.join()
+    later = threading.Thread(target=lambda: seen.update(later=torch.get_num_threads()))
+    later.start()
+    later.join()
+    assert seen == {"first": before + 1, "second": before + 2, "later": before}
     assert torch.get_num_threads() == before
 
 

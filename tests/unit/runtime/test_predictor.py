@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import copy
 import gc
 import io
+import multiprocessing
+import os
+import pickle
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +16,10 @@ import pytest
 from PIL import Image
 
 import toolkit
-from toolkit.errors import BundleError, DeviceError, ImageError, ToolkitError
+from toolkit.bundle.manifest import SIGNATURE_NAME
+from toolkit.bundle.trust.signature import make_keys
+from toolkit.bundle.writer import sign_bundle
+from toolkit.errors import BundleError, DeviceError, ImageError, IntegrityError, SignatureError, ToolkitError
 
 Maker = Callable[[str], np.ndarray]
 
@@ -123,6 +131,83 @@ def test_a_device_that_cannot_be_used_is_an_error_and_never_a_fallback(colour_bu
 def test_a_format_that_the_bundle_lacks(colour_bundle: Path) -> None:
     with pytest.raises(BundleError, match="no 'torchscript' artifact"):
         toolkit.load(colour_bundle, artifact="torchscript")
+
+
+COPIES = {
+    "pickle": lambda predictor: pickle.loads(pickle.dumps(predictor)),
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+}
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_a_copy_opens_the_same_bundle_with_the_same_choices(
+    colour_bundle: Path, colour_image: Maker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, how: str
+) -> None:
+    monkeypatch.chdir(colour_bundle.parent)
+    predictor = toolkit.load("bundle", artifact="onnx", threads=3, spinning=True)
+    monkeypatch.chdir(tmp_path)
+    other = COPIES[how](predictor)
+    assert other.session is not predictor.session
+    assert (other.artifact, other.session.device, other.session.threads) == (predictor.artifact, "cpu", 3)
+    assert other.session.spinning is True
+    assert other.predict([colour_image("blue")])[0].label == "blue"
+
+
+def test_a_copy_checks_the_signature_again(
+    colour_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private, public = tmp_path / "key.pem", tmp_path / "public.pem"
+    make_keys(private, public)
+    sign_bundle(colour_bundle, private)
+    monkeypatch.chdir(tmp_path)
+    stored = pickle.dumps(toolkit.load(colour_bundle, verify_key=public.name))
+    monkeypatch.chdir("/")
+    assert pickle.loads(stored).labels == ("blue", "green", "red")
+    (colour_bundle / SIGNATURE_NAME).unlink()
+    with pytest.raises(SignatureError):
+        pickle.loads(stored)
+
+
+def test_a_pickle_of_a_bundle_that_has_changed_is_refused(colour_bundle: Path) -> None:
+    stored = pickle.dumps(toolkit.load(colour_bundle))
+    (colour_bundle / "model.onnx").write_bytes(b"other")
+    with pytest.raises(IntegrityError):
+        pickle.loads(stored)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_after_a_fork_it_answers_and_the_process_ends_well(colour_bundle: Path, colour_image: Maker) -> None:
+    predictor = toolkit.load(colour_bundle, threads=2)
+
+    def work() -> None:
+        assert predictor.session.threads == 2
+        assert predictor.selftest().passed
+        assert predictor.predict([colour_image("red")])[0].label == "red"
+
+    # Of Python 3.12 and later: the process has threads when it is forked.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        process = multiprocessing.get_context("fork").Process(target=work)
+        process.start()
+    process.join(60)
+    assert process.exitcode == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in Linux' /proc")
+def test_predictors_that_are_dropped_leave_no_threads_and_no_open_files(
+    colour_bundle: Path, colour_image: Maker
+) -> None:
+    def held() -> tuple[int, int]:
+        return len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
+
+    toolkit.load(colour_bundle, threads=3).predict([colour_image("red")])
+    gc.collect()
+    before = held()
+    for _ in range(20):
+        toolkit.load(colour_bundle, threads=3).predict([colour_image("red")])
+    gc.collect()
+    assert held() == before
 
 
 def test_the_package_has_no_other_names() -> None:

@@ -9,6 +9,7 @@ from toolkit.verify.options import VerifyOptions
 
 
 def test_threads_are_all_cores_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(provenance, "available_cores", lambda: 5)
     assert VerifyOptions().thread_count == 5
     assert VerifyOptions(threads=2).thread_count == 2

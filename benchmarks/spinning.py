@@ -1,0 +1,199 @@
+"""What onnxruntime's spinning costs and gains at batch 1, on idle cores and on cores that others use too.
+
+Idle threads of the engine either wait in a loop for the next piece of work (its own choice) or sleep. The sides run in
+turns, with random weights: speed does not depend on them. Under 3 minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.harness.command_line import main, positive, report_parser
+from benchmarks.harness.figures import Spread, spread
+from benchmarks.harness.report import Claim, Report, Table, finish
+from toolkit import provenance
+from toolkit.formats.onnx import SPINNING, import_onnxruntime
+
+NAME = "spinning"
+SIDES = {"both spin": (True, True), "only inter-op spins": (False, True), "none spins": (False, False)}
+"""Whether the threads inside an operator and those between operators spin; toolkit has one of the latter, no pool."""
+BEFORE, AFTER = "both spin", "none spins"
+LOADS = ("idle", "loaded")
+PAUSE_SECONDS = 0.05
+"""Between two sides, so that the threads of one have stopped spinning when the other starts."""
+NOTICEABLE = 1.1
+"""How much faster sleeping threads must be on shared cores, at least."""
+KEPT = 0.8
+"""The share of the speed on idle cores that they must keep: a service seldom knows that its cores are its own."""
+BUSY = "while True: pass"
+
+Measured = dict[str, dict[str, dict[str, list[float]]]]
+"""Load, side, and ``wall`` or ``processor``: seconds per call of each round."""
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = report_parser(NAME, __doc__)
+    parser.add_argument("--backbone", default="timm:tf_efficientnet_lite0", metavar="NAME", help="as of toolkit")
+    parser.add_argument("--image-size", type=positive, default=128, metavar="PIXELS")
+    parser.add_argument("--threads", type=positive, default=provenance.available_cores(), help="of each session")
+    parser.add_argument("--rounds", type=positive, default=15, help="turns of each side under each load")
+    parser.add_argument("--seconds", type=float, default=0.8, help="of each turn")
+    return parser.parse_args(arguments)
+
+
+def export(backbone: str, size: int, path: Path) -> None:
+    """Write the ONNX file of a network with random weights, as toolkit exports it."""
+    import torch
+
+    from toolkit.backbones import create_backbone
+    from toolkit.backbones.deployable import Deployable
+    from toolkit.formats.base import ExportRequest
+    from toolkit.formats.onnx import OnnxFormat
+
+    made = create_backbone(backbone, weights="none", classes=10, image_size=size, seed=0)
+    deployable = Deployable(made.model, made.normalization).eval()
+    sample = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    OnnxFormat().export(deployable, sample, path, ExportRequest("images", ("logits", "probabilities"), {}), None)
+
+
+def open_side(path: Path, threads: int, intra: bool, inter: bool) -> Any:  # onnxruntime ships no type information
+    """Open a session whose threads do or do not spin."""
+    onnxruntime = import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(intra)))
+    options.add_session_config_entry("session.inter_op.allow_spinning", str(int(inter)))
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+@contextlib.contextmanager
+def load_of(load: str) -> Iterator[None]:
+    """Keep every core busy with a process of its own inside the block, if the load is ``loaded``."""
+    count = provenance.available_cores() if load == "loaded" else 0
+    busy = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
+def turn(call: Callable[[], object], seconds: float) -> dict[str, float]:
+    """Call for some time and return the seconds per call: of the clock, and of processors in this process."""
+    call()
+    calls, used, began = 0, time.process_time(), time.perf_counter()
+    while (passed := time.perf_counter() - began) < seconds or not calls:
+        call()
+        calls += 1
+    return {"wall": passed / calls, "processor": (time.process_time() - used) / calls}
+
+
+def measure(calls: dict[str, Callable[[], object]], rounds: int, seconds: float) -> Measured:
+    """Let the sides take turns under each load, each round in another order."""
+    order = np.random.default_rng(0)
+    found: Measured = {load: {side: {"wall": [], "processor": []} for side in calls} for load in LOADS}
+    for load in LOADS:
+        with load_of(load):
+            for _ in range(rounds):
+                for side in order.permutation(list(calls)):
+                    time.sleep(PAUSE_SECONDS)
+                    for what, value in turn(calls[side], seconds).items():
+                        found[load][side][what].append(value)
+    return found
+
+
+def per_second(found: Measured, load: str, side: str) -> Spread:
+    """Return single images per second, round by round."""
+    return spread([1 / seconds for seconds in found[load][side]["wall"]])
+
+
+def claims(found: Measured) -> list[Claim]:
+    """Judge the default: what it gains where cores are shared, and what it costs where they are not."""
+    gain = {load: per_second(found, load, AFTER).median / per_second(found, load, BEFORE).median for load in LOADS}
+    return [
+        Claim(
+            f"threads that sleep are at least {NOTICEABLE}x as fast as threads that spin where cores are shared",
+            f"{gain['loaded']:.2f}x",
+            gain["loaded"] >= NOTICEABLE,
+        ),
+        Claim(
+            f"and keep at least {KEPT:.0%} of the speed on idle cores",
+            f"{gain['idle']:.0%}",
+            gain["idle"] >= KEPT,
+        ),
+    ]
+
+
+def table(found: Measured) -> Table:
+    """Write out a row per load and side."""
+    rows = []
+    for load in LOADS:
+        baseline = per_second(found, load, BEFORE).median
+        for side in SIDES:
+            speed, used = per_second(found, load, side), spread(found[load][side]["processor"])
+            milliseconds = spread([1000 * seconds for seconds in found[load][side]["wall"]])
+            figures = (f"{speed:.1f}", f"{speed.median / baseline:.2f}", f"{milliseconds:.2f}")
+            rows.append((load, side, *figures, f"{1000 * used.median:.2f}"))
+    header = ("cores", "threads", "images/s at batch 1", "ratio", "ms per call", "processor ms per call")
+    return Table(header, rows)
+
+
+def benchmark(arguments: Sequence[str]) -> int:
+    """Measure both loads and write the report."""
+    options = parse(arguments)
+    image: npt.NDArray[np.uint8] = np.random.default_rng(0).integers(
+        0, 256, (1, options.image_size, options.image_size, 3), dtype=np.uint8
+    )
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        path = Path(folder) / "model.onnx"
+        export(options.backbone, options.image_size, path)
+        sessions = {side: open_side(path, options.threads, *spins) for side, spins in SIDES.items()}
+
+        def caller(session: Any) -> Callable[[], object]:
+            return lambda: session.run(None, {"images": image})
+
+        found = measure({side: caller(session) for side, session in sessions.items()}, options.rounds, options.seconds)
+    return finish(
+        Report(
+            name=NAME,
+            title="onnxruntime's spinning at batch 1",
+            settings={
+                "backbone": options.backbone,
+                "image size": options.image_size,
+                "threads": options.threads,
+                "rounds": options.rounds,
+                "seconds per turn": options.seconds,
+                "default of toolkit.load": "spinning" if SPINNING else "sleeping",
+            },
+            claims=claims(found),
+            tables=[table(found)],
+            notes=[
+                "Median over the rounds, with the smallest and the largest. The sides took turns, each round in "
+                f"another order, with {PAUSE_SECONDS} s between them.",
+                "Loaded: beside it one process per core that does nothing but compute, at the same priority.",
+                "`processor ms per call` is what a call took from all cores together, waiting in loops included.",
+                f"`toolkit.load(..., spinning=True)` is `{BEFORE}`, which was the only way before; `{AFTER}` is the "
+                "default.",
+            ],
+            measurements={"seconds_per_call": found},
+        ),
+        options.output,
+        arguments,
+    )
+
+
+if __name__ == "__main__":
+    main(benchmark)

@@ -1,0 +1,71 @@
+"""How a bundle was opened, so that the same can be done again: in a pickle, a copy, a forked process."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from toolkit.bundle import ArtifactRecord, Bundle
+from toolkit.errors import BundleError, ToolkitError
+from toolkit.formats.base import Session
+from toolkit.formats.registry import get_format
+from toolkit.provenance import default_threads
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What ``load`` is told, and which bundle it must find."""
+
+    path: Path
+    artifact: str | None
+    device: str
+    threads: int | None
+    verify_key: Path | None
+    max_pixels: int
+    spinning: bool | None
+    manifest_sha256: str | None = None
+    """Of the bundle that was opened the first time; None where this is the first time."""
+
+    def of(self, bundle: Bundle, artifact: ArtifactRecord) -> Opening:
+        """Return how to open this very artifact again, from wherever a process stands."""
+        return replace(
+            self,
+            path=bundle.path.resolve(),
+            artifact=artifact.format,
+            verify_key=self.verify_key.resolve() if self.verify_key else None,
+            manifest_sha256=_sha256(bundle),
+        )
+
+
+def opened(opening: Opening) -> tuple[Bundle, ArtifactRecord, Session]:
+    """Open a bundle and its artifact (see ``load``).
+
+    Raises:
+        BundleError: also where another bundle stands in the place of the one that was opened the first time.
+    """
+    bundle = Bundle.open(opening.path, opening.verify_key)
+    if opening.manifest_sha256 not in (None, _sha256(bundle)):
+        raise BundleError(
+            f"the bundle {bundle.path} is not the one that this predictor was loaded from: its manifest has changed "
+            "since. Call toolkit.load again."
+        )
+    record = bundle.artifact(opening.artifact)
+    chosen = get_format(record.format, record.family)
+    if opening.spinning is not None and not chosen.spins:
+        raise ToolkitError(
+            f"spinning was given, and the engine of the {record.format!r} artifact cannot be told whether its idle "
+            "threads spin: leave it out. PyTorch's threads sleep where OMP_WAIT_POLICY=PASSIVE is in the environment "
+            "when Python starts."
+        )
+    session = chosen.open(
+        bundle.file(record.file),
+        opening.device,
+        opening.threads or default_threads(),
+        **({} if opening.spinning is None else {"spinning": opening.spinning}),
+    )
+    return bundle, record, session
+
+
+def _sha256(bundle: Bundle) -> str:
+    return hashlib.sha256(bundle.manifest_bytes).hexdigest()

@@ -1,0 +1,99 @@
+"""What becomes of an opened artifact in a forked process (gunicorn with preload, multiprocessing with fork).
+
+A fork takes along the memory of an engine and none of its threads. Three things follow:
+
+- The session of the parent must not be used: it waits for threads that are not there. It is opened again, at the first
+  call.
+- It must not be destroyed either, for the same reason (onnxruntime, OpenVINO and TorchScript hang at the end of the
+  process). It is kept for ever.
+- The thread that went through the fork still has OpenMP's note of its helpers, and whatever PyTorch computes in that
+  thread waits for them (https://github.com/pytorch/pytorch/issues/17199). Engines are therefore called in another one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from toolkit.errors import DeviceError
+from toolkit.formats.base import Session
+
+Result = TypeVar("Result")
+
+
+class ProcessSession:
+    """A session, opened again in each process that is forked from the one that opened it.
+
+    Args:
+        session: the artifact, opened in this process.
+        open_again: opens it in another one.
+    """
+
+    def __init__(self, session: Session, open_again: Callable[[], Session]) -> None:
+        self._session: Session | None = session
+        self._device = session.device
+        self._open_again = open_again
+        self._opening = threading.Lock()
+        _sessions.add(self)
+
+    def get(self) -> Session:
+        """Return the session of this process.
+
+        Raises:
+            DeviceError: it was on a GPU when the process was forked, which CUDA does not allow.
+            ToolkitError: it cannot be opened again.
+        """
+        with self._opening:
+            if self._session is None:
+                if self._device != "cpu":
+                    raise DeviceError(
+                        f"this process was forked from one that had the artifact open on {self._device}, and CUDA "
+                        "cannot be used after a fork: call toolkit.load in each worker, after the fork, or start the "
+                        "workers by 'spawn'."
+                    )
+                self._session = self._open_again()
+            return self._session
+
+    def leave_to_parent(self) -> None:
+        """In a forked process: forget the session without ending it."""
+        self._opening = threading.Lock()
+        if self._session is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
+            self._session = None
+
+
+class _Process:
+    """What is known of this process."""
+
+    forked_thread: int | None = None
+    """The thread that went through a fork."""
+    caller: ThreadPoolExecutor | None = None
+    """The thread in which engines are called instead."""
+
+
+_sessions: weakref.WeakSet[ProcessSession] = weakref.WeakSet()
+
+
+def call_engine(work: Callable[[], Result]) -> Result:
+    """Run what calls an engine, in this thread or, where it went through a fork, in another one."""
+    if threading.get_ident() != _Process.forked_thread:
+        return work()
+    if _Process.caller is None:
+        _Process.caller = ThreadPoolExecutor(1, thread_name_prefix="toolkit-after-fork")
+    return _Process.caller.submit(work).result()
+
+
+def _in_forked_process() -> None:
+    _Process.forked_thread = threading.get_ident()
+    _Process.caller = None
+    for session in list(_sessions):
+        session.leave_to_parent()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_forked_process)
