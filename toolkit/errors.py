@@ -16,7 +16,7 @@
     │   └── SignatureError           a signature that is missing, stale or of another key, or a key that cannot be used
     ├── ExportError              an artifact that could not be made, or is not what was asked for
     ├── DeviceError              a device that this machine or this build cannot run on
-    ├── MissingDependencyError   an optional package that this action needs
+    ├── MissingDependencyError   an optional package that this action needs, missing or broken
     └── FileWriteError           a file or folder that cannot be written
 
 A failed gate (parity, accuracy) is not an exception: it is a record with a verdict, and exit code 1. Any other
@@ -25,7 +25,7 @@ exception is a bug.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 
 class ToolkitError(Exception):
@@ -95,7 +95,7 @@ class DeviceError(ToolkitError):
 
 
 class MissingDependencyError(ToolkitError):
-    """An optional package is needed and not installed."""
+    """An optional package is needed and not installed, or installed and broken."""
 
 
 class FileWriteError(ToolkitError):
@@ -106,3 +106,26 @@ def first_line(error: BaseException) -> str:
     """Return an exception's type and the first line of its message, to quote another library inside one sentence."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def raise_interruption(error: BaseException) -> None:
+    """Raise KeyboardInterrupt if that is what an error comes from.
+
+    A C extension that is interrupted while it initialises itself raises an ImportError from it, or only names it.
+    """
+    for cause in _causes(error):
+        if isinstance(cause, KeyboardInterrupt) or (
+            isinstance(cause, ImportError) and str(cause).startswith(KeyboardInterrupt.__name__)
+        ):
+            raise KeyboardInterrupt from error
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        cause = waiting.pop()
+        if cause is not None and id(cause) not in seen:
+            seen.add(id(cause))
+            yield cause
+            waiting += [cause.__cause__, cause.__context__]

@@ -22,8 +22,9 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
+from toolkit.dependencies import import_optional
 from toolkit.distribution import install_hint
-from toolkit.errors import MissingDependencyError, RecipeError
+from toolkit.errors import RecipeError
 from toolkit.files import write_text
 from toolkit.training_choices import LOSSES, OPTIMIZERS, SCHEDULES
 
@@ -260,11 +261,9 @@ class Recipe(_Section):
         Raises:
             MissingDependencyError: ``tomli-w`` is not installed.
         """
-        try:
-            import tomli_w
-        except ImportError as error:
-            raise MissingDependencyError(f"writing a recipe needs tomli-w: {install_hint('train')}") from error
-        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+        tomli_w = import_optional("tomli_w", f"writing a recipe needs tomli-w: {install_hint('train')}")
+        text: str = tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+        return text
 
     def save(self, path: Path) -> None:
         """Write the recipe as TOML, atomically."""

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import cast
 
 from toolkit.backbones.backbone import Source
+from toolkit.dependencies import require_for_training
 from toolkit.errors import BackboneError
 
 SOURCES = ("torchvision", "timm")
@@ -17,7 +18,12 @@ _SUGGESTIONS = 4
 
 
 def source(prefix: str) -> Source:
-    """Return a source of models. Importing timm takes seconds, so each is imported when it is first needed."""
+    """Return a source of models. Importing timm takes seconds, so each is imported when it is first needed.
+
+    Raises:
+        MissingDependencyError: the package that it stands for is not installed, or cannot be imported.
+    """
+    require_for_training(prefix)
     return cast(Source, import_module(f"toolkit.backbones.source_{prefix}"))
 
 

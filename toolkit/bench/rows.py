@@ -5,6 +5,7 @@ PyTorch itself in two memory layouts and every artifact, on every device that is
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import Any
 
 from toolkit import provenance
 from toolkit.bundle.manifest import ArtifactRecord, Manifest
-from toolkit.errors import DeviceError
+from toolkit.dependencies import import_optional
+from toolkit.distribution import NO_ONNXRUNTIME
+from toolkit.errors import DeviceError, MissingDependencyError
 from toolkit.runs import FinishedRun
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -111,16 +114,13 @@ def _artifact(bundle: Path, artifact: ArtifactRecord, device: str, threads: int)
 
 def _cuda_usable() -> bool:
     """Say whether PyTorch or onnxruntime can use a GPU here."""
-    try:
-        import torch
-    except ImportError:
-        pass
-    else:
-        if torch.cuda.is_available():
+    # A package that is missing or broken finds no GPU; what needs it says so by itself.
+    with contextlib.suppress(MissingDependencyError):
+        if import_optional("torch", "torch is not installed").cuda.is_available():
             return True
     try:
-        import onnxruntime
-    except ImportError:
+        onnxruntime = import_optional("onnxruntime", NO_ONNXRUNTIME)
+    except MissingDependencyError:
         return False
     # The provider is listed in every CUDA build, with or without a GPU; whether it loads shows when a row is opened.
     return "CUDAExecutionProvider" in onnxruntime.get_available_providers() and provenance.hardware().gpu is not None

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from toolkit.dependencies import import_optional
 from toolkit.distribution import install_hint
 from toolkit.errors import BundleError, DeviceError, ExportError, MissingDependencyError, first_line
 from toolkit.formats.base import Calibration, Exported, ExportRequest, Facts, Format
@@ -40,9 +40,11 @@ class OpenVinoFormat(Format):
     carries_code = False
 
     def unavailable(self) -> str | None:
-        """Say which package is missing."""
-        if find_spec("openvino") is None:
-            return f"openvino is not installed: {install_hint('openvino')}"
+        """Say which package is missing or broken."""
+        try:
+            _openvino()
+        except MissingDependencyError as error:
+            return str(error).removesuffix(".")
         return None
 
     def export(
@@ -119,13 +121,9 @@ class OpenVinoSession:
 
 
 def _openvino() -> Any:  # part of its interface has no type information, and it is an optional package
-    try:
-        import openvino
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"openvino is not installed: {install_hint('openvino')}, or use the onnx artifact."
-        ) from error
-    return openvino
+    return import_optional(
+        "openvino", f"openvino is not installed: {install_hint('openvino')}, or use the onnx artifact"
+    )
 
 
 def _described(ports: Any) -> Mapping[str, tuple[str, tuple[int | str, ...]]]:
