@@ -6,14 +6,13 @@ import difflib
 from importlib import import_module
 from typing import cast
 
+from toolkit.backbones.asked import SOURCES, check_prefix
 from toolkit.backbones.backbone import Source
 from toolkit.dependencies import require_for_training
 from toolkit.errors import BackboneError
 
-SOURCES = ("torchvision", "timm")
-"""Prefixes in the order in which a bare name is looked up; ``toolkit.backbones.source_PREFIX`` implements
-``Source``."""
-
+NAMED_AFTER_PACKAGES = ("torchvision", "timm")
+"""Sources whose prefix is the package that they need."""
 _SUGGESTIONS = 4
 
 
@@ -23,7 +22,8 @@ def source(prefix: str) -> Source:
     Raises:
         MissingDependencyError: the package that it stands for is not installed, or cannot be imported.
     """
-    require_for_training(prefix)
+    if prefix in NAMED_AFTER_PACKAGES:
+        require_for_training(prefix)
     return cast(Source, import_module(f"toolkit.backbones.source_{prefix}"))
 
 
@@ -33,14 +33,10 @@ def canonical_name(name: str) -> str:
     Raises:
         BackboneError: no source has such a model; close names are given.
     """
+    check_prefix(name)
     prefix, colon, bare = name.partition(":")
     if not colon:
         prefix, bare = "", name
-    elif prefix not in SOURCES:
-        raise BackboneError(
-            f"no backbone {name!r}: the name starts with one of {', '.join(f'{known}:' for known in SOURCES)} or "
-            "with no prefix."
-        )
     candidates = (prefix,) if prefix else SOURCES
     for candidate in candidates:
         if source(candidate).has(bare):

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.cli.options import BundleArgument, QuietOption, ThreadsOption, VerifyKeyOption
+from toolkit.cli.options import (
+    ArtifactsOption,
+    DeviceOption,
+    QuietOption,
+    RunOption,
+    ThreadsOption,
+    VerifyKeyOption,
+)
+from toolkit.cli.place import find_place, is_named
 from toolkit.errors import ImageError, ToolkitError
 
 if TYPE_CHECKING:
@@ -19,11 +27,15 @@ if TYPE_CHECKING:
 
 
 def command(
-    bundle: BundleArgument,
-    images: Annotated[
-        list[Path],
-        typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Image files, or folders that are searched for them."),
+    given: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[RUN|BUNDLE] IMAGE_OR_FOLDER...",
+            help="A run or a bundle's folder (or --run), then image files, or folders that are searched for them.",
+        ),
     ],
+    run: RunOption = None,
+    artifacts: ArtifactsOption = Path("artifacts"),
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object per line, with the probability of every class.")
     ] = False,
@@ -32,7 +44,7 @@ def command(
         str | None,
         typer.Option("--artifact", metavar="FORMAT", help="Artifact to use (default: onnx if there is one)."),
     ] = None,
-    device: Annotated[str, typer.Option("--device", metavar="[cpu|cuda]", help="Where to run.")] = "cpu",
+    device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images per call of the engine.")] = 32,
     verify_key: VerifyKeyOption = None,
@@ -48,8 +60,10 @@ def command(
 
     if as_json and as_csv:
         raise ToolkitError("--json and --csv exclude each other: give one of them.")
-    predictor = load(bundle, artifact=artifact, device=device, threads=threads, verify_key=verify_key)
+    place, images = _divide(given, run, artifacts)
+    bundle = find_place(place, run, artifacts).bundle
     files = list(_expand(images))
+    predictor = load(bundle, artifact=artifact, device=device, threads=threads, verify_key=verify_key)
     write = _json_line if as_json else _csv_writer(predictor.labels) if as_csv else _text_line
     unreadable = 0
     with reporter(quiet or len(files) <= batch_size).bar("predict", len(files), "img") as bar:
@@ -63,6 +77,21 @@ def command(
     if unreadable:
         typer.echo(f"toolkit: {unreadable} of {len(files)} images could not be decoded.", err=True)
         raise typer.Exit(2)
+
+
+def _divide(given: list[str], run: str | None, artifacts: Path) -> tuple[str | None, list[Path]]:
+    """Tell the run or bundle from the images: it comes first, unless ``--run`` names it."""
+    first, *others = given
+    if run is not None and not is_named(first, artifacts):
+        return None, [Path(text) for text in given]
+    if not others:
+        raise ToolkitError(
+            f"give images after {first}."
+            if is_named(first, artifacts)
+            else f"{first} alone is not enough: give a run or a bundle before the images (or with --run), e.g. toolkit "
+            f"predict artifacts/latest {first}."
+        )
+    return first, [Path(text) for text in others]
 
 
 def _expand(paths: list[Path]) -> Iterator[Path]:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from toolkit.cli.options import BundleArgument, ThreadsOption, VerifyKeyOption
+from toolkit.cli.options import (
+    ArtifactsOption,
+    DeviceOption,
+    PlaceArgument,
+    RunOption,
+    ThreadsOption,
+    VerifyKeyOption,
+)
+from toolkit.cli.place import find_place
 
 if TYPE_CHECKING:
     from toolkit.runtime.selftest import Selftest
 
 
 def command(
-    bundle: BundleArgument,
-    device: Annotated[str, typer.Option("--device", metavar="[cpu|cuda]", help="Where the artifacts run.")] = "cpu",
+    place: PlaceArgument = None,
+    run: RunOption = None,
+    artifacts: ArtifactsOption = Path("artifacts"),
+    device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
     verify_key: VerifyKeyOption = None,
 ) -> None:
@@ -29,7 +40,7 @@ def command(
     from toolkit.provenance import available_cores
     from toolkit.runtime.selftest import selftest_bundle
 
-    opened = Bundle.open(bundle, verify_key)
+    opened = Bundle.open(find_place(place, run, artifacts).bundle, verify_key)
     results = []
     for result in selftest_bundle(opened, device, threads or available_cores()):
         results.append(result)

@@ -83,7 +83,7 @@ def test_the_first_stage_can_be_left_out(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_asked_to_stop_says_how_to_go_on(tmp_path: Path) -> None:
-    with pytest.raises(StoppedError, match=r"and saved\. Go on with 'toolkit finetune --resume --run run'\."):
+    with pytest.raises(StoppedError, match=r"and saved\. Go on with 'toolkit finetune --resume --run run --artif"):
         finetune_run(
             small_run_recipe(),
             name="run",
