@@ -43,17 +43,18 @@ def command(
     Artifacts that were not verified are verified first. Writes RUN/bench/bench.json, bench.csv and report.md; exit code
     1 if an artifact failed verification, or if nothing could be measured.
     """
+    sizes = _sizes(batch_sizes)
+    finished = find_place(place, run, artifacts).finished_run("bench compares it with PyTorch on the images of its run")
+    folder = finished.folder
+    bundle = folder.exported()
     from toolkit.bench import BenchOptions, bench_run
     from toolkit.cli.console import output, reporter, telling_of_lost_signature
     from toolkit.data.of_run import require_images
     from toolkit.report import print_bench, write_report
 
-    options = BenchOptions(device, threads, _sizes(batch_sizes), rounds)
-    finished = find_place(place, run, artifacts).finished_run("bench compares it with PyTorch on the images of its run")
-    folder = finished.folder
-    progress = reporter(quiet)
-    with telling_of_lost_signature(folder.exported()):
-        require_images(finished)
+    require_images(finished)
+    options, progress = BenchOptions(device, threads, sizes, rounds), reporter(quiet)
+    with telling_of_lost_signature(bundle):
         verified = _verify_first(finished, progress)
         report = bench_run(finished, options, reporter=progress)
     files = write_report(folder)

@@ -29,13 +29,13 @@ def command(
     The card is made from the manifest, and its hash is checked like that of every file: with --intended-use the text of
     FILE goes into both. The next export makes a new bundle without it.
     """
+    text = None if intended_use is None else _text(intended_use)
+    bundle = find_place(place, run, artifacts).bundle
     from toolkit.bundle import Bundle
     from toolkit.bundle.model_card import model_card
     from toolkit.bundle.recording import record_intended_use
     from toolkit.cli.console import telling_of_lost_signature
 
-    text = None if intended_use is None else _text(intended_use)
-    bundle = find_place(place, run, artifacts).bundle
     if text is None:
         typer.echo(model_card(Bundle.open(bundle).manifest), nl=False)
         return

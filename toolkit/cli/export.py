@@ -61,10 +61,6 @@ def command(
     whole. Exit code 1 if no artifact of a format is good enough; the manifest says why and what was tried. 'toolkit
     formats' lists the formats.
     """
-    from toolkit.cli.console import reporter
-    from toolkit.data.of_run import require_images
-    from toolkit.formats.registry import get_format
-
     finished = find_place(place, run, artifacts).finished_run("export makes bundles of runs")
     changes = {
         "formats": formats,
@@ -75,11 +71,15 @@ def command(
         "max_drop": max_drop,
     }
     recipe = finished.recipe.override({f"export.{key}": value for key, value in changes.items() if value is not None})
+    from toolkit.data.of_run import require_images
+    from toolkit.formats.registry import get_format
+
     for name in recipe.export.formats:
         get_format(name)
     finished.require_own_weights()
     require_images(finished)
     require_for_training("torch", "safetensors")
+    from toolkit.cli.console import reporter
     from toolkit.export import export_run
 
     manifest = export_run(finished, options=recipe.export, reporter=reporter(quiet))

@@ -53,15 +53,11 @@ def command(
     weights on the validation images are kept and looked at once on the test images. Every field of the recipe has a
     flag.
     """
-    from toolkit.api import train
-    from toolkit.cli.console import output, reporter
+    # What is wrong is said before anything else is imported: PyTorch alone takes seconds.
     from toolkit.finetune.auto import check_recipe, choose_recipe
     from toolkit.finetune.plan import parse_duration
-    from toolkit.report import print_evaluation
     from toolkit.runs import find_unfinished, new_run
 
-    # What is wrong is said before PyTorch is imported, which takes seconds.
-    progress = reporter(quiet)
     budget = None if time_budget is None else parse_duration(time_budget)
     reason = None
     if resume:
@@ -77,9 +73,13 @@ def command(
             new_run(run, artifacts)
         chosen, reason = choose_recipe(recipe, overrides)
     require_for_training("torch", "torchvision", "safetensors", "tomli_w")
+    from toolkit.api import train
+    from toolkit.cli.console import output, reporter
     from toolkit.finetune.group import leads_here
     from toolkit.finetune.stage import plan_run, recipe_for_budget
+    from toolkit.report import print_evaluation
 
+    progress = reporter(quiet)
     if reason and leads_here():
         typer.echo(f"toolkit: {reason}", err=True)
     if budget is not None:

@@ -55,14 +55,14 @@ def command(
     Prints file, label and probability per image. Files that cannot be decoded are named on standard error and make the
     exit code 2; the others are classified all the same.
     """
-    from toolkit.cli.console import reporter
-    from toolkit.runtime import load
-
     if as_json and as_csv:
         raise ToolkitError("--json and --csv exclude each other: give one of them.")
     place, images = _divide(given, run, artifacts)
     bundle = find_place(place, run, artifacts).bundle
     files = list(_expand(images))
+    from toolkit.cli.console import reporter
+    from toolkit.runtime import load
+
     predictor = load(bundle, artifact=artifact, device=device, threads=threads, verify_key=verify_key)
     write = _json_line if as_json else _csv_writer(predictor.labels) if as_csv else _text_line
     unreadable = 0

@@ -12,12 +12,12 @@ from toolkit.cli.place import find_place
 
 def command(place: PlaceArgument = None, run: RunOption = None, artifacts: ArtifactsOption = Path("artifacts")) -> None:
     """Write the pictures and the Markdown and CSV reports of a run again, and print the comparison table."""
+    folder = find_place(place, run, artifacts).finished_run("a report is made of the records of its run").folder
+    folder.require_benchmark()
     from toolkit.cli.console import output
     from toolkit.report import print_bench, write_pictures, write_report
     from toolkit.results import BenchReport
 
-    folder = find_place(place, run, artifacts).finished_run("a report is made of the records of its run").folder
-    folder.require_benchmark()
     folder.remove_leftovers()
     write_pictures(folder)
     files = write_report(folder)

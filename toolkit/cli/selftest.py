@@ -35,12 +35,13 @@ def command(
     with the outputs that PyTorch gave when the bundle was exported. Exit code 1 if one differs, 2 if none can be opened
     here.
     """
+    bundle = find_place(place, run, artifacts).bundle
     from toolkit.bundle import Bundle
     from toolkit.errors import MissingDependencyError
     from toolkit.provenance import available_cores
     from toolkit.runtime.selftest import selftest_bundle
 
-    opened = Bundle.open(find_place(place, run, artifacts).bundle, verify_key)
+    opened = Bundle.open(bundle, verify_key)
     results = []
     for result in selftest_bundle(opened, device, threads or available_cores()):
         results.append(result)

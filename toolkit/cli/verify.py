@@ -79,16 +79,17 @@ def command(
     first line says which. Either way the same image must
     give the same outputs whatever its place, neighbours and threads. Exit code 1 if anything fails.
     """
-    from toolkit.bundle import Bundle
-    from toolkit.cli.console import output, reporter
     from toolkit.compare.tolerances import tolerance_for
-    from toolkit.report import print_parity
 
     limits = _limits(tolerance or [])
     tolerance_for("float32", limits)  # a name that is none is said at once
     judged = find_place(place, run, artifacts)
     other = None if against is None else find_place(against, None, artifacts).bundle
     _require_sense(judged, other, data, bisect)
+    from toolkit.bundle import Bundle
+    from toolkit.cli.console import output, reporter
+    from toolkit.report import print_parity
+
     if verify_key is not None:
         for signed in (judged.bundle, *([other] if other is not None else [])):
             Bundle.open(signed, verify_key)
