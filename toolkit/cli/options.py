@@ -23,7 +23,7 @@ def _one_of(*names: str) -> Callable[[str], str]:
 PlaceArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="[RUN|BUNDLE]",
+        metavar="RUN|BUNDLE",
         help="A run, by its name or its folder, or a bundle's folder (default: the newest run).",
         show_default=False,
     ),

@@ -27,13 +27,16 @@ if TYPE_CHECKING:
 
 
 def command(
-    given: Annotated[
-        list[str],
+    first: Annotated[
+        str,
         typer.Argument(
-            metavar="[RUN|BUNDLE] IMAGE_OR_FOLDER...",
-            help="A run or a bundle's folder (or --run), then image files, or folders that are searched for them.",
+            metavar="RUN|BUNDLE", help="A run, by its name or its folder, or a bundle's folder. Left out with --run."
         ),
     ],
+    others: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="IMAGE_OR_FOLDER", help="Image files, or folders that are searched for them."),
+    ] = None,
     run: RunOption = None,
     artifacts: ArtifactsOption = Path("artifacts"),
     as_json: Annotated[
@@ -57,7 +60,7 @@ def command(
     """
     if as_json and as_csv:
         raise ToolkitError("--json and --csv exclude each other: give one of them.")
-    place, images = _divide(given, run, artifacts)
+    place, images = _divide([first, *(others or [])], run, artifacts)
     bundle = find_place(place, run, artifacts).bundle
     files = list(_expand(images))
     from toolkit.cli.console import reporter

@@ -147,6 +147,8 @@ def _of_run(judged: Place) -> str:
 def _require_sense(judged: Place, other: Path | None, data: Path | None, bisect: bool) -> None:
     if data is not None and other is None:
         raise ToolkitError("--data gives images for --against: name the other bundle too.")
+    if data is not None and not data.is_dir():
+        raise ToolkitError(f"--data {data} is no folder: give one of images.")
     if bisect and judged.run is None and other is None:
         raise ToolkitError(
             "--bisect needs what is right, node by node: the run instead of its bundle, or another bundle (--against)."
