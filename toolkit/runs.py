@@ -343,12 +343,15 @@ def _linked(link: Path) -> RunFolder:
         raise RunError(
             f"{link} is no link to a run ({first_line(error)}): name a run with --run; {_listed(link.parent)}"
         ) from error
-    if not target.is_dir():
+    run = RunFolder(target)
+    if not run.recipe_file.exists() and not os.path.lexists(run.record_file):
+        there = "is no run" if target.is_dir() else "is not there (was the run moved or removed?)"
+        shown = str(target) if str(target).isprintable() else repr(str(target))
         raise RunError(
-            f"{link} points to {target}, which is not there (was the run moved or removed?): name a run with --run; "
+            f"{link} points to {shown}, which {there}: name a run with --run; "
             + (_listed(link.parent) or f"there is none in {link.parent}.")
         )
-    return RunFolder(target)
+    return run
 
 
 def _listed(root: Path) -> str:
