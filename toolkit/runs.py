@@ -18,6 +18,9 @@ from toolkit.results import Evaluation, Provenance, Record
 
 ARTIFACTS = Path("artifacts")
 LATEST = "latest"
+ALWAYS_WRITTEN = ("name", "seed", "data", "backbone", "train", "stage1", "stage2", "export")
+"""Parts that the recipe of every run has."""
+DAMAGED = "it is damaged, put it back from a copy, or start a new run with 'toolkit finetune'."
 
 
 class SplitSummary(Record):
@@ -155,15 +158,22 @@ class RunFolder:
         """Read the resolved recipe.
 
         Raises:
-            RunError: the file is missing.
+            RunError: the file is missing or damaged.
             RecipeError: it is not a recipe.
         """
         try:
-            return parse_recipe(self.recipe_file.read_text(encoding="utf-8"), str(self.recipe_file))
+            text = self.recipe_file.read_text(encoding="utf-8")
         except OSError as error:
             raise RunError(
                 f"{self.recipe_file} cannot be read ({error.strerror}): run 'toolkit finetune' first."
             ) from error
+        except UnicodeDecodeError as error:
+            raise RunError(f"{self.recipe_file} is no text (UTF-8): {DAMAGED}") from error
+        recipe = parse_recipe(text, str(self.recipe_file))
+        # What is missing has a default in a recipe that a person writes; of a run everything was written down.
+        if lost := [name for name in ALWAYS_WRITTEN if name not in recipe.model_fields_set]:
+            raise RunError(f"{self.recipe_file} has lost {', '.join(lost)}: {DAMAGED}")
+        return recipe
 
     def record(self) -> RunRecord:
         """Read ``run.json``, which exists once fine-tuning has finished.

@@ -19,7 +19,8 @@ def command(place: PlaceArgument = None, run: RunOption = None, artifacts: Artif
     from toolkit.results import BenchReport
 
     folder.remove_leftovers()
-    write_pictures(folder)
+    report = BenchReport.load(folder.bench_file, "toolkit bench")
     files = write_report(folder)
-    print_bench(BenchReport.load(folder.bench_file, "toolkit bench"), output())
+    write_pictures(folder)
+    print_bench(report, output())
     typer.echo("wrote " + ", ".join(str(path) for path in files))

@@ -82,7 +82,7 @@ def test_a_run_and_its_own_bundle_are_the_same_and_the_run_is_meant(tiny: RunFol
 
 def test_two_that_differ_are_refused(tiny: RunFolder) -> None:
     shutil.copytree(tiny.bundle, "bare")
-    with pytest.raises(ToolkitError, match="^bare and --run tiny are not the same: give one of them"):
+    with pytest.raises(ToolkitError, match=r"^bare and --run tiny are not the same: give one of them"):
         find_place("bare", "tiny", ARTIFACTS)
 
 
