@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from tiny_training import Listening, small_run_recipe
 
-from toolkit.errors import RunError
+from toolkit.errors import DataError, RunError
 from toolkit.files import sha256_file
 from toolkit.finetune.checkpoint import load_checkpoint
 from toolkit.finetune.interruption import StoppedError
 from toolkit.finetune.meter import Step
 from toolkit.finetune.stage import finetune_run, plan_run, recipe_for_budget
-from toolkit.runs import RunFolder
+from toolkit.runs import RunFolder, unfinished_in
 
 
 def stop() -> None:
@@ -113,3 +113,48 @@ def test_a_plan_is_measured_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_recipe_that_fits_a_budget_stays_as_it_is() -> None:
     recipe = small_run_recipe(cache__views=1)
     assert recipe_for_budget(recipe, 3600.0) == recipe
+
+
+class TestBeforeTheFirstStep:
+    """While data and weights are loading, which can take minutes."""
+
+    def interrupt(self, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+        def load(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr("toolkit.finetune.setting.load_dataset", load)
+
+    def test_ctrl_c_leaves_a_run_that_resume_finds_and_starts_from_its_recipe(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            self.interrupt(patch, KeyboardInterrupt())
+            with pytest.raises(
+                StoppedError, match=r"^stopped by Ctrl-C\. Go on with 'toolkit finetune --resume"
+            ):
+                finetune_run(small_run_recipe(), root=tmp_path)
+        (half,) = unfinished_in(tmp_path)
+        assert half.recipe() == small_run_recipe()
+        assert half.name.startswith("digits-")
+        listening = Listening()
+        run = finetune_run(half.recipe(), name=half.name, root=tmp_path, resume=True, reporter=listening)
+        assert f"{half.name} had reached no checkpoint: starting from its recipe" in listening.lines
+        assert run.record().name == half.name
+
+    def test_what_cannot_begin_leaves_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.interrupt(monkeypatch, DataError("no images"))
+        with pytest.raises(DataError):
+            finetune_run(small_run_recipe(), name="run", root=tmp_path)
+        assert not (tmp_path / "run").exists()
+
+    def test_an_interrupted_run_of_that_name_is_kept_until_the_new_one_begins(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            finetune_run(small_run_recipe(), name="run", root=tmp_path, reporter=Listening("test", stop))
+        run = RunFolder(tmp_path / "run")
+        before = run.recipe_file.read_bytes(), sorted(path.name for path in run.checkpoints.iterdir())
+        self.interrupt(monkeypatch, DataError("no images"))
+        with pytest.raises(DataError):
+            finetune_run(small_run_recipe(stage1__epochs=2), name="run", root=tmp_path)
+        assert before == (run.recipe_file.read_bytes(), sorted(path.name for path in run.checkpoints.iterdir()))
