@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 import toolkit
-from toolkit.errors import ToolkitError
+from toolkit.errors import ToolkitError, raise_interruption
 
 COMMANDS = {
     "finetune": "Fine-tune a pretrained backbone in two stages.",
@@ -61,7 +61,7 @@ class LazyGroup(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command; turn bad input into one sentence and exit code 2."""
         try:
-            return super().invoke(ctx)
+            return self._invoke(ctx)
         except ToolkitError as error:
             typer.echo(f"toolkit: {error}", err=True)
             raise typer.Exit(error.exit_code) from error
@@ -69,6 +69,13 @@ class LazyGroup(TyperGroup):
             reason = str(error) or "stopped by Ctrl-C; nothing half-written was left behind."
             typer.echo(f"\ntoolkit: {reason}", err=True)
             raise typer.Exit(INTERRUPTED) from error
+
+    def _invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ImportError as error:
+            raise_interruption(error)
+            raise
 
 
 app = typer.Typer(

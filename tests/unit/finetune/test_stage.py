@@ -129,9 +129,7 @@ class TestBeforeTheFirstStep:
     ) -> None:
         with monkeypatch.context() as patch:
             self.interrupt(patch, KeyboardInterrupt())
-            with pytest.raises(
-                StoppedError, match=r"^stopped by Ctrl-C\. Go on with 'toolkit finetune --resume"
-            ):
+            with pytest.raises(StoppedError, match=r"^stopped by Ctrl-C\. Go on with 'toolkit finetune --resume"):
                 finetune_run(small_run_recipe(), root=tmp_path)
         (half,) = unfinished_in(tmp_path)
         assert half.recipe() == small_run_recipe()
