@@ -120,7 +120,7 @@ def _written(file: Path) -> float:
 
 
 def _named(text: str, artifacts: Path) -> Place:
-    from toolkit.runs import LATEST, find_run
+    from toolkit.runs import LATEST, find_run, runs_in
 
     path = Path(text).expanduser()
     # 'mine' may be a run's name or a folder here; './mine' and 'some/where' are what they say.
@@ -136,6 +136,9 @@ def _named(text: str, artifacts: Path) -> Place:
     link = next((each for each in candidates if each.name == LATEST and os.path.lexists(each)), None)
     if link is not None:
         return _place(find_run(str(link), artifacts).path)
+    root = artifacts if text == LATEST else path.parent
+    if path.name == LATEST and (root == artifacts or runs_in(root)):
+        find_run(None, root)  # says why there is no newest run
     raise _nothing(text, path, artifacts)
 
 

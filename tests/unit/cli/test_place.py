@@ -174,7 +174,9 @@ def test_a_run_is_judged_as_a_run_however_it_is_given(
 
 class TestWhatComesNext:
     @pytest.mark.parametrize("command", [name for name in POINTED if name != "predict"])
-    @pytest.mark.parametrize("how", [[], ["half"], ["--run", "artifacts/half"]], ids=["newest", "name", "--run"])
+    @pytest.mark.parametrize(
+        "how", [[], ["half"], ["--run", "artifacts/half"], ["latest"], ["artifacts/latest"]], ids=" ".join
+    )
     def test_an_interrupted_run_can_be_resumed(self, run: Run, here: Path, command: str, how: list[str]) -> None:
         interrupted("half")
         more = ["--key", "ours.pem"] if command == "sign" else []
