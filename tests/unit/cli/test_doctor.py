@@ -8,6 +8,7 @@ import pytest
 
 from toolkit.cli import doctor
 from toolkit.cli.doctor import IDENTITY_MODEL, Finding
+from toolkit.formats.onnx import preload_cuda
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -75,3 +76,12 @@ def test_an_engine_that_raises_is_quoted(monkeypatch: pytest.MonkeyPatch) -> Non
     found = findings(monkeypatch, ("torch",))
     assert found["onnxruntime on CPU"].usable is False
     assert found["onnxruntime on CPU"].detail.endswith("RuntimeError: illegal instruction")
+
+
+def test_without_preload_dlls_a_provider_is_tried_all_the_same() -> None:
+    preload_cuda(ModuleType("onnxruntime"))  # 1.20 has no such call
+    called: list[str] = []
+    newer = ModuleType("onnxruntime")
+    vars(newer)["preload_dlls"] = lambda: called.append("preloaded")
+    preload_cuda(newer)
+    assert called == ["preloaded"]
