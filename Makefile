@@ -17,13 +17,16 @@ WORKERS ?= -n auto --maxprocesses 4 --dist worksteal
 
 VENV    := .venv
 BIN     := $(VENV)/bin
+# What 'make lowest' installs: lowest-direct takes the lower bounds of pyproject.toml, highest the newest releases.
+LOWEST  := .lowest
+RESOLUTION ?= lowest-direct
 STAMP   := $(VENV)/.installed
 RUN_OPTION := $(if $(RUN),--run $(RUN))
 MKDOCS  := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup finetune export verify bench report predict doctor test test-all check docs gpu-wheels gpu-check format schemas clean
+.PHONY: help setup finetune export verify bench report predict doctor test test-all check lowest docs gpu-wheels gpu-check format schemas clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,5 +95,14 @@ format: $(STAMP) ## format the code
 schemas: $(STAMP) ## write the published JSON Schemas again after a record has changed
 	@$(BIN)/python -m toolkit.bundle.schemas
 
+# Not into .venv: an environment of its own, which has uv and nothing else.
+lowest: ## install the lowest versions that the base install claims, without PyTorch, and run every command there
+	@rm -rf $(LOWEST)
+	@$(PYTHON) -m venv $(LOWEST)
+	@$(LOWEST)/bin/python -m pip install --quiet --constraint constraints.txt uv
+	@$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST) --resolution $(RESOLUTION) '.[cpu,sign]'
+	@$(LOWEST)/bin/python tests/compatibility/base_install.py tests/assets/bundles/version-1
+	@rm -rf $(LOWEST)
+
 clean: ## remove .venv and caches; artifacts stay
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.* build dist *.egg-info
+	rm -rf $(VENV) $(LOWEST) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.* build dist *.egg-info

@@ -1,7 +1,7 @@
 """Commands of the toolkit in processes of their own, without the seconds that each would take to import PyTorch.
 
-One process imports everything once; every command is a fork of it, with its own folder, environment and output. Where
-the start of Python itself is tested, a test starts ``python -m toolkit.cli.main``.
+One process imports everything once, or only what is light; every command is a fork of it, with its own folder,
+environment and output. Where the start of Python itself is tested, a test starts ``python -m toolkit.cli.main``.
 """
 
 from __future__ import annotations
@@ -15,10 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-SERVER = """
-import json, os, sys
+EVERYTHING = """
 import matplotlib.pyplot, onnxruntime, onnxscript, sklearn.datasets, timm, torch, torchvision
 import toolkit.export, toolkit.finetune.stage, toolkit.report, toolkit.verify.run
+"""
+NOTHING_HEAVY = """
+import toolkit.finetune.auto, toolkit.report, toolkit.runtime
+"""
+"""What a command may import before it says what is wrong with its arguments."""
+
+SERVER = """
+import json, os, sys
 from toolkit.cli.main import main
 
 def work(order):
@@ -38,6 +45,8 @@ def work(order):
         code = 70
     sys.stdout.flush()
     sys.stderr.flush()
+    with open(order["modules"], "w") as file:
+        json.dump(sorted(name for name in sys.modules if "." not in name), file)
     os._exit(code)
 
 for line in sys.stdin:
@@ -66,12 +75,16 @@ class Command:
 class Commands:
     """Runs one command at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, imports: str = EVERYTHING) -> None:
+        """Say what the warm process imports."""
+        self._imports = imports
         self._output = tempfile.TemporaryDirectory(prefix="toolkit-commands-")
         self._server: subprocess.Popen[str] | None = None
         self._running: Command | None = None
         self.cpu_seconds = 0.0
         """What the last command took."""
+        self.modules: frozenset[str] = frozenset()
+        """Packages that were imported when the last command ended; none if it was killed."""
 
     def run(self, folder: Path, *arguments: str, **environment: str) -> Done:
         """Run a command in a folder and wait for it."""
@@ -85,13 +98,14 @@ class Commands:
         """Start a command and return the id of its process."""
         assert self._running is None, "one command at a time"
         self._running = command
-        for path in (self._stdout, self._stderr):
+        for path in (self._stdout, self._stderr, self._modules):
             path.unlink(missing_ok=True)
         order: dict[str, Any] = {
             "folder": str(command.folder),
             "arguments": command.arguments,
             "environment": command.environment,
             "before": command.before,
+            "modules": str(self._modules),
             "stdout": str(self._stdout),
             "stderr": str(self._stderr),
         }
@@ -107,6 +121,7 @@ class Commands:
         code, cpu_seconds = self._answer().split()
         self.cpu_seconds = float(cpu_seconds)
         command, self._running = self._running, None
+        self.modules = frozenset(json.loads(self._modules.read_text()) if self._modules.exists() else ())
         stdout, stderr = (path.read_text(encoding="utf-8") for path in (self._stdout, self._stderr))
         return Done(command.arguments, int(code), stdout, stderr)
 
@@ -122,13 +137,17 @@ class Commands:
         return Path(self._output.name) / "stdout"
 
     @property
+    def _modules(self) -> Path:
+        return Path(self._output.name) / "modules"
+
+    @property
     def _stderr(self) -> Path:
         return Path(self._output.name) / "stderr"
 
     def _started(self) -> subprocess.Popen[str]:
         if self._server is None:
             self._server = subprocess.Popen(
-                [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                [sys.executable, "-c", self._imports + SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
             )
         return self._server
 

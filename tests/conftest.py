@@ -93,7 +93,7 @@ def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
         yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def colour_image() -> Callable[[str], np.ndarray]:
     """Return a maker of uint8 images ``[8, 8, 3]`` in the colour of a label."""
 
@@ -105,7 +105,7 @@ def colour_image() -> Callable[[str], np.ndarray]:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def colour_manifest() -> Callable[[Path], Manifest]:
     """Return a maker of the manifest for a folder that holds ``model.onnx``."""
 
@@ -160,7 +160,23 @@ def colour_bundle(
     tmp_path: Path, colour_image: Callable[[str], np.ndarray], colour_manifest: Callable[[Path], Manifest]
 ) -> Path:
     """Return a complete bundle that tells red, green and blue images apart."""
-    target = tmp_path / "colours" / "bundle"
+    return write_colour_bundle(tmp_path / "colours" / "bundle", colour_image, colour_manifest)
+
+
+@pytest.fixture(scope="session")
+def colour_bundle_once(
+    tmp_path_factory: pytest.TempPathFactory,
+    colour_image: Callable[[str], np.ndarray],
+    colour_manifest: Callable[[Path], Manifest],
+) -> Path:
+    """Return such a bundle that tests only read."""
+    return write_colour_bundle(tmp_path_factory.mktemp("colours") / "bundle", colour_image, colour_manifest)
+
+
+def write_colour_bundle(
+    target: Path, colour_image: Callable[[str], np.ndarray], colour_manifest: Callable[[Path], Manifest]
+) -> Path:
+    """Write a complete bundle that tells red, green and blue images apart."""
     with new_bundle(target) as folder:
         colour_model(folder / "model.onnx")
         images = np.stack([colour_image(label) for label in LABELS])

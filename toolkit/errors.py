@@ -17,7 +17,7 @@
     │   └── SignatureError           a signature that is missing, stale or of another key, or a key that cannot be used
     ├── ExportError              an artifact that could not be made, or is not what was asked for
     ├── DeviceError              a device that this machine or this build cannot run on
-    ├── MissingDependencyError   an optional package that this action needs
+    ├── MissingDependencyError   an optional package that this action needs, missing or broken
     ├── FileWriteError           a file or folder that cannot be written
     └── OutputError              standard output that cannot be written
 
@@ -28,7 +28,7 @@ exception is a bug.
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 
@@ -103,7 +103,7 @@ class DeviceError(ToolkitError):
 
 
 class MissingDependencyError(ToolkitError):
-    """An optional package is needed and not installed."""
+    """An optional package is needed and not installed, or installed and broken."""
 
 
 class FileWriteError(ToolkitError):
@@ -141,3 +141,26 @@ def require_count(name: str, value: Any) -> int:
     if not is_count(value):
         raise ToolkitError(f"{name} is {value!r}: give a whole number of 1 or more.")
     return operator.index(value)
+
+
+def raise_interruption(error: BaseException) -> None:
+    """Raise KeyboardInterrupt if that is what an error comes from.
+
+    A C extension that is interrupted while it initialises itself raises an ImportError from it, or only names it.
+    """
+    for cause in _causes(error):
+        if isinstance(cause, KeyboardInterrupt) or (
+            isinstance(cause, ImportError) and str(cause).startswith(KeyboardInterrupt.__name__)
+        ):
+            raise KeyboardInterrupt from error
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        cause = waiting.pop()
+        if cause is not None and id(cause) not in seen:
+            seen.add(id(cause))
+            yield cause
+            waiting += [cause.__cause__, cause.__context__]

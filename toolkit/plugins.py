@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from typing import Protocol, TypeVar
 
-from toolkit.errors import ToolkitError
+from toolkit.errors import ToolkitError, raise_interruption
 
 
 class Named(Protocol):
@@ -51,6 +51,7 @@ def with_plugins(own: Iterable[Plugin], entries: Iterable[EntryPoint], kind: Kin
         try:
             plugin: Plugin = entry.load()()
         except Exception as failure:  # code of another package, which may raise anything
+            raise_interruption(failure)
             raise kind.error(
                 f"the {kind.name} {entry.name!r} of {origin} cannot be loaded ({failure!r}): update or uninstall that "
                 "package."

@@ -24,8 +24,9 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 from toolkit.decoding_limits import MAX_PIXELS
+from toolkit.dependencies import import_optional
 from toolkit.distribution import install_hint
-from toolkit.errors import MissingDependencyError, RecipeError
+from toolkit.errors import RecipeError
 from toolkit.files import printable, read_text, write_text
 from toolkit.pixel_depth import check_choice
 from toolkit.training_choices import LOSSES, OPTIMIZERS, SCHEDULES
@@ -289,11 +290,9 @@ class Recipe(_Section):
         Raises:
             MissingDependencyError: ``tomli-w`` is not installed.
         """
-        try:
-            import tomli_w
-        except ImportError as error:
-            raise MissingDependencyError(f"writing a recipe needs tomli-w: {install_hint('train')}") from error
-        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+        tomli_w = import_optional("tomli_w", f"writing a recipe needs tomli-w: {install_hint('train')}")
+        text: str = tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+        return text
 
     def without_folders(self) -> Recipe:
         """Return the recipe as it may leave this machine: of the paths in it the last part only."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from toolkit.bundle.manifest import Manifest, Normalization
-from toolkit.errors import RunError
+from toolkit.bundle.manifest import MANIFEST_NAME, Manifest, Normalization
+from toolkit.errors import RunError, first_line
 from toolkit.files import follow_link, point_link, printable, read_text, sha256_file
 from toolkit.preprocess import Preprocessing
 from toolkit.recipe import Recipe, parse_recipe
@@ -17,6 +19,9 @@ from toolkit.results import Evaluation, Interval, Leak, Provenance, Record
 
 ARTIFACTS = Path("artifacts")
 LATEST = "latest"
+ALWAYS_WRITTEN = ("name", "seed", "data", "backbone", "train", "stage1", "stage2", "export")
+"""Parts that the recipe of every run has."""
+DAMAGED = "it is damaged, put it back from a copy, or start a new run with 'toolkit finetune'."
 
 
 class SplitSummary(Record):
@@ -155,6 +160,49 @@ class RunFolder:
         self.junit_file = self.verify / "junit.xml"
         self.bench_file = self.bench / "bench.json"
 
+    def resume_command(self) -> str:
+        """Return the command line that goes on with this run."""
+        root = self.path.parent
+        where = "" if root == ARTIFACTS else f" --artifacts {shlex.quote(str(root))}"
+        return f"toolkit finetune --resume --run {self.name}{where}"
+
+    def command(self, stage: str) -> str:
+        """Return the command line of a later stage for this run, e.g. ``toolkit export --run NAME``."""
+        return f"toolkit {stage} --run {self.name if self.path.parent == ARTIFACTS else shlex.quote(str(self.path))}"
+
+    def exported(self) -> Path:
+        """Return the folder of the bundle.
+
+        Raises:
+            RunError: the run has none yet; the message says which command comes next.
+        """
+        if not os.path.lexists(self.bundle / MANIFEST_NAME):
+            self.require_finished()
+            raise RunError(f"the run {self.name!r} has no bundle yet: run '{self.command('export')}' first.")
+        return self.bundle
+
+    def require_benchmark(self) -> None:
+        """Refuse a run that was not measured.
+
+        Raises:
+            RunError: the message says which command comes next.
+        """
+        if not os.path.lexists(self.bench_file):
+            self.exported()
+            raise RunError(f"the run {self.name!r} was not measured yet: run '{self.command('bench')}' first.")
+
+    def require_finished(self) -> None:
+        """Refuse a run that fine-tuning has not finished.
+
+        Raises:
+            RunError: the message says how to go on with it.
+        """
+        if self.recipe_file.exists() and not os.path.lexists(self.record_file):
+            raise RunError(
+                f"the run {self.name!r} was interrupted before fine-tuning had finished (or is still running): go on "
+                f"with '{self.resume_command()}'."
+            )
+
     def last_written(self) -> float:
         """Return when the recipe, the history or a checkpoint was last written, in seconds since the epoch."""
         files = (self.recipe_file, self.history_file, self.checkpoints)
@@ -164,15 +212,22 @@ class RunFolder:
         """Read the resolved recipe.
 
         Raises:
-            RunError: the file is missing.
+            RunError: the file is missing or damaged.
             RecipeError: it is not a recipe.
         """
         try:
-            return parse_recipe(read_text(self.recipe_file), str(self.recipe_file))
+            text = read_text(self.recipe_file)
         except OSError as error:
             raise RunError(
                 f"{self.recipe_file} cannot be read ({error.strerror}): run 'toolkit finetune' first."
             ) from error
+        except UnicodeDecodeError as error:
+            raise RunError(f"{self.recipe_file} is no text (UTF-8): {DAMAGED}") from error
+        recipe = parse_recipe(text, str(self.recipe_file))
+        # What is missing has a default in a recipe that a person writes; of a run everything was written down.
+        if lost := [name for name in ALWAYS_WRITTEN if name not in recipe.model_fields_set]:
+            raise RunError(f"{self.recipe_file} has lost {', '.join(lost)}: {DAMAGED}")
+        return recipe
 
     def record(self) -> RunRecord:
         """Read ``run.json``, which exists once fine-tuning has finished.
@@ -180,6 +235,7 @@ class RunFolder:
         Raises:
             RunError: the run has not finished, or the file is malformed.
         """
+        self.require_finished()
         return RunRecord.load(self.record_file, "toolkit finetune")
 
     def evaluation(self) -> Evaluation:
@@ -283,28 +339,38 @@ def check_run_name(name: str) -> None:
         raise RunError(f"{name!r} cannot name a run: use letters, digits, '-', '_' and '.', and not '{LATEST}'.")
 
 
+def runs_in(root: Path) -> list[RunFolder]:
+    """Return the runs in a folder by name, finished or not."""
+    if not root.is_dir():
+        return []
+    return [RunFolder(file.parent) for file in sorted(root.glob("*/recipe.toml")) if file.parent.name != LATEST]
+
+
+def unfinished_in(root: Path) -> list[RunFolder]:
+    """Return the runs in a folder that fine-tuning has not finished, the one that was last written to at the end."""
+    unfinished = [run for run in runs_in(root) if not os.path.lexists(run.record_file)]
+    return sorted(unfinished, key=lambda run: run.last_written())
+
+
 def find_unfinished(run: str | None = None, root: Path = ARTIFACTS) -> RunFolder:
     """Find a run that fine-tuning has not finished, by name; None is the one that was last written to.
 
     Raises:
         RunError: there is none, or the run is finished.
     """
-    folders = (
-        [RunFolder(path.parent) for path in root.glob("*/recipe.toml") if path.parent.name != LATEST]
-        if root.is_dir()
-        else []
-    )
-    unfinished = [folder for folder in folders if not folder.record_file.exists()]
+    unfinished = unfinished_in(root)
     if run is None:
         if not unfinished:
             raise RunError(f"there is no unfinished run in {root}: start one with 'toolkit finetune'.")
-        return max(unfinished, key=lambda folder: folder.last_written())
-    named = next((folder for folder in folders if folder.name == run), None)
+        return unfinished[-1]
+    named = next((folder for folder in runs_in(root) if folder.name == run), None)
     if named is None:
         names = ", ".join(sorted(folder.name for folder in unfinished)) or "none"
         raise RunError(f"there is no run {run!r} in {root}; unfinished runs there: {names}.")
-    if named not in unfinished:
-        raise RunError(f"the run {run!r} is finished: there is nothing to go on with.")
+    if named.name not in [folder.name for folder in unfinished]:
+        raise RunError(
+            f"the run {run!r} is finished: there is nothing to go on with. Next comes '{named.command('export')}'."
+        )
     return named
 
 
@@ -312,24 +378,50 @@ def find_run(run: str | None = None, root: Path = ARTIFACTS) -> RunFolder:
     """Find a run by name in ``root`` or by path; None is the newest run.
 
     Raises:
-        RunError: there is no such run; the message lists those that exist.
+        RunError: there is no such run; the message lists those that exist, or says how to go on with one that was
+            interrupted.
     """
     if run is None:
-        link = root / LATEST
-        if not link.exists():
-            raise RunError(f"there is no run in {root} yet: run 'toolkit finetune' first, or name a run with --run.")
-        return RunFolder(root / follow_link(link).name)
+        return _newest(root)
     for path in (root / run, Path(run)):
         if path.is_dir():
             return RunFolder(follow_link(path) if path.is_symlink() else path)
-        if path.name == LATEST and path.is_file():
-            return RunFolder(follow_link(path))
-    known = (
-        sorted(entry.name for entry in root.iterdir() if (entry / "recipe.toml").is_file() and entry.name != LATEST)
-        if root.is_dir()
-        else []
-    )
-    raise RunError(
-        f"there is no run {run!r} in {root}; "
-        + (f"runs there: {', '.join(known)}." if known else "run 'toolkit finetune' first.")
-    )
+        if path.name == LATEST and os.path.lexists(path):
+            return _linked(path)
+    raise RunError(f"there is no run {run!r} in {root}; " + (_listed(root) or "run 'toolkit finetune' first."))
+
+
+def _newest(root: Path) -> RunFolder:
+    """Return the run that ``latest`` points to."""
+    link = root / LATEST
+    if os.path.lexists(link):
+        return RunFolder(root / _linked(link).name)
+    if unfinished := unfinished_in(root):
+        unfinished[-1].require_finished()
+    if listed := _listed(root):
+        raise RunError(f"{link} is missing, which points to the newest run: name a run with --run; {listed}")
+    raise RunError(f"there is no run in {root} yet: run 'toolkit finetune' first, or name a run with --run.")
+
+
+def _linked(link: Path) -> RunFolder:
+    try:
+        target = follow_link(link)
+    except (OSError, RuntimeError, UnicodeDecodeError, ValueError) as error:  # RuntimeError: a link to itself
+        raise RunError(
+            f"{link} is no link to a run ({first_line(error)}): name a run with --run; {_listed(link.parent)}"
+        ) from error
+    run = RunFolder(target)
+    if not run.recipe_file.exists() and not os.path.lexists(run.record_file):
+        there = "is no run" if target.is_dir() else "is not there (was the run moved or removed?)"
+        shown = str(target) if str(target).isprintable() else repr(str(target))
+        raise RunError(
+            f"{link} points to {shown}, which {there}: name a run with --run; "
+            + (_listed(link.parent) or f"there is none in {link.parent}.")
+        )
+    return run
+
+
+def _listed(root: Path) -> str:
+    """Return the runs of a folder as the end of a sentence; nothing if there are none."""
+    names = [run.name for run in runs_in(root)]
+    return f"runs there: {', '.join(names)}." if names else ""

@@ -17,7 +17,7 @@ import torch
 import yaml
 from pages import fenced, text_of
 
-from toolkit.backbones import create_backbone, registry, set_trainable
+from toolkit.backbones import asked, create_backbone, registry, set_trainable
 from toolkit.backbones.frontier import divide_at_frontier
 from toolkit.bundle import Bundle
 from toolkit.cli.main import main
@@ -64,7 +64,8 @@ def test_a_check_of_verify(colour_bundle: Path, colour_image: Callable[[str], np
 def test_a_backbone_source(monkeypatch: pytest.MonkeyPatch) -> None:
     name = "toolkit.backbones.source_example"
     monkeypatch.setitem(sys.modules, name, module("backbone-source", "source_example.py", name))
-    monkeypatch.setattr(registry, "SOURCES", (*registry.SOURCES, "example"))
+    for place in (asked, registry):
+        monkeypatch.setattr(place, "SOURCES", (*asked.SOURCES, "example"))
     backbone = create_backbone("example:tiny", weights="none", classes=5, image_size=None, seed=0)
     assert (backbone.head, backbone.image_size) == (("head",), 32)
     assert [block.name for block in backbone.blocks] == ["features.0-1", "features.4-5", "features.8-9"]

@@ -22,7 +22,7 @@ import sys
 class Blocker:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in {BLOCKED!r}:
-            raise ImportError(f"{{name}} is blocked in this test")
+            raise ModuleNotFoundError(f"{{name}} is blocked in this test", name=name)
 
 sys.meta_path.insert(0, Blocker())
 """
@@ -173,16 +173,16 @@ print(get_format("torchscript").unavailable())
     assert "torch is not installed" in done.stdout
 
 
-def test_without_onnxruntime_loading_says_what_to_install(colour_bundle: Path) -> None:
+def test_without_onnxruntime_loading_says_what_to_install(colour_bundle: Path, picture: Path) -> None:
     program = """
 def refuse(name, path=None, target=None):
     if name == "onnxruntime":
-        raise ImportError(name)
+        raise ModuleNotFoundError(name, name=name)
 sys.meta_path[0].find_spec = refuse
 from toolkit.cli.main import main
 main(sys.argv[1:])
 """
-    done = run(program, "predict", str(colour_bundle), str(colour_bundle))
+    done = run(program, "predict", str(colour_bundle), str(picture))
     assert done.returncode == 2
     assert done.stderr.strip() == (
         "toolkit: onnxruntime is not installed: pip install 'vision-deploy-toolkit[cpu]' (or "

@@ -90,10 +90,13 @@ class TestFinishedRun:
         folder.recipe_file.unlink()
         assert FinishedRun.of(run) is run
 
-    @pytest.mark.parametrize("missing", ["recipe.toml", "run.json"])
-    def test_a_run_that_has_not_finished_is_refused(self, folder: RunFolder, missing: str) -> None:
-        (folder.path / missing).unlink()
-        with pytest.raises(RunError, match=f"{missing} cannot be read .*run 'toolkit finetune' first"):
+    def test_a_run_that_has_not_finished_is_refused_with_how_to_go_on(self, folder: RunFolder) -> None:
+        folder.record_file.unlink()
+        goes_on = f"'toolkit finetune --resume --run tiny --artifacts {folder.path.parent}'"
+        with pytest.raises(RunError, match=f"interrupted .*{goes_on}"):
+            FinishedRun.of(folder)
+        folder.recipe_file.unlink()
+        with pytest.raises(RunError, match=r"recipe\.toml cannot be read .*run 'toolkit finetune' first"):
             FinishedRun.of(folder)
 
     def test_other_weights_than_its_own_are_refused(self, folder: RunFolder) -> None:

@@ -1,13 +1,19 @@
-"""Backbones: where networks come from, and the surgery that prepares them for fine-tuning."""
+"""Backbones: where networks come from, and the surgery that prepares them for fine-tuning.
+
+The names are loaded on first use: what a person asks for is looked at (``asked``) before PyTorch is imported.
+"""
 
 from __future__ import annotations
 
-from toolkit.backbones.backbone import Backbone, Block
-from toolkit.backbones.create import build_architecture, create_backbone, takes_image_size, weights_available
-from toolkit.backbones.registry import canonical_name
-from toolkit.backbones.summary import BackboneSummary, list_backbones
-from toolkit.backbones.surgery import TrainableParts, apply_modes, select_blocks, set_trainable
-from toolkit.backbones.weights import load_weights, save_weights
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from toolkit.backbones.backbone import Backbone, Block
+    from toolkit.backbones.create import build_architecture, create_backbone, takes_image_size, weights_available
+    from toolkit.backbones.registry import canonical_name
+    from toolkit.backbones.summary import BackboneSummary, list_backbones
+    from toolkit.backbones.surgery import TrainableParts, apply_modes, select_blocks, set_trainable
+    from toolkit.backbones.weights import load_weights, save_weights
 
 __all__ = [
     "Backbone",
@@ -26,3 +32,30 @@ __all__ = [
     "takes_image_size",
     "weights_available",
 ]
+
+_HOME = {
+    "Backbone": "backbone",
+    "BackboneSummary": "summary",
+    "Block": "backbone",
+    "TrainableParts": "surgery",
+    "apply_modes": "surgery",
+    "build_architecture": "create",
+    "canonical_name": "registry",
+    "create_backbone": "create",
+    "list_backbones": "summary",
+    "load_weights": "weights",
+    "save_weights": "weights",
+    "select_blocks": "surgery",
+    "set_trainable": "surgery",
+    "takes_image_size": "create",
+    "weights_available": "create",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name from its module the first time it is asked for (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -6,18 +6,24 @@ import difflib
 from importlib import import_module
 from typing import cast
 
+from toolkit.backbones.asked import SOURCES, check_prefix
 from toolkit.backbones.backbone import Source
+from toolkit.dependencies import require_for_training
 from toolkit.errors import BackboneError
 
-SOURCES = ("torchvision", "timm")
-"""Prefixes in the order in which a bare name is looked up; ``toolkit.backbones.source_PREFIX`` implements
-``Source``."""
-
+NAMED_AFTER_PACKAGES = ("torchvision", "timm")
+"""Sources whose prefix is the package that they need."""
 _SUGGESTIONS = 4
 
 
 def source(prefix: str) -> Source:
-    """Return a source of models. Importing timm takes seconds, so each is imported when it is first needed."""
+    """Return a source of models. Importing timm takes seconds, so each is imported when it is first needed.
+
+    Raises:
+        MissingDependencyError: the package that it stands for is not installed, or cannot be imported.
+    """
+    if prefix in NAMED_AFTER_PACKAGES:
+        require_for_training(prefix)
     return cast(Source, import_module(f"toolkit.backbones.source_{prefix}"))
 
 
@@ -27,14 +33,10 @@ def canonical_name(name: str) -> str:
     Raises:
         BackboneError: no source has such a model; close names are given.
     """
+    check_prefix(name)
     prefix, colon, bare = name.partition(":")
     if not colon:
         prefix, bare = "", name
-    elif prefix not in SOURCES:
-        raise BackboneError(
-            f"no backbone {name!r}: the name starts with one of {', '.join(f'{known}:' for known in SOURCES)} or "
-            "with no prefix."
-        )
     candidates = (prefix,) if prefix else SOURCES
     for candidate in candidates:
         if source(candidate).has(bare):

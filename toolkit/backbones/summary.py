@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from toolkit.backbones.asked import SOURCES
 from toolkit.backbones.meta import count_gmacs, meta_model
-from toolkit.backbones.registry import SOURCES, source
+from toolkit.backbones.registry import source
 from toolkit.backbones.surgery import find_blocks, find_head
 
 IMAGENET_CLASSES = 1000

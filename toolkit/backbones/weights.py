@@ -16,6 +16,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from toolkit.backbones.asked import require_weights_file
 from toolkit.errors import BackboneError, first_line
 from toolkit.files import atomic_path
 
@@ -80,11 +81,7 @@ def read_checkpoint(path: Path) -> Mapping[str, torch.Tensor]:
             f"weights {str(path)!r} are not usable: give 'default', 'none', or a file ending in .safetensors, .pth "
             "or .pt."
         )
-    if not path.is_file():
-        raise BackboneError(
-            f"there is no weights file {path}: give the path of a .safetensors, .pth or .pt file, or 'default' or "
-            "'none'."
-        )
+    require_weights_file(path)
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     return _tensors(_read_pickle(path), path)

@@ -5,6 +5,7 @@ PyTorch itself in two memory layouts and every artifact, on every device that is
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from toolkit import provenance
 from toolkit.bundle.manifest import ArtifactRecord, Manifest
+from toolkit.dependencies import import_optional
 from toolkit.errors import DeviceError, MissingDependencyError
 from toolkit.formats.onnx import import_onnxruntime
 from toolkit.runs import FinishedRun
@@ -112,12 +114,9 @@ def _artifact(bundle: Path, artifact: ArtifactRecord, device: str, threads: int)
 
 def _cuda_usable() -> bool:
     """Say whether PyTorch or onnxruntime can use a GPU here."""
-    try:
-        import torch
-    except ImportError:
-        pass
-    else:
-        if torch.cuda.is_available():
+    # A package that is missing or broken finds no GPU; what needs it says so by itself.
+    with contextlib.suppress(MissingDependencyError):
+        if import_optional("torch", "torch is not installed").cuda.is_available():
             return True
     try:
         onnxruntime = import_onnxruntime()

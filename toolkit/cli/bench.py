@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.cli.options import ArtifactsOption, QuietOption, RunOption, ThreadsOption
+from toolkit.cli.options import (
+    ArtifactsOption,
+    BenchDeviceOption,
+    PlaceArgument,
+    QuietOption,
+    RunOption,
+    ThreadsOption,
+)
+from toolkit.cli.place import find_place
+from toolkit.dependencies import require_for_training
 from toolkit.errors import MissingDependencyError, ToolkitError
 
 if TYPE_CHECKING:
@@ -16,11 +25,10 @@ if TYPE_CHECKING:
 
 
 def command(
+    place: PlaceArgument = None,
     run: RunOption = None,
     artifacts: ArtifactsOption = Path("artifacts"),
-    device: Annotated[
-        str, typer.Option("--device", metavar="[auto|cpu|cuda]", help="auto is the CPU, and CUDA where there is one.")
-    ] = "auto",
+    device: BenchDeviceOption = "auto",
     threads: ThreadsOption = None,
     batch_sizes: Annotated[
         str, typer.Option("--batch-sizes", metavar="A,B", help="Batch sizes, separated by commas.")
@@ -35,16 +43,18 @@ def command(
     Artifacts that were not verified are verified first. Writes RUN/bench/bench.json, bench.csv and report.md; exit code
     1 if an artifact failed verification, or if nothing could be measured.
     """
+    sizes = _sizes(batch_sizes)
+    finished = find_place(place, run, artifacts).finished_run("bench compares it with PyTorch on the images of its run")
+    folder = finished.folder
+    bundle = folder.exported()
     from toolkit.bench import BenchOptions, bench_run
     from toolkit.cli.console import output, reporter, telling_of_lost_signature
+    from toolkit.data.of_run import require_images
     from toolkit.report import print_bench, write_report
-    from toolkit.runs import FinishedRun, find_run
 
-    folder = find_run(run, artifacts)
-    options = BenchOptions(device, threads, _sizes(batch_sizes), rounds)
-    progress = reporter(quiet)
-    with telling_of_lost_signature(folder.bundle):
-        finished = FinishedRun.of(folder)
+    require_images(finished)
+    options, progress = BenchOptions(device, threads, sizes, rounds), reporter(quiet)
+    with telling_of_lost_signature(bundle):
         verified = _verify_first(finished, progress)
         report = bench_run(finished, options, reporter=progress)
     files = write_report(folder)
@@ -72,10 +82,12 @@ def _verify_first(run: FinishedRun, progress: Reporter) -> bool:
     from toolkit.bundle import read_manifest
     from toolkit.cli.console import output
     from toolkit.report import print_parity
-    from toolkit.verify.run import verify_run
 
     manifest = read_manifest(run.folder.bundle)
     if any(artifact.parity is None for artifact in manifest.artifacts):
+        require_for_training("torch", "safetensors")
+        from toolkit.verify.run import verify_run
+
         progress.line("the bundle is not verified yet: verifying it first")
         report = verify_run(run, reporter=progress)
         print_parity(report, output())

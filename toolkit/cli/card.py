@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli.options import BundleArgument
+from toolkit.cli.options import ArtifactsOption, PlaceArgument, RunOption
+from toolkit.cli.place import find_place
 from toolkit.errors import ToolkitError
 from toolkit.files import printable, read_text
 
@@ -16,7 +17,9 @@ LONGEST_TEXT = 100_000
 
 
 def command(
-    bundle: BundleArgument,
+    place: PlaceArgument = None,
+    run: RunOption = None,
+    artifacts: ArtifactsOption = Path("artifacts"),
     intended_use: Annotated[
         Path | None,
         typer.Option("--intended-use", metavar="FILE", help="Markdown (UTF-8) on what the model is for, and what not."),
@@ -27,17 +30,17 @@ def command(
     The card is made from the manifest, and its hash is checked like that of every file: with --intended-use the text of
     FILE goes into both. The next export makes a new bundle without it.
     """
+    text = None if intended_use is None else _text(intended_use)
+    bundle = find_place(place, run, artifacts).bundle
     from toolkit.bundle import Bundle
-    from toolkit.bundle.folder import find_bundle
     from toolkit.bundle.model_card import model_card
     from toolkit.bundle.recording import record_intended_use
     from toolkit.cli.console import telling_of_lost_signature
 
-    if intended_use is None:
+    if text is None:
         typer.echo(model_card(Bundle.open(bundle).manifest), nl=False)
         return
-    text = _text(intended_use)
-    with telling_of_lost_signature(find_bundle(bundle)):
+    with telling_of_lost_signature(bundle):
         record_intended_use(bundle, text)
     typer.echo(f"wrote the intended use into {bundle}")
 

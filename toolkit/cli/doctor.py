@@ -6,13 +6,14 @@ import base64
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import import_module, metadata
+from importlib import metadata
 from typing import Any
 
 import typer
 
-from toolkit.distribution import install_hint
-from toolkit.errors import first_line
+from toolkit.dependencies import import_optional, is_installed, why_not
+from toolkit.distribution import NO_ONNXRUNTIME, install_hint
+from toolkit.errors import MissingDependencyError, first_line
 
 IDENTITY_MODEL = base64.b64decode(
     "CAc6NwoQCgF4EgF5IghJZGVudGl0eRIBZ1oPCgF4EgoKCAgBEgQKAggBYg8KAXkSCgoICAESBAoCCAFCBAoAEA0="
@@ -56,7 +57,7 @@ def command() -> None:
 
 
 def examine() -> Iterator[Finding]:
-    """Try everything that matters and yield what was found; takes some seconds because torch is really imported."""
+    """Try everything that matters and yield what was found; takes seconds, because every package is really imported."""
     yield from _machine()
     yield from _onnxruntime()
     yield from _torch()
@@ -90,9 +91,9 @@ def _onnxruntime() -> Iterator[Finding]:
             "install one",
         )
     try:
-        onnxruntime: Any = import_module("onnxruntime")
-    except ImportError as error:
-        yield Finding("onnxruntime on CPU", False, f"{first_line(error)}: {install_hint('cpu', 'gpu')}")
+        onnxruntime = import_optional("onnxruntime", NO_ONNXRUNTIME)
+    except MissingDependencyError as error:
+        yield Finding("onnxruntime on CPU", False, str(error).removesuffix("."))
         return
     package = f"{installed[0]} {onnxruntime.__version__}" if installed else f"onnxruntime {onnxruntime.__version__}"
     yield _provider(onnxruntime, "CPU", "CPUExecutionProvider", package)
@@ -103,11 +104,13 @@ def _provider(onnxruntime: Any, title: str, provider: str, package: str) -> Find
     subject = f"onnxruntime on {title}"
     if provider not in onnxruntime.get_available_providers():
         return Finding(subject, False, f"{package} is built without it: {install_hint('gpu')}")
+    from toolkit.formats.onnx import preload_cuda
+
     # A provider whose libraries are missing prints to stderr by itself; the sentence below says it better.
     onnxruntime.set_default_logger_severity(4)
     try:
         if title == "CUDA":
-            onnxruntime.preload_dlls()
+            preload_cuda(onnxruntime)
         session = onnxruntime.InferenceSession(IDENTITY_MODEL, providers=[provider])
     except Exception as error:  # onnxruntime's exceptions have no common base below Exception
         return Finding(subject, False, f"{package}: {first_line(error)}")
@@ -121,14 +124,11 @@ def _provider(onnxruntime: Any, title: str, provider: str, package: str) -> Find
 
 
 def _torch() -> Iterator[Finding]:
+    missing = f"it is not installed: {install_hint('train')} to fine-tune and export"
     try:
-        torch: Any = import_module("torch")
-    except ImportError as error:
-        yield Finding(
-            "torch",
-            False,
-            f"{first_line(error)}: {install_hint('train')} to fine-tune and export; prediction does not need it",
-        )
+        torch = import_optional("torch", missing)
+    except MissingDependencyError as error:
+        yield Finding("torch", False, f"{str(error).removesuffix('.')}; prediction does not need it")
         return
     yield Finding("torch", True, f"{torch.__version__}, {torch.get_num_threads()} threads")
     if torch.cuda.is_available():
@@ -143,10 +143,11 @@ def _torch() -> Iterator[Finding]:
 
 
 def _training() -> Iterator[Finding]:
-    missing = [name for name in TRAINING_PACKAGES if not _importable(name)]
-    detail = f"missing: {', '.join(missing)}; {install_hint('train')}" if missing else "every package is there"
-    yield Finding("fine-tuning and export", not missing, detail)
-    if missing:
+    missing = [name for name in TRAINING_PACKAGES if not is_installed(name)]
+    broken = [reason for name in TRAINING_PACKAGES if name not in missing and (reason := why_not(name, "")) is not None]
+    reasons = [*([f"missing: {', '.join(missing)}; {install_hint('train')}"] if missing else []), *broken]
+    yield Finding("fine-tuning and export", not reasons, "; ".join(reasons) or "every package is there")
+    if reasons:
         return
     from toolkit.formats.registry import formats
 
@@ -162,15 +163,6 @@ def _training() -> Iterator[Finding]:
         if source.downloads:
             on_disk = source.unavailable(recipe, network=False) is None
             yield Finding(source.title, on_disk, str(files_root(recipe)))
-
-
-def _importable(name: str) -> bool:
-    from importlib.util import find_spec
-
-    try:
-        return find_spec(name) is not None
-    except ImportError:
-        return False
 
 
 def _version(distribution: str) -> str | None:

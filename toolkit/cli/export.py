@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.cli.options import ArtifactsOption, QuietOption, RunOption
+from toolkit.cli.options import ArtifactsOption, PlaceArgument, QuietOption, RunOption
+from toolkit.cli.place import find_place
+from toolkit.dependencies import require_for_training
 
 if TYPE_CHECKING:
     from toolkit.bundle.manifest import ArtifactRecord
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
 
 def command(
+    place: PlaceArgument = None,
     run: RunOption = None,
     artifacts: ArtifactsOption = Path("artifacts"),
     formats: Annotated[
@@ -58,11 +61,7 @@ def command(
     whole. Exit code 1 if no artifact of a format is good enough; the manifest says why and what was tried. 'toolkit
     formats' lists the formats.
     """
-    from toolkit.cli.console import reporter
-    from toolkit.export import export_run
-    from toolkit.runs import FinishedRun, find_run
-
-    finished = FinishedRun.of(find_run(run, artifacts))
+    finished = find_place(place, run, artifacts).finished_run("export makes bundles of runs")
     changes = {
         "formats": formats,
         "input": graph_input,
@@ -72,6 +71,17 @@ def command(
         "max_drop": max_drop,
     }
     recipe = finished.recipe.override({f"export.{key}": value for key, value in changes.items() if value is not None})
+    from toolkit.data.of_run import require_images
+    from toolkit.formats.registry import get_format
+
+    for name in recipe.export.formats:
+        get_format(name)
+    finished.require_own_weights()
+    require_images(finished)
+    require_for_training("torch", "safetensors")
+    from toolkit.cli.console import reporter
+    from toolkit.export import export_run
+
     manifest = export_run(finished, options=recipe.export, reporter=reporter(quiet))
     typer.echo(f"bundle {finished.folder.bundle}")
     for artifact in manifest.artifacts:

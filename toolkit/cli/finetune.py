@@ -9,6 +9,7 @@ import typer
 
 from toolkit.cli.options import ArtifactsOption, QuietOption
 from toolkit.cli.recipe_flags import with_recipe_flags
+from toolkit.dependencies import require_for_training
 from toolkit.errors import RecipeError
 from toolkit.recipe import AUTO
 
@@ -52,16 +53,13 @@ def command(
     weights on the validation images, or the last ones where these are few, are kept and looked at once on the test
     images. Every field of the recipe has a flag.
     """
-    from toolkit.api import train
-    from toolkit.cli.console import output, reporter
-    from toolkit.finetune.auto import choose_recipe
-    from toolkit.finetune.group import leads_here
+    # What is wrong is said before anything else is imported: PyTorch alone takes seconds.
+    from toolkit.finetune.auto import check_recipe, choose_recipe
     from toolkit.finetune.plan import parse_duration
-    from toolkit.finetune.stage import plan_run, recipe_for_budget
-    from toolkit.report import print_evaluation
-    from toolkit.runs import find_unfinished
+    from toolkit.runs import find_unfinished, new_run
 
-    progress = reporter(quiet)
+    budget = None if time_budget is None else parse_duration(time_budget)
+    reason = None
     if resume:
         if overrides or recipe != AUTO or dry_run or time_budget:
             raise RecipeError(
@@ -69,17 +67,27 @@ def command(
                 "start a new run."
             )
         unfinished = find_unfinished(run, artifacts)
-        folder = train(unfinished.recipe(), name=unfinished.name, root=artifacts, resume=True, reporter=progress)
+        run, chosen = unfinished.name, check_recipe(unfinished.recipe())
     else:
+        if run is not None:
+            new_run(run, artifacts)
         chosen, reason = choose_recipe(recipe, overrides)
-        if reason and leads_here():
-            typer.echo(f"toolkit: {reason}", err=True)
-        if time_budget is not None:
-            chosen = recipe_for_budget(chosen, parse_duration(time_budget), reporter=progress)
-        if dry_run:
-            plan_run(chosen, reporter=reporter(quiet=False))
-            return
-        folder = train(chosen, name=run, root=artifacts, reporter=progress)
+    require_for_training("torch", "torchvision", "safetensors", "tomli_w")
+    from toolkit.api import train
+    from toolkit.cli.console import output, reporter
+    from toolkit.finetune.group import leads_here
+    from toolkit.finetune.stage import plan_run, recipe_for_budget
+    from toolkit.report import print_evaluation
+
+    progress = reporter(quiet)
+    if reason and leads_here():
+        typer.echo(f"toolkit: {reason}", err=True)
+    if budget is not None:
+        chosen = recipe_for_budget(chosen, budget, reporter=progress)
+    if dry_run:
+        plan_run(chosen, reporter=reporter(quiet=False))
+        return
+    folder = train(chosen, name=run, root=artifacts, resume=resume, reporter=progress)
     if not leads_here():
         return
     print_evaluation(folder.evaluation(), output())

@@ -7,21 +7,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.cli.options import BundleArgument, VerifyKeyOption
+from toolkit.cli.options import ArtifactsOption, PlaceArgument, RunOption, VerifyKeyOption
+from toolkit.cli.place import find_place
 
 if TYPE_CHECKING:
     from toolkit.bundle import ArtifactRecord, Bundle, Manifest
 
 
 def command(
-    bundle: BundleArgument,
+    place: PlaceArgument = None,
+    run: RunOption = None,
+    artifacts: ArtifactsOption = Path("artifacts"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as it is.")] = False,
     verify_key: VerifyKeyOption = None,
 ) -> None:
     """Print what is in a bundle, after checking every file against its manifest."""
     from toolkit.bundle import Bundle
 
-    opened = Bundle.open(bundle, verify_key)
+    opened = Bundle.open(find_place(place, run, artifacts).bundle, verify_key)
     if as_json:
         typer.echo(opened.manifest.to_json(), nl=False)
         return

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 import toolkit
 from toolkit.cli.streams import PIPE_CLOSED, PipeClosedError, standard_streams
-from toolkit.errors import OutputError, ToolkitError
+from toolkit.errors import OutputError, ToolkitError, raise_interruption
 from toolkit.files import printable_lines
 from toolkit.telemetry import opt_out
 
@@ -65,7 +65,7 @@ class LazyGroup(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command; turn bad input into one sentence and exit code 2."""
         try:
-            return super().invoke(ctx)
+            return self._invoke(ctx)
         except OutputError:  # also of --help, which is printed before any command is known: see main
             raise
         except ToolkitError as error:
@@ -75,6 +75,13 @@ class LazyGroup(TyperGroup):
             reason = str(error) or "stopped by Ctrl-C; nothing half-written was left behind."
             typer.echo(f"\ntoolkit: {reason}", err=True)
             raise typer.Exit(INTERRUPTED) from error
+
+    def _invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ImportError as error:
+            raise_interruption(error)
+            raise
 
 
 app = typer.Typer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -9,9 +10,27 @@ import typer
 
 from toolkit.errors import ToolkitError
 
-BundleArgument = Annotated[
-    Path, typer.Argument(metavar="BUNDLE", help="A bundle's folder, or a run that has one (e.g. artifacts/latest).")
+
+def _one_of(*names: str) -> Callable[[str], str]:
+    """Return what refuses any other value, before a command imports anything."""
+
+    def check(value: str) -> str:
+        if value not in names:
+            raise typer.BadParameter(f"{value!r} is not one of {', '.join(names)}.")
+        return value
+
+    return check
+
+
+PlaceArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="RUN|BUNDLE",
+        help="A run, by its name or its folder, or a bundle's folder (default: the newest run).",
+        show_default=False,
+    ),
 ]
+"""Together with ``RunOption`` and ``ArtifactsOption``: see ``toolkit.cli.place.find_place``."""
 VerifyKeyOption = Annotated[
     Path | None,
     typer.Option(
@@ -22,12 +41,23 @@ VerifyKeyOption = Annotated[
 ]
 RunOption = Annotated[
     str | None,
-    typer.Option(
-        "--run", metavar="NAME", help="The run: a name in the artifacts folder or a path (default: the newest)."
-    ),
+    typer.Option("--run", metavar="NAME", help="The same as the argument, for scripts: a name or a folder."),
 ]
 ArtifactsOption = Annotated[Path, typer.Option("--artifacts", metavar="FOLDER", help="Where runs are kept.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
+DeviceOption = Annotated[
+    str,
+    typer.Option("--device", metavar="[cpu|cuda]", help="Where to run.", callback=_one_of("cpu", "cuda")),
+]
+BenchDeviceOption = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="[auto|cpu|cuda]",
+        help="auto is the CPU, and CUDA where there is one.",
+        callback=_one_of("auto", "cpu", "cuda"),
+    ),
+]
 ThreadsOption = Annotated[
     int | None,
     typer.Option("--threads", min=1, help="CPU threads (default: the cores of this process, or OMP_NUM_THREADS)."),

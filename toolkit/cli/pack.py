@@ -7,11 +7,14 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli.options import BundleArgument
+from toolkit.cli.options import ArtifactsOption, PlaceArgument, RunOption
+from toolkit.cli.place import find_place
 
 
 def command(
-    bundle: BundleArgument,
+    place: PlaceArgument = None,
+    run: RunOption = None,
+    artifacts: ArtifactsOption = Path("artifacts"),
     target: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="The archive (default: NAME.tar, here).")
     ] = None,
@@ -27,6 +30,7 @@ def command(
     from toolkit.bundle.writer import sign_bundle
     from toolkit.files import printable, sha256_file
 
+    bundle = find_place(place, run, artifacts).bundle
     if key is not None:
         sign_bundle(bundle, key)
     written = pack(bundle, target)

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.cli.options import BundleArgument, MaxPixelsOption, QuietOption, ThreadsOption, VerifyKeyOption
+from toolkit.cli.options import (
+    ArtifactsOption,
+    DeviceOption,
+    MaxPixelsOption,
+    QuietOption,
+    RunOption,
+    ThreadsOption,
+    VerifyKeyOption,
+)
+from toolkit.cli.place import find_place, is_named
 from toolkit.decoding_limits import MAX_PIXELS
 from toolkit.errors import ImageError, PredictionError, ToolkitError
 from toolkit.files import printable, printable_lines
@@ -21,11 +30,18 @@ if TYPE_CHECKING:
 
 
 def command(
-    bundle: BundleArgument,
-    images: Annotated[
-        list[Path],
-        typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Image files, or folders that are searched for them."),
+    first: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|BUNDLE", help="A run, by its name or its folder, or a bundle's folder. Left out with --run."
+        ),
     ],
+    others: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="IMAGE_OR_FOLDER", help="Image files, or folders that are searched for them."),
+    ] = None,
+    run: RunOption = None,
+    artifacts: ArtifactsOption = Path("artifacts"),
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object per line, with the probability of every class.")
     ] = False,
@@ -34,7 +50,7 @@ def command(
         str | None,
         typer.Option("--artifact", metavar="FORMAT", help="Artifact to use (default: onnx if there is one)."),
     ] = None,
-    device: Annotated[str, typer.Option("--device", metavar="[cpu|cuda]", help="Where to run.")] = "cpu",
+    device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images per call of the engine.")] = 32,
     max_pixels: MaxPixelsOption = MAX_PIXELS,
@@ -46,15 +62,17 @@ def command(
     Prints file, label and probability per image. Files that cannot be decoded, and those for which the model computes
     no finite numbers, are named on standard error and make the exit code 2; the others are classified all the same.
     """
+    if as_json and as_csv:
+        raise ToolkitError("--json and --csv exclude each other: give one of them.")
+    place, images = _divide([first, *(others or [])], run, artifacts)
+    bundle = find_place(place, run, artifacts).bundle
+    files = list(_expand(images))
     from toolkit.cli.console import reporter
     from toolkit.runtime import load
 
-    if as_json and as_csv:
-        raise ToolkitError("--json and --csv exclude each other: give one of them.")
     predictor = load(
         bundle, artifact=artifact, device=device, threads=threads, verify_key=verify_key, max_pixels=max_pixels
     )
-    files = list(_expand(images))
     write = _json_line if as_json else _csv_writer(predictor.labels) if as_csv else _text_line
     failed: list[ImageError] = []
     with reporter(quiet or len(files) <= batch_size).bar("predict", len(files), "img") as bar:
@@ -74,6 +92,21 @@ def command(
             if count:
                 typer.echo(f"toolkit: {count} of {len(files)} {what}.", err=True)
         raise typer.Exit(2)
+
+
+def _divide(given: list[str], run: str | None, artifacts: Path) -> tuple[str | None, list[Path]]:
+    """Tell the run or bundle from the images: it comes first, unless ``--run`` names it."""
+    first, *others = given
+    if run is not None and not is_named(first, artifacts):
+        return None, [Path(text) for text in given]
+    if not others:
+        raise ToolkitError(
+            f"give images after {first}."
+            if is_named(first, artifacts)
+            else f"{first} alone is not enough: give a run or a bundle before the images (or with --run), e.g. toolkit "
+            f"predict artifacts/latest {first}."
+        )
+    return first, [Path(text) for text in others]
 
 
 def _expand(paths: list[Path]) -> Iterator[Path]:

@@ -6,19 +6,21 @@ from pathlib import Path
 
 import typer
 
-from toolkit.cli.options import ArtifactsOption, RunOption
+from toolkit.cli.options import ArtifactsOption, PlaceArgument, RunOption
+from toolkit.cli.place import find_place
 
 
-def command(run: RunOption = None, artifacts: ArtifactsOption = Path("artifacts")) -> None:
+def command(place: PlaceArgument = None, run: RunOption = None, artifacts: ArtifactsOption = Path("artifacts")) -> None:
     """Write the pictures and the Markdown and CSV reports of a run again, and print the comparison table."""
+    folder = find_place(place, run, artifacts).finished_run("a report is made of the records of its run").folder
+    folder.require_benchmark()
     from toolkit.cli.console import output
     from toolkit.report import print_bench, write_pictures, write_report
     from toolkit.results import BenchReport
-    from toolkit.runs import find_run
 
-    folder = find_run(run, artifacts)
     folder.remove_leftovers()
-    write_pictures(folder)
+    report = BenchReport.load(folder.bench_file, "toolkit bench")
     files = write_report(folder)
-    print_bench(BenchReport.load(folder.bench_file, "toolkit bench"), output())
+    write_pictures(folder)
+    print_bench(report, output())
     typer.echo("wrote " + ", ".join(str(path) for path in files))

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from toolkit.cli.options import BundleArgument, ThreadsOption, ToleranceOption, VerifyKeyOption, limits
+from toolkit.cli.options import (
+    ArtifactsOption,
+    DeviceOption,
+    PlaceArgument,
+    RunOption,
+    ThreadsOption,
+    ToleranceOption,
+    VerifyKeyOption,
+    limits,
+)
+from toolkit.cli.place import find_place
 
 if TYPE_CHECKING:
     from toolkit.runtime.selftest import Selftest
 
 
 def command(
-    bundle: BundleArgument,
-    device: Annotated[str, typer.Option("--device", metavar="[cpu|cuda]", help="Where the artifacts run.")] = "cpu",
+    place: PlaceArgument = None,
+    run: RunOption = None,
+    artifacts: ArtifactsOption = Path("artifacts"),
+    device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
     tolerance: ToleranceOption = None,
     verify_key: VerifyKeyOption = None,
@@ -25,6 +38,7 @@ def command(
     with the outputs that were expected when the bundle was exported. Its limits are those of its precision, which the
     bundle may tighten and never widen. Exit code 1 if one differs, 2 if none can be opened here.
     """
+    bundle = find_place(place, run, artifacts).bundle
     from toolkit.bundle import Bundle
     from toolkit.errors import MissingDependencyError
     from toolkit.provenance import default_threads

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from toolkit.cli.options import VerifyKeyOption
+from toolkit.errors import BundleError
 
 
 def command(
@@ -22,6 +23,8 @@ def command(
 
     Names, sizes and hashes are checked against the manifest inside; the folder appears only if all of them are right.
     """
+    if archive.is_dir():
+        raise BundleError(f"{archive} is a folder: give a file that 'toolkit pack' wrote.")
     from toolkit.bundle.trust.archive import unpack
     from toolkit.files import printable
 

@@ -9,7 +9,9 @@ import typer
 
 from toolkit.cli.options import (
     ArtifactsOption,
+    DeviceOption,
     MaxPixelsOption,
+    PlaceArgument,
     QuietOption,
     RunOption,
     ThreadsOption,
@@ -17,11 +19,14 @@ from toolkit.cli.options import (
     VerifyKeyOption,
     limits,
 )
+from toolkit.cli.place import Place, find_place
 from toolkit.decoding_limits import MAX_PIXELS
-from toolkit.errors import ToolkitError
+from toolkit.dependencies import require_for_training
+from toolkit.errors import MissingDependencyError, ToolkitError
 
 if TYPE_CHECKING:
     from toolkit.progress import Reporter
+    from toolkit.results import ParityReport
 
 
 class How(TypedDict):
@@ -34,22 +39,18 @@ class How(TypedDict):
 
 
 def command(
-    bundle: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="[BUNDLE]",
-            help="A bundle without its run: judged by its golden samples and by itself; needs no PyTorch.",
-        ),
-    ] = None,
+    place: PlaceArgument = None,
     run: RunOption = None,
     artifacts: ArtifactsOption = Path("artifacts"),
-    device: Annotated[str, typer.Option("--device", metavar="[cpu|cuda]", help="Where the artifacts run.")] = "cpu",
+    device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
     images: Annotated[int, typer.Option("--images", min=1, help="Test images to compare, drawn per class.")] = 512,
     full: Annotated[bool, typer.Option("--full", help="Compare on all test images.")] = False,
     against: Annotated[
-        Path | None,
-        typer.Option("--against", metavar="OTHER", help="Compare with this bundle instead; needs no PyTorch."),
+        str | None,
+        typer.Option(
+            "--against", metavar="OTHER", help="Compare with this bundle, or that of this run; needs no PyTorch."
+        ),
     ] = None,
     data: Annotated[
         Path | None,
@@ -74,42 +75,40 @@ def command(
     """Prove that every artifact computes what it should.
 
     With a run: what PyTorch computes, on real test images and edge inputs, at batches of 1 to 128; writes
-    RUN/verify/parity.json and junit.xml. With BUNDLE alone: what its golden samples say. Either way the same image must
+    RUN/verify/parity.json and junit.xml. With a bundle's folder: what its golden samples say, without PyTorch. The
+    first line says which. Either way the same image must
     give the same outputs whatever its place, neighbours and threads. Exit code 1 if anything fails.
     """
-    from toolkit.bundle import Bundle
-    from toolkit.cli.console import output, reporter, telling_of_lost_signature
-    from toolkit.report import print_parity
-    from toolkit.runs import find_run
+    from toolkit.compare.tolerances import tolerance_for
 
-    _require_sense(bundle, run, against, data, bisect)
+    tolerances = limits(tolerance)
+    tolerance_for("float32", tolerances)  # a name that is none is said at once
+    judged = find_place(place, run, artifacts)
+    other = None if against is None else find_place(against, None, artifacts).bundle
+    _require_sense(judged, other, data, bisect)
+    from toolkit.bundle import Bundle
+    from toolkit.cli.console import output, reporter
+    from toolkit.report import print_parity
+
     if verify_key is not None:
-        for signed in (bundle or find_run(run, artifacts).bundle, *([against] if against is not None else [])):
+        for signed in (judged.bundle, *([other] if other is not None else [])):
             Bundle.open(signed, verify_key)
-    how: How = {
-        "device": device,
-        "threads": threads,
-        "reporter": reporter(quiet),
-        "tolerances": limits(tolerance),
-    }
-    if against is not None:
+    how: How = {"device": device, "threads": threads, "reporter": reporter(quiet), "tolerances": tolerances}
+    if other is not None:
         from toolkit.verify.against import verify_against
         from toolkit.verify.options import VerifyOptions
 
-        judged = bundle or find_run(run, artifacts).bundle
+        typer.echo(f"{judged.bundle}: comparing with the bundle {other}")
         report = verify_against(
-            judged, against, data=data, options=VerifyOptions(**how, bisect=bisect, max_pixels=max_pixels)
+            judged.bundle, other, data=data, options=VerifyOptions(**how, bisect=bisect, max_pixels=max_pixels)
         )
-    elif bundle is not None:
+    elif judged.run is None:
         from toolkit.verify.bundle import verify_bundle
 
-        report = verify_bundle(bundle, **how)
+        typer.echo(f"bundle {judged.path}: comparing with its own golden samples, not with PyTorch{_of_run(judged)}")
+        report = verify_bundle(judged.path, **how)
     else:
-        from toolkit.verify.run import verify_run
-
-        folder = find_run(run, artifacts)
-        with telling_of_lost_signature(folder.bundle):
-            report = verify_run(folder, images=None if full else images, bisect=bisect, **how)
+        report = _against_pytorch(judged, None if full else images, bisect, how)
     if records is not None:
         from toolkit.verify.records import write_records
 
@@ -118,12 +117,41 @@ def command(
     raise typer.Exit(0 if report.passed else 1)
 
 
-def _require_sense(bundle: Path | None, run: str | None, against: Path | None, data: Path | None, bisect: bool) -> None:
-    if bundle is not None and run is not None:
-        raise ToolkitError(f"give either the bundle {bundle} or --run {run}, not both.")
-    if data is not None and against is None:
+def _against_pytorch(judged: Place, images: int | None, bisect: bool, how: How) -> ParityReport:
+    from toolkit.cli.console import telling_of_lost_signature
+    from toolkit.data.of_run import require_images
+
+    run = judged.finished_run("verify compares it with PyTorch")
+    bundle = run.folder.exported()
+    require_images(run)
+    try:
+        require_for_training("torch", "safetensors")
+    except MissingDependencyError as error:
+        raise MissingDependencyError(
+            f"{error} Or give the bundle, {bundle}, to compare it with its golden samples."
+        ) from error
+    from toolkit.verify.run import verify_run
+
+    drawn = "all its test images" if images is None else f"{images} of its test images (all, if it has fewer)"
+    typer.echo(f"run {run.folder.path}: comparing with PyTorch and the weights of the run, on {drawn}")
+    with telling_of_lost_signature(bundle):
+        return verify_run(run, images=images, bisect=bisect, **how)
+
+
+def _of_run(judged: Place) -> str:
+    """Return how to have a bundle compared with PyTorch, where it lies in the folder of its run."""
+    from toolkit.runs import RunFolder
+
+    run = RunFolder(judged.path.parent)
+    return f" (give the run, {run.path}, for that)" if run.record_file.exists() else ""
+
+
+def _require_sense(judged: Place, other: Path | None, data: Path | None, bisect: bool) -> None:
+    if data is not None and other is None:
         raise ToolkitError("--data gives images for --against: name the other bundle too.")
-    if bisect and bundle is not None and against is None:
+    if data is not None and not data.is_dir():
+        raise ToolkitError(f"--data {data} is no folder: give one of images.")
+    if bisect and judged.run is None and other is None:
         raise ToolkitError(
-            "--bisect needs what is right, node by node: the run (leave BUNDLE out), or another bundle (--against)."
+            "--bisect needs what is right, node by node: the run instead of its bundle, or another bundle (--against)."
         )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from toolkit.data.dataset import SPLITS, Dataset, Split
-from toolkit.data.registry import accepted, find_source
+from toolkit.data.registry import require_source
 from toolkit.errors import DataError
 from toolkit.progress import Reporter, Silent
 from toolkit.recipe import DataRecipe
@@ -34,7 +33,4 @@ def load_dataset(
     unknown = [name for name in splits if name not in SPLITS]
     if unknown:
         raise DataError(f"there is no split {unknown[0]!r}: give {', '.join(SPLITS)}.")
-    source = find_source(recipe.source)
-    if source.reads_path and not Path(recipe.source).expanduser().exists():
-        raise DataError(f"no data source {recipe.source!r}: give {accepted()} (there is none at that path).")
-    return source.load(recipe, seed, splits, reporter or Silent())
+    return require_source(recipe).load(recipe, seed, splits, reporter or Silent())

@@ -22,9 +22,10 @@ from toolkit.data.base import files_root
 from toolkit.data.dataset import Dataset, digests_of_arrays, split_of_arrays
 from toolkit.data.identical import first_of_each
 from toolkit.data.splits import divide
+from toolkit.dependencies import import_optional
 from toolkit.distribution import install_hint
 from toolkit.download import Digest, fetch, probe
-from toolkit.errors import DataError, FileWriteError, MissingDependencyError
+from toolkit.errors import DataError, FileWriteError
 from toolkit.progress import Reporter
 from toolkit.recipe import DataRecipe
 
@@ -133,13 +134,9 @@ def is_on_disk(root: Path) -> bool:
 
 
 def _torchvision_class() -> Any:  # torchvision ships no type information
-    try:
-        from torchvision.datasets import CIFAR10
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"CIFAR-10 is read by torchvision, which is not installed: {install_hint('train')}"
-        ) from error
-    return CIFAR10
+    return import_optional(
+        "torchvision.datasets", f"CIFAR-10 is read by torchvision, which is not installed: {install_hint('train')}"
+    ).CIFAR10
 
 
 def _make_available(root: Path, files: Cifar10Files, reporter: Reporter) -> None:

@@ -6,15 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 
 import numpy as np
 
 from toolkit.data.dataset import Dataset, digests_of_arrays, split_of_arrays
 from toolkit.data.identical import first_of_each
 from toolkit.data.splits import divide
+from toolkit.dependencies import import_optional, is_installed
 from toolkit.distribution import install_hint
-from toolkit.errors import MissingDependencyError
 from toolkit.progress import Reporter
 from toolkit.recipe import DataRecipe
 
@@ -37,7 +36,7 @@ class DigitsSource:
 
     def unavailable(self, recipe: DataRecipe, *, network: bool = True) -> str | None:
         """See ``Source.unavailable``."""
-        return None if find_spec("sklearn") else NOT_INSTALLED
+        return None if is_installed("sklearn") else NOT_INSTALLED
 
     def load(self, recipe: DataRecipe, seed: int, splits: Sequence[str], reporter: Reporter) -> Dataset:
         """See ``Source.load``. Pictures are uint8 (0..16 scaled to 0..255); the test split is cut by seed.
@@ -46,11 +45,7 @@ class DigitsSource:
             MissingDependencyError: scikit-learn is not installed.
             DataError: a limit is too small.
         """
-        try:
-            from sklearn import datasets
-        except ImportError as error:
-            raise MissingDependencyError(NOT_INSTALLED) from error
-        bunch = datasets.load_digits()
+        bunch = import_optional("sklearn.datasets", NOT_INSTALLED).load_digits()
         images = np.rint(bunch.images * (255 / _WHITEST)).astype(np.uint8)
         targets = bunch.target.astype(np.int64)
         labels = tuple(str(name) for name in bunch.target_names)

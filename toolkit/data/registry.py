@@ -18,6 +18,7 @@ from toolkit.data.digits import DigitsSource
 from toolkit.data.folder import FolderSource
 from toolkit.errors import DataError
 from toolkit.plugins import Kind, with_plugins
+from toolkit.recipe import DataRecipe
 
 ENTRY_POINT = "toolkit.data"
 OWN = (Cifar10Source, DigitsSource, CsvSource, FolderSource)
@@ -53,6 +54,18 @@ def find_source(source: str) -> Source:
         names = " and ".join(candidate.name for candidate in claims)
         raise DataError(f"{source!r} is taken by the data sources {names} alike: uninstall one of them.")
     return claims[0] if claims else known[FALLBACK]
+
+
+def require_source(recipe: DataRecipe) -> Source:
+    """Return the data source that a recipe means, which is there.
+
+    Raises:
+        DataError: it is a path, and there is nothing; or it is not clear which source is meant.
+    """
+    source = find_source(recipe.source)
+    if source.reads_path and not Path(recipe.source).expanduser().exists():
+        raise DataError(f"no data source {recipe.source!r}: give {accepted()} (there is none at that path).")
+    return source
 
 
 def accepted() -> str:

@@ -11,8 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from toolkit.backbones import weights_available
-from toolkit.data.registry import find_source
+from toolkit.backbones.asked import check_backbone
+from toolkit.data.registry import find_source, require_source
+from toolkit.formats.registry import get_format
 from toolkit.recipe import AUTO, EMBEDDED_RECIPE, PATH_RECIPE, PREFERRED_RECIPE, Recipe, load_recipe
 
 
@@ -25,17 +26,18 @@ def choose_recipe(name: str, overrides: Mapping[str, Any]) -> tuple[Recipe, str 
 
     Raises:
         RecipeError: no such recipe, or fields that are not valid.
+        ToolkitError: see ``check_recipe``.
     """
     if name != AUTO:
-        return _localised(load_recipe(name).override(overrides)), None
+        return check_recipe(_localised(load_recipe(name).override(overrides))), None
     preferred, embedded = load_recipe(PREFERRED_RECIPE), load_recipe(EMBEDDED_RECIPE)
     named = overrides.get("data.source")
     if named == embedded.data.source:
-        return embedded.override(overrides), None
+        return check_recipe(embedded.override(overrides)), None
     if named is not None and named != preferred.data.source:
-        own = load_recipe(PATH_RECIPE).override(overrides)
-        return _localised(own), f"using the {own.name!r} recipe for {named}"
-    preferred = preferred.override(overrides)
+        own = check_recipe(_localised(load_recipe(PATH_RECIPE).override(overrides)))
+        return own, f"using the {own.name!r} recipe for {named}"
+    preferred = check_recipe(preferred.override(overrides))
     if named is not None:
         return preferred, None
     title = find_source(preferred.data.source).title
@@ -46,8 +48,25 @@ def choose_recipe(name: str, overrides: Mapping[str, Any]) -> tuple[Recipe, str 
     return embedded, f"USING THE EMBEDDED {embedded.name!r} RECIPE, NOT {title}: {reason}"
 
 
+def check_recipe(recipe: Recipe) -> Recipe:
+    """Return a recipe that asks for nothing which is known not to be there, without importing anything heavy.
+
+    Raises:
+        DataError: there is no such data source.
+        BackboneError: there is no such source of backbones, or no such file of weights.
+        ExportError: there is no such format, which would be found out only after the training.
+    """
+    require_source(recipe.data)
+    check_backbone(recipe.backbone.name, recipe.backbone.weights)
+    for name in recipe.export.formats:
+        get_format(name)
+    return recipe
+
+
 def _why_not(recipe: Recipe) -> str | None:
     """Say why the data or the weights of a recipe cannot be had. Both hosts are asked at once, for they may hang."""
+    from toolkit.backbones import weights_available
+
     name, weights = recipe.backbone.name, recipe.backbone.weights
     with ThreadPoolExecutor(max_workers=2) as pool:
         data_asked = pool.submit(find_source(recipe.data.source).unavailable, recipe.data)

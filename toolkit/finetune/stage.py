@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 from toolkit import provenance
-from toolkit.backbones import Backbone, save_weights, takes_image_size
+from toolkit.backbones import save_weights, takes_image_size
+from toolkit.compare.metrics import evaluate
 from toolkit.data.near_duplicates import require_imagehash
 from toolkit.data.registry import plain_name
 from toolkit.errors import RunError, TrainingError
 from toolkit.files import sha256_file
-from toolkit.finetune.checkpoint import State, load_checkpoint, save_checkpoint
+from toolkit.finetune.checkpoint import LATEST, State, load_checkpoint, save_checkpoint
+from toolkit.finetune.group import leads_here
 from toolkit.finetune.history import write_history
 from toolkit.finetune.interruption import StoppedError, Stopper
 from toolkit.finetune.looks import Looks, look_at_data
@@ -67,10 +70,13 @@ def finetune_run(
     started = time.perf_counter()
     if recipe.data.check_duplicates:
         require_imagehash()
-    if name is not None:
-        new_run(name, root)
-    with prepared_setting(recipe, reporter or Silent()) as setting, TrainingData(setting) as data:
-        run = new_run(setting.group.broadcast(name or _name(recipe, setting.backbone)), root)
+    name = name or _name(recipe)
+    with (
+        _kept_from_the_start(new_run(name, root), recipe, resume=resume),
+        prepared_setting(recipe, reporter or Silent()) as setting,
+        TrainingData(setting) as data,
+    ):
+        run = new_run(setting.group.broadcast(name), root)
         if setting.group.leads:
             run.remove_leftovers()
             if not resume:
@@ -83,10 +89,7 @@ def finetune_run(
         state = _first_state(setting, run, identity, resume=resume)
         seconds = _clock(state.seconds, started)
         trainer = Trainer(setting, data, state, _saver(setting, run, state, seconds), Stopper(), on_step)
-        try:
-            stages = trainer.run()
-        except StoppedError as stopped:
-            raise StoppedError(f"{stopped} Go on with 'toolkit finetune --resume --run {run.name}'.") from stopped
+        stages = trainer.run()
         if setting.group.leads:
             _write_kept(setting, run, trainer)
             looks = Looks(setting, data, duplicates)
@@ -97,6 +100,31 @@ def finetune_run(
             record.save(run.record_file)
             run.remove_checkpoints()
         return run
+
+
+@contextmanager
+def _kept_from_the_start(run: RunFolder, recipe: Recipe, *, resume: bool) -> Iterator[None]:
+    """Write the recipe of a new run before its data and weights are loaded, which can take minutes.
+
+    Whenever the run is killed from then on, there is something to resume. One that could not begin, because its data or
+    weights cannot be used, leaves nothing behind.
+
+    Raises:
+        StoppedError: Ctrl-C, with how to go on.
+    """
+    new = leads_here() and not resume and not run.recipe_file.exists()
+    if new:
+        recipe.save(run.recipe_file)
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        raise StoppedError(f"{str(stopped) or 'stopped by Ctrl-C.'} Go on with '{run.resume_command()}'.") from stopped
+    except Exception:
+        if new and not run.checkpoints.exists():
+            run.recipe_file.unlink(missing_ok=True)
+            with suppress(OSError):  # something else is in it
+                run.path.rmdir()
+        raise
 
 
 def plan_run(recipe: Recipe, *, reporter: Reporter | None = None) -> Plan:
@@ -158,10 +186,12 @@ def _first_state(setting: Setting, run: RunFolder, identity: dict[str, str], *, 
             f"the run {run.name!r} cannot go on: its {' and '.join(changed)} changed since it was started. Start a "
             "new run."
         )
-    if resume:
+    if resume and (run.checkpoints / LATEST).is_file():
         setting.reporter.line(
             f"going on with {run.name} at stage {state.stage}, epoch {state.epoch}, step {state.step}"
         )
+    elif resume:
+        setting.reporter.line(f"{run.name} had reached no checkpoint: starting from its recipe")
     shared: State = setting.group.broadcast(state)
     return shared
 
@@ -195,15 +225,23 @@ def _write_kept(setting: Setting, run: RunFolder, trainer: Trainer) -> None:
     save_weights(setting.backbone.model.eval(), run.model_file)
 
 
-def _name(recipe: Recipe, backbone: Backbone) -> str:
-    """Name a run after what it really uses: data, backbone and time, and the recipe where that says more."""
+def _evaluate(setting: Setting, data: TrainingData, run: RunFolder) -> None:
+    """Look once at the test images."""
+    test = setting.dataset.split("test")
+    with setting.reporter.bar("test", len(test), "img") as bar:
+        logits = data.predict(test, bar)
+    evaluate(logits, test.targets, setting.dataset.labels, "test").save(run.evaluation_file)
+
+
+def _name(recipe: Recipe) -> str:
+    """Name a run after what it uses: data, backbone and time, and the recipe where that says more."""
     source = plain_name(recipe.data.source)
     recipe_part = [] if recipe.name in (source, "folder", "custom") else [recipe.name]
     random_part = ["random"] if recipe.backbone.weights == "none" else []
     parts = [
         *recipe_part,
         source,
-        backbone.name.partition(":")[2],
+        recipe.backbone.name.rpartition(":")[2],
         *random_part,
         datetime.now().astimezone().strftime("%Y%m%d-%H%M%S"),
     ]

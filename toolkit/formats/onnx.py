@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from toolkit.dependencies import import_optional, require_for_training, why_not
 from toolkit.distribution import NO_ONNXRUNTIME, install_hint
-from toolkit.errors import BundleError, DeviceError, ExportError, MissingDependencyError, first_line
+from toolkit.errors import BundleError, DeviceError, ExportError, first_line
 from toolkit.formats.base import Calibration, Exported, ExportRequest, Facts, Format, NotExported
 from toolkit.telemetry import opt_out
 
@@ -66,14 +67,9 @@ class OnnxFormat(Format):
     spins = True
 
     def unavailable(self) -> str | None:
-        """Say which package is missing."""
+        """Say which package is missing or broken."""
         opt_out()
-        try:
-            import onnxruntime
-        except ImportError:
-            return NO_ONNXRUNTIME
-        del onnxruntime
-        return None
+        return why_not("onnxruntime", NO_ONNXRUNTIME)
 
     def export(
         self,
@@ -187,6 +183,8 @@ def to_onnx(
     """
     import torch
 
+    # PyTorch's exporter needs both, and says so from deep inside.
+    require_for_training("onnx", "onnxscript")
     with warnings.catch_warnings(), _mean_for_global_pooling():
         # The exporter warns about its own internals on every call; what matters is checked on the file.
         warnings.simplefilter("ignore")
@@ -312,17 +310,22 @@ def import_onnxruntime() -> Any:  # onnxruntime ships no type information
         MissingDependencyError: it is not installed.
     """
     opt_out()
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingDependencyError(f"{NO_ONNXRUNTIME}.") from error
-    return onnxruntime
+    return import_optional("onnxruntime", NO_ONNXRUNTIME)
+
+
+def preload_cuda(onnxruntime: Any) -> None:
+    """Find CUDA and cuDNN where they usually are: in torch's or NVIDIA's wheels.
+
+    Before 1.21 onnxruntime had no such call and found them only where the system's loader looks, or once torch was
+    imported.
+    """
+    if hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()
 
 
 def _create(onnxruntime: Any, path: Path, options: Any, device: str) -> Any:
     if device == "cuda":
-        # CUDA and cuDNN usually come with torch's or NVIDIA's wheels; this finds them there.
-        onnxruntime.preload_dlls()
+        preload_cuda(onnxruntime)
         # A provider that cannot be loaded is reported below as a DeviceError; without this the engine also prints to
         # stderr.
         onnxruntime.set_default_logger_severity(4)

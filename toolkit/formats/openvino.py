@@ -9,13 +9,13 @@ import json
 import tempfile
 import threading
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from toolkit.dependencies import import_optional
 from toolkit.distribution import install_hint
 from toolkit.errors import BundleError, DeviceError, ExportError, MissingDependencyError, first_line
 from toolkit.formats.base import Calibration, Exported, ExportRequest, Facts, Format
@@ -46,9 +46,11 @@ class OpenVinoFormat(Format):
     )
 
     def unavailable(self) -> str | None:
-        """Say which package is missing."""
-        if find_spec("openvino") is None:
-            return f"openvino is not installed: {install_hint('openvino')}"
+        """Say which package is missing or broken."""
+        try:
+            _openvino()
+        except MissingDependencyError as error:
+            return str(error).removesuffix(".")
         return None
 
     def export(
@@ -129,13 +131,9 @@ class OpenVinoSession:
 
 def _openvino() -> Any:  # part of its interface has no type information, and it is an optional package
     opt_out()
-    try:
-        import openvino
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"openvino is not installed: {install_hint('openvino')}, or use the onnx artifact."
-        ) from error
-    return openvino
+    return import_optional(
+        "openvino", f"openvino is not installed: {install_hint('openvino')}, or use the onnx artifact"
+    )
 
 
 def _described(ports: Any) -> Mapping[str, tuple[str, tuple[int | str, ...]]]:

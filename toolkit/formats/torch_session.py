@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from toolkit.bundle.manifest import Portability
+from toolkit.dependencies import import_optional, why_not
 from toolkit.distribution import install_hint
-from toolkit.errors import DeviceError, ExportError, MissingDependencyError
+from toolkit.errors import DeviceError, ExportError
 from toolkit.formats.base import Calibration, Exported, ExportRequest, Format, Session
 
 if TYPE_CHECKING:
@@ -160,12 +161,7 @@ def check_device(kind: str, device: str) -> None:
         MissingDependencyError: torch is not installed.
         DeviceError: there is no such device.
     """
-    try:
-        import torch
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"{kind} needs torch: {install_hint('train')}, or use the onnx artifact."
-        ) from error
+    torch = import_optional("torch", f"{kind} needs torch: {install_hint('train')}, or use the onnx artifact")
     if device not in ("cpu", "cuda"):
         raise DeviceError(f"PyTorch cannot run on {device!r}; give cpu or cuda.")
     if device == "cuda" and not torch.cuda.is_available():
@@ -203,13 +199,8 @@ def full_float32() -> Iterator[None]:
 
 
 def torch_is_missing() -> str | None:
-    """Return the sentence for ``Format.unavailable`` where torch is not installed; None where it is."""
-    try:
-        import torch
-    except ImportError:
-        return f"torch is not installed: {install_hint('train')}"
-    del torch
-    return None
+    """Return the sentence for ``Format.unavailable`` where torch cannot be imported; None where it can."""
+    return why_not("torch", f"torch is not installed: {install_hint('train')}")
 
 
 def require_any_batch(session: Session, sample: torch.Tensor, request: ExportRequest) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from toolkit.dependencies import import_optional
 from toolkit.distribution import install_hint
-from toolkit.errors import MissingDependencyError
 from toolkit.files import atomic_path
 
 if TYPE_CHECKING:
@@ -29,11 +29,10 @@ def new_figure(width: float, height: float) -> Figure:
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError(f"pictures need matplotlib: {install_hint('train')}.") from error
+    import_optional("matplotlib.backends.backend_agg", f"pictures need matplotlib: {install_hint('train')}")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), facecolor="white")
     FigureCanvasAgg(figure)
     side, top, bottom = MARGIN_INCHES / width, HEAD_INCHES / height, 0.2 / height

@@ -23,8 +23,8 @@ def write_report(run: RunFolder) -> list[Path]:
         FileWriteError: the folder cannot be written.
     """
     report = BenchReport.load(run.bench_file, "toolkit bench")
-    parity = ParityReport.load(run.parity_file, "toolkit verify") if run.parity_file.is_file() else None
-    evaluation = Evaluation.load(run.evaluation_file, "toolkit finetune") if run.evaluation_file.is_file() else None
+    parity = ParityReport.load(run.parity_file, "toolkit verify") if run.parity_file.exists() else None
+    evaluation = Evaluation.load(run.evaluation_file, "toolkit finetune") if run.evaluation_file.exists() else None
     table, text = run.bench / "bench.csv", run.bench / "report.md"
     write_text(table, bench_csv(report))
     write_text(text, bench_markdown(report, parity, evaluation))

@@ -18,7 +18,13 @@ class Record(BaseModel):
     Not-a-number and infinity are kept in JSON as strings, so that a diverged result can still be written.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        ser_json_inf_nan="strings",
+        use_attribute_docstrings=True,
+        protected_namespaces=(),  # before 2.10 pydantic warned of every field named model_...
+    )
 
     def to_json(self) -> str:
         """Return the record as indented JSON, ending in a newline. A name that is not UTF-8 stands in it escaped."""

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from toolkit.dependencies import import_optional
 from toolkit.distribution import pip_install
-from toolkit.errors import BundleError, MissingDependencyError, first_line
+from toolkit.errors import BundleError, first_line
 
 if TYPE_CHECKING:
     import onnx
@@ -32,12 +33,9 @@ class Graph:
             MissingDependencyError: it is not installed.
             BundleError: the file is not a model.
         """
-        try:
-            import onnx
-        except ImportError as error:
-            raise MissingDependencyError(
-                f"bisection reads graphs with the onnx package, which is not installed: {pip_install('onnx')}."
-            ) from error
+        onnx = import_optional(
+            "onnx", f"bisection reads graphs with the onnx package, which is not installed: {pip_install('onnx')}"
+        )
         try:
             self._model = onnx.load_model(path)
         except Exception as error:  # the protobuf library raises types of its own, which are no part of its interface

@@ -7,7 +7,6 @@ and others do not.
 
 from __future__ import annotations
 
-import importlib.util
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from toolkit.bundle.manifest import InputContract
+from toolkit.dependencies import is_installed
 from toolkit.errors import first_line
 from toolkit.formats.base import NarrowType
 from toolkit.formats.half import LARGEST_FLOAT16
@@ -62,7 +62,7 @@ def examine_ranges(
     Raises:
         CannotRunError: the graph cannot be read or run with its values as outputs.
     """
-    if importlib.util.find_spec("onnx") is None:
+    if not is_installed("onnx"):
         return None
     import onnx
 

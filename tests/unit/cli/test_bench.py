@@ -38,7 +38,8 @@ class Stage:
         self.verified = 0
         self.options: BenchOptions | None = None
         self.not_judged: dict[str, str] = {}
-        self.folder = SimpleNamespace(bundle=Path("bundle"), bench_file=Path("bench.json"))
+        self.folder = SimpleNamespace(path=Path("run"), bundle=Path("bundle"), bench_file=Path("bench.json"))
+        self.folder.exported = lambda: self.folder.bundle
         # A finished run knows its folder; here one object is both.
         self.folder.folder = self.folder
 
@@ -63,6 +64,7 @@ def measure(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[in
     def call(stage: Stage, *arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr("toolkit.runs.find_run", lambda name, root: stage.folder)
         monkeypatch.setattr("toolkit.runs.FinishedRun.of", lambda run: run)
+        monkeypatch.setattr("toolkit.data.of_run.require_images", lambda run: None)
         monkeypatch.setattr("toolkit.bench.bench_run", stage.bench_run)
         monkeypatch.setattr("toolkit.bundle.read_manifest", stage.read_manifest)
         monkeypatch.setattr("toolkit.verify.run.verify_run", stage.verify_run)

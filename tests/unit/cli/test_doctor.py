@@ -1,14 +1,14 @@
 from __future__ import annotations
 
-import importlib
+import sys
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
 
 import pytest
 
 from toolkit.cli import doctor
 from toolkit.cli.doctor import IDENTITY_MODEL, Finding
+from toolkit.formats.onnx import preload_cuda
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -22,15 +22,8 @@ def test_doctor_names_what_can_run(run: Run) -> None:
 
 def findings(monkeypatch: pytest.MonkeyPatch, without: tuple[str, ...]) -> dict[str, Finding]:
     """Examine a machine on which these packages cannot be imported."""
-    real = importlib.import_module
-
-    def importing(name: str, *arguments: Any) -> ModuleType:
-        if name in without:
-            raise ImportError(f"No module named {name!r}")
-        return real(name, *arguments)
-
-    monkeypatch.setattr(doctor, "import_module", importing)
-    monkeypatch.setattr(doctor, "_importable", lambda name: name not in without)
+    for name in without:
+        monkeypatch.setitem(sys.modules, name, None)
     return {finding.subject: finding for finding in doctor.examine()}
 
 
@@ -66,7 +59,7 @@ def test_a_provider_that_cannot_be_loaded_is_not_usable(monkeypatch: pytest.Monk
         set_default_logger_severity=lambda level: None,
         preload_dlls=lambda: None,
     )
-    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", runtime)
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
     found = findings(monkeypatch, ("torch",))
     assert found["onnxruntime on CPU"].usable is True
     assert found["onnxruntime on CUDA"].usable is False
@@ -83,3 +76,12 @@ def test_an_engine_that_raises_is_quoted(monkeypatch: pytest.MonkeyPatch) -> Non
     found = findings(monkeypatch, ("torch",))
     assert found["onnxruntime on CPU"].usable is False
     assert found["onnxruntime on CPU"].detail.endswith("RuntimeError: illegal instruction")
+
+
+def test_without_preload_dlls_a_provider_is_tried_all_the_same() -> None:
+    preload_cuda(ModuleType("onnxruntime"))  # 1.20 has no such call
+    called: list[str] = []
+    newer = ModuleType("onnxruntime")
+    vars(newer)["preload_dlls"] = lambda: called.append("preloaded")
+    preload_cuda(newer)
+    assert called == ["preloaded"]

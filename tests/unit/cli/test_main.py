@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +42,7 @@ def test_help_lists_every_command_that_has_a_file(run: Run) -> None:
     listed = {line.split()[0] for line in out.partition("Commands:")[2].splitlines() if line.startswith("  ")}
     assert set(COMMANDS) <= listed
     files = {path.stem for path in (Path(__file__).parents[3] / "toolkit" / "cli").glob("*.py")}
-    assert set(COMMANDS) == files - {"__init__", "main", "console", "options", "recipe_flags", "streams"}
+    assert set(COMMANDS) == files - {"__init__", "main", "console", "options", "place", "recipe_flags", "streams"}
 
 
 def test_bad_input_is_one_sentence_and_a_bug_shows_its_traceback(
@@ -64,3 +67,59 @@ def test_ctrl_c_with_something_to_say(run: Run, colour_bundle: Path, monkeypatch
 
     monkeypatch.setattr("toolkit.bundle.Bundle.open", interrupt)
     assert run("inspect", colour_bundle) == (INTERRUPTED, "", "\ntoolkit: stopped after epoch 3.\n")
+
+
+def test_an_import_error_that_comes_of_ctrl_c_is_130_wherever_it_is_raised(
+    run: Run, colour_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(error: ImportError) -> None:
+        def opening(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr("toolkit.bundle.Bundle.open", opening)
+
+    interrupted = ImportError("initialisation failed")
+    interrupted.__cause__ = KeyboardInterrupt()
+    fail(interrupted)
+    assert run("inspect", colour_bundle)[0] == INTERRUPTED
+    fail(ImportError("a bug"))
+    with pytest.raises(ImportError, match="a bug"):
+        run("inspect", colour_bundle)
+
+
+class TestImports:
+    """An engine that cannot be imported, in a process of its own."""
+
+    @pytest.fixture
+    def predict(self, colour_bundle: Path, here: Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
+        """Return what classifies an image where importing onnxruntime runs some code."""
+        (here / "photo.png").write_bytes(b"no picture")
+
+        def call(code: str) -> subprocess.CompletedProcess[str]:
+            (here / "onnxruntime").mkdir()
+            (here / "onnxruntime" / "__init__.py").write_text(code)
+            program = "import sys; sys.path.insert(0, '.'); from toolkit.cli.main import main; main(sys.argv[1:])"
+            command = [sys.executable, "-c", program, "predict", str(colour_bundle), "photo.png"]
+            return subprocess.run(command, capture_output=True, text=True, check=False)
+
+        return call
+
+    def test_a_broken_engine_is_not_called_missing(self, predict: Any) -> None:
+        done = predict("raise ImportError('libonnxruntime.so.1: cannot open shared object file')")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == (
+            "toolkit: onnxruntime is installed and cannot be imported (ImportError: libonnxruntime.so.1: cannot open "
+            "shared object file): install it again, in the version that the packages beside it need.\n"
+        )
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "raise KeyboardInterrupt",
+            "try:\n    raise KeyboardInterrupt\nexcept KeyboardInterrupt:\n    raise ImportError('it failed')",
+        ],
+    )
+    def test_ctrl_c_while_it_is_imported_is_130(self, predict: Any, code: str) -> None:
+        done = predict(code)
+        assert (done.returncode, done.stdout) == (130, "")
+        assert done.stderr == "\ntoolkit: stopped by Ctrl-C; nothing half-written was left behind.\n"

@@ -88,14 +88,18 @@ def test_heic_and_files_without_a_suffix_are_classified(run: Run, colour_bundle:
         (["{bundle}", "{empty}"], "holds no image files"),
         (["nowhere", "nothing.png"], "there is no nowhere. Give the folder that 'toolkit export' wrote"),
         (["{bundle}", "{empty}", "--json", "--csv"], "--json and --csv exclude each other"),
-        (["{bundle}", "{empty}", "--artifact", "openvino"], "no 'openvino' artifact; it has onnx"),
+        (["{bundle}", "{photo}", "--artifact", "openvino"], "no 'openvino' artifact; it has onnx"),
+        (["{bundle}"], "give images after "),
+        (["{photo}"], "photo.png alone is not enough: give a run or a bundle before the images (or with --run)"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(
     run: Run, colour_bundle: Path, tmp_path: Path, arguments: list[str], sentence: str
 ) -> None:
     (tmp_path / "empty").mkdir()
-    filled = [argument.format(bundle=colour_bundle, empty=tmp_path / "empty") for argument in arguments]
+    (tmp_path / "photo.png").touch()
+    names = {"bundle": colour_bundle, "empty": tmp_path / "empty", "photo": tmp_path / "photo.png"}
+    filled = [argument.format(**names) for argument in arguments]
     code, out, err = run("predict", *filled)
     assert (code, out) == (2, "")
     assert err.startswith("toolkit: ")

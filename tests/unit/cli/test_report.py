@@ -48,4 +48,9 @@ def test_a_run_without_benchmark_names_the_command_that_is_missing(run: Run, fin
     finished.bench_file.unlink()
     code, out, err = run("report", "--run", finished.path)
     assert (code, out) == (2, "")
-    assert "run 'toolkit bench' first" in err
+    assert err == f"toolkit: the run 'small' has no bundle yet: run 'toolkit export --run {finished.path}' first.\n"
+    finished.bundle.mkdir()
+    (finished.bundle / "manifest.json").touch()
+    code, out, err = run("report", finished.path)
+    assert (code, out) == (2, "")
+    assert err == f"toolkit: the run 'small' was not measured yet: run 'toolkit bench --run {finished.path}' first.\n"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def test_a_failed_gate_is_exit_code_1(colour_bundle: Path, capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("BUNDLE", "--run", "digits"), "give either the bundle"),
+        (("BUNDLE", "--run", "OTHER"), "are not the same: give one of them"),
         (("BUNDLE", "--data", "photos"), "--data gives images for --against"),
         (("BUNDLE", "--bisect"), "--bisect needs what is right"),
         (("BUNDLE", "--tolerance", "logits_relative"), "'logits_relative' is not NAME=VALUE"),
@@ -50,9 +51,15 @@ def test_a_failed_gate_is_exit_code_1(colour_bundle: Path, capsys: pytest.Captur
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(
-    colour_bundle: Path, arguments: tuple[str, ...], sentence: str, capsys: pytest.CaptureFixture[str]
+    colour_bundle: Path,
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    sentence: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert verify(*(str(colour_bundle) if text == "BUNDLE" else text for text in arguments)) == 2
+    other = shutil.copytree(colour_bundle, tmp_path / "other")
+    names = {"BUNDLE": str(colour_bundle), "OTHER": str(other)}
+    assert verify(*(names.get(text, text) for text in arguments)) == 2
     said = capsys.readouterr().err
     assert sentence in said
     assert len(said.strip().splitlines()) == 1

@@ -273,7 +273,7 @@ def test_the_official_description_is_torchvisions() -> None:
 
 
 def test_torchvision_is_optional(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
-    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
+    monkeypatch.setitem(sys.modules, "torchvision", None)
     with pytest.raises(MissingDependencyError, match=r"toolkit\[train\]"):
         load(root)
 

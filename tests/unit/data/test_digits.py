@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from toolkit.data import Dataset, digits, load_dataset
+from toolkit.data import Dataset, load_dataset
 from toolkit.data.digits import DigitsSource
 from toolkit.errors import DataError, MissingDependencyError
 from toolkit.preprocess import Preprocessing
@@ -88,7 +88,7 @@ def test_scikit_learn_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_says_whether_it_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = DataRecipe.model_validate({"source": "digits"})
     assert DigitsSource().unavailable(recipe) is None
-    monkeypatch.setattr(digits, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "sklearn", None)
     assert "scikit-learn, which is not installed" in (DigitsSource().unavailable(recipe) or "")
 
 

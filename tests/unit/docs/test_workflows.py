@@ -9,6 +9,8 @@ import pytest
 import yaml
 from pages import ROOT, text_of
 
+from toolkit.cli.main import COMMANDS
+
 WORKFLOWS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / ".github" / "workflows").glob("*.yml"))
 PINNED = re.compile(r"^\s*-? ?uses: [\w.\-]+/[\w.\-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
 
@@ -97,3 +99,14 @@ def test_pre_commit_runs_the_ruff_of_make_check() -> None:
     assert ruff["rev"] == f"v{constraints()['ruff']}"
     assert [hook["id"] for hook in ruff["hooks"]] == ["ruff-check", "ruff-format"]
     assert local["hooks"][0]["entry"] in text_of("Makefile").replace("$(BIN)", ".venv/bin")
+
+
+def test_the_base_install_is_tried_at_its_lowest_and_on_every_python() -> None:
+    job = parsed(".github/workflows/tests.yml")["jobs"]["base"]
+    cases = [tuple(case.values()) for case in job["strategy"]["matrix"]["include"]]
+    classifiers = re.findall(r'"Programming Language :: Python :: (\d\.\d+)"', text_of("pyproject.toml"))
+    assert cases == [(classifiers[0], "lowest-direct"), *((version, "highest") for version in classifiers)]
+    assert any(line.startswith("make lowest") for line in commands(".github/workflows/tests.yml"))
+    # Its commands' help is looked at, all of it.
+    script = text_of("tests/compatibility/base_install.py")
+    assert {name for name in COMMANDS if f'"{name}"' in script.partition("def run")[0]} == set(COMMANDS)

@@ -17,7 +17,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     state: dict[str, Any] = {"on_disk": False, "data": None, "weights": None}
     monkeypatch.setattr(cifar10, "is_on_disk", lambda root: state["on_disk"])
     monkeypatch.setattr(cifar10, "probe", lambda url, timeout: state["data"])
-    monkeypatch.setattr(auto, "weights_available", lambda name: state["weights"])
+    monkeypatch.setattr("toolkit.backbones.weights_available", lambda name: state["weights"])
     return state
 
 
@@ -68,7 +68,7 @@ def test_both_hosts_are_asked_at_once(world: dict[str, Any], monkeypatch: pytest
         return "no answer"
 
     monkeypatch.setattr(cifar10, "probe", hanging)
-    monkeypatch.setattr(auto, "weights_available", hanging)
+    monkeypatch.setattr("toolkit.backbones.weights_available", hanging)
     auto.choose_recipe("auto", {})
     assert together == [2, 2]
 
@@ -80,6 +80,7 @@ def test_named_data_decides_without_asking(
     monkeypatch.chdir(tmp_path)
     assert auto.choose_recipe("auto", {"data.source": "digits"})[0].name == "digits"
     assert auto.choose_recipe("auto", {"data.source": "cifar10"})[0].name == "cifar10"
+    (tmp_path / "photos").mkdir()
     recipe, line = auto.choose_recipe("auto", {"data.source": "photos"})
     assert (recipe.name, recipe.data.source) == ("folder", str(tmp_path / "photos"))
     assert line == "using the 'folder' recipe for photos"

@@ -10,14 +10,14 @@ import pytest
 from tiny_training import Listening, small_run_recipe
 
 from toolkit.data import near_duplicates
-from toolkit.errors import MissingDependencyError, RunError
+from toolkit.errors import DataError, MissingDependencyError, RunError
 from toolkit.files import sha256_file
 from toolkit.finetune.checkpoint import load_checkpoint
 from toolkit.finetune.interruption import StoppedError
 from toolkit.finetune.meter import Step
 from toolkit.finetune.stage import finetune_run, plan_run, recipe_for_budget
 from toolkit.recipe import Recipe
-from toolkit.runs import RunFolder
+from toolkit.runs import RunFolder, unfinished_in
 
 
 def stop() -> None:
@@ -85,7 +85,7 @@ def test_the_first_stage_can_be_left_out(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_asked_to_stop_says_how_to_go_on(tmp_path: Path) -> None:
-    with pytest.raises(StoppedError, match=r"and saved\. Go on with 'toolkit finetune --resume --run run'\."):
+    with pytest.raises(StoppedError, match=r"and saved\. Go on with 'toolkit finetune --resume --run run --artif"):
         finetune_run(
             small_run_recipe(),
             name="run",
@@ -155,3 +155,46 @@ def test_near_duplicates_are_refused_before_anything_is_written(
     with pytest.raises(MissingDependencyError, match="needs ImageHash"):
         finetune_run(small_run_recipe(data__check_duplicates=True), name="run", root=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+class TestBeforeTheFirstStep:
+    """While data and weights are loading, which can take minutes."""
+
+    def interrupt(self, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+        def load(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr("toolkit.finetune.setting.load_dataset", load)
+
+    def test_ctrl_c_leaves_a_run_that_resume_finds_and_starts_from_its_recipe(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            self.interrupt(patch, KeyboardInterrupt())
+            with pytest.raises(StoppedError, match=r"^stopped by Ctrl-C\. Go on with 'toolkit finetune --resume"):
+                finetune_run(small_run_recipe(), root=tmp_path)
+        (half,) = unfinished_in(tmp_path)
+        assert half.recipe() == small_run_recipe()
+        assert half.name.startswith("digits-")
+        listening = Listening()
+        run = finetune_run(half.recipe(), name=half.name, root=tmp_path, resume=True, reporter=listening)
+        assert f"{half.name} had reached no checkpoint: starting from its recipe" in listening.lines
+        assert run.record().name == half.name
+
+    def test_what_cannot_begin_leaves_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.interrupt(monkeypatch, DataError("no images"))
+        with pytest.raises(DataError):
+            finetune_run(small_run_recipe(), name="run", root=tmp_path)
+        assert not (tmp_path / "run").exists()
+
+    def test_an_interrupted_run_of_that_name_is_kept_until_the_new_one_begins(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            finetune_run(small_run_recipe(), name="run", root=tmp_path, reporter=Listening("test", stop))
+        run = RunFolder(tmp_path / "run")
+        before = run.recipe_file.read_bytes(), sorted(path.name for path in run.checkpoints.iterdir())
+        self.interrupt(monkeypatch, DataError("no images"))
+        with pytest.raises(DataError):
+            finetune_run(small_run_recipe(stage1__epochs=2), name="run", root=tmp_path)
+        assert before == (run.recipe_file.read_bytes(), sorted(path.name for path in run.checkpoints.iterdir()))

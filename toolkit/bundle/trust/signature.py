@@ -17,8 +17,9 @@ from pydantic import Field, ValidationError
 from toolkit.bundle.manifest import SIGNATURE_NAME, Sha256
 from toolkit.bundle.trust.check import small_file
 from toolkit.bundle.trust.strict_json import parse_json
+from toolkit.dependencies import import_optional
 from toolkit.distribution import install_hint
-from toolkit.errors import FileWriteError, MissingDependencyError, SignatureError
+from toolkit.errors import FileWriteError, SignatureError
 from toolkit.files import open_regular, printable
 from toolkit.results import Record
 
@@ -240,8 +241,8 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
 
 
 def _require_cryptography() -> None:
-    try:
-        import cryptography
-    except ImportError as error:
-        raise MissingDependencyError(f"signatures need the package cryptography: {install_hint('sign')}.") from error
-    del cryptography
+    # The module that needs its shared library: the package itself is plain Python.
+    import_optional(
+        "cryptography.hazmat.primitives.asymmetric.ed25519",
+        f"signatures need the package cryptography: {install_hint('sign')}",
+    )
