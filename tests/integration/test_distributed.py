@@ -34,7 +34,7 @@ CHANGES = {
     "train.threads": 1,
     "stage1.epochs": 2,
     "stage2.epochs": 2,
-    "train.class_weights": "balanced",
+    "train.keep": "best",
     "stage1.optimizer": "sgd",
     "stage2.optimizer": "sgd",
     "stage2.head_lr": 0.01,
@@ -45,7 +45,7 @@ FLAGS = [
     *("--image-size", "32", "--train-limit", "201", "--test-limit", "40", "--batch-size", "16", "--threads", "1"),
     *("--stage1-epochs", "2", "--stage2-epochs", "2", "--stage1-optimizer", "sgd", "--stage2-optimizer", "sgd"),
     *("--stage2-head-lr", "0.01", "--stage2-backbone-lr", "0.001", "--cache-dtype", "float32"),
-    *("--class-weights", "balanced"),
+    *("--keep", "best"),
 ]
 
 

@@ -414,3 +414,40 @@ def test_an_unreadable_image_stops_the_run_before_training_unless_it_is_skipped(
     assert [skipped.file for skipped in find_run(None, tmp_path / "artifacts").record().data.skipped] == [
         "hund/broken.jpg"
     ]
+
+
+def test_pictures_in_two_splits_are_said_in_the_log_the_record_and_the_card(tmp_path: Path) -> None:
+    make_photos(tmp_path / "photos" / "train")
+    generator = np.random.default_rng(1)
+    for label, colour in (("katze 猫", (200, 40, 40)), ("hund", (40, 200, 40))):
+        test = tmp_path / "photos" / "test" / label
+        test.mkdir(parents=True)
+        for index in range(3):
+            pixels = np.clip(generator.normal(colour, 30, (40, 50, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(test / f"new {index}.jpg")
+    train, test = tmp_path / "photos" / "train" / "hund", tmp_path / "photos" / "test"
+    shutil.copy(train / "0.jpg", test / "hund" / "copy.jpg")
+    (test / "hund" / "link.jpg").symlink_to(train / "1.jpg")
+    shutil.copy(train / "2.jpg", test / "katze 猫" / "wrong.jpg")
+    flags = ("--image-size", "32", "--stage1-epochs", "1", "--stage2-epochs", "0", "--threads", "1")
+    done = run(
+        tmp_path, "finetune", "--data", "photos", "--backbone", "timm:test_efficientnet", "--weights", "none", *flags
+    )
+    assert done.returncode == 0, done.stderr
+    assert "3 of 9 test images are also in train" in done.stderr
+    assert "train/hund/0.jpg (hund) = test/hund/copy.jpg (hund)" in done.stderr
+    assert (
+        "1 picture is in two classes, so that one label is wrong: train/hund/2.jpg (hund) = test/katze 猫/wrong.jpg "
+        "(katze 猫)"
+    ) in done.stderr
+    assert "2 validation images: accuracy moves in steps of 50 points" in done.stderr
+    folder = find_run(None, tmp_path / "artifacts")
+    duplicates, leak = folder.record().data.duplicates, folder.evaluation().leak
+    assert duplicates is not None
+    assert duplicates.leaked["test"] == 3
+    assert leak is not None
+    assert leak.top1_without is not None
+    said = f"3 of 9 test images are also in train; without them {leak.top1_without:.1%}"
+    assert said in done.stdout
+    assert run(tmp_path, "export", "--formats", "torchscript").returncode == 0
+    assert said in (folder.bundle / "MODEL_CARD.md").read_text(encoding="utf-8")
