@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from PIL import Image, features
 
+from toolkit.dependencies import import_optional
 from toolkit.distribution import install_hint, pip_install
 from toolkit.errors import MissingDependencyError
 
@@ -128,10 +129,7 @@ def _open_avif(stream: BinaryIO) -> Image.Image:
 
 
 def _open_heic(stream: BinaryIO) -> Image.Image:
-    try:
-        from pillow_heif import HeifImageFile
-    except ImportError as error:
-        raise MissingDependencyError(f"it is a HEIC image, which needs pillow-heif: {install_hint('heif')}") from error
+    heif = import_optional("pillow_heif", f"it is a HEIC image, which needs pillow-heif: {install_hint('heif')}")
     # The class itself: registering it would change what every Image.open of the process reads.
-    image: Image.Image = HeifImageFile(stream)  # type: ignore[no-untyped-call]  # where pillow-heif is installed
+    image: Image.Image = heif.HeifImageFile(stream)
     return image

@@ -20,7 +20,7 @@ def test_a_split_that_there_is_not_is_named() -> None:
 
 
 def test_a_path_where_nothing_is_lists_what_a_source_can_be(tmp_path: Path) -> None:
-    sentence = f"no data source '{tmp_path / 'nope'}': give 'cifar10', 'digits', or .*there is none at that path"
+    sentence = f"no data source '{tmp_path / 'nope'}': give 'cifar10', 'digits', .*there is none at that path"
     with pytest.raises(DataError, match=sentence):
         load_dataset(DataRecipe(source=str(tmp_path / "nope")), 0)
 
@@ -35,7 +35,7 @@ def test_the_source_is_asked_for_no_more_splits_than_are_wanted(monkeypatch: pyt
             asked.append((seed, splits, reporter))
             return "a data set"
 
-    monkeypatch.setattr(data, "find_source", lambda source: Listening())
+    monkeypatch.setattr(data, "require_source", lambda recipe: Listening())
     assert load_dataset(DataRecipe(source="made-up"), 7, splits=("test",)) == "a data set"
     ((seed, splits, reporter),) = asked
     assert (seed, splits) == (7, ("test",))

@@ -23,6 +23,7 @@ from toolkit.data.dataset import Split
 from toolkit.data.of_run import load_test_split
 from toolkit.errors import ExportError, RunError
 from toolkit.export import deployable_size, export_run
+from toolkit.formats import registry
 from toolkit.formats.base import Exported, Facts, NotExported
 from toolkit.formats.registry import get_format
 from toolkit.progress import Silent
@@ -71,7 +72,8 @@ def run(tmp_path: Path) -> RunFolder:
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeFormat:
     """Let every format be a fake one."""
     fake = FakeFormat()
-    monkeypatch.setattr(export, "get_format", lambda name: fake)
+    for module in (export, registry):
+        monkeypatch.setattr(module, "get_format", lambda name: fake)
     return fake
 
 

@@ -58,7 +58,7 @@ MISTAKES = {
     "finetune --recipe types.toml": "stage1.epochs: Input should be a valid integer",
     "finetune --recipe format.toml": "there is no format 'onxx'; formats here are torchscript",
     "finetune --recipe data.toml": "there is none at that path",
-    "finetune --recipe .": "no recipe '.'",
+    "finetune --recipe .": "cannot read the recipe .: it is a folder",
     "finetune --stage1-epochs many": "stage1.epochs: Input should be a valid integer",
     "finetune --stage1-epoch 3": "--stage1-epoch",
     "finetune --stage1-optimizer sdg": "Input should be 'sgd'",

@@ -44,7 +44,7 @@ def pipe(here: Path) -> Path:
         ("card {bundle} --intended-use {pipe}", "cannot be read as UTF-8 text: it is a pipe"),
         ("finetune --recipe {pipe}", "cannot read the recipe {pipe}: it is a pipe"),
         ("recipes {pipe}", "pipe"),
-        ("inspect {pipe}", "is not a bundle"),
+        ("inspect {pipe}", "is neither a run"),
         ("pack {bundle} -o {pipe}", "cannot write {pipe}: it is a pipe"),
         ("pack {bundle} -o /dev/null", "cannot write /dev/null: it is a device"),
     ],

@@ -65,7 +65,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
 
 
 def run_of(fingerprints: dict[str, str]) -> Any:
-    recipe = SimpleNamespace(data=None, seed=0)
+    recipe = SimpleNamespace(data=SimpleNamespace(source="digits"), seed=0)
     splits = {name: SimpleNamespace(fingerprint=value) for name, value in fingerprints.items()}
     record = SimpleNamespace(
         data=SimpleNamespace(source="made", splits=splits),

@@ -222,7 +222,7 @@ def test_an_archive_that_reaches_outside(
     assert not Path("/escape").exists()
 
 
-@pytest.mark.parametrize("content", [b"not an archive", tar({"a": b"x" * 5000})[:60]])
+@pytest.mark.parametrize("content", [b"not an archive", tar({"a": b"x" * 5000})[:60]], ids=["text", "cut"])
 def test_an_archive_that_is_none(site: Site, root: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     described = site.offer(monkeypatch, contents())
     (site.folder / ARCHIVE).write_bytes(content)

@@ -8,11 +8,12 @@ import pytest
 
 from toolkit.bundle import Bundle
 from toolkit.bundle.writer import write_manifest
+from toolkit.decoding_limits import MAX_PIXELS
 from toolkit.errors import BundleError, ToolkitError
 from toolkit.formats.onnx import OnnxFormat
 from toolkit.runtime.opening import Opening, opened
 
-FIRST = Opening(Path(), None, "cpu", 1, None, None)
+FIRST = Opening(Path(), None, "cpu", 1, None, MAX_PIXELS, None)
 
 
 def again(bundle: Path) -> Opening:
