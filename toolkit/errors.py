@@ -13,6 +13,7 @@
     ├── RunError                 a run folder that is missing, incomplete or from other data
     ├── BundleError              a bundle that is missing or malformed
     │   ├── IntegrityError           a file of a bundle that is not the one the manifest describes
+    │   ├── UntrustedCodeError       a file that can carry code, in a bundle that nobody has vouched for
     │   └── SignatureError           a signature that is missing, stale or of another key, or a key that cannot be used
     ├── ExportError              an artifact that could not be made, or is not what was asked for
     ├── DeviceError              a device that this machine or this build cannot run on
@@ -80,6 +81,10 @@ class BundleError(ToolkitError):
 
 class IntegrityError(BundleError):
     """A file in a bundle is not the one that its manifest describes."""
+
+
+class UntrustedCodeError(BundleError):
+    """An artifact can carry code, and its bundle is neither this user's own, nor checked by a key, nor allowed to."""
 
 
 class SignatureError(BundleError):

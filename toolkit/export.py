@@ -85,6 +85,7 @@ def export_run(
                 evaluation=run.folder.evaluation(),
                 origin=_origin(run),
             ),
+            own=True,
         )
 
 

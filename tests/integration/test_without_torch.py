@@ -160,9 +160,10 @@ def test_a_torchscript_artifact_says_that_it_needs_torch(tmp_path: Path) -> None
     program = """
 from pathlib import Path
 from toolkit.errors import MissingDependencyError
+from toolkit.bundle.content import Content
 from toolkit.formats.registry import get_format
 try:
-    get_format("torchscript").open(Path("model.pt"), "cpu", 1)
+    get_format("torchscript").open(Content(Path("model.pt"), "model.pt", {"model.pt": b""}), "cpu", 1)
 except MissingDependencyError as error:
     print(error)
 print(get_format("torchscript").unavailable())

@@ -14,6 +14,7 @@ from finished_runs import SIZE, write_finished_run
 from toolkit import export, runs
 from toolkit.backbones.deployable import input_contract
 from toolkit.bundle import Bundle
+from toolkit.bundle.content import Content
 from toolkit.cli.main import main
 from toolkit.errors import ExportError, RunError
 from toolkit.export import deployable_size, export_run
@@ -99,7 +100,7 @@ def test_golden_samples_are_test_images_with_what_the_artifact_answers(run: RunF
     samples = expected["cases"]
     assert len(samples) == export.GOLDEN_SAMPLES
     assert len({sample["true_label"] for sample in samples}) == len(samples)
-    session = get_format("torchscript").open(run.bundle / "model.torchscript.pt", "cpu", 1)
+    session = get_format("torchscript").open(Content.of(run.bundle / "model.torchscript.pt"), "cpu", 1)
     for sample in samples:
         pixels = np.fromfile(run.bundle / sample["file"], np.uint8).reshape(1, SIZE, SIZE, 3)
         np.testing.assert_allclose(session.run(pixels)["logits"][0], sample["logits"], atol=1e-4)

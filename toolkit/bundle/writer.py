@@ -26,6 +26,7 @@ from toolkit.bundle.manifest import (
 from toolkit.bundle.model_card import model_card
 from toolkit.bundle.readme import readme
 from toolkit.bundle.trust.check import LARGEST_MANIFEST, check_folder, parse_manifest, small_file
+from toolkit.bundle.trust.known import remember
 from toolkit.bundle.trust.signature import Signature, make_signature
 from toolkit.compare.tolerances import TOLERANCES
 from toolkit.errors import ExportError, FileWriteError
@@ -126,7 +127,7 @@ def write_golden(
     return records
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
+def write_manifest(folder: Path, manifest: Manifest, own: bool = False) -> Manifest:
     """Write the manifest and the model card that says the same to a person.
 
     The first manifest of a folder also lists every file that is there, and gets a README for other languages; later
@@ -135,6 +136,14 @@ def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
     The old card goes first and the new one comes last, so that a kill in between leaves a bundle that lacks its card,
     not one that contradicts it. Nothing half-written is ever inside the folder, where it would be a file that nobody
     listed.
+
+    Args:
+        folder: the bundle.
+        manifest: what it is to say.
+        own: this user has exported the bundle on this machine, which is remembered (see ``trust.known``).
+
+    Returns:
+        The manifest as it was written.
     """
     manifest = manifest.model_copy(
         update={"artifacts": tuple(_with_tolerance(artifact) for artifact in manifest.artifacts)}
@@ -146,7 +155,11 @@ def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
             (folder / name).unlink(missing_ok=True)
         card = _staged(folder, MODEL_CARD_NAME, model_card(manifest))
         manifest = manifest.model_copy(update={"files": {**manifest.files, MODEL_CARD_NAME: file_record(card)}})
-        _staged(folder, MANIFEST_NAME, manifest.to_json()).replace(folder / MANIFEST_NAME)
+        content = manifest.to_json()
+        if own:
+            # First, so that a kill in between leaves no bundle that is not remembered.
+            remember(content.encode())
+        _staged(folder, MANIFEST_NAME, content).replace(folder / MANIFEST_NAME)
         card.replace(folder / MODEL_CARD_NAME)
     return manifest
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.cli.options import ArtifactsOption, QuietOption, RunOption, ThreadsOption
+from toolkit.cli.options import AllowCodeOption, ArtifactsOption, QuietOption, RunOption, ThreadsOption
 from toolkit.errors import MissingDependencyError, ToolkitError
 
 if TYPE_CHECKING:
+    from toolkit.bundle import ArtifactRecord
     from toolkit.progress import Reporter
     from toolkit.runs import FinishedRun
 
@@ -28,6 +29,7 @@ def command(
     rounds: Annotated[
         int, typer.Option("--rounds", min=2, help="Interleaved rounds; more of them narrow the intervals.")
     ] = 7,
+    allow_code: AllowCodeOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Measure speed, latency and test accuracy of every artifact, beside PyTorch itself.
@@ -41,11 +43,11 @@ def command(
     from toolkit.runs import FinishedRun, find_run
 
     folder = find_run(run, artifacts)
-    options = BenchOptions(device, threads, _sizes(batch_sizes), rounds)
+    options = BenchOptions(device, threads, _sizes(batch_sizes), rounds, allow_code=allow_code)
     progress = reporter(quiet)
     with telling_of_lost_signature(folder.bundle):
         finished = FinishedRun.of(folder)
-        verified = _verify_first(finished, progress)
+        verified = _verify_first(finished, progress, allow_code)
         report = bench_run(finished, options, reporter=progress)
     files = write_report(folder)
     print_bench(report, output())
@@ -67,19 +69,29 @@ def _sizes(text: str) -> tuple[int, ...]:
     return sizes
 
 
-def _verify_first(run: FinishedRun, progress: Reporter) -> bool:
-    """Verify what has no verdict yet; return whether every artifact has passed."""
-    from toolkit.bundle import read_manifest
+def _verify_first(run: FinishedRun, progress: Reporter, allow_code: bool) -> bool:
+    """Verify what may be opened and has no verdict yet; return whether every such artifact has passed."""
     from toolkit.cli.console import output
     from toolkit.report import print_parity
     from toolkit.verify.run import verify_run
 
-    manifest = read_manifest(run.folder.bundle)
-    if any(artifact.parity is None for artifact in manifest.artifacts):
+    folder = run.folder.bundle
+    if any(artifact.parity is None for artifact in _openable(folder, allow_code)):
         progress.line("the bundle is not verified yet: verifying it first")
-        report = verify_run(run, reporter=progress)
+        report = verify_run(run, reporter=progress, allow_code=allow_code)
         print_parity(report, output())
-        if report.not_judged:
-            raise MissingDependencyError(" ".join(dict.fromkeys(report.not_judged.values())))
-        manifest = read_manifest(run.folder.bundle)
-    return all(artifact.parity is not None and artifact.parity.passed for artifact in manifest.artifacts)
+        judged = _openable(folder, allow_code)
+        missing = [report.not_judged[artifact.file] for artifact in judged if artifact.file in report.not_judged]
+        if missing:
+            raise MissingDependencyError(" ".join(dict.fromkeys(missing)))
+    verdicts = [artifact.parity for artifact in _openable(folder, allow_code)]
+    return all(verdict is not None and verdict.passed for verdict in verdicts)
+
+
+def _openable(folder: Path, allow_code: bool) -> list[ArtifactRecord]:
+    """Return the artifacts that may be opened; the others are named in the table."""
+    from toolkit.bundle import Bundle
+    from toolkit.formats.opening import not_opened
+
+    bundle = Bundle.open(folder, allow_code=allow_code)
+    return [artifact for artifact in bundle.manifest.artifacts if not_opened(bundle, artifact) is None]

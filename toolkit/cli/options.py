@@ -18,6 +18,13 @@ VerifyKeyOption = Annotated[
         help="Public key (PEM) that must have signed the bundle; checked before all else.",
     ),
 ]
+AllowCodeOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-code",
+        help="Open artifacts that can carry code (TorchScript, pt2, aoti) of a bundle that is from elsewhere.",
+    ),
+]
 RunOption = Annotated[
     str | None,
     typer.Option(

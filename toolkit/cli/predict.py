@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.cli.options import BundleArgument, QuietOption, ThreadsOption, VerifyKeyOption
+from toolkit.cli.options import AllowCodeOption, BundleArgument, QuietOption, ThreadsOption, VerifyKeyOption
 from toolkit.errors import ImageError, ToolkitError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def command(
     threads: ThreadsOption = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images per call of the engine.")] = 32,
     verify_key: VerifyKeyOption = None,
+    allow_code: AllowCodeOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Classify images with a bundle; needs no PyTorch.
@@ -48,7 +49,9 @@ def command(
 
     if as_json and as_csv:
         raise ToolkitError("--json and --csv exclude each other: give one of them.")
-    predictor = load(bundle, artifact=artifact, device=device, threads=threads, verify_key=verify_key)
+    predictor = load(
+        bundle, artifact=artifact, device=device, threads=threads, verify_key=verify_key, allow_code=allow_code
+    )
     files = list(_expand(images))
     write = _json_line if as_json else _csv_writer(predictor.labels) if as_csv else _text_line
     unreadable = 0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.cli.options import BundleArgument, ThreadsOption, VerifyKeyOption
+from toolkit.cli.options import AllowCodeOption, BundleArgument, ThreadsOption, VerifyKeyOption
 
 if TYPE_CHECKING:
     from toolkit.runtime.selftest import Selftest
@@ -17,6 +17,7 @@ def command(
     device: Annotated[str, typer.Option("--device", metavar="[cpu|cuda]", help="Where the artifacts run.")] = "cpu",
     threads: ThreadsOption = None,
     verify_key: VerifyKeyOption = None,
+    allow_code: AllowCodeOption = False,
 ) -> None:
     """Run a bundle's own samples through it; needs no PyTorch.
 
@@ -29,7 +30,7 @@ def command(
     from toolkit.provenance import available_cores
     from toolkit.runtime.selftest import selftest_bundle
 
-    opened = Bundle.open(bundle, verify_key)
+    opened = Bundle.open(bundle, verify_key, allow_code)
     results = []
     for result in selftest_bundle(opened, device, threads or available_cores()):
         results.append(result)

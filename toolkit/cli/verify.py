@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypedDict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.cli.options import ArtifactsOption, QuietOption, RunOption, ThreadsOption, VerifyKeyOption
+from toolkit.cli.options import AllowCodeOption, ArtifactsOption, QuietOption, RunOption, ThreadsOption, VerifyKeyOption
 from toolkit.errors import ToolkitError
 
 if TYPE_CHECKING:
-    from toolkit.progress import Reporter
-
-
-class How(TypedDict):
-    """What every way to verify is told."""
-
-    device: str
-    threads: int | None
-    reporter: Reporter
-    tolerances: dict[str, float]
+    from toolkit.verify.options import Asked
 
 
 def command(
@@ -63,6 +54,7 @@ def command(
         ),
     ] = None,
     verify_key: VerifyKeyOption = None,
+    allow_code: AllowCodeOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Prove that every artifact computes what it should.
@@ -71,27 +63,26 @@ def command(
     RUN/verify/parity.json and junit.xml. With BUNDLE alone: what its golden samples say. Either way the same image must
     give the same outputs whatever its place, neighbours and threads. Exit code 1 if anything fails.
     """
-    from toolkit.bundle import Bundle
     from toolkit.cli.console import output, reporter, telling_of_lost_signature
     from toolkit.report import print_parity
     from toolkit.runs import find_run
 
     _require_sense(bundle, run, against, data, bisect)
-    if verify_key is not None:
-        for signed in (bundle or find_run(run, artifacts).bundle, *([against] if against is not None else [])):
-            Bundle.open(signed, verify_key)
-    how: How = {
+    how: Asked = {
         "device": device,
         "threads": threads,
         "reporter": reporter(quiet),
         "tolerances": _limits(tolerance or []),
+        "bisect": bisect,
+        "verify_key": verify_key,
+        "allow_code": allow_code,
     }
     if against is not None:
         from toolkit.verify.against import verify_against
         from toolkit.verify.options import VerifyOptions
 
         judged = bundle or find_run(run, artifacts).bundle
-        report = verify_against(judged, against, data=data, options=VerifyOptions(**how, bisect=bisect))
+        report = verify_against(judged, against, data=data, options=VerifyOptions(**how))
     elif bundle is not None:
         from toolkit.verify.bundle import verify_bundle
 
@@ -101,7 +92,7 @@ def command(
 
         folder = find_run(run, artifacts)
         with telling_of_lost_signature(folder.bundle):
-            report = verify_run(folder, images=None if full else images, bisect=bisect, **how)
+            report = verify_run(folder, images=None if full else images, **how)
     if records is not None:
         from toolkit.verify.records import write_records
 

@@ -11,9 +11,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from toolkit.bundle.content import Content
 from toolkit.distribution import NO_ONNXRUNTIME, install_hint
 from toolkit.errors import BundleError, DeviceError, ExportError, MissingDependencyError, first_line
-from toolkit.formats.base import Calibration, Exported, ExportRequest, Facts, Format, NotExported
+from toolkit.formats.base import (
+    ANY_SHAPE,
+    Calibration,
+    Exported,
+    ExportRequest,
+    Facts,
+    Format,
+    Interface,
+    NotExported,
+    Typed,
+)
 
 if TYPE_CHECKING:
     import onnx
@@ -32,6 +43,7 @@ KEPT_NODE_METADATA = ("pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierar
 """Which module a node came from. The rest of what the exporter notes holds source paths of the exporting machine."""
 NODE_METADATA_IR = 10
 """The first IR version whose nodes can carry metadata (https://github.com/onnx/onnx/blob/main/docs/IR.md)."""
+_DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 
 
 @dataclass(frozen=True)
@@ -93,21 +105,26 @@ class OnnxFormat(Format):
         """Read the file back with the onnx package."""
         return read_facts(path)
 
-    def open(self, path: Path, device: str, threads: int) -> OnnxSession:
+    def open(self, content: Content, device: str, threads: int) -> OnnxSession:
         """Open in onnxruntime with all graph optimisations."""
-        return OnnxSession(path, device, threads)
+        return OnnxSession(content, device, threads)
 
 
 class OnnxSession:
     """An onnxruntime session (see ``formats.base.Session``)."""
 
-    def __init__(self, path: Path, device: str, threads: int) -> None:
-        self._session = open_session(path, device, threads)
+    def __init__(self, content: Content, device: str, threads: int) -> None:
+        if len(content.files) == 1:
+            self._session = open_session(content.main, device, threads, content.where)
+        else:  # weights beside the graph are found by path
+            with content.as_files() as path:
+                self._session = open_session(path, device, threads, content.where)
         self.device = device
         self.threads = threads
         self.engine = engine_name()
-        self._input = self._session.get_inputs()[0].name
+        self._input = next((value.name for value in self._session.get_inputs()), "")
         self._outputs = [output.name for output in self._session.get_outputs()]
+        self.interface = Interface(_typed(self._session.get_inputs()), _typed(self._session.get_outputs()))
         self.metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
 
     def run(self, inputs: npt.NDArray[np.generic]) -> dict[str, npt.NDArray[np.float32]]:
@@ -214,13 +231,16 @@ def engine_name() -> str:
     return f"onnxruntime {import_onnxruntime().__version__}"
 
 
-def open_session(path: Path, device: str, threads: int) -> Any:  # onnxruntime ships no type information
-    """Open a model file as an ``onnxruntime.InferenceSession`` with all graph optimisations.
+def open_session(
+    model: Path | bytes, device: str, threads: int, where: Path | None = None
+) -> Any:  # onnxruntime ships no type information
+    """Open a model as an ``onnxruntime.InferenceSession`` with all graph optimisations.
 
     Args:
-        path: the model.
+        model: the file, or what is in it.
         device: ``cpu`` or ``cuda``.
         threads: CPU threads for one call.
+        where: what messages call it, if not by its path.
 
     Raises:
         DeviceError: the device cannot be used here.
@@ -238,7 +258,7 @@ def open_session(path: Path, device: str, threads: int) -> Any:  # onnxruntime s
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    session = _create(onnxruntime, path, options, device)
+    session = _create(onnxruntime, model, options, device, where)
     actual = session.get_providers()[0]
     if actual != PROVIDERS[device]:
         raise DeviceError(
@@ -270,7 +290,7 @@ def import_onnxruntime() -> Any:  # onnxruntime ships no type information
     return onnxruntime
 
 
-def _create(onnxruntime: Any, path: Path, options: Any, device: str) -> Any:
+def _create(onnxruntime: Any, model: Path | bytes, options: Any, device: str, where: Path | None) -> Any:
     if device == "cuda":
         # CUDA and cuDNN usually come with torch's or NVIDIA's wheels; this finds them there.
         onnxruntime.preload_dlls()
@@ -279,13 +299,26 @@ def _create(onnxruntime: Any, path: Path, options: Any, device: str) -> Any:
         onnxruntime.set_default_logger_severity(4)
     try:
         return onnxruntime.InferenceSession(
-            str(path), options, providers=[PROVIDERS[device]], provider_options=[PROVIDER_OPTIONS[device]]
+            model if isinstance(model, bytes) else str(model),
+            options,
+            providers=[PROVIDERS[device]],
+            provider_options=[PROVIDER_OPTIONS[device]],
         )
     except Exception as error:  # onnxruntime's exceptions have no common base below Exception
-        raise BundleError(f"onnxruntime refuses {path}: {first_line(error)}") from error
+        name = where or (model if isinstance(model, Path) else "the model")
+        raise BundleError(f"onnxruntime refuses {name}: {first_line(error)}") from error
     finally:
         if device == "cuda":
             onnxruntime.set_default_logger_severity(2)
+
+
+def _typed(values: Sequence[Any]) -> dict[str, Typed]:
+    """Return name to dtype and shape, as onnxruntime gives them; it calls float32 ``tensor(float)``."""
+    return {value.name: (_DTYPES.get(value.type, value.type), _axes(value.shape)) for value in values}
+
+
+def _axes(shape: Sequence[int | str | None] | None) -> tuple[int | str, ...]:
+    return ANY_SHAPE if shape is None else tuple("?" if axis is None else axis for axis in shape)
 
 
 def _strip(model: onnx.ModelProto) -> None:

@@ -9,15 +9,16 @@ import json
 import tempfile
 from collections.abc import Mapping
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from toolkit.bundle.content import Content
 from toolkit.distribution import install_hint
 from toolkit.errors import BundleError, DeviceError, ExportError, MissingDependencyError, first_line
-from toolkit.formats.base import Calibration, Exported, ExportRequest, Facts, Format
+from toolkit.formats.base import ANY_SHAPE, Calibration, Exported, ExportRequest, Facts, Format, Interface, Typed
 from toolkit.formats.onnx import OnnxFormat
 
 if TYPE_CHECKING:
@@ -79,15 +80,15 @@ class OpenVinoFormat(Format):
             metadata=json.loads(stored),
         )
 
-    def open(self, path: Path, device: str, threads: int) -> OpenVinoSession:
+    def open(self, content: Content, device: str, threads: int) -> OpenVinoSession:
         """Compile for the CPU, in float32 arithmetic."""
-        return OpenVinoSession(path, device, threads)
+        return OpenVinoSession(content, device, threads)
 
 
 class OpenVinoSession:
     """A compiled OpenVINO model (see ``formats.base.Session``)."""
 
-    def __init__(self, path: Path, device: str, threads: int) -> None:
+    def __init__(self, content: Content, device: str, threads: int) -> None:
         openvino = _openvino()
         if device not in DEVICES:
             raise DeviceError(
@@ -102,9 +103,11 @@ class OpenVinoSession:
         }
         try:
             core = openvino.Core()
-            self._model = core.compile_model(core.read_model(path), DEVICES[device], options)
+            model = core.read_model(require_ir(content), _weights(content))
+            self._model = core.compile_model(model, DEVICES[device], options)
         except RuntimeError as error:
-            raise BundleError(f"OpenVINO refuses {path}: {first_line(error)}") from error
+            raise BundleError(f"OpenVINO refuses {content.where}: {first_line(error)}") from error
+        self.interface = Interface(_described(self._model.inputs), _described(self._model.outputs))
         self.device = next(
             name for name, engine in DEVICES.items() if engine in self._model.get_property("EXECUTION_DEVICES")
         )
@@ -128,12 +131,32 @@ def _openvino() -> Any:  # part of its interface has no type information, and it
     return openvino
 
 
-def _described(ports: Any) -> Mapping[str, tuple[str, tuple[int | str, ...]]]:
+def require_ir(content: Content) -> bytes:
+    """Return the description of an artifact, which must be OpenVINO's own XML.
+
+    OpenVINO reads files of many other kinds where it is given them, some of which name further files.
+
+    Raises:
+        BundleError: it is something else.
+    """
+    if not content.main.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+        raise BundleError(f"OpenVINO refuses {content.where}: it is not the XML of an OpenVINO IR.")
+    return content.main
+
+
+def _weights(content: Content) -> bytes:
+    """Return the weights, which lie beside the description under its name. OpenVINO makes a copy of its own of them."""
+    return content.files.get(str(PurePosixPath(content.name).with_suffix(".bin")), b"")
+
+
+def _described(ports: Any) -> Mapping[str, Typed]:
     """Return name to dtype and shape of inputs or outputs; a dynamic axis is ``N``."""
     return {
         port.any_name: (
             port.element_type.to_dtype().name,
-            tuple("N" if axis.is_dynamic else axis.get_length() for axis in port.partial_shape),
+            tuple("N" if axis.is_dynamic else axis.get_length() for axis in port.partial_shape)
+            if port.partial_shape.rank.is_static
+            else ANY_SHAPE,
         )
         for port in ports
     }

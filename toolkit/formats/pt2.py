@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import zipfile
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from toolkit.bundle.content import Content
 from toolkit.errors import BundleError, ExportError, first_line
 from toolkit.formats.base import Facts
 from toolkit.formats.torch_session import ModuleSession, TorchFormat, check_device
@@ -48,7 +50,7 @@ class Pt2Format(TorchFormat):
             metadata = json.loads(archive.read(stored[0])) if stored else {}
         return Facts(producer=f"torch {torch.__version__}", metadata=metadata)
 
-    def open(self, path: Path, device: str, threads: int) -> ModuleSession:
+    def open(self, content: Content, device: str, threads: int) -> ModuleSession:
         """Load into PyTorch."""
         check_device("a pt2 artifact", device)
         import torch
@@ -56,9 +58,9 @@ class Pt2Format(TorchFormat):
 
         with _quiet():
             try:
-                program = torch.export.load(str(path))
+                program = torch.export.load(io.BytesIO(content.main))
             except Exception as error:  # the reader raises many types, some of them private
-                raise BundleError(f"torch.export.load refuses {path}: {first_line(error)}") from error
+                raise BundleError(f"torch.export.load refuses {content.where}: {first_line(error)}") from error
         if device != "cpu":
             program = move_to_device_pass(program, device)
         return ModuleSession(program.module(), "torch.export", device, threads)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from toolkit.bundle import ArtifactRecord, Bundle, Manifest
 from toolkit.errors import ImageError
 from toolkit.formats.base import Session
-from toolkit.formats.registry import get_format
+from toolkit.formats.opening import choose_artifact, open_artifact
 from toolkit.preprocess import ImageSource, prepare
 from toolkit.provenance import available_cores
 from toolkit.runtime.selftest import Selftest, selftest
@@ -163,6 +163,7 @@ def load(
     device: str = "cpu",
     threads: int | None = None,
     verify_key: str | Path | None = None,
+    allow_code: bool = False,
 ) -> Predictor:
     """Open a bundle for prediction. Every file is checked against the manifest before an engine sees it.
 
@@ -173,20 +174,21 @@ def load(
         threads: CPU threads per call; all cores of this process by default.
         verify_key: PEM file of the public key that must have signed the bundle; checked before anything of the bundle
             is parsed.
+        allow_code: open an artifact that can carry code (TorchScript, pt2, AOTInductor) whoever made the bundle.
+            Without it, such an artifact is opened where this user exported the bundle on this machine, or with
+            ``verify_key``; anywhere else the preferred artifact is one that is data.
 
     Raises:
         BundleError: no bundle there, or no such artifact.
+        UntrustedCodeError: the artifact can carry code, and nobody vouches for the bundle.
         SignatureError: with ``verify_key``, the bundle is not signed by that key; without, its signature is stale.
         IntegrityError: a file is not the one that the manifest describes.
         DeviceError: the device cannot be used here.
         MissingDependencyError: the artifact's engine is not installed.
     """
-    bundle = Bundle.open(path, verify_key)
-    record = bundle.artifact(artifact)
-    session = get_format(record.format, record.family).open(
-        bundle.file(record.file), device, threads or available_cores()
-    )
-    return Predictor(bundle, record, session)
+    bundle = Bundle.open(path, verify_key, allow_code)
+    record = choose_artifact(bundle, artifact)
+    return Predictor(bundle, record, open_artifact(bundle, record, device, threads or available_cores()))
 
 
 def _is_one(sources: object) -> bool:

@@ -14,9 +14,9 @@ import numpy as np
 from toolkit.bundle import ArtifactRecord, Bundle
 from toolkit.compare.tolerances import TOLERANCES
 from toolkit.compare.verdict import Comparison, Verdict
-from toolkit.errors import DeviceError, ExportError, MissingDependencyError, first_line
+from toolkit.errors import DeviceError, ExportError, MissingDependencyError, UntrustedCodeError, first_line
 from toolkit.formats.base import Session
-from toolkit.formats.registry import get_format
+from toolkit.formats.opening import open_artifact
 from toolkit.results import Tolerance
 
 
@@ -65,8 +65,8 @@ def selftest_bundle(bundle: Bundle, device: str = "cpu", threads: int = 1) -> It
     """
     for artifact in bundle.manifest.artifacts:
         try:
-            session = get_format(artifact.format, artifact.family).open(bundle.file(artifact.file), device, threads)
-        except (DeviceError, ExportError, MissingDependencyError) as error:
+            session = open_artifact(bundle, artifact, device, threads)
+        except (DeviceError, ExportError, MissingDependencyError, UntrustedCodeError) as error:
             yield _result(artifact, missing=str(error))
         except Exception as error:  # an engine may raise anything, and whatever it raises is the result
             yield _result(artifact, failures=(f"it cannot be opened: {first_line(error)}",))

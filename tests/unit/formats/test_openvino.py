@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.bundles import content_of
 from toolkit.backbones.deployable import Deployable
 from toolkit.bundle.manifest import Normalization
 from toolkit.errors import DeviceError, ExportError, MissingDependencyError
@@ -25,7 +26,7 @@ def test_without_the_package_it_says_what_to_install(tmp_path: Path, monkeypatch
     monkeypatch.setattr(openvino, "find_spec", lambda name: None)
     assert "openvino is not installed" in str(OpenVinoFormat().unavailable())
     with pytest.raises(MissingDependencyError, match="openvino is not installed"):
-        OpenVinoFormat().open(tmp_path / "model.xml", "cpu", 1)
+        OpenVinoFormat().open(content_of(tmp_path / "model.xml"), "cpu", 1)
 
 
 needs_openvino = pytest.mark.skipif(
@@ -59,12 +60,12 @@ def test_weights_are_not_rounded_to_float16(file: Path) -> None:
 @needs_openvino
 def test_a_gpu_is_refused_with_what_it_runs_on(file: Path) -> None:
     with pytest.raises(DeviceError, match="OpenVINO cannot run on 'cuda'"):
-        OpenVinoFormat().open(file, "cuda", 1)
+        OpenVinoFormat().open(content_of(file), "cuda", 1)
 
 
 @needs_openvino
 def test_outputs_are_not_memory_that_the_next_call_writes_into(file: Path) -> None:
-    session = OpenVinoFormat().open(file, "cpu", 1)
+    session = OpenVinoFormat().open(content_of(file), "cpu", 1)
     first = session.run(np.zeros((2, 8, 8, 3), np.uint8))["logits"]
     kept = first.copy()
     session.run(np.full((2, 8, 8, 3), 255, np.uint8))

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from toolkit.bundle.content import Content
 from toolkit.errors import BundleError, ExportError
 from toolkit.formats.base import ExportRequest
 from toolkit.formats.pt2 import METADATA_FILE, Pt2Format, capture
@@ -49,7 +50,7 @@ def test_the_example_of_a_call_is_not_in_the_file(file: Path) -> None:
 
 def test_any_batch_runs_without_the_code_of_the_network(file: Path) -> None:
     inputs = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
-    np.testing.assert_array_equal(Pt2Format().open(file, "cpu", 1).run(inputs)["logits"], inputs * 2)
+    np.testing.assert_array_equal(Pt2Format().open(Content.of(file), "cpu", 1).run(inputs)["logits"], inputs * 2)
 
 
 def test_a_network_whose_batch_is_fixed_cannot_be_captured() -> None:
@@ -67,6 +68,6 @@ def test_a_file_that_is_none_is_one_sentence_and_no_traceback_on_the_way(
     (tmp_path / "model.pt2").write_bytes(b"no archive")
     before = logging.getLogger("torch.export").level
     with pytest.raises(BundleError, match=r"torch\.export\.load refuses .*model\.pt2"):
-        Pt2Format().open(tmp_path / "model.pt2", "cpu", 1)
+        Pt2Format().open(Content.of(tmp_path / "model.pt2"), "cpu", 1)
     assert logging.getLogger("torch.export").level == before
     assert [record for record in caplog.records if record.levelno < logging.ERROR] == []
