@@ -40,6 +40,7 @@ class Pt2Format(TorchFormat):
         program.example_inputs = None
         content = json.dumps(dict(metadata), ensure_ascii=False)
         torch.export.save(program, str(path), extra_files={METADATA_FILE: content})
+        _require_no_pickle(path)
 
     def facts(self, path: Path) -> Facts:
         """Read the metadata back from the archive, which is a ZIP file."""
@@ -64,6 +65,26 @@ class Pt2Format(TorchFormat):
         if device != "cpu":
             program = move_to_device_pass(program, device)
         return ModuleSession(program.module(), "torch.export", device, threads)
+
+
+def _require_no_pickle(path: Path) -> None:
+    """Refuse to ship a file that a reader would have to unpickle: a pickle is a program.
+
+    PyTorch pickles example inputs, and weights that it cannot store as they lie in memory.
+    """
+    with zipfile.ZipFile(path) as archive:
+        pickled = [
+            entry.filename for entry in archive.infolist() if "/sample_inputs/" in entry.filename and entry.file_size
+        ]
+        for name in archive.namelist():
+            if name.endswith(("/model_weights_config.json", "/model_constants_config.json")):
+                entries = json.loads(archive.read(name))["config"]
+                pickled += [weight for weight, entry in entries.items() if entry["use_pickle"]]
+    if pickled:
+        raise ExportError(
+            f"torch.export.save has written a pickle ({pickled[0]}), which nobody should open: update torch, or use "
+            "another format."
+        )
 
 
 def capture(deployable: torch.nn.Module, sample: torch.Tensor) -> ExportedProgram:

@@ -25,7 +25,8 @@ def state_folder() -> Path:
     """Return the folder for what this user's commands remember from one call to the next.
 
     ``$TOOLKIT_STATE``, or ``toolkit`` in the user's state folder as the platform has it (on Linux ``$XDG_STATE_HOME``
-    or ``~/.local/state``). It need not exist.
+    or ``~/.local/state``). It need not exist. Where the user has no home the path is not absolute, and nothing is
+    remembered.
     """
     chosen = os.environ.get("TOOLKIT_STATE")
     if chosen:
@@ -37,7 +38,7 @@ def is_known(manifest: bytes) -> bool:
     """Say whether this user has exported, on this machine, the bundle whose manifest has these bytes."""
     folder = state_folder() / FOLDER
     try:
-        return _is_private(folder) and stat.S_ISREG((folder / _name(manifest)).lstat().st_mode)
+        return folder.is_absolute() and _is_private(folder) and stat.S_ISREG((folder / _name(manifest)).lstat().st_mode)
     except OSError:
         return False
 
@@ -49,6 +50,8 @@ def remember(manifest: bytes) -> bool:
         Whether it could be noted. Where it could not, the bundle's artifacts that can carry code need a word more.
     """
     folder = state_folder() / FOLDER
+    if not folder.is_absolute():
+        return False
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _is_private(folder):
@@ -66,12 +69,9 @@ def _name(manifest: bytes) -> str:
 
 
 def _is_private(folder: Path) -> bool:
-    """Say whether a folder is this user's and nobody else can write it: otherwise its files say nothing.
-
-    A relative path is what is left of the platform's folder where the user has no home.
-    """
+    """Say whether a folder is this user's and nobody else can write it: otherwise its files say nothing."""
     status = folder.lstat()
-    if not folder.is_absolute() or not stat.S_ISDIR(status.st_mode):
+    if not stat.S_ISDIR(status.st_mode):
         return False
     if not hasattr(os, "getuid"):  # Windows: the folder is inside the user's profile
         return True
