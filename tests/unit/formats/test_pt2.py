@@ -75,11 +75,11 @@ def test_a_file_that_is_none_is_one_sentence_and_no_traceback_on_the_way(
 
 
 class Odd(nn.Module):
-    """Weights that lie in memory in unusual ways: shared, channels last, a scalar."""
+    """Weights that lie in memory in unusual ways: shared, a buffer, a scalar, integers."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.convolution = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+        self.convolution = nn.Conv2d(3, 4, 3)
         self.first = nn.Linear(4, 2)
         self.second = nn.Linear(4, 2)
         self.second.weight = self.first.weight
