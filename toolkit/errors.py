@@ -26,6 +26,7 @@ exception is a bug.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 
@@ -107,7 +108,32 @@ class FileWriteError(ToolkitError):
     """A file or folder cannot be written."""
 
 
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, which start the escape sequences of a terminal; separators of lines and paragraphs; what turns
+the direction of the text around it (https://www.unicode.org/reports/tr9/#Directional_Formatting_Characters); and halves
+of a character."""
+
+
+def unprintable(text: str, *, lines: bool = False) -> str | None:
+    """Return the first character, as ``U+001B``, with which a text could change what a terminal shows around it.
+
+    Args:
+        text: what somebody else wrote.
+        lines: whether it may have several lines, and tabulators.
+    """
+    found = (match[0] for match in _UNPRINTABLE.finditer(text))
+    return next((f"U+{ord(character):04X}" for character in found if not (lines and character in "\n\t")), None)
+
+
+def visible(text: str) -> str:
+    r"""Return a text in which such characters are written out, e.g. as ``\x1b``."""
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
 def first_line(error: BaseException) -> str:
-    """Return an exception's type and the first line of its message, to quote another library inside one sentence."""
+    """Return an exception's type and the first line of its message, to quote another library inside one sentence.
+
+    The message may quote a stranger's file in turn.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return f"{type(error).__name__}: {visible(lines[0])}" if lines else type(error).__name__

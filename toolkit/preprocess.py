@@ -14,12 +14,12 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeAlias
+from typing import Any, Literal, NoReturn, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from toolkit.errors import ImageError
 
@@ -50,6 +50,9 @@ IMAGE_SUFFIXES = (
     ".webp",
 )
 """Suffixes, in lower case, by which a file in a folder is taken as an image. The content decides how it is read."""
+
+LONGEST_SIDE = 65_536
+"""Pixels of a side of what a model takes, and of the image that it is cut from."""
 
 _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -99,8 +102,8 @@ class Preprocessing(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    height: int = Field(ge=1)
-    width: int = Field(ge=1)
+    height: int = Field(ge=1, le=LONGEST_SIDE)
+    width: int = Field(ge=1, le=LONGEST_SIDE)
     resize: Literal["squash", "crop"]
     """``squash``: both sides to the target. ``crop``: the short side to target / crop_fraction, then the centre."""
     interpolation: Literal["bilinear", "bicubic", "lanczos", "box", "nearest"]
@@ -122,6 +125,15 @@ class Preprocessing(BaseModel):
         "Pillow, on 8-bit RGB, antialiased; no change where the size fits"
     )
     crop_rounding: Literal["resized sides: half up; crop offset: down"] = "resized sides: half up; crop offset: down"
+
+    @model_validator(mode="after")
+    def _is_cut_from_something_of_bounded_size(self) -> Self:
+        if max(self.height, self.width) > LONGEST_SIDE * self.crop_fraction:
+            raise ValueError(
+                f"{self.height} x {self.width} with a crop_fraction of {self.crop_fraction:g} would be cut from an "
+                f"image with more than {LONGEST_SIDE} pixels a side"
+            )
+        return self
 
 
 def decode(source: ImageSource) -> npt.NDArray[np.uint8]:

@@ -6,7 +6,7 @@ once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 from toolkit.distribution import install_hint
-from toolkit.errors import MissingDependencyError, RecipeError
+from toolkit.errors import MissingDependencyError, RecipeError, unprintable
 from toolkit.files import write_text
 from toolkit.training_choices import LOSSES, OPTIMIZERS, SCHEDULES
 
@@ -355,4 +355,19 @@ def parse_recipe(text: str, origin: str) -> Recipe:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{origin} is not valid TOML: {error}") from error
+    if found := next((marked for text in _texts(tree) if (marked := unprintable(text, lines=True))), None):
+        raise RecipeError(f"{origin} holds the character {found}, which could change what a terminal shows: remove it.")
     return _validate(tree, origin)
+
+
+def _texts(tree: object) -> Iterator[str]:
+    """Yield every key and every string of parsed TOML."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield key
+            yield from _texts(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _texts(value)
+    elif isinstance(tree, str):
+        yield tree

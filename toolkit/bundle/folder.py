@@ -33,6 +33,10 @@ PREFERRED_FAMILIES = ("onnx", "torchscript")
 """Which artifact a service gets when it does not say: the float32 one of the first of these that the bundle has."""
 
 
+LARGEST_GOLDEN = 64 * 2**20
+"""Bytes of the golden samples' expectations: 20 samples of 22,000 classes take less."""
+
+
 class Bundle:
     """An opened bundle whose files are the ones its manifest describes.
 
@@ -146,6 +150,11 @@ class Bundle:
         """
         if GOLDEN_EXPECTED not in self._files:
             raise BundleError(f"the bundle {self.path} has no golden samples: export it again.")
+        if self._files[GOLDEN_EXPECTED].size_bytes > LARGEST_GOLDEN:
+            raise BundleError(
+                f"{self.path / GOLDEN_EXPECTED} is larger than {LARGEST_GOLDEN} bytes, so it is not what toolkit "
+                "writes. Export the bundle again."
+            )
         try:
             golden = Golden.model_validate(parse_json(self.read(GOLDEN_EXPECTED)))
         except (ValidationError, ValueError) as error:

@@ -21,7 +21,13 @@ MODEL_CARD_NAME = "MODEL_CARD.md"
 README_NAME = "README.md"
 """How to check the bundle in any language."""
 GOLDEN_EXPECTED = "golden/expected.json"
+LONGEST_LABEL = 1000
+"""Characters."""
 
+Labels = Annotated[tuple[Annotated[str, Field(max_length=LONGEST_LABEL)], ...], Field(min_length=1)]
+"""Class names in order."""
+Version = Annotated[int, Field(ge=1, le=10_000)]
+"""Of an opset or an IR."""
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """64 hexadecimal digits."""
 SizeBytes = Annotated[int, Field(ge=0, lt=2**33)]
@@ -136,8 +142,8 @@ class ArtifactRecord(Record):
     """Path inside the bundle, with forward slashes."""
     sha256: Sha256
     size_bytes: SizeBytes
-    opset: int | None
-    ir_version: int | None
+    opset: Version | None
+    ir_version: Version | None
     producer: str
     further_files: dict[str, FileRecord] = Field(default={})
     """Files that the artifact cannot be opened without, by path inside the bundle."""
@@ -207,7 +213,7 @@ class Manifest(Record):
 
     schema_version: Literal[2] = SCHEMA_VERSION
     name: str
-    labels: Annotated[tuple[str, ...], Field(min_length=1)]
+    labels: Labels
     """Class names; position is the index in both outputs."""
     preprocessing: Preprocessing
     input: InputContract
@@ -254,7 +260,7 @@ class Golden(Record):
 
     height: Annotated[int, Field(ge=1)]
     width: Annotated[int, Field(ge=1)]
-    labels: tuple[str, ...]
+    labels: Labels
     cases: Annotated[tuple[GoldenCase, ...], Field(min_length=1)]
 
     @model_validator(mode="after")

@@ -29,7 +29,7 @@ from toolkit.bundle.trust.check import LARGEST_MANIFEST, check_folder, parse_man
 from toolkit.bundle.trust.known import remember
 from toolkit.bundle.trust.signature import Signature, make_signature
 from toolkit.compare.tolerances import TOLERANCES
-from toolkit.errors import ExportError, FileWriteError
+from toolkit.errors import ExportError, FileWriteError, visible
 from toolkit.files import sha256_file, write_text
 
 MOST_CONFUSIONS = 1000
@@ -115,7 +115,7 @@ def write_golden(
         cases.append(
             GoldenCase(
                 file=name,
-                source=sources[index],
+                source=visible(sources[index]),
                 true_label=true_labels[index],
                 logits=logits,
                 probabilities=probabilities,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from toolkit.bundle.manifest import LONGEST_LABEL
 from toolkit.data.dataset import SPLITS, Dataset, Split
 from toolkit.data.registry import accepted, find_source
-from toolkit.errors import DataError
+from toolkit.errors import DataError, unprintable, visible
 from toolkit.progress import Reporter, Silent
 from toolkit.recipe import DataRecipe
 
@@ -37,4 +38,21 @@ def load_dataset(
     source = find_source(recipe.source)
     if source.reads_path and not Path(recipe.source).expanduser().exists():
         raise DataError(f"no data source {recipe.source!r}: give {accepted()} (there is none at that path).")
-    return source.load(recipe, seed, splits, reporter or Silent())
+    dataset = source.load(recipe, seed, splits, reporter or Silent())
+    _require_plain(dataset.labels)
+    return dataset
+
+
+def _require_plain(labels: Sequence[str]) -> None:
+    """Refuse names of classes that could not be shown, or not be told from others where they are."""
+    for label in labels:
+        if found := unprintable(label):
+            raise DataError(
+                f"the class {visible(label)!r} holds the character {found}, which could change what a terminal shows: "
+                "rename it."
+            )
+        if len(label) > LONGEST_LABEL:
+            raise DataError(
+                f"the class {label[:40]!r}... has a name of {len(label)} characters: give it one of at most "
+                f"{LONGEST_LABEL}."
+            )

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from toolkit.errors import RunError
+from toolkit.errors import RunError, unprintable, visible
 from toolkit.files import write_text
+
+_ROW_OF_NUMBERS = re.compile(r"\[\n[\s\d.,eE+-]+\]")
+"""In indented JSON, where only what stands between values is on a new line."""
+_WRITTEN = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))|[^\n\x20-\x7e]")
+"""Each escape and each character beyond ASCII in the text of JSON."""
 
 
 class Record(BaseModel):
@@ -20,8 +26,13 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings", use_attribute_docstrings=True)
 
     def to_json(self) -> str:
-        """Return the record as indented JSON, ending in a newline."""
-        return self.model_dump_json(indent=2) + "\n"
+        """Return the record as indented JSON, ending in a newline.
+
+        Arrays of numbers stand on one line each. Characters that could change what a terminal shows around them, in
+        names of files for instance, are written out (see ``errors.visible``).
+        """
+        text = _ROW_OF_NUMBERS.sub(lambda match: "".join(match[0].split()), self.model_dump_json(indent=2))
+        return _WRITTEN.sub(_written_out, text) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
@@ -44,7 +55,13 @@ class Record(BaseModel):
             RunError: the file is missing or is not such a record.
         """
         try:
-            return cls.from_json(path.read_bytes())
+            content = path.read_bytes()
+            if found := _marked(content.decode(errors="replace")):
+                raise RunError(
+                    f"{path} is not what '{made_by}' writes (it holds the character {found}, which could change what a "
+                    f"terminal shows): run '{made_by}' again."
+                )
+            return cls.from_json(content)
         except OSError as error:
             raise RunError(f"{path} cannot be read ({error.strerror}): run '{made_by}' first.") from error
         except ValidationError as error:
@@ -62,3 +79,23 @@ class Interval(Record):
     high: float
     level: float = 0.95
     """Confidence level, between 0 and 1."""
+
+
+def _character(written: re.Match[str]) -> str:
+    """Return the character; a half of one, which makes sense with the other half only, is none."""
+    if written[1] is not None:
+        number = int(written[1], 16)
+        return "" if 0xD800 <= number < 0xE000 else chr(number)
+    return written[0] if written[2] is None else {"b": "\b", "f": "\f", "r": "\r"}.get(written[2], "")
+
+
+def _written_out(written: re.Match[str]) -> str:
+    """Return what says which character it is, for one that must not reach a terminal."""
+    character = _character(written)
+    return visible(character).replace("\\", "\\\\") if unprintable(character, lines=True) else written[0]
+
+
+def _marked(text: str) -> str | None:
+    """Return the first character in the text of JSON that must not reach a terminal, plain or as an escape."""
+    found = (unprintable(_character(written), lines=True) for written in _WRITTEN.finditer(text))
+    return next((marked for marked in found if marked), None)

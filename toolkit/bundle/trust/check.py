@@ -24,7 +24,7 @@ from toolkit.bundle.content import (
 from toolkit.bundle.manifest import MANIFEST_NAME, MODEL_CARD_NAME, SIGNATURE_NAME, ArtifactRecord, FileRecord, Manifest
 from toolkit.bundle.trust.external_data import external_locations
 from toolkit.bundle.trust.names import name_problem, names_problem
-from toolkit.bundle.trust.strict_json import parse_json
+from toolkit.bundle.trust.strict_json import LimitError, parse_json
 from toolkit.bundle.versions import upgraded
 from toolkit.errors import BundleError, IntegrityError
 
@@ -33,8 +33,8 @@ UNLISTED = (MANIFEST_NAME, SIGNATURE_NAME)
 ONNX_FAMILY = "onnx"
 """Of the artifacts that an ONNX reader opens whatever their name is. ``formats.registry`` opens nothing as another
 family than its artifact says, so a manifest cannot keep a file from being looked through by saying a wrong one."""
-LARGEST_MANIFEST = 64 * 2**20
-"""Bytes; a thousand classes with their confusion matrix take about a fifth of it."""
+LARGEST_MANIFEST = 4 * 2**20
+"""Bytes; a thousand classes with their confusion matrix take about half of it."""
 
 
 def small_file(path: Path, largest: int) -> bytes:
@@ -72,6 +72,8 @@ def parse_manifest(content: bytes, path: Path) -> Manifest:
     """
     try:
         raw = parse_json(content)
+    except LimitError as error:
+        raise BundleError(f"{path} is malformed: {error}. The file was edited: copy the bundle again.") from error
     except ValueError as error:
         raise BundleError(
             f"{path} is not JSON ({error}). The file was cut or edited: copy the bundle again."

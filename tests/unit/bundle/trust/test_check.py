@@ -132,7 +132,7 @@ def renamed(name: str) -> Change:
         (renamed("manifest.json.sig"), "'manifest.json.sig' as a file, which is a file of the bundle itself"),
         (renamed("nul.bin"), "'nul.bin', which is a device on Windows"),
         (renamed("golden/000.bin "), "ends in a dot or a space"),
-        (renamed("golden/\ud800"), "a character that file names cannot have"),
+        (renamed("golden/\ud800"), r"a text holds the character U\+D800, which could change what a terminal shows"),
         (renamed("../000.bin"), "is not a path inside the bundle"),
         (renamed("golden/../000.bin"), "is not a path inside the bundle"),
     ],
