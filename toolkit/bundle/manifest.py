@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -168,6 +169,16 @@ class ArtifactRecord(Record):
     @classmethod
     def _says_its_family(cls, raw: object) -> object:
         return with_family(raw) if isinstance(raw, dict) else raw
+
+    @model_validator(mode="after")
+    def _is_judged_by_numbers(self) -> Self:
+        """A limit that is negative or not finite is none."""
+        for tolerance in (self.tolerance, self.parity.tolerance if self.parity else None):
+            limits = {} if tolerance is None else tolerance.model_dump(exclude={"precision"}, exclude_none=True)
+            for name, limit in limits.items():
+                if isinstance(limit, float) and not (math.isfinite(limit) and limit >= 0):
+                    raise ValueError(f"{name} of its tolerance is {limit}, which limits nothing")
+        return self
 
     @property
     def all_files(self) -> dict[str, FileRecord]:

@@ -25,6 +25,7 @@ prediction = predictor.predict(["photo.jpg"])[0]
 print(prediction.label, prediction.probability)
 ```"""
 
+_LEFT_OUT = "The {} would make the manifest too large with so many classes; the run's `evaluation.json` has it all."
 _MANY_LABELS = 100
 """Above it the labels are folded away."""
 _CONFUSIONS = 5
@@ -122,7 +123,9 @@ def _results(evaluation: Evaluation) -> str:
     for score in evaluation.classes:
         figures = " | ".join(_share(value) for value in (score.precision, score.recall, _f1(score)))
         classes.append(f"| {_text(score.label)} | {score.support} | {figures} |")
-    parts = ["\n".join(rows), "\n".join(classes)]
+    parts = ["\n".join(rows), "\n".join(classes) if evaluation.classes else _LEFT_OUT.format("results of each class")]
+    if evaluation.classes and not evaluation.confusion:
+        parts.append(_LEFT_OUT.format("confusion matrix"))
     if confused := _confusions(evaluation):
         parts.append(f"Most frequent mistakes: {'; '.join(confused)}.")
     return "\n\n".join(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,10 @@ from toolkit.files import sha256_file, write_text
 MOST_CONFUSIONS = 1000
 """Classes up to which the manifest holds the confusion matrix; it grows with their square, and a service reads it at
 every start."""
+
+
+LATER_BYTES = 2**19
+"""What verification, benchmarks and the intended use add to a manifest at most, about."""
 
 
 @contextlib.contextmanager
@@ -144,23 +149,34 @@ def write_manifest(folder: Path, manifest: Manifest, own: bool = False) -> Manif
 
     Returns:
         The manifest as it was written.
+
+    Raises:
+        ExportError: it would be larger than what is read.
+        FileWriteError: the folder cannot be written.
     """
     manifest = manifest.model_copy(
         update={"artifacts": tuple(_with_tolerance(artifact) for artifact in manifest.artifacts)}
     )
     if not (folder / MANIFEST_NAME).exists():
         manifest = _with_all_files(folder, manifest)
+    card = model_card(manifest)
+    described = FileRecord(sha256=hashlib.sha256(card.encode()).hexdigest(), size_bytes=len(card.encode()))
+    manifest = manifest.model_copy(update={"files": {**manifest.files, MODEL_CARD_NAME: described}})
+    content = manifest.to_json()
+    if (size := len(content.encode())) > LARGEST_MANIFEST:
+        raise ExportError(
+            f"the manifest of {folder} would have {size} bytes, and at most {LARGEST_MANIFEST} are read: use shorter "
+            "names of classes, or fewer classes."
+        )
     with _writing(folder):
         for name in (SIGNATURE_NAME, MODEL_CARD_NAME):
             (folder / name).unlink(missing_ok=True)
-        card = _staged(folder, MODEL_CARD_NAME, model_card(manifest))
-        manifest = manifest.model_copy(update={"files": {**manifest.files, MODEL_CARD_NAME: file_record(card)}})
-        content = manifest.to_json()
+        staged_card = _staged(folder, MODEL_CARD_NAME, card)
         if own:
             # First, so that a kill in between leaves no bundle that is not remembered.
             remember(content.encode())
         _staged(folder, MANIFEST_NAME, content).replace(folder / MANIFEST_NAME)
-        card.replace(folder / MODEL_CARD_NAME)
+        staged_card.replace(folder / MODEL_CARD_NAME)
     return manifest
 
 
@@ -200,9 +216,23 @@ def _with_all_files(folder: Path, manifest: Manifest) -> Manifest:
     changes: dict[str, object] = {
         "files": {name: file_record(folder / name) for name in names if name not in artifacts}
     }
-    if manifest.evaluation and len(manifest.labels) > MOST_CONFUSIONS:
-        changes["evaluation"] = manifest.evaluation.model_copy(update={"confusion": ()})
-    return manifest.model_copy(update=changes)
+    manifest = manifest.model_copy(update=changes)
+    # What grows with the classes goes first where it is too much; all of it stays in the run's evaluation.json.
+    for part in ("confusion", "classes"):
+        if manifest.evaluation and _size_with_what_follows(manifest, part) > LARGEST_MANIFEST:
+            evaluation = manifest.evaluation.model_copy(update={part: ()})
+            manifest = manifest.model_copy(update={"evaluation": evaluation})
+    return manifest
+
+
+def _size_with_what_follows(manifest: Manifest, part: str) -> int:
+    """Return about how many bytes a manifest will have once it was verified and measured.
+
+    A confusion matrix of too many classes counts as too large.
+    """
+    if part == "confusion" and len(manifest.labels) > MOST_CONFUSIONS:
+        return LARGEST_MANIFEST + 1
+    return len(manifest.to_json().encode()) + LATER_BYTES
 
 
 def sign_bundle(path: str | Path, key_file: Path) -> Signature:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from toolkit.bundle import ArtifactRecord, Bundle, Manifest
-from toolkit.errors import ImageError
+from toolkit.errors import BundleError, ImageError
 from toolkit.formats.base import Session
 from toolkit.formats.opening import choose_artifact, open_artifact
 from toolkit.preprocess import ImageSource, prepare
@@ -79,6 +79,7 @@ class Predictor:
 
         Raises:
             ImageError: another dtype or shape.
+            BundleError: the graph has not one output per label.
         """
         pre = self.manifest.preprocessing
         wanted = (pre.height, pre.width, 3)
@@ -87,7 +88,13 @@ class Predictor:
                 f"the model takes uint8 [N, {pre.height}, {pre.width}, 3] pixels, not {images.dtype} "
                 f"{list(images.shape)}."
             )
-        return self.session.run(self.manifest.input.encode(images))
+        outputs = self.session.run(self.manifest.input.encode(images))
+        if any(outputs[name].shape != (len(images), len(self.labels)) for name in ("logits", "probabilities")):
+            raise BundleError(
+                f"{self.artifact.file} returns {_shapes(outputs)} for {len(images)} images and {len(self.labels)} "
+                "labels. The bundle was put together from two: export it again."
+            )
+        return outputs
 
     def selftest(self) -> Selftest:
         """Run the bundle's golden samples and compare with the outputs that PyTorch gave.
@@ -189,6 +196,10 @@ def load(
     bundle = Bundle.open(path, verify_key, allow_code)
     record = choose_artifact(bundle, artifact)
     return Predictor(bundle, record, open_artifact(bundle, record, device, threads or available_cores()))
+
+
+def _shapes(outputs: dict[str, npt.NDArray[np.float32]]) -> str:
+    return " and ".join(f"{name} {list(values.shape)}" for name, values in outputs.items())
 
 
 def _is_one(sources: object) -> bool:

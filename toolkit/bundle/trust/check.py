@@ -55,7 +55,8 @@ def small_file(path: Path, largest: int) -> bytes:
         raise BundleError(f"{path} cannot be read: {error.strerror}.") from error
     if len(content) > largest:
         raise IntegrityError(
-            f"{path} is larger than {largest} bytes, so it is not what toolkit writes. Copy the bundle again."
+            f"{path} is larger than {largest} bytes, so it is not what toolkit writes. Copy the bundle again, or "
+            "export it again if an older toolkit wrote it."
         )
     return content
 
