@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 import toolkit
+from toolkit.cli.memory import release_memory
 from toolkit.errors import ToolkitError
 
 COMMANDS = {
@@ -65,10 +66,15 @@ class LazyGroup(TyperGroup):
         except ToolkitError as error:
             typer.echo(f"toolkit: {error}", err=True)
             raise typer.Exit(error.exit_code) from error
+        except MemoryError as error:
+            typer.echo("toolkit: there is not enough memory: close other programs, or use smaller batches.", err=True)
+            raise typer.Exit(ToolkitError.exit_code) from error
         except KeyboardInterrupt as error:
             reason = str(error) or "stopped by Ctrl-C; nothing half-written was left behind."
             typer.echo(f"\ntoolkit: {reason}", err=True)
             raise typer.Exit(INTERRUPTED) from error
+        finally:
+            release_memory()
 
 
 app = typer.Typer(

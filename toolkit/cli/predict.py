@@ -45,10 +45,12 @@ def command(
     exit code 2; the others are classified all the same.
     """
     from toolkit.cli.console import reporter
+    from toolkit.cli.memory import bound_memory
     from toolkit.runtime import load
 
     if as_json and as_csv:
         raise ToolkitError("--json and --csv exclude each other: give one of them.")
+    bound_memory(device)
     predictor = load(
         bundle, artifact=artifact, device=device, threads=threads, verify_key=verify_key, allow_code=allow_code
     )

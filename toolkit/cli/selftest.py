@@ -26,10 +26,12 @@ def command(
     here.
     """
     from toolkit.bundle import Bundle
+    from toolkit.cli.memory import bound_memory
     from toolkit.errors import MissingDependencyError
     from toolkit.provenance import available_cores
     from toolkit.runtime.selftest import selftest_bundle
 
+    bound_memory(device)
     opened = Bundle.open(bundle, verify_key, allow_code)
     results = []
     for result in selftest_bundle(opened, device, threads or available_cores()):

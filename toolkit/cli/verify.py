@@ -64,6 +64,7 @@ def command(
     give the same outputs whatever its place, neighbours and threads. Exit code 1 if anything fails.
     """
     from toolkit.cli.console import output, reporter, telling_of_lost_signature
+    from toolkit.cli.memory import bound_memory
     from toolkit.report import print_parity
     from toolkit.runs import find_run
 
@@ -77,6 +78,8 @@ def command(
         "verify_key": verify_key,
         "allow_code": allow_code,
     }
+    if against is not None or bundle is not None:
+        bound_memory(device)
     if against is not None:
         from toolkit.verify.against import verify_against
         from toolkit.verify.options import VerifyOptions

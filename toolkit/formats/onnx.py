@@ -257,6 +257,8 @@ def open_session(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    # What fails is raised; the log would repeat it, with names of nodes as whoever made the file has written them.
+    options.log_severity_level = 4
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     session = _create(onnxruntime, model, options, device, where)
     actual = session.get_providers()[0]

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from toolkit.bundle import ArtifactRecord, Bundle, Manifest
-from toolkit.errors import BundleError, ImageError
+from toolkit.errors import BundleError, ImageError, first_line
 from toolkit.formats.base import Session
 from toolkit.formats.opening import choose_artifact, open_artifact
 from toolkit.preprocess import ImageSource, prepare
@@ -79,7 +79,7 @@ class Predictor:
 
         Raises:
             ImageError: another dtype or shape.
-            BundleError: the graph has not one output per label.
+            BundleError: the engine cannot run it, or it has not one output per label.
         """
         pre = self.manifest.preprocessing
         wanted = (pre.height, pre.width, 3)
@@ -88,7 +88,12 @@ class Predictor:
                 f"the model takes uint8 [N, {pre.height}, {pre.width}, 3] pixels, not {images.dtype} "
                 f"{list(images.shape)}."
             )
-        outputs = self.session.run(self.manifest.input.encode(images))
+        try:
+            outputs = self.session.run(self.manifest.input.encode(images))
+        except Exception as error:  # an engine may raise anything, e.g. where there is no memory for what a graph wants
+            raise BundleError(
+                f"{self.artifact.file} cannot run a batch of {len(images)}: {first_line(error)}"
+            ) from error
         if any(outputs[name].shape != (len(images), len(self.labels)) for name in ("logits", "probabilities")):
             raise BundleError(
                 f"{self.artifact.file} returns {_shapes(outputs)} for {len(images)} images and {len(self.labels)} "
