@@ -16,7 +16,16 @@ import torch
 from toolkit import provenance
 from toolkit.backbones.deployable import Deployable, TorchSession, input_contract, output_contracts
 from toolkit.backbones.restore import load_deployable
-from toolkit.bundle.manifest import ArtifactRecord, FileRecord, InputContract, Manifest, Origin, RefusedArtifact
+from toolkit.bundle.manifest import (
+    MANIFEST_NAME,
+    ArtifactRecord,
+    FileRecord,
+    InputContract,
+    Manifest,
+    Origin,
+    RefusedArtifact,
+)
+from toolkit.bundle.trust.known import is_known, state_folder
 from toolkit.bundle.writer import file_record, new_bundle, write_golden, write_manifest
 from toolkit.data.calibration import calibration_of_run
 from toolkit.data.of_run import load_test_split
@@ -71,7 +80,7 @@ def export_run(
                 images_of_it = calibration if wanted.calibrates else None
                 outcomes.append(_export_artifact(wanted, deployable, contract, request, folder, images_of_it))
                 bar.advance(format=wanted.name)
-        return write_manifest(
+        manifest = write_manifest(
             folder,
             Manifest(
                 name=run.folder.name,
@@ -87,6 +96,13 @@ def export_run(
             ),
             own=True,
         )
+        if any(wanted.carries_code for wanted in chosen) and not is_known((folder / MANIFEST_NAME).read_bytes()):
+            reporter.line(
+                f"{state_folder()} cannot be written, so nothing remembers that you have exported this bundle: other "
+                "commands will open its artifacts that can carry code with --allow-code only. TOOLKIT_STATE names "
+                "another folder."
+            )
+        return manifest
 
 
 def _usable(names: tuple[str, ...]) -> list[Format]:
@@ -134,6 +150,7 @@ def _export_artifact(
         quantization=outcome.quantization,
         family=chosen.family,
         engine=chosen.engine,
+        carries_code=chosen.carries_code,
     )
 
 

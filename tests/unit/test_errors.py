@@ -5,7 +5,7 @@ import re
 import pytest
 
 from toolkit import errors
-from toolkit.errors import ToolkitError, UnreadableImagesError, first_line
+from toolkit.errors import ToolkitError, UnreadableImagesError, first_line, unprintable, visible
 
 
 def descendants(kind: type[BaseException]) -> list[type[BaseException]]:
@@ -50,3 +50,22 @@ def test_unreadable_images_keep_their_reasons() -> None:
 )
 def test_another_librarys_error_inside_one_sentence(error: BaseException, line: str) -> None:
     assert first_line(error) == line
+
+
+def test_what_could_change_what_a_terminal_shows_is_found_and_can_be_written_out() -> None:
+    assert [unprintable(text) for text in ("a\x1bb", "a\nb", "\u2066", "\ud800", "na\u00efve \u732b \U0001f408")] == [
+        "U+001B",
+        "U+000A",
+        "U+2066",
+        "U+D800",
+        None,
+    ]
+    assert unprintable("a\n\tb", lines=True) is None
+    assert unprintable("a\n\x07", lines=True) == "U+0007"
+    assert visible("\x1b[2J \u202e \x9b \ud800 \u732b\\") == "\\x1b[2J \\u202e \\x9b \\ud800 \u732b\\"
+
+
+def test_what_another_library_quotes_is_shown_such_that_it_changes_nothing() -> None:
+    assert first_line(ValueError("node '\x1b]0;owned\x07' failed\nmore")) == (
+        "ValueError: node '\\x1b]0;owned\\x07' failed"
+    )

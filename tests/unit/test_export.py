@@ -30,6 +30,7 @@ class FakeFormat:
 
     name, precision, suffix, calibrates = "fake", "float32", ".fake", False
     family = engine = "fake"
+    carries_code = False
     reason: str | None = None
     outcome: Exported | NotExported = Exported()
     also_writes: str | None = None

@@ -136,3 +136,9 @@ def test_a_file_that_is_not_text_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "picture.toml").write_bytes(b"\xff\xd8\xff\xe0")
     with pytest.raises(RecipeError, match=r"cannot read the recipe .*picture.toml"):
         load_recipe(str(tmp_path / "picture.toml"))
+
+
+def test_a_recipe_that_speaks_to_the_terminal_is_refused() -> None:
+    for text in ('name = "a\\u001b[2J"', 'name = "a\u202eb"', '"\\u009b" = 1', 'x = [["a", {y = "\\u007f"}]]'):
+        with pytest.raises(RecipeError, match=r"^r\.toml holds the character U\+[0-9A-F]{4}, which could change what"):
+            parse_recipe(text, "r.toml")

@@ -155,6 +155,9 @@ class ArtifactRecord(Record):
     """The package that runs the file, e.g. ``onnxruntime``; None where that is not known."""
     portability: Portability = "any"
     """Where the artifact can be used."""
+    carries_code: bool | None = None
+    """Whether a file of its format can hold code, for people to read; None where the manifest is from before this
+    field. A reader decides by the format, because whoever writes a manifest can write anything here."""
     kept_float32: tuple[str, ...] = ()
     """Nodes that compute in float32 though ``precision`` is lower."""
     quantization: QuantizationSearch | None = None

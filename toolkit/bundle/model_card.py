@@ -174,10 +174,17 @@ def _notes(artifact: ArtifactRecord) -> Iterator[str]:
     """Yield what a user of one artifact must know beside its row."""
     if artifact.further_files:
         yield f"- `{artifact.file}` needs {', '.join(f'`{name}`' for name in artifact.further_files)} beside it."
+    if artifact.carries_code:
+        yield (
+            f"- `{artifact.file}` can carry code that runs when it is opened: open it only if you trust whom this "
+            "bundle is from."
+        )
     if artifact.portability == "same-machine":
         yield f"- `{artifact.file}` holds machine code for the machine it was exported on; export again on another one."
     if (search := artifact.quantization) is not None:
-        chosen = next(candidate for candidate in search.candidates if candidate.chosen)
+        chosen = next((candidate for candidate in search.candidates if candidate.chosen), None)
+        if chosen is None:
+            return
         change = 0.0 - (chosen.drop_points or 0.0)
         yield (
             f"- `{artifact.file}`: quantised with ranges from {search.calibration_images} training images "

@@ -19,6 +19,8 @@ DEEPEST = 32
 """Objects and arrays inside each other; what toolkit writes has less than 10."""
 MOST_VALUES = 250_000
 """Values in one file, beside the numbers of ``NUMBERS``; 22,000 classes with the result of each take 130,000."""
+MOST_NUMBERS = 2_000_000
+"""Numbers under the keys of ``NUMBERS`` in one file; 20 samples of 22,000 classes have 880,000."""
 NUMBERS: Mapping[str, tuple[int, tuple[type, ...]]] = {
     "confusion": (2, (int,)),
     "logits": (1, (int, float)),
@@ -46,6 +48,8 @@ def parse_json(content: bytes) -> Any:
             deeply nested.
     """
     _require_shallow(content)
+    if content.count(b",") > MOST_VALUES + MOST_NUMBERS:
+        raise LimitError(f"it has more than {MOST_VALUES + MOST_NUMBERS} values")
     text = content.decode()
     tree = json.loads(
         text,
