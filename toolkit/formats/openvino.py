@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from toolkit.bundle.content import Content
 from toolkit.distribution import install_hint
-from toolkit.errors import BundleError, DeviceError, ExportError, MissingDependencyError, first_line
+from toolkit.errors import BundleError, DeviceError, ExportError, MissingDependencyError, first_line, visible
 from toolkit.formats.base import ANY_SHAPE, Calibration, Exported, ExportRequest, Facts, Format, Interface, Typed
 from toolkit.formats.onnx import OnnxFormat
 
@@ -106,7 +106,7 @@ class OpenVinoSession:
             model = core.read_model(require_ir(content), _weights(content))
             self._model = core.compile_model(model, DEVICES[device], options)
         except RuntimeError as error:
-            raise BundleError(f"OpenVINO refuses {content.where}: {first_line(error)}") from error
+            raise BundleError(f"OpenVINO refuses {content.where}: {_reason(error)}") from error
         self.interface = Interface(_described(self._model.inputs), _described(self._model.outputs))
         self.device = next(
             name for name, engine in DEVICES.items() if engine in self._model.get_property("EXECUTION_DEVICES")
@@ -131,15 +131,21 @@ def _openvino() -> Any:  # part of its interface has no type information, and it
     return openvino
 
 
-def require_ir(content: Content) -> bytes:
-    """Return the description of an artifact, which must be OpenVINO's own XML.
+def _reason(error: RuntimeError) -> str:
+    """Return the last line of an error of OpenVINO; the lines before say where in its sources it came up."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return visible(lines[-1]) if lines else first_line(error)
 
-    OpenVINO reads files of many other kinds where it is given them, some of which name further files.
+
+def require_ir(content: Content) -> bytes:
+    """Return the description of an artifact, which must be OpenVINO's own XML, without declarations or comments.
+
+    OpenVINO reads files of many other kinds where it is given them; some name further files, as XML itself can.
 
     Raises:
         BundleError: it is something else.
     """
-    if not content.main.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+    if not content.main.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<") or b"<!" in content.main:
         raise BundleError(f"OpenVINO refuses {content.where}: it is not the XML of an OpenVINO IR.")
     return content.main
 
