@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -116,3 +117,23 @@ def test_the_package_has_no_other_names() -> None:
     assert set(dir(toolkit)) == {"Bundle", "Prediction", "Predictor", "__version__", "load"}
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = toolkit.nothing
+
+
+@pytest.mark.parametrize(
+    ("outputs", "said"),
+    [
+        (
+            lambda batch: {name: np.zeros((0, 3), np.float32) for name in ("logits", "probabilities")},
+            r"logits \[0, 3\]",
+        ),
+        (lambda batch: {name: np.zeros((batch, 4), np.float32) for name in ("logits", "probabilities")}, r"\[1, 4\]"),
+        (lambda batch: 1 / 0, r"cannot run a batch of 1: ZeroDivisionError"),
+    ],
+)
+def test_an_artifact_that_does_not_give_one_output_per_label_is_one_sentence(
+    colour_bundle: Path, outputs: Callable[[int], dict[str, np.ndarray]], said: str
+) -> None:
+    predictor = toolkit.load(colour_bundle)
+    predictor.session = SimpleNamespace(run=lambda inputs: outputs(len(inputs)), threads=1, device="cpu", engine="made")
+    with pytest.raises(BundleError, match=said):
+        predictor.predict(np.zeros((8, 8, 3), np.uint8))
