@@ -111,7 +111,7 @@ changes = {"format": "torchscript", "family": "torchscript", "file": "model.torc
 copy = manifest.artifacts[0].model_copy(update=changes)
 from pathlib import Path
 Path(sys.argv[1], copy.file).write_bytes(Path(sys.argv[1], "model.onnx").read_bytes())
-write_manifest(Path(sys.argv[1]), manifest.model_copy(update={"artifacts": (*manifest.artifacts, copy)}))
+write_manifest(Path(sys.argv[1]), manifest.model_copy(update={"artifacts": (*manifest.artifacts, copy)}), own=True)
 from toolkit.cli.main import main
 main(["selftest", sys.argv[1]])
 """
