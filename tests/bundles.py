@@ -11,9 +11,17 @@ import onnx
 from onnx import numpy_helper
 
 from toolkit.bundle import read_manifest
+from toolkit.bundle.content import Content
 from toolkit.bundle.edges import golden_edges
 from toolkit.bundle.writer import GoldenFacts, file_record, write_golden, write_manifest
 from toolkit.compare.metrics import softmax
+
+
+def content_of(path: Path) -> Content:
+    """Return what is in a file that was just exported, and in those beside it; no bytes where there is none."""
+    if not path.exists():
+        return Content(path, path.name, {path.name: b""})
+    return Content.of(path, *(file for file in sorted(path.parent.iterdir()) if file.is_file() and file != path))
 
 
 def rewrite_golden(bundle: Path, change: Callable[[str], str]) -> None:

@@ -14,6 +14,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.once import made_once
 from toolkit import provenance
 from toolkit.bundle.manifest import ArtifactRecord, InputContract, Manifest, Normalization, Origin, OutputContract
 from toolkit.bundle.writer import new_bundle, write_golden, write_manifest
@@ -87,9 +88,11 @@ def colour_outputs(images: np.ndarray) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep what tests compute out of the user's own cache."""
+    """Keep what tests compute and export out of the user's own folders."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TOOLKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        # Shared by all processes of the tests, like the runs that one of them makes for all.
+        patch.setenv("TOOLKIT_STATE", str(made_once(tmp_path_factory, "state", lambda _: None)))
         yield
 
 

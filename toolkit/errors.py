@@ -14,6 +14,7 @@
     ├── RunError                 a run folder that is missing, incomplete or from other data
     ├── BundleError              a bundle that is missing or malformed
     │   ├── IntegrityError           a file of a bundle that is not the one the manifest describes
+    │   ├── UntrustedCodeError       a file that can carry code, in a bundle that nobody has vouched for
     │   └── SignatureError           a signature that is missing, stale or of another key, or a key that cannot be used
     ├── ExportError              an artifact that could not be made, or is not what was asked for
     ├── DeviceError              a device that this machine or this build cannot run on
@@ -30,6 +31,8 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator, Sequence
 from typing import Any
+
+from toolkit.printable import printable
 
 
 class ToolkitError(Exception):
@@ -90,6 +93,10 @@ class IntegrityError(BundleError):
     """A file in a bundle is not the one that its manifest describes."""
 
 
+class UntrustedCodeError(BundleError):
+    """An artifact can carry code, and its bundle is neither this user's own, nor checked by a key, nor allowed to."""
+
+
 class SignatureError(BundleError):
     """A bundle is not signed by the key that was asked for, or the key cannot be used."""
 
@@ -115,9 +122,12 @@ class OutputError(ToolkitError):
 
 
 def first_line(error: BaseException) -> str:
-    """Return an exception's type and the first line of its message, to quote another library inside one sentence."""
+    """Return an exception's type and the first line of its message, to quote another library inside one sentence.
+
+    The message may quote a stranger's file in turn.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return f"{type(error).__name__}: {printable(lines[0])}" if lines else type(error).__name__
 
 
 def is_count(value: Any) -> bool:

@@ -18,8 +18,18 @@ from toolkit import provenance
 from toolkit.backbones.deployable import Deployable, TorchSession, input_contract, output_contracts
 from toolkit.backbones.exact import measure_rounding, outputs_in
 from toolkit.backbones.restore import load_deployable
+from toolkit.bundle.content import Content
 from toolkit.bundle.edges import golden_edges
-from toolkit.bundle.manifest import ArtifactRecord, FileRecord, InputContract, Manifest, Origin, RefusedArtifact
+from toolkit.bundle.manifest import (
+    MANIFEST_NAME,
+    ArtifactRecord,
+    FileRecord,
+    InputContract,
+    Manifest,
+    Origin,
+    RefusedArtifact,
+)
+from toolkit.bundle.trust.known import is_known, state_folder
 from toolkit.bundle.writer import GoldenFacts, file_record, new_bundle, write_golden, write_manifest
 from toolkit.compare.golden import judged_by_class, measured_limits, usual_limits
 from toolkit.compare.tolerances import TOLERANCES
@@ -83,7 +93,7 @@ def export_run(
                 outcomes.append(_export_artifact(wanted, deployable, contract, request, folder, images_of_it))
                 bar.advance(format=wanted.name)
         artifacts = tuple(outcome for outcome in outcomes if isinstance(outcome, ArtifactRecord))
-        return write_manifest(
+        manifest = write_manifest(
             folder,
             Manifest(
                 name=run.folder.name,
@@ -97,7 +107,15 @@ def export_run(
                 evaluation=run.folder.evaluation(),
                 origin=_origin(run),
             ),
+            own=True,
         )
+        if any(wanted.carries_code for wanted in chosen) and not is_known((folder / MANIFEST_NAME).read_bytes()):
+            reporter.line(
+                f"{state_folder()} cannot be written, so nothing remembers that you have exported this bundle: other "
+                "commands will open its artifacts that can carry code with --allow-code only. TOOLKIT_STATE names "
+                "another folder."
+            )
+        return manifest
 
 
 def _usable(names: tuple[str, ...]) -> list[Format]:
@@ -146,6 +164,7 @@ def _export_artifact(
         quantization=outcome.quantization,
         family=chosen.family,
         engine=chosen.engine,
+        carries_code=chosen.carries_code,
     )
 
 
@@ -236,11 +255,15 @@ def _golden_limits(
         tolerance = TOLERANCES.get(artifact.precision)
         if tolerance is not None and judged_by_class(tolerance):
             try:
-                session = get_format(artifact.format).open(folder / artifact.file, "cpu", threads)
+                session = get_format(artifact.format).open(_content(folder, artifact), "cpu", threads)
                 limits = measured_limits(expected, session.run(encoded), images, tolerance)
             except Exception:  # an engine may raise anything, e.g. one that needs a device: then nothing is measured
                 limits = usual_limits(expected, images, tolerance)
             yield artifact.file, limits
+
+
+def _content(folder: Path, artifact: ArtifactRecord) -> Content:
+    return Content.of(folder / artifact.file, *(folder / name for name in artifact.further_files))
 
 
 def _origin(run: FinishedRun) -> Origin:

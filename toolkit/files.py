@@ -1,4 +1,4 @@
-"""Reading, writing and hashing files, and how their names are shown.
+"""Reading, writing and hashing files.
 
 A command that is killed leaves the old file or the new one, never a part of one. What is read is a regular file: a pipe
 would be waited for, and a device may have no end.
@@ -12,11 +12,11 @@ import hashlib
 import io
 import os
 import stat
-import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 from toolkit.errors import FileWriteError
+from toolkit.printable import printable
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -26,31 +26,6 @@ _KINDS = (
     (stat.S_ISBLK, "a device"),
 )
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-_JOINERS = "\u200c\u200d"
-"""Invisible characters that Persian, Indic scripts and emoji cannot be written without."""
-
-
-def printable(name: str | os.PathLike[str]) -> str:
-    r"""Return a path, or a text that holds one, so that it can be printed and stored.
-
-    Nothing in it moves a cursor, hides or reorders text, or ends a line: control characters stand as ``\x1b`` or
-    ``\n``, bytes that are not UTF-8 as ``\xNN``.
-    """
-    text = os.fsdecode(name)
-    return text if text.isprintable() else "".join(map(_shown, text))
-
-
-def printable_lines(text: str) -> str:
-    """Return a text of several lines with everything but its ends of lines and tabs as ``printable`` shows it."""
-    return "".join(character if character in "\n\t" else _shown(character) for character in text)
-
-
-def _shown(character: str) -> str:
-    if character.isprintable() or character in _JOINERS or unicodedata.category(character) in ("Zs", "Co", "Cn"):
-        return character
-    if "\udc80" <= character <= "\udcff":  # how Python keeps a byte that is not UTF-8
-        return f"\\x{ord(character) - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode()
 
 
 class NotRegularError(OSError):

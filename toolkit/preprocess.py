@@ -35,9 +35,10 @@ from toolkit.decoding_limits import (
     too_many_pixels,
 )
 from toolkit.errors import ImageError, MissingDependencyError
-from toolkit.files import open_regular, printable
+from toolkit.files import open_regular
 from toolkit.image_files import READ, image_by_name, left_by_a_system, open_image
 from toolkit.pixel_depth import HIGH_BYTE, RULE_PATTERN, Kind, ValueRange, eight_bit, range_of
+from toolkit.printable import printable
 
 ImageSource: TypeAlias = (
     str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | npt.NDArray[np.uint8]
@@ -48,6 +49,9 @@ image; or a uint8 array ``[h, w]``, ``[h, w, 1]``, ``[h, w, 3]`` or ``[h, w, 4]`
 _Scaled: TypeAlias = Callable[[int, int], int]
 _Hold: TypeAlias = Callable[[int, int], None]
 _Made = TypeVar("_Made")
+
+LONGEST_SIDE = 65_536
+"""Pixels of a side of what a model takes, and of the image that it is cut from."""
 
 _FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -111,8 +115,8 @@ class Preprocessing(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    height: int = Field(ge=1)
-    width: int = Field(ge=1)
+    height: int = Field(ge=1, le=LONGEST_SIDE)
+    width: int = Field(ge=1, le=LONGEST_SIDE)
     resize: Literal["squash", "crop"]
     """``squash``: both sides to the target. ``crop``: the short side to target / crop_fraction, then the centre."""
     interpolation: Literal["bilinear", "bicubic", "lanczos", "box", "nearest"]
@@ -144,6 +148,15 @@ class Preprocessing(BaseModel):
         fitting = _REFUSED_WIDER if range_of(self.sixteen_bit) is None else _SCALED_WIDER
         if self.wider_pixels != fitting:
             raise ValueError(f"with sixteen_bit {self.sixteen_bit!r}, wider_pixels must be {fitting!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _is_cut_from_something_of_bounded_size(self) -> Self:
+        if max(self.height, self.width) > LONGEST_SIDE * self.crop_fraction:
+            raise ValueError(
+                f"{self.height} x {self.width} with a crop_fraction of {self.crop_fraction:g} would be cut from an "
+                f"image with more than {LONGEST_SIDE} pixels a side"
+            )
         return self
 
 

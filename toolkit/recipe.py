@@ -6,7 +6,7 @@ once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -27,8 +27,9 @@ from toolkit.decoding_limits import MAX_PIXELS
 from toolkit.dependencies import import_optional
 from toolkit.distribution import install_hint
 from toolkit.errors import RecipeError
-from toolkit.files import printable, read_text, write_text
+from toolkit.files import read_text, write_text
 from toolkit.pixel_depth import check_choice
+from toolkit.printable import printable, unprintable
 from toolkit.training_choices import LOSSES, OPTIMIZERS, SCHEDULES
 
 
@@ -400,4 +401,19 @@ def parse_recipe(text: str, origin: str) -> Recipe:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{origin} is not valid TOML: {error}") from error
+    if found := next((marked for text in _texts(tree) if (marked := unprintable(text, lines=True))), None):
+        raise RecipeError(f"{origin} holds the character {found}, which could change what a terminal shows: remove it.")
     return _validate(tree, origin)
+
+
+def _texts(tree: object) -> Iterator[str]:
+    """Yield every key and every string of parsed TOML."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield key
+            yield from _texts(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _texts(value)
+    elif isinstance(tree, str):
+        yield tree

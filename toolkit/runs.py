@@ -12,8 +12,9 @@ from typing import Literal
 
 from toolkit.bundle.manifest import MANIFEST_NAME, Manifest, Normalization
 from toolkit.errors import RunError, first_line
-from toolkit.files import follow_link, point_link, printable, read_text, sha256_file
+from toolkit.files import follow_link, point_link, read_text, sha256_file
 from toolkit.preprocess import Preprocessing
+from toolkit.printable import printable
 from toolkit.recipe import Recipe, parse_recipe
 from toolkit.results import Evaluation, Interval, Leak, Provenance, Record
 

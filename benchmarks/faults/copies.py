@@ -47,7 +47,7 @@ def keep_one(bundle: Path, artifact: str) -> None:
     if not kept:
         reasons = [missing.reason for missing in manifest.not_exported if missing.format == artifact]
         raise NotApplicableError(f"it has no {artifact} artifact ({reasons[0] if reasons else 'not exported'})")
-    write_manifest(bundle, manifest.model_copy(update={"artifacts": tuple(kept)}))
+    write_manifest(bundle, manifest.model_copy(update={"artifacts": tuple(kept)}), own=True)
 
 
 def seal(bundle: Path) -> None:
@@ -59,4 +59,4 @@ def seal(bundle: Path) -> None:
         )
         for record in manifest.artifacts
     ]
-    write_manifest(bundle, manifest.model_copy(update={"artifacts": tuple(artifacts)}))
+    write_manifest(bundle, manifest.model_copy(update={"artifacts": tuple(artifacts)}), own=True)

@@ -11,6 +11,7 @@ import torch
 from benchmarks.faults.around import Outputs
 from benchmarks.faults.fault import NotApplicableError
 from toolkit.backbones.deployable import Deployable
+from toolkit.bundle.content import Content
 from toolkit.bundle.manifest import InputContract
 from toolkit.data.of_run import load_test_split
 from toolkit.formats.registry import get_format
@@ -71,7 +72,9 @@ class Probe:
         return effect
 
     def _run_file(self, path: Path, format_name: str, contract: InputContract) -> list[Outputs]:
-        outputs = get_format(format_name).open(path, "cpu", 1).run(contract.encode(self._images.numpy()))
+        weights = path.with_suffix(".bin")
+        content = Content.of(path, *([weights] if weights.exists() else []))
+        outputs = get_format(format_name).open(content, "cpu", 1).run(contract.encode(self._images.numpy()))
         return [(torch.from_numpy(outputs["logits"]), torch.from_numpy(outputs["probabilities"]))]
 
     def _run(self, network: torch.nn.Module) -> list[Outputs]:

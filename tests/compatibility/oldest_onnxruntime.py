@@ -41,6 +41,7 @@ def export(folder: Path) -> list[str]:
     from torch import nn
 
     from toolkit.backbones.deployable import Deployable
+    from toolkit.bundle.content import Content
     from toolkit.bundle.manifest import Normalization
     from toolkit.data.calibration import calibration_of_arrays
     from toolkit.formats.base import ExportRequest
@@ -67,7 +68,9 @@ def export(folder: Path) -> list[str]:
             chosen, name = get_format(kind), f"{profile}-{kind}"
             request = ExportRequest("images", ("logits", "probabilities"), {}, versions.opset, versions.ir_version)
             chosen.export(deployable, torch.from_numpy(images[:2]), folder / f"{name}.onnx", request, calibration)
-            np.save(folder / f"{name}.npy", chosen.open(folder / f"{name}.onnx", "cpu", 1).run(images)["logits"])
+            np.save(
+                folder / f"{name}.npy", chosen.open(Content.of(folder / f"{name}.onnx"), "cpu", 1).run(images)["logits"]
+            )
             names.append(name)
     return names
 

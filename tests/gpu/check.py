@@ -178,9 +178,10 @@ def machine_line(machine: Machine) -> list[Line]:
 PROVIDER = """
 import sys
 from pathlib import Path
+from toolkit.bundle.content import Content
 from toolkit.formats.onnx import OnnxFormat
 import numpy
-session = OnnxFormat().open(Path(sys.argv[1]), sys.argv[2], 1)
+session = OnnxFormat().open(Content.of(Path(sys.argv[1])), sys.argv[2], 1)
 size = tuple(session.run(numpy.zeros((2, 8, 8, 3), numpy.uint8))["logits"].shape)
 print(session.engine, "on", session.device, "gave logits of", size)
 """

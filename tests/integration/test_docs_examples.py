@@ -20,6 +20,7 @@ from pages import fenced, text_of
 from toolkit.backbones import asked, create_backbone, registry, set_trainable
 from toolkit.backbones.frontier import divide_at_frontier
 from toolkit.bundle import Bundle
+from toolkit.bundle.content import Content
 from toolkit.cli.main import main
 from toolkit.errors import BackboneError
 from toolkit.finetune import optim
@@ -51,7 +52,7 @@ def test_a_check_of_verify(colour_bundle: Path, colour_image: Callable[[str], np
     colour = module("check", "example_check.py", "example_check").colour
     bundle = Bundle.open(colour_bundle)
     artifact = bundle.artifact("onnx")
-    sees = get_format("onnx").open(bundle.file(artifact.file), "cpu", 1)
+    sees = get_format("onnx").open(Content.of(bundle.file(artifact.file)), "cpu", 1)
     images = np.stack([colour_image("red"), colour_image("green")])
     checks = Checks()
     colour(checks, sees, bundle.manifest.input, images)

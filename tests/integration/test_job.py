@@ -316,7 +316,7 @@ def damage(folder: RunFolder, change: Callable[[np.ndarray], np.ndarray]) -> Non
         else artifact
         for artifact in manifest.artifacts
     ]
-    write_manifest(folder.bundle, manifest.model_copy(update={"artifacts": tuple(artifacts)}))
+    write_manifest(folder.bundle, manifest.model_copy(update={"artifacts": tuple(artifacts)}), own=True)
 
 
 class TestBench:

@@ -111,7 +111,7 @@ changes = {"format": "torchscript", "family": "torchscript", "file": "model.torc
 copy = manifest.artifacts[0].model_copy(update=changes)
 from pathlib import Path
 Path(sys.argv[1], copy.file).write_bytes(Path(sys.argv[1], "model.onnx").read_bytes())
-write_manifest(Path(sys.argv[1]), manifest.model_copy(update={"artifacts": (*manifest.artifacts, copy)}))
+write_manifest(Path(sys.argv[1]), manifest.model_copy(update={"artifacts": (*manifest.artifacts, copy)}), own=True)
 from toolkit.cli.main import main
 main(["selftest", sys.argv[1]])
 """
@@ -160,9 +160,10 @@ def test_a_torchscript_artifact_says_that_it_needs_torch(tmp_path: Path) -> None
     program = """
 from pathlib import Path
 from toolkit.errors import MissingDependencyError
+from toolkit.bundle.content import Content
 from toolkit.formats.registry import get_format
 try:
-    get_format("torchscript").open(Path("model.pt"), "cpu", 1)
+    get_format("torchscript").open(Content(Path("model.pt"), "model.pt", {"model.pt": b""}), "cpu", 1)
 except MissingDependencyError as error:
     print(error)
 print(get_format("torchscript").unavailable())

@@ -17,6 +17,7 @@ from toolkit.backbones.deployable import input_contract
 from toolkit.backbones.exact import outputs_in
 from toolkit.backbones.restore import load_deployable
 from toolkit.bundle import Bundle
+from toolkit.bundle.content import Content
 from toolkit.bundle.edges import golden_edges
 from toolkit.cli.main import main
 from toolkit.data.dataset import Split
@@ -39,6 +40,7 @@ class FakeFormat:
     name, precision, suffix, calibrates = "fake", "float32", ".fake", False
     family = engine = "fake"
     usage: str | None = None
+    carries_code = False
     reason: str | None = None
     outcome: Exported | NotExported = Exported()
     also_writes: str | None = None
@@ -136,7 +138,7 @@ def test_golden_samples_are_test_images_with_what_the_artifact_answers(run: RunF
     assert set(expected["rounding"]) == {"float32"}
     assert 0 < expected["rounding"]["float32"] < 1e-5
     assert expected["limits"] == {}
-    session = get_format("torchscript").open(run.bundle / "model.torchscript.pt", "cpu", 1)
+    session = get_format("torchscript").open(Content.of(run.bundle / "model.torchscript.pt"), "cpu", 1)
     for sample in samples:
         pixels = np.fromfile(run.bundle / sample["file"], np.uint8).reshape(1, SIZE, SIZE, 3)
         np.testing.assert_allclose(session.run(pixels)["logits"][0], sample["logits"], atol=1e-4)

@@ -31,7 +31,6 @@ from pydantic import ValidationError
 
 from toolkit import preprocess
 from toolkit.errors import ImageError
-from toolkit.files import printable
 from toolkit.pixel_depth import ValueRange, linear_rule
 from toolkit.preprocess import (
     Examined,
@@ -45,6 +44,7 @@ from toolkit.preprocess import (
     prepare_batch,
     rules_for_deep_pixels,
 )
+from toolkit.printable import printable
 
 WHITE = 255
 

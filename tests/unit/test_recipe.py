@@ -141,3 +141,9 @@ def test_a_file_that_is_not_text_is_one_sentence(tmp_path: Path) -> None:
 def test_a_path_that_is_not_utf8_cannot_stand_in_a_recipe() -> None:
     with pytest.raises(RecipeError, match=r"data\.source: 'caf.*' is not UTF-8, and a recipe is: rename it"):
         load_recipe("folder").override({"data.source": "caf\udce9"})
+
+
+def test_a_recipe_that_speaks_to_the_terminal_is_refused() -> None:
+    for text in ('name = "a\\u001b[2J"', 'name = "a\u202eb"', '"\\u009b" = 1', 'x = [["a", {y = "\\u007f"}]]'):
+        with pytest.raises(RecipeError, match=r"^r\.toml holds the character U\+[0-9A-F]{4}, which could change what"):
+            parse_recipe(text, "r.toml")

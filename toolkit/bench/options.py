@@ -29,6 +29,8 @@ class BenchOptions:
     """Least measured time per row, batch size and round."""
     accuracy_images: int | None = None
     """How many test images to measure accuracy on, drawn at random; all by default."""
+    allow_code: bool = False
+    """Open artifacts that can carry code, whoever made the bundle."""
 
     def __post_init__(self) -> None:
         if not self.batch_sizes or not all(is_count(size) for size in self.batch_sizes):

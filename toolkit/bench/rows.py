@@ -8,14 +8,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from toolkit import provenance
-from toolkit.bundle.manifest import ArtifactRecord, Manifest
+from toolkit.bundle import ArtifactRecord, Bundle, Manifest
 from toolkit.dependencies import import_optional
 from toolkit.errors import DeviceError, MissingDependencyError
 from toolkit.formats.onnx import import_onnxruntime
+from toolkit.formats.opening import not_opened
 from toolkit.runs import FinishedRun
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -57,12 +57,12 @@ def devices(asked: str) -> tuple[str, ...]:
     return ("cpu", "cuda") if _cuda_usable() else ("cpu",)
 
 
-def plan_rows(run: FinishedRun, manifest: Manifest, on: Sequence[str], threads: int) -> list[Plan]:
+def plan_rows(run: FinishedRun, bundle: Bundle, on: Sequence[str], threads: int) -> list[Plan]:
     """Return the rows in the order of the table: device by device, PyTorch first."""
-    plans = []
+    plans, manifest = [], bundle.manifest
     for device in on:
         plans += [_pytorch(run, manifest, name, device, threads, channels_last) for name, channels_last in PYTORCH_ROWS]
-        plans += [_artifact(run.folder.bundle, artifact, device, threads) for artifact in manifest.artifacts]
+        plans += [_artifact(bundle, artifact, device, threads) for artifact in manifest.artifacts]
     return plans
 
 
@@ -89,9 +89,9 @@ def _pytorch(run: FinishedRun, manifest: Manifest, name: str, device: str, threa
     )
 
 
-def _artifact(bundle: Path, artifact: ArtifactRecord, device: str, threads: int) -> Plan:
+def _artifact(bundle: Bundle, artifact: ArtifactRecord, device: str, threads: int) -> Plan:
     verdict = artifact.parity
-    refused = None
+    refused = not_opened(bundle, artifact)
     if verdict is not None and not verdict.passed:
         refused = f"failed verification: {verdict.failures[0] if verdict.failures else 'no reason was recorded'}"
     return Plan(
@@ -102,9 +102,9 @@ def _artifact(bundle: Path, artifact: ArtifactRecord, device: str, threads: int)
         device=device,
         factory=ARTIFACT_FACTORY,
         arguments={
-            "format": artifact.format,
-            "family": artifact.family,
-            "path": str((bundle / artifact.file).resolve()),
+            "bundle": str(bundle.path.resolve()),
+            "artifact": artifact.model_dump(mode="json"),
+            "files": {name: record.model_dump(mode="json") for name, record in bundle.files.items()},
             "device": device,
             "threads": threads,
         },

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from toolkit.bundle.manifest import Normalization
+from toolkit.bundle.manifest import ArtifactRecord, FileRecord, Normalization
+from toolkit.bundle.trust.check import read_artifact
 from toolkit.errors import MissingDependencyError
 from toolkit.formats.base import Session
 
@@ -20,7 +21,7 @@ def artifact(arguments: Mapping[str, Any]) -> Opener:
     """Import the engine of an artifact's format.
 
     Args:
-        arguments: ``format``, ``family``, ``path``, ``device``, ``threads``.
+        arguments: ``bundle`` (path), ``artifact`` and ``files`` (entries of the manifest), ``device``, ``threads``.
 
     Returns:
         A function that opens the file.
@@ -30,10 +31,15 @@ def artifact(arguments: Mapping[str, Any]) -> Opener:
     """
     from toolkit.formats.registry import get_format
 
-    chosen = get_format(arguments["format"], arguments["family"])
+    record = ArtifactRecord.model_validate(arguments["artifact"])
+    chosen = get_format(record.format, record.family)
     if reason := chosen.unavailable():
         raise MissingDependencyError(reason)
-    return lambda: chosen.open(Path(arguments["path"]), arguments["device"], arguments["threads"])
+    files = {name: FileRecord.model_validate(entry) for name, entry in arguments["files"].items()}
+    # Whether it may be opened was decided by who read the manifest; here its bytes are held against the same entries.
+    return lambda: chosen.open(
+        read_artifact(Path(arguments["bundle"]), record, files), arguments["device"], arguments["threads"]
+    )
 
 
 def pytorch(arguments: Mapping[str, Any]) -> Opener:

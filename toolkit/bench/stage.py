@@ -9,11 +9,12 @@ from toolkit.bench.inputs import prepared_inputs
 from toolkit.bench.options import BenchOptions
 from toolkit.bench.rows import devices, plan_rows
 from toolkit.bench.sweep import Outcome, Settings, Sweep
-from toolkit.bundle import Bundle, Manifest
+from toolkit.bundle import Bundle
 from toolkit.bundle.recording import record_benchmarks
 from toolkit.compare.metrics import wilson_interval
 from toolkit.data.of_run import load_test_split
 from toolkit.errors import RunError
+from toolkit.formats.opening import not_opened
 from toolkit.progress import Reporter, Silent
 from toolkit.results import BatchTiming, BenchReport, BenchRow
 from toolkit.runs import FinishedRun, RunFolder
@@ -42,11 +43,12 @@ def bench_run(
     options, reporter = options or BenchOptions(), reporter or Silent()
     threads = options.thread_count
     run = FinishedRun.of(run)
-    record, manifest = run.record, Bundle.open(run.folder.bundle).manifest
-    check_verified(run.folder, manifest)
+    bundle = Bundle.open(run.folder.bundle, allow_code=options.allow_code)
+    record, manifest = run.record, bundle.manifest
+    check_verified(bundle)
     run.require_exported_weights(manifest)
     run.require_own_weights()
-    plans = plan_rows(run, manifest, devices(options.device), threads)
+    plans = plan_rows(run, bundle, devices(options.device), threads)
     test = load_test_split(run, reporter)
     settings = Settings(tuple(dict.fromkeys(options.batch_sizes)), options.rounds, options.min_seconds, SEED)
     with prepared_inputs(test, manifest.preprocessing, options.accuracy_images, SEED, reporter) as inputs:
@@ -66,16 +68,22 @@ def bench_run(
     return report
 
 
-def check_verified(run: RunFolder, manifest: Manifest) -> None:
+def check_verified(bundle: Bundle) -> None:
     """Refuse artifacts that nobody has compared with PyTorch: the speed of a wrong model is no result.
+
+    One that must not be opened is not measured either, and its row says why.
 
     Raises:
         RunError: naming the artifacts without a verdict.
     """
-    unverified = [artifact.file for artifact in manifest.artifacts if artifact.parity is None]
+    unverified = [
+        artifact.file
+        for artifact in bundle.manifest.artifacts
+        if artifact.parity is None and not_opened(bundle, artifact) is None
+    ]
     if unverified:
         raise RunError(
-            f"{', '.join(unverified)} of {run.bundle} {'was' if len(unverified) == 1 else 'were'} not verified: run "
+            f"{', '.join(unverified)} of {bundle.path} {'was' if len(unverified) == 1 else 'were'} not verified: run "
             "'toolkit verify' first."
         )
 

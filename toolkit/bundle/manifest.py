@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -23,7 +24,13 @@ README_NAME = "README.md"
 GIT_ATTRIBUTES_NAME = ".gitattributes"
 """Keeps git from changing the line ends, and with them the hashes, of the files beside it."""
 GOLDEN_EXPECTED = "golden/expected.json"
+LONGEST_LABEL = 1000
+"""Characters."""
 
+Labels = Annotated[tuple[Annotated[str, Field(max_length=LONGEST_LABEL)], ...], Field(min_length=1)]
+"""Class names in order."""
+Version = Annotated[int, Field(ge=1, le=10_000)]
+"""Of an opset or an IR."""
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """64 hexadecimal digits."""
 SizeBytes = Annotated[int, Field(ge=0, lt=2**33)]
@@ -155,8 +162,8 @@ class ArtifactRecord(Record):
     """Path inside the bundle, with forward slashes."""
     sha256: Sha256
     size_bytes: SizeBytes
-    opset: int | None
-    ir_version: int | None
+    opset: Version | None
+    ir_version: Version | None
     producer: str
     further_files: dict[str, FileRecord] = Field(default={})
     """Files that the artifact cannot be opened without, by path inside the bundle."""
@@ -169,6 +176,9 @@ class ArtifactRecord(Record):
     """Where the artifact can be used."""
     usage: str | None = None
     """What a program that calls the engine itself must know beyond the contract, as sentences in Markdown."""
+    carries_code: bool | None = None
+    """Whether a file of its format can hold code, for people to read; None where the manifest is from before this
+    field. A reader decides by the format, because whoever writes a manifest can write anything here."""
     kept_float32: tuple[str, ...] = ()
     """Nodes that compute in float32 though ``precision`` is lower."""
     quantization: QuantizationSearch | None = None
@@ -183,6 +193,16 @@ class ArtifactRecord(Record):
     @classmethod
     def _says_its_family(cls, raw: object) -> object:
         return with_family(raw) if isinstance(raw, dict) else raw
+
+    @model_validator(mode="after")
+    def _is_judged_by_numbers(self) -> Self:
+        """A limit that is negative or not finite is none."""
+        for tolerance in (self.tolerance, self.parity.tolerance if self.parity else None):
+            limits = {} if tolerance is None else tolerance.model_dump(exclude={"precision"}, exclude_none=True)
+            for name, limit in limits.items():
+                if isinstance(limit, float) and not (math.isfinite(limit) and limit >= 0):
+                    raise ValueError(f"{name} of its tolerance is {limit}, which limits nothing")
+        return self
 
     @property
     def all_files(self) -> dict[str, FileRecord]:
@@ -231,7 +251,7 @@ class Manifest(Record):
 
     schema_version: Literal[3] = SCHEMA_VERSION
     name: str
-    labels: Annotated[tuple[str, ...], Field(min_length=1)]
+    labels: Labels
     """Class names; position is the index in both outputs."""
     preprocessing: Preprocessing
     input: InputContract
@@ -280,7 +300,7 @@ class Golden(Record):
 
     height: Annotated[int, Field(ge=1)]
     width: Annotated[int, Field(ge=1)]
-    labels: tuple[str, ...]
+    labels: Labels
     cases: Annotated[tuple[GoldenCase, ...], Field(min_length=1)]
     """Images first, then edge inputs."""
     rounding: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default={})

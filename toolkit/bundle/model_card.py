@@ -13,7 +13,7 @@ from toolkit.bundle.speeds import speed_table
 from toolkit.compare.balance import strongly_imbalanced
 from toolkit.compare.leak import leak_sentence
 from toolkit.distribution import install_hint
-from toolkit.files import printable
+from toolkit.printable import printable
 from toolkit.results import ClassScore, Evaluation
 
 _INTENDED_USE = """\
@@ -29,6 +29,7 @@ prediction = predictor.predict(["photo.jpg"])[0]
 print(prediction.label, prediction.probability)
 ```"""
 
+_LEFT_OUT = "The {} would make the manifest too large with so many classes; the run's `evaluation.json` has it all."
 _MANY_LABELS = 100
 """Above it the labels are folded away."""
 _CONFUSIONS = 5
@@ -130,9 +131,11 @@ def _results(evaluation: Evaluation) -> str:
     for score in evaluation.classes:
         figures = " | ".join(_share(value) for value in (score.precision, score.recall, _f1(score)))
         classes.append(f"| {_text(score.label)} | {score.support} | {figures} |")
-    parts = ["\n".join(rows), "\n".join(classes)]
+    parts = ["\n".join(rows), "\n".join(classes) if evaluation.classes else _LEFT_OUT.format("results of each class")]
     if evaluation.leak is not None:
         parts.insert(1, f"**{_text(leak_sentence(evaluation.leak, evaluation.images, evaluation.split))}.**")
+    if evaluation.classes and not evaluation.confusion:
+        parts.append(_LEFT_OUT.format("confusion matrix"))
     if confused := _confusions(evaluation):
         parts.append(f"Most frequent mistakes: {'; '.join(confused)}.")
     return "\n\n".join(parts)
@@ -191,10 +194,17 @@ def _notes(artifact: ArtifactRecord) -> Iterator[str]:
     """Yield what a user of one artifact must know beside its row."""
     if artifact.further_files:
         yield f"- `{artifact.file}` needs {', '.join(f'`{name}`' for name in artifact.further_files)} beside it."
+    if artifact.carries_code:
+        yield (
+            f"- `{artifact.file}` can carry code that runs when it is opened: open it only if you trust whom this "
+            "bundle is from."
+        )
     if artifact.portability == "same-machine":
         yield f"- `{artifact.file}` holds machine code for the machine it was exported on; export again on another one."
     if (search := artifact.quantization) is not None:
-        chosen = next(candidate for candidate in search.candidates if candidate.chosen)
+        chosen = next((candidate for candidate in search.candidates if candidate.chosen), None)
+        if chosen is None:
+            return
         change = 0.0 - (chosen.drop_points or 0.0)
         yield (
             f"- `{artifact.file}`: quantised with ranges from {search.calibration_images} training images "

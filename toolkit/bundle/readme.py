@@ -15,6 +15,13 @@ from toolkit.bundle.manifest import (
     Manifest,
 )
 
+_KINDS = {
+    None: "",
+    False: "; data for an engine",
+    True: "; can carry code that runs when it is opened, so open it only if you trust whom this folder is from",
+}
+"""What is said of an artifact, by whether its format can carry code."""
+
 
 def readme(manifest: Manifest) -> str:
     """Return how to check and to use a bundle without toolkit, as Markdown."""
@@ -39,7 +46,8 @@ def _runs_in_program(artifact: ArtifactRecord) -> bool:
 
 def _files(manifest: Manifest) -> str:
     lines = [
-        f"- `{artifact.file}`: the model as {artifact.format}, {artifact.precision}." for artifact in manifest.artifacts
+        f"- `{artifact.file}`: the model as {artifact.format}, {artifact.precision}{_KINDS[artifact.carries_code]}."
+        for artifact in manifest.artifacts
     ]
     return "\n".join(
         (

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from toolkit.bundle.folder import Bundle, read_manifest
-from toolkit.bundle.manifest import ArtifactRecord, BatchSpeed, BenchSummary, ParityVerdict
+from toolkit.bundle.folder import Bundle
+from toolkit.bundle.manifest import MANIFEST_NAME, ArtifactRecord, BatchSpeed, BenchSummary, Manifest, ParityVerdict
+from toolkit.bundle.trust.check import LARGEST_MANIFEST, parse_manifest, small_file
+from toolkit.bundle.trust.known import is_known
 from toolkit.bundle.writer import write_manifest
 from toolkit.results import ArtifactParity, BenchReport, BenchRow, ParityReport
 
@@ -13,19 +16,16 @@ from toolkit.results import ArtifactParity, BenchReport, BenchRow, ParityReport
 def record_parity(folder: Path, report: ParityReport) -> None:
     """Write the verdicts of a parity report into the manifest, each only beside the very file that was judged."""
     verdicts = {(result.file, result.sha256): _verdict(result, report) for result in report.artifacts}
-    manifest = read_manifest(folder)
-    artifacts = [
-        artifact.model_copy(update={"parity": verdicts.get((artifact.file, artifact.sha256), artifact.parity)})
-        for artifact in manifest.artifacts
-    ]
-    write_manifest(folder, manifest.model_copy(update={"artifacts": tuple(artifacts)}))
+
+    def with_verdict(artifact: ArtifactRecord) -> ArtifactRecord:
+        return artifact.model_copy(update={"parity": verdicts.get((artifact.file, artifact.sha256), artifact.parity)})
+
+    _rewrite_artifacts(folder, with_verdict)
 
 
 def record_benchmarks(folder: Path, report: BenchReport) -> None:
     """Write the figures of a benchmark into the manifest, replacing older ones of the same device."""
-    manifest = read_manifest(folder)
-    artifacts = [_with_benchmarks(artifact, report) for artifact in manifest.artifacts]
-    write_manifest(folder, manifest.model_copy(update={"artifacts": tuple(artifacts)}))
+    _rewrite_artifacts(folder, lambda artifact: _with_benchmarks(artifact, report))
 
 
 def record_intended_use(path: str | Path, text: str) -> None:
@@ -41,7 +41,16 @@ def record_intended_use(path: str | Path, text: str) -> None:
         FileWriteError: the bundle cannot be written.
     """
     bundle = Bundle.open(path)
-    write_manifest(bundle.path, bundle.manifest.model_copy(update={"intended_use": text.strip()}))
+    changed = bundle.manifest.model_copy(update={"intended_use": text.strip()})
+    write_manifest(bundle.path, changed, own=is_known(bundle.manifest_bytes))
+
+
+def _rewrite_artifacts(folder: Path, change: Callable[[ArtifactRecord], ArtifactRecord]) -> None:
+    """Change the entries of a manifest; a bundle that was this user's own stays so, any other does not become it."""
+    content = small_file(folder / MANIFEST_NAME, LARGEST_MANIFEST)
+    manifest: Manifest = parse_manifest(content, folder / MANIFEST_NAME)
+    changed = manifest.model_copy(update={"artifacts": tuple(change(artifact) for artifact in manifest.artifacts)})
+    write_manifest(folder, changed, own=is_known(content))
 
 
 def _verdict(result: ArtifactParity, report: ParityReport) -> ParityVerdict:

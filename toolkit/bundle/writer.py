@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,15 +29,21 @@ from toolkit.bundle.manifest import (
 from toolkit.bundle.model_card import model_card
 from toolkit.bundle.readme import readme
 from toolkit.bundle.trust.check import LARGEST_MANIFEST, check_folder, parse_manifest, small_file
+from toolkit.bundle.trust.known import remember
 from toolkit.bundle.trust.signature import Signature, make_signature
 from toolkit.compare.tolerances import TOLERANCES
 from toolkit.errors import ExportError, FileWriteError
 from toolkit.files import sha256_file, write_text
+from toolkit.printable import printable
 from toolkit.results import GoldenLimits
 
 MOST_CONFUSIONS = 1000
 """Classes up to which the manifest holds the confusion matrix; it grows with their square, and a service reads it at
 every start."""
+
+
+LATER_BYTES = 2**19
+"""What verification, benchmarks and the intended use add to a manifest at most, about."""
 
 
 @contextlib.contextmanager
@@ -132,7 +139,7 @@ def write_golden(
         cases.append(
             GoldenCase(
                 file=name,
-                source=sources[index],
+                source=printable(sources[index]),
                 true_label=true_labels[index],
                 logits=logits,
                 probabilities=probabilities,
@@ -157,7 +164,7 @@ def _shortest(value: np.float32) -> float:
     return float(str(value))
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
+def write_manifest(folder: Path, manifest: Manifest, own: bool = False) -> Manifest:
     """Write the manifest and the model card that says the same to a person.
 
     The first manifest of a folder also lists every file that is there, and gets a README for other languages; later
@@ -166,19 +173,42 @@ def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
     The old card goes first and the new one comes last, so that a kill in between leaves a bundle that lacks its card,
     not one that contradicts it. Nothing half-written is ever inside the folder, where it would be a file that nobody
     listed.
+
+    Args:
+        folder: the bundle.
+        manifest: what it is to say.
+        own: this user has exported the bundle on this machine, which is remembered (see ``trust.known``).
+
+    Returns:
+        The manifest as it was written.
+
+    Raises:
+        ExportError: it would be larger than what is read.
+        FileWriteError: the folder cannot be written.
     """
     manifest = manifest.model_copy(
         update={"artifacts": tuple(_with_tolerance(artifact) for artifact in manifest.artifacts)}
     )
     if not (folder / MANIFEST_NAME).exists():
         manifest = _with_all_files(folder, manifest)
+    card = model_card(manifest)
+    described = FileRecord(sha256=hashlib.sha256(card.encode()).hexdigest(), size_bytes=len(card.encode()))
+    manifest = manifest.model_copy(update={"files": {**manifest.files, MODEL_CARD_NAME: described}})
+    content = manifest.to_json()
+    if (size := len(content.encode())) > LARGEST_MANIFEST:
+        raise ExportError(
+            f"the manifest of {folder} would have {size} bytes, and at most {LARGEST_MANIFEST} are read: use shorter "
+            "names of classes, or fewer classes."
+        )
     with _writing(folder):
         for name in (SIGNATURE_NAME, MODEL_CARD_NAME):
             (folder / name).unlink(missing_ok=True)
-        card = _staged(folder, MODEL_CARD_NAME, model_card(manifest))
-        manifest = manifest.model_copy(update={"files": {**manifest.files, MODEL_CARD_NAME: file_record(card)}})
-        _staged(folder, MANIFEST_NAME, manifest.to_json()).replace(folder / MANIFEST_NAME)
-        card.replace(folder / MODEL_CARD_NAME)
+        staged_card = _staged(folder, MODEL_CARD_NAME, card)
+        if own:
+            # First, so that a kill in between leaves no bundle that is not remembered.
+            remember(content.encode())
+        _staged(folder, MANIFEST_NAME, content).replace(folder / MANIFEST_NAME)
+        staged_card.replace(folder / MODEL_CARD_NAME)
     return manifest
 
 
@@ -219,9 +249,23 @@ def _with_all_files(folder: Path, manifest: Manifest) -> Manifest:
     changes: dict[str, object] = {
         "files": {name: file_record(folder / name) for name in names if name not in artifacts}
     }
-    if manifest.evaluation and len(manifest.labels) > MOST_CONFUSIONS:
-        changes["evaluation"] = manifest.evaluation.model_copy(update={"confusion": ()})
-    return manifest.model_copy(update=changes)
+    manifest = manifest.model_copy(update=changes)
+    # What grows with the classes goes first where it is too much; all of it stays in the run's evaluation.json.
+    for part in ("confusion", "classes"):
+        if manifest.evaluation and _size_with_what_follows(manifest, part) > LARGEST_MANIFEST:
+            evaluation = manifest.evaluation.model_copy(update={part: ()})
+            manifest = manifest.model_copy(update={"evaluation": evaluation})
+    return manifest
+
+
+def _size_with_what_follows(manifest: Manifest, part: str) -> int:
+    """Return about how many bytes a manifest will have once it was verified and measured.
+
+    A confusion matrix of too many classes counts as too large.
+    """
+    if part == "confusion" and len(manifest.labels) > MOST_CONFUSIONS:
+        return LARGEST_MANIFEST + 1
+    return len(manifest.to_json().encode()) + LATER_BYTES
 
 
 def sign_bundle(path: str | Path, key_file: Path) -> Signature:

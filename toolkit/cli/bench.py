@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from toolkit.cli.options import (
+    AllowCodeOption,
     ArtifactsOption,
     BenchDeviceOption,
     PlaceArgument,
@@ -20,6 +21,7 @@ from toolkit.dependencies import require_for_training
 from toolkit.errors import MissingDependencyError, ToolkitError
 
 if TYPE_CHECKING:
+    from toolkit.bundle import ArtifactRecord
     from toolkit.progress import Reporter
     from toolkit.runs import FinishedRun
 
@@ -36,6 +38,7 @@ def command(
     rounds: Annotated[
         int, typer.Option("--rounds", min=2, help="Interleaved rounds; more of them narrow the intervals.")
     ] = 7,
+    allow_code: AllowCodeOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Measure speed, latency and test accuracy of every artifact, beside PyTorch itself.
@@ -53,9 +56,9 @@ def command(
     from toolkit.report import print_bench, write_report
 
     require_images(finished)
-    options, progress = BenchOptions(device, threads, sizes, rounds), reporter(quiet)
+    options, progress = BenchOptions(device, threads, sizes, rounds, allow_code=allow_code), reporter(quiet)
     with telling_of_lost_signature(bundle):
-        verified = _verify_first(finished, progress)
+        verified = _verify_first(finished, progress, allow_code)
         report = bench_run(finished, options, reporter=progress)
     files = write_report(folder)
     print_bench(report, output())
@@ -77,21 +80,31 @@ def _sizes(text: str) -> tuple[int, ...]:
     return sizes
 
 
-def _verify_first(run: FinishedRun, progress: Reporter) -> bool:
-    """Verify what has no verdict yet; return whether every artifact has passed."""
-    from toolkit.bundle import read_manifest
+def _verify_first(run: FinishedRun, progress: Reporter, allow_code: bool) -> bool:
+    """Verify what may be opened and has no verdict yet; return whether every such artifact has passed."""
     from toolkit.cli.console import output
     from toolkit.report import print_parity
 
-    manifest = read_manifest(run.folder.bundle)
-    if any(artifact.parity is None for artifact in manifest.artifacts):
+    folder = run.folder.bundle
+    if any(artifact.parity is None for artifact in _openable(folder, allow_code)):
         require_for_training("torch", "safetensors")
         from toolkit.verify.run import verify_run
 
         progress.line("the bundle is not verified yet: verifying it first")
-        report = verify_run(run, reporter=progress)
+        report = verify_run(run, reporter=progress, allow_code=allow_code)
         print_parity(report, output())
-        if report.not_judged:
-            raise MissingDependencyError(" ".join(dict.fromkeys(report.not_judged.values())))
-        manifest = read_manifest(run.folder.bundle)
-    return all(artifact.parity is not None and artifact.parity.passed for artifact in manifest.artifacts)
+        judged = _openable(folder, allow_code)
+        missing = [report.not_judged[artifact.file] for artifact in judged if artifact.file in report.not_judged]
+        if missing:
+            raise MissingDependencyError(" ".join(dict.fromkeys(missing)))
+    verdicts = [artifact.parity for artifact in _openable(folder, allow_code)]
+    return all(verdict is not None and verdict.passed for verdict in verdicts)
+
+
+def _openable(folder: Path, allow_code: bool) -> list[ArtifactRecord]:
+    """Return the artifacts that may be opened; the others are named in the table."""
+    from toolkit.bundle import Bundle
+    from toolkit.formats.opening import not_opened
+
+    bundle = Bundle.open(folder, allow_code=allow_code)
+    return [artifact for artifact in bundle.manifest.artifacts if not_opened(bundle, artifact) is None]

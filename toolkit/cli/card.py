@@ -10,7 +10,8 @@ import typer
 from toolkit.cli.options import ArtifactsOption, PlaceArgument, RunOption
 from toolkit.cli.place import find_place
 from toolkit.errors import ToolkitError
-from toolkit.files import printable, read_text
+from toolkit.files import read_text
+from toolkit.printable import printable
 
 LONGEST_TEXT = 100_000
 """Characters; it stands in the manifest, which a service reads at every start."""

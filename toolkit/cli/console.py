@@ -21,7 +21,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from toolkit.files import printable_lines
+from toolkit.printable import printable_lines
 from toolkit.progress import Bar, Reporter, Silent
 
 

@@ -11,9 +11,10 @@ import typer
 from typer.core import TyperGroup
 
 import toolkit
+from toolkit.cli.memory import release_memory
 from toolkit.cli.streams import PIPE_CLOSED, PipeClosedError, standard_streams
 from toolkit.errors import OutputError, ToolkitError, raise_interruption
-from toolkit.files import printable_lines
+from toolkit.printable import printable_lines
 from toolkit.telemetry import opt_out
 
 COMMANDS = {
@@ -71,10 +72,15 @@ class LazyGroup(TyperGroup):
         except ToolkitError as error:
             typer.echo(f"toolkit: {printable_lines(str(error))}", err=True)
             raise typer.Exit(error.exit_code) from error
+        except MemoryError as error:
+            typer.echo("toolkit: there is not enough memory: close other programs, or use smaller batches.", err=True)
+            raise typer.Exit(ToolkitError.exit_code) from error
         except KeyboardInterrupt as error:
             reason = str(error) or "stopped by Ctrl-C; nothing half-written was left behind."
             typer.echo(f"\ntoolkit: {reason}", err=True)
             raise typer.Exit(INTERRUPTED) from error
+        finally:
+            release_memory()
 
     def _invoke(self, ctx: Any) -> Any:
         try:

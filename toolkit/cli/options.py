@@ -39,6 +39,13 @@ VerifyKeyOption = Annotated[
         help="Public key (PEM) that must have signed the bundle; checked before all else.",
     ),
 ]
+AllowCodeOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-code",
+        help="Open artifacts that can carry code (TorchScript, pt2, aoti) of a bundle that is from elsewhere.",
+    ),
+]
 RunOption = Annotated[
     str | None,
     typer.Option("--run", metavar="NAME", help="The same as the argument, for scripts: a name or a folder."),

@@ -9,6 +9,7 @@ import typer
 
 from toolkit.cli.options import ArtifactsOption, PlaceArgument, RunOption
 from toolkit.cli.place import find_place
+from toolkit.printable import printable
 
 
 def command(
@@ -28,7 +29,7 @@ def command(
     """
     from toolkit.bundle.trust.archive import pack
     from toolkit.bundle.writer import sign_bundle
-    from toolkit.files import printable, sha256_file
+    from toolkit.files import sha256_file
 
     bundle = find_place(place, run, artifacts).bundle
     if key is not None:

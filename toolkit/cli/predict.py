@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from toolkit.cli.options import (
+    AllowCodeOption,
     ArtifactsOption,
     DeviceOption,
     MaxPixelsOption,
@@ -23,7 +24,7 @@ from toolkit.cli.options import (
 from toolkit.cli.place import find_place, is_named
 from toolkit.decoding_limits import MAX_PIXELS
 from toolkit.errors import ImageError, PredictionError, ToolkitError
-from toolkit.files import printable, printable_lines
+from toolkit.printable import printable, printable_lines
 
 if TYPE_CHECKING:
     from toolkit.runtime import Prediction
@@ -55,6 +56,7 @@ def command(
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images per call of the engine.")] = 32,
     max_pixels: MaxPixelsOption = MAX_PIXELS,
     verify_key: VerifyKeyOption = None,
+    allow_code: AllowCodeOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Classify images with a bundle; needs no PyTorch.
@@ -68,10 +70,18 @@ def command(
     bundle = find_place(place, run, artifacts).bundle
     files = list(_expand(images))
     from toolkit.cli.console import reporter
+    from toolkit.cli.memory import bound_memory
     from toolkit.runtime import load
 
+    bound_memory(device)
     predictor = load(
-        bundle, artifact=artifact, device=device, threads=threads, verify_key=verify_key, max_pixels=max_pixels
+        bundle,
+        artifact=artifact,
+        device=device,
+        threads=threads,
+        verify_key=verify_key,
+        allow_code=allow_code,
+        max_pixels=max_pixels,
     )
     write = _json_line if as_json else _csv_writer(predictor.labels) if as_csv else _text_line
     failed: list[ImageError] = []

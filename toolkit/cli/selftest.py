@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from toolkit.cli.options import (
+    AllowCodeOption,
     ArtifactsOption,
     DeviceOption,
     PlaceArgument,
@@ -31,6 +32,7 @@ def command(
     threads: ThreadsOption = None,
     tolerance: ToleranceOption = None,
     verify_key: VerifyKeyOption = None,
+    allow_code: AllowCodeOption = False,
 ) -> None:
     """Run a bundle's own samples through it; needs no PyTorch.
 
@@ -40,11 +42,13 @@ def command(
     """
     bundle = find_place(place, run, artifacts).bundle
     from toolkit.bundle import Bundle
+    from toolkit.cli.memory import bound_memory
     from toolkit.errors import MissingDependencyError
     from toolkit.provenance import default_threads
     from toolkit.runtime.selftest import selftest_bundle
 
-    opened = Bundle.open(bundle, verify_key)
+    bound_memory(device)
+    opened = Bundle.open(bundle, verify_key, allow_code)
     results = []
     for result in selftest_bundle(opened, device, threads or default_threads(), limits(tolerance)):
         results.append(result)

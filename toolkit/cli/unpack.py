@@ -9,6 +9,7 @@ import typer
 
 from toolkit.cli.options import VerifyKeyOption
 from toolkit.errors import BundleError
+from toolkit.printable import printable
 
 
 def command(
@@ -26,6 +27,5 @@ def command(
     if archive.is_dir():
         raise BundleError(f"{archive} is a folder: give a file that 'toolkit pack' wrote.")
     from toolkit.bundle.trust.archive import unpack
-    from toolkit.files import printable
 
     typer.echo(f"bundle {printable(unpack(archive, target, verify_key))}")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypedDict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from toolkit.cli.options import (
+    AllowCodeOption,
     ArtifactsOption,
     DeviceOption,
     MaxPixelsOption,
@@ -25,17 +26,8 @@ from toolkit.dependencies import require_for_training
 from toolkit.errors import MissingDependencyError, ToolkitError
 
 if TYPE_CHECKING:
-    from toolkit.progress import Reporter
     from toolkit.results import ParityReport
-
-
-class How(TypedDict):
-    """What every way to verify is told."""
-
-    device: str
-    threads: int | None
-    reporter: Reporter
-    tolerances: dict[str, float]
+    from toolkit.verify.options import Asked
 
 
 def command(
@@ -70,6 +62,7 @@ def command(
         ),
     ] = None,
     verify_key: VerifyKeyOption = None,
+    allow_code: AllowCodeOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Prove that every artifact computes what it should.
@@ -86,29 +79,35 @@ def command(
     judged = find_place(place, run, artifacts)
     other = None if against is None else find_place(against, None, artifacts).bundle
     _require_sense(judged, other, data, bisect)
-    from toolkit.bundle import Bundle
     from toolkit.cli.console import output, reporter
+    from toolkit.cli.memory import bound_memory
     from toolkit.report import print_parity
 
-    if verify_key is not None:
-        for signed in (judged.bundle, *([other] if other is not None else [])):
-            Bundle.open(signed, verify_key)
-    how: How = {"device": device, "threads": threads, "reporter": reporter(quiet), "tolerances": tolerances}
+    how: Asked = {
+        "device": device,
+        "threads": threads,
+        "reporter": reporter(quiet),
+        "tolerances": tolerances,
+        "bisect": bisect,
+        "verify_key": verify_key,
+        "allow_code": allow_code,
+        "max_pixels": max_pixels,
+    }
+    if other is not None or judged.run is None:
+        bound_memory(device)
     if other is not None:
         from toolkit.verify.against import verify_against
         from toolkit.verify.options import VerifyOptions
 
         typer.echo(f"{judged.bundle}: comparing with the bundle {other}")
-        report = verify_against(
-            judged.bundle, other, data=data, options=VerifyOptions(**how, bisect=bisect, max_pixels=max_pixels)
-        )
+        report = verify_against(judged.bundle, other, data=data, options=VerifyOptions(**how))
     elif judged.run is None:
         from toolkit.verify.bundle import verify_bundle
 
         typer.echo(f"bundle {judged.path}: comparing with its own golden samples, not with PyTorch{_of_run(judged)}")
         report = verify_bundle(judged.path, **how)
     else:
-        report = _against_pytorch(judged, None if full else images, bisect, how)
+        report = _against_pytorch(judged, None if full else images, how)
     if records is not None:
         from toolkit.verify.records import write_records
 
@@ -117,7 +116,7 @@ def command(
     raise typer.Exit(0 if report.passed else 1)
 
 
-def _against_pytorch(judged: Place, images: int | None, bisect: bool, how: How) -> ParityReport:
+def _against_pytorch(judged: Place, images: int | None, how: Asked) -> ParityReport:
     from toolkit.cli.console import telling_of_lost_signature
     from toolkit.data.of_run import require_images
 
@@ -135,7 +134,7 @@ def _against_pytorch(judged: Place, images: int | None, bisect: bool, how: How) 
     drawn = "all its test images" if images is None else f"{images} of its test images (all, if it has fewer)"
     typer.echo(f"run {run.folder.path}: comparing with PyTorch and the weights of the run, on {drawn}")
     with telling_of_lost_signature(bundle):
-        return verify_run(run, images=images, bisect=bisect, **how)
+        return verify_run(run, images=images, **how)
 
 
 def _of_run(judged: Place) -> str:

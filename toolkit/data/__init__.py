@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from toolkit.bundle.manifest import LONGEST_LABEL
 from toolkit.data.dataset import SPLITS, Dataset, Split
 from toolkit.data.registry import require_source
 from toolkit.errors import DataError
+from toolkit.printable import printable, unprintable
 from toolkit.progress import Reporter, Silent
 from toolkit.recipe import DataRecipe
 
@@ -33,4 +35,21 @@ def load_dataset(
     unknown = [name for name in splits if name not in SPLITS]
     if unknown:
         raise DataError(f"there is no split {unknown[0]!r}: give {', '.join(SPLITS)}.")
-    return require_source(recipe).load(recipe, seed, splits, reporter or Silent())
+    dataset = require_source(recipe).load(recipe, seed, splits, reporter or Silent())
+    _require_plain(dataset.labels)
+    return dataset
+
+
+def _require_plain(labels: Sequence[str]) -> None:
+    """Refuse names of classes that could not be shown, or not be told from others where they are."""
+    for label in labels:
+        if found := unprintable(label):
+            raise DataError(
+                f"the class '{printable(label)}' holds the character {found}, which could change what a terminal "
+                "shows: rename it."
+            )
+        if len(label) > LONGEST_LABEL:
+            raise DataError(
+                f"the class {label[:40]!r}... has a name of {len(label)} characters: give it one of at most "
+                f"{LONGEST_LABEL}."
+            )

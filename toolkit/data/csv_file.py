@@ -13,8 +13,8 @@ from toolkit.data.dataset import Dataset
 from toolkit.data.folder import PooledFiles, load_pools
 from toolkit.data.layout import SPLIT_WORDS, Pool, checked, split_of
 from toolkit.errors import DataError
-from toolkit.files import printable
 from toolkit.image_files import IMAGE_SUFFIXES
+from toolkit.printable import printable
 from toolkit.progress import Reporter
 from toolkit.recipe import DataRecipe
 

@@ -16,9 +16,10 @@ from toolkit.data.identical import Listed, identical_files
 from toolkit.data.layout import LAYOUTS, Pool, find_layout, in_words
 from toolkit.data.splits import Part, divide
 from toolkit.errors import DataError, UnreadableImagesError
-from toolkit.files import open_regular, printable
+from toolkit.files import open_regular
 from toolkit.pixel_depth import joined, small_part
 from toolkit.preprocess import Examined, examine
+from toolkit.printable import printable
 from toolkit.progress import Reporter
 from toolkit.recipe import DataRecipe
 from toolkit.runs import SkippedFile

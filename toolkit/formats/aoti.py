@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from toolkit.bundle.content import Content
 from toolkit.errors import BundleError, DeviceError, ExportError, first_line
 from toolkit.formats.archive_members import rewrite
 from toolkit.formats.base import Facts
@@ -82,7 +83,7 @@ class AotiFormat(TorchFormat):
             metadata=json.loads(stored[METADATA_KEY]),
         )
 
-    def open(self, path: Path, device: str, threads: int) -> ModuleSession:
+    def open(self, content: Content, device: str, threads: int) -> ModuleSession:
         """Load the compiled code."""
         check_device("an AOTInductor artifact", device)
         if device != "cpu":
@@ -92,11 +93,11 @@ class AotiFormat(TorchFormat):
             )
         from torch._inductor import aoti_load_package
 
-        with _quiet():
+        with _quiet(), content.as_files() as path:
             try:
                 module = aoti_load_package(str(path))
             except Exception as error:  # the reader raises many types, some of them private
-                raise BundleError(f"AOTInductor refuses {path}: {first_line(error)}") from error
+                raise BundleError(f"AOTInductor refuses {content.where}: {first_line(error)}") from error
         return ModuleSession(module, "AOTInductor", device, threads)
 
 

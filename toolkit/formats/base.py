@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from toolkit.bundle.content import Content
 from toolkit.bundle.manifest import Portability
 from toolkit.results import QuantizationSearch
 
 if TYPE_CHECKING:
     import torch
 
+ANY_SHAPE = ("...",)
+"""The shape of a value of which not even the number of axes is known."""
+Typed = tuple[str, tuple[int | str, ...]]
+"""Dtype and shape of a value; a dynamic axis is a string."""
 NarrowType = Literal["float16", "int8"]
 """What values inside a file are stored as where float32 would hold more."""
 
@@ -72,9 +77,9 @@ class Facts:
     """The engine or exporter that wrote it, with its version."""
     opset: int | None = None
     ir_version: int | None = None
-    inputs: Mapping[str, tuple[str, tuple[int | str, ...]]] = field(default_factory=dict)
-    """Name to dtype and shape; a dynamic axis is a string. Empty where the format does not record it."""
-    outputs: Mapping[str, tuple[str, tuple[int | str, ...]]] = field(default_factory=dict)
+    inputs: Mapping[str, Typed] = field(default_factory=dict)
+    """Name to dtype and shape. Empty where the format does not record it."""
+    outputs: Mapping[str, Typed] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -92,10 +97,19 @@ class ExportRequest:
     """IR version of an ONNX file; the exporter's own where None."""
 
 
+@dataclass(frozen=True)
+class Interface:
+    """What an opened graph says of its input and outputs."""
+
+    inputs: Mapping[str, Typed]
+    outputs: Mapping[str, Typed]
+
+
 class Session(Protocol):
     """An opened artifact.
 
     Several threads may call ``run`` at once: each gets what it would get alone, in memory of its own.
+    It may have an attribute ``interface`` (``Interface``), which is then held against the manifest.
     """
 
     device: str
@@ -133,7 +147,8 @@ class Format(Protocol):
     calibrates: bool = False
     """Whether ``export`` needs a ``Calibration``; decoding images for one that does not would be wasted."""
     carries_code: bool = True
-    """Whether a file can hold code that runs when it is opened. False is a promise, so nothing makes it by default."""
+    """Whether a file can hold code that runs when it is opened or run. Such a file is opened only in a bundle that
+    somebody vouches for. False is a promise, so nothing makes it by default."""
     usage: str | None = None
     """What a program that calls the engine itself must know beyond the contract, as sentences in Markdown for the
     bundle's README; None where there is nothing."""
@@ -175,11 +190,13 @@ class Format(Protocol):
     def facts(self, path: Path) -> Facts:
         """Read back what the file is."""
 
-    def open(self, path: Path, device: str, threads: int) -> Session:
-        """Open the file.
+    def open(self, content: Content, device: str, threads: int) -> Session:
+        """Open the artifact.
 
         Args:
-            path: the artifact.
+            content: the bytes of its files, which were checked. What lies at the path that they were read from may have
+                changed since, so nothing is read from there; an engine that needs a path gets
+                ``content.as_files()``.
             device: ``cpu`` or ``cuda``.
             threads: CPU threads for one call.
 

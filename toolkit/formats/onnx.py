@@ -12,10 +12,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from toolkit.bundle.content import Content
 from toolkit.dependencies import import_optional, require_for_training, why_not
 from toolkit.distribution import NO_ONNXRUNTIME, install_hint
 from toolkit.errors import BundleError, DeviceError, ExportError, first_line
-from toolkit.formats.base import Calibration, Exported, ExportRequest, Facts, Format, NotExported
+from toolkit.formats.base import (
+    ANY_SHAPE,
+    Calibration,
+    Exported,
+    ExportRequest,
+    Facts,
+    Format,
+    Interface,
+    NotExported,
+    Typed,
+)
 from toolkit.telemetry import opt_out
 
 if TYPE_CHECKING:
@@ -39,6 +50,7 @@ KEPT_NODE_METADATA = ("pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierar
 """Which module a node came from. The rest of what the exporter notes holds source paths of the exporting machine."""
 NODE_METADATA_IR = 10
 """The first IR version whose nodes can carry metadata (https://github.com/onnx/onnx/blob/main/docs/IR.md)."""
+_DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 
 
 @dataclass(frozen=True)
@@ -97,22 +109,27 @@ class OnnxFormat(Format):
         """Read the file back with the onnx package."""
         return read_facts(path)
 
-    def open(self, path: Path, device: str, threads: int, spinning: bool = SPINNING) -> OnnxSession:
+    def open(self, content: Content, device: str, threads: int, spinning: bool = SPINNING) -> OnnxSession:
         """Open in onnxruntime with all graph optimisations."""
-        return OnnxSession(path, device, threads, spinning)
+        return OnnxSession(content, device, threads, spinning)
 
 
 class OnnxSession:
     """An onnxruntime session (see ``formats.base.Session``)."""
 
-    def __init__(self, path: Path, device: str, threads: int, spinning: bool = SPINNING) -> None:
-        self._session = open_session(path, device, threads, spinning)
+    def __init__(self, content: Content, device: str, threads: int, spinning: bool = SPINNING) -> None:
+        if len(content.files) == 1:
+            self._session = open_session(content.main, device, threads, spinning, content.where)
+        else:  # weights beside the graph are found by path
+            with content.as_files() as path:
+                self._session = open_session(path, device, threads, spinning, content.where)
         self.device = device
         self.threads = threads
         self.spinning = spinning
         self.engine = engine_name()
-        self._input = self._session.get_inputs()[0].name
+        self._input = next((value.name for value in self._session.get_inputs()), "")
         self._outputs = [output.name for output in self._session.get_outputs()]
+        self.interface = Interface(_typed(self._session.get_inputs()), _typed(self._session.get_outputs()))
         self.metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
 
     def run(self, inputs: npt.NDArray[np.generic]) -> dict[str, npt.NDArray[np.float32]]:
@@ -256,15 +273,16 @@ def engine_name() -> str:
 
 
 def open_session(
-    path: Path, device: str, threads: int, spinning: bool = SPINNING
+    model: Path | bytes, device: str, threads: int, spinning: bool = SPINNING, where: Path | None = None
 ) -> Any:  # onnxruntime ships no type information
-    """Open a model file as an ``onnxruntime.InferenceSession`` with all graph optimisations.
+    """Open a model as an ``onnxruntime.InferenceSession`` with all graph optimisations.
 
     Args:
-        path: the model.
+        model: the file, or what is in it.
         device: ``cpu`` or ``cuda``.
         threads: CPU threads for one call.
         spinning: whether idle threads wait in a loop; see ``SPINNING``.
+        where: what messages call it, if not by its path.
 
     Raises:
         DeviceError: the device cannot be used here.
@@ -283,8 +301,10 @@ def open_session(
     options.inter_op_num_threads = 1
     for pool in ("intra_op", "inter_op"):
         options.add_session_config_entry(f"session.{pool}.allow_spinning", str(int(spinning)))
+    # What fails is raised; the log would repeat it, with names of nodes as whoever made the file has written them.
+    options.log_severity_level = 4
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    session = _create(onnxruntime, path, options, device)
+    session = _create(onnxruntime, model, options, device, where)
     actual = session.get_providers()[0]
     if actual != PROVIDERS[device]:
         raise DeviceError(
@@ -323,7 +343,7 @@ def preload_cuda(onnxruntime: Any) -> None:
         onnxruntime.preload_dlls()
 
 
-def _create(onnxruntime: Any, path: Path, options: Any, device: str) -> Any:
+def _create(onnxruntime: Any, model: Path | bytes, options: Any, device: str, where: Path | None) -> Any:
     if device == "cuda":
         preload_cuda(onnxruntime)
         # A provider that cannot be loaded is reported below as a DeviceError; without this the engine also prints to
@@ -331,13 +351,26 @@ def _create(onnxruntime: Any, path: Path, options: Any, device: str) -> Any:
         onnxruntime.set_default_logger_severity(4)
     try:
         return onnxruntime.InferenceSession(
-            str(path), options, providers=[PROVIDERS[device]], provider_options=[PROVIDER_OPTIONS[device]]
+            model if isinstance(model, bytes) else str(model),
+            options,
+            providers=[PROVIDERS[device]],
+            provider_options=[PROVIDER_OPTIONS[device]],
         )
     except Exception as error:  # onnxruntime's exceptions have no common base below Exception
-        raise BundleError(f"onnxruntime refuses {path}: {first_line(error)}") from error
+        name = where or (model if isinstance(model, Path) else "the model")
+        raise BundleError(f"onnxruntime refuses {name}: {first_line(error)}") from error
     finally:
         if device == "cuda":
             onnxruntime.set_default_logger_severity(2)
+
+
+def _typed(values: Sequence[Any]) -> dict[str, Typed]:
+    """Return name to dtype and shape, as onnxruntime gives them; it calls float32 ``tensor(float)``."""
+    return {value.name: (_DTYPES.get(value.type, value.type), _axes(value.shape)) for value in values}
+
+
+def _axes(shape: Sequence[int | str | None] | None) -> tuple[int | str, ...]:
+    return ANY_SHAPE if shape is None else tuple("?" if axis is None else axis for axis in shape)
 
 
 def _strip(model: onnx.ModelProto) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from toolkit import provenance
+from toolkit.bundle.content import Content
 from toolkit.errors import ExportError
 from toolkit.formats.base import Calibration, Exported
 from toolkit.formats.half import LARGEST_FLOAT16, to_float16
@@ -49,7 +50,7 @@ class OnnxFp16Format(OnnxFormat):
             largest = extremes(model, calibration.training(BATCH), Path(scratch), threads)
         kept = too_large(model.graph, largest)
         target.save(to_float16(model, kept | _outside(model.graph)))
-        broken = next(_not_finite(self.open(target.path, "cpu", threads), calibration), None)
+        broken = next(_not_finite(self.open(Content.of(target.path), "cpu", threads), calibration), None)
         if broken is not None:
             raise ExportError(
                 f"in float16 the {broken} of a training image are not finite, though every value was seen to fit: "

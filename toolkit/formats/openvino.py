@@ -9,17 +9,19 @@ import json
 import tempfile
 import threading
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from toolkit.bundle.content import Content
 from toolkit.dependencies import import_optional
 from toolkit.distribution import install_hint
 from toolkit.errors import BundleError, DeviceError, ExportError, MissingDependencyError, first_line
-from toolkit.formats.base import Calibration, Exported, ExportRequest, Facts, Format
+from toolkit.formats.base import ANY_SHAPE, Calibration, Exported, ExportRequest, Facts, Format, Interface, Typed
 from toolkit.formats.onnx import OnnxFormat
+from toolkit.printable import printable
 from toolkit.telemetry import opt_out
 
 if TYPE_CHECKING:
@@ -87,15 +89,15 @@ class OpenVinoFormat(Format):
             metadata=json.loads(stored),
         )
 
-    def open(self, path: Path, device: str, threads: int) -> OpenVinoSession:
+    def open(self, content: Content, device: str, threads: int) -> OpenVinoSession:
         """Compile for the CPU, in float32 arithmetic."""
-        return OpenVinoSession(path, device, threads)
+        return OpenVinoSession(content, device, threads)
 
 
 class OpenVinoSession:
     """A compiled OpenVINO model (see ``formats.base.Session``)."""
 
-    def __init__(self, path: Path, device: str, threads: int) -> None:
+    def __init__(self, content: Content, device: str, threads: int) -> None:
         openvino = _openvino()
         if device not in DEVICES:
             raise DeviceError(
@@ -110,9 +112,11 @@ class OpenVinoSession:
         }
         try:
             core = openvino.Core()
-            self._model = core.compile_model(core.read_model(path), DEVICES[device], options)
+            model = core.read_model(require_ir(content), _weights(content))
+            self._model = core.compile_model(model, DEVICES[device], options)
         except RuntimeError as error:
-            raise BundleError(f"OpenVINO refuses {path}: {first_line(error)}") from error
+            raise BundleError(f"OpenVINO refuses {content.where}: {_reason(error)}") from error
+        self.interface = Interface(_described(self._model.inputs), _described(self._model.outputs))
         self.device = next(
             name for name, engine in DEVICES.items() if engine in self._model.get_property("EXECUTION_DEVICES")
         )
@@ -136,12 +140,38 @@ def _openvino() -> Any:  # part of its interface has no type information, and it
     )
 
 
-def _described(ports: Any) -> Mapping[str, tuple[str, tuple[int | str, ...]]]:
+def _reason(error: RuntimeError) -> str:
+    """Return the last line of an error of OpenVINO; the lines before say where in its sources it came up."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return printable(lines[-1]) if lines else first_line(error)
+
+
+def require_ir(content: Content) -> bytes:
+    """Return the description of an artifact, which must be OpenVINO's own XML, without declarations or comments.
+
+    OpenVINO reads files of many other kinds where it is given them; some name further files, as XML itself can.
+
+    Raises:
+        BundleError: it is something else.
+    """
+    if not content.main.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<") or b"<!" in content.main:
+        raise BundleError(f"OpenVINO refuses {content.where}: it is not the XML of an OpenVINO IR.")
+    return content.main
+
+
+def _weights(content: Content) -> bytes:
+    """Return the weights, which lie beside the description under its name. OpenVINO makes a copy of its own of them."""
+    return content.files.get(str(PurePosixPath(content.name).with_suffix(".bin")), b"")
+
+
+def _described(ports: Any) -> Mapping[str, Typed]:
     """Return name to dtype and shape of inputs or outputs; a dynamic axis is ``N``."""
     return {
         port.any_name: (
             port.element_type.to_dtype().name,
-            tuple("N" if axis.is_dynamic else axis.get_length() for axis in port.partial_shape),
+            tuple("N" if axis.is_dynamic else axis.get_length() for axis in port.partial_shape)
+            if port.partial_shape.rank.is_static
+            else ANY_SHAPE,
         )
         for port in ports
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import zipfile
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from toolkit.bundle.content import Content
 from toolkit.errors import BundleError, ExportError, first_line
 from toolkit.formats.base import Facts
 from toolkit.formats.torch_session import ModuleSession, TorchFormat, check_device
@@ -40,6 +42,7 @@ class Pt2Format(TorchFormat):
         _forget_source_paths(program)
         content = json.dumps(dict(metadata), ensure_ascii=False)
         torch.export.save(program, str(path), extra_files={METADATA_FILE: content})
+        _require_no_pickle(path)
 
     def facts(self, path: Path) -> Facts:
         """Read the metadata back from the archive, which is a ZIP file."""
@@ -50,7 +53,7 @@ class Pt2Format(TorchFormat):
             metadata = json.loads(archive.read(stored[0])) if stored else {}
         return Facts(producer=f"torch {torch.__version__}", metadata=metadata)
 
-    def open(self, path: Path, device: str, threads: int) -> ModuleSession:
+    def open(self, content: Content, device: str, threads: int) -> ModuleSession:
         """Load into PyTorch."""
         check_device("a pt2 artifact", device)
         import torch
@@ -58,12 +61,32 @@ class Pt2Format(TorchFormat):
 
         with _quiet():
             try:
-                program = torch.export.load(str(path))
+                program = torch.export.load(io.BytesIO(content.main))
             except Exception as error:  # the reader raises many types, some of them private
-                raise BundleError(f"torch.export.load refuses {path}: {first_line(error)}") from error
+                raise BundleError(f"torch.export.load refuses {content.where}: {first_line(error)}") from error
         if device != "cpu":
             program = move_to_device_pass(program, device)
         return ModuleSession(program.module(), "torch.export", device, threads)
+
+
+def _require_no_pickle(path: Path) -> None:
+    """Refuse to ship a file that a reader would have to unpickle: a pickle is a program.
+
+    PyTorch pickles example inputs, and weights that it cannot store as they lie in memory.
+    """
+    with zipfile.ZipFile(path) as archive:
+        pickled = [
+            entry.filename for entry in archive.infolist() if "/sample_inputs/" in entry.filename and entry.file_size
+        ]
+        for name in archive.namelist():
+            if name.endswith(("/model_weights_config.json", "/model_constants_config.json")):
+                entries = json.loads(archive.read(name))["config"]
+                pickled += [weight for weight, entry in entries.items() if entry["use_pickle"]]
+    if pickled:
+        raise ExportError(
+            f"torch.export.save has written a pickle ({pickled[0]}), which nobody should open: update torch, or use "
+            "another format."
+        )
 
 
 def capture(deployable: torch.nn.Module, sample: torch.Tensor) -> ExportedProgram:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from toolkit.bundle.content import Content
 from toolkit.bundle.manifest import Portability
 from toolkit.dependencies import import_optional, why_not
 from toolkit.distribution import install_hint
@@ -63,7 +64,7 @@ class TorchFormat(Format):
         self.save(deployable, sample, path, request.metadata)
         if dict(self.facts(path).metadata) != dict(request.metadata):
             raise ExportError(f"{self.saver} did not store the metadata that was asked for.")
-        require_any_batch(self.open(path, "cpu", torch.get_num_threads()), sample, request)
+        require_any_batch(self.open(Content.of(path), "cpu", torch.get_num_threads()), sample, request)
         return Exported(portability=self.portability)
 
 

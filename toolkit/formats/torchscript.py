@@ -5,6 +5,7 @@ The only place that touches ``torch.jit``, which PyTorch has deprecated and Pyth
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import warnings
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from toolkit.bundle.content import Content
 from toolkit.errors import BundleError, ExportError, first_line
 from toolkit.formats.archive_members import rewrite
 from toolkit.formats.base import Facts
@@ -68,14 +70,14 @@ class TorchScriptFormat(TorchFormat):
             _jit().load(str(path), map_location="cpu", _extra_files=files)
         return Facts(producer=f"torch {torch.__version__}", metadata=json.loads(files[METADATA_FILE] or "{}"))
 
-    def open(self, path: Path, device: str, threads: int) -> ModuleSession:
+    def open(self, content: Content, device: str, threads: int) -> ModuleSession:
         """Load into PyTorch."""
         check_device("a TorchScript artifact", device)
         with _quiet():
             try:
-                module = _jit().load(str(path), map_location=device).eval()
+                module = _jit().load(io.BytesIO(content.main), map_location=device).eval()
             except (RuntimeError, ValueError, OSError) as error:
-                raise BundleError(f"torch.jit.load refuses {path}: {first_line(error)}") from error
+                raise BundleError(f"torch.jit.load refuses {content.where}: {first_line(error)}") from error
         return ModuleSession(module, "TorchScript", device, threads)
 
 

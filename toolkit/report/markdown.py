@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from toolkit.files import printable
+from toolkit.printable import printable
 from toolkit.report.parity import parity_checks, parity_failures, parity_table
 from toolkit.report.tables import Table, bench_table, class_table, headline, most_confused, remarks
 from toolkit.results import BenchReport, Evaluation, ParityReport

@@ -8,7 +8,7 @@ from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from toolkit.files import printable_lines
+from toolkit.printable import printable_lines
 from toolkit.report.parity import parity_checks, parity_failures, parity_table, path_table
 from toolkit.report.tables import Column, Line, Table, bench_table, class_table, headline, most_confused, remarks
 from toolkit.results import BenchReport, Bisection, Evaluation, ParityReport

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Self
+
+from pydantic import model_validator
+
 from toolkit.results.record import Interval, Record
 
 
@@ -52,3 +56,10 @@ class Evaluation(Record):
     """``confusion[i][j]``: test images of class i that were predicted as class j."""
     leak: Leak | None = None
     """None where no image is in an earlier split too, or where this was not looked at."""
+
+    @model_validator(mode="after")
+    def _has_a_row_and_a_column_per_class(self) -> Self:
+        sizes = {len(self.confusion), *(len(row) for row in self.confusion)}
+        if self.confusion and sizes != {len(self.classes)}:
+            raise ValueError(f"the confusion matrix is not one of {len(self.classes)} classes")
+        return self

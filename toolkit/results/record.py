@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,7 +10,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from toolkit.errors import RunError
-from toolkit.files import printable_lines, read_regular, write_text
+from toolkit.files import read_regular, write_text
+from toolkit.printable import printable, printable_lines, unprintable
+
+_ROW_OF_NUMBERS = re.compile(r"\[\n[\s\d.,eE+-]+\]")
+"""In indented JSON, where only what stands between values is on a new line."""
+_WRITTEN = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))|[^\n\x20-\x7e]")
+"""Each escape and each character beyond ASCII in the text of JSON."""
 
 
 class Record(BaseModel):
@@ -27,11 +34,17 @@ class Record(BaseModel):
     )
 
     def to_json(self) -> str:
-        """Return the record as indented JSON, ending in a newline. A name that is not UTF-8 stands in it escaped."""
+        """Return the record as indented JSON, ending in a newline.
+
+        Arrays of numbers stand on one line each. Characters that could change what a terminal shows around them, and
+        bytes that are not UTF-8, in names of files for instance, are written out (see ``errors.visible``).
+        """
         try:
-            return self.model_dump_json(indent=2) + "\n"
+            text = self.model_dump_json(indent=2)
         except PydanticSerializationError:
-            return type(self).model_validate(_in_utf8(self.model_dump())).model_dump_json(indent=2) + "\n"
+            text = type(self).model_validate(_in_utf8(self.model_dump())).model_dump_json(indent=2)
+        text = _ROW_OF_NUMBERS.sub(lambda match: "".join(match[0].split()), text)
+        return _WRITTEN.sub(_written_out, text) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
@@ -54,7 +67,13 @@ class Record(BaseModel):
             RunError: the file is missing or is not such a record.
         """
         try:
-            return cls.from_json(read_regular(path))
+            content = read_regular(path)
+            if found := _marked(content.decode(errors="replace")):
+                raise RunError(
+                    f"{path} is not what '{made_by}' writes (it holds the character {found}, which could change what a "
+                    f"terminal shows): run '{made_by}' again."
+                )
+            return cls.from_json(content)
         except OSError as error:
             raise RunError(f"{path} cannot be read ({error.strerror}): run '{made_by}' first.") from error
         except ValidationError as error:
@@ -80,3 +99,23 @@ class Interval(Record):
     high: float
     level: float = 0.95
     """Confidence level, between 0 and 1."""
+
+
+def _character(written: re.Match[str]) -> str:
+    """Return the character; a half of one, which makes sense with the other half only, is none."""
+    if written[1] is not None:
+        number = int(written[1], 16)
+        return "" if 0xD800 <= number < 0xE000 else chr(number)
+    return written[0] if written[2] is None else {"b": "\b", "f": "\f", "r": "\r"}.get(written[2], "")
+
+
+def _written_out(written: re.Match[str]) -> str:
+    """Return what says which character it is, for one that must not reach a terminal."""
+    character = _character(written)
+    return printable(character).replace("\\", "\\\\") if unprintable(character, lines=True) else written[0]
+
+
+def _marked(text: str) -> str | None:
+    """Return the first character in the text of JSON that must not reach a terminal, plain or as an escape."""
+    found = (unprintable(_character(written), lines=True) for written in _WRITTEN.finditer(text))
+    return next((marked for marked in found if marked), None)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from toolkit.bundle import ArtifactRecord, Bundle
-from toolkit.errors import BundleError, ToolkitError
+from toolkit.errors import BundleError
 from toolkit.formats.base import Session
-from toolkit.formats.registry import get_format
+from toolkit.formats.opening import choose_artifact, open_artifact
 from toolkit.provenance import default_threads
 
 
@@ -22,6 +22,7 @@ class Opening:
     device: str
     threads: int | None
     verify_key: Path | None
+    allow_code: bool
     max_pixels: int
     spinning: bool | None
     manifest_sha256: str | None = None
@@ -44,26 +45,15 @@ def opened(opening: Opening) -> tuple[Bundle, ArtifactRecord, Session]:
     Raises:
         BundleError: also where another bundle stands in the place of the one that was opened the first time.
     """
-    bundle = Bundle.open(opening.path, opening.verify_key)
+    bundle = Bundle.open(opening.path, opening.verify_key, opening.allow_code)
     if opening.manifest_sha256 not in (None, _sha256(bundle)):
         raise BundleError(
             f"the bundle {bundle.path} is not the one that this predictor was loaded from: its manifest has changed "
             "since. Call toolkit.load again."
         )
-    record = bundle.artifact(opening.artifact)
-    chosen = get_format(record.format, record.family)
-    if opening.spinning is not None and not chosen.spins:
-        raise ToolkitError(
-            f"spinning was given, and the engine of the {record.format!r} artifact cannot be told whether its idle "
-            "threads spin: leave it out. PyTorch's threads sleep where OMP_WAIT_POLICY=PASSIVE is in the environment "
-            "when Python starts."
-        )
-    session = chosen.open(
-        bundle.file(record.file),
-        opening.device,
-        opening.threads or default_threads(),
-        **({} if opening.spinning is None else {"spinning": opening.spinning}),
-    )
+    record = choose_artifact(bundle, opening.artifact)
+    threads = opening.threads or default_threads()
+    session = open_artifact(bundle, record, opening.device, threads, opening.spinning)
     return bundle, record, session
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from toolkit.bundle import ArtifactRecord, Bundle, Manifest
 from toolkit.decoding_limits import MAX_PIXELS
-from toolkit.errors import ImageError, PredictionError, require_count
+from toolkit.errors import BundleError, ImageError, PredictionError, ToolkitError, first_line, require_count
 from toolkit.formats.base import Session
 from toolkit.preprocess import ImageSource, describe, is_one_image, prepare
 from toolkit.runtime.opening import Opening, opened
@@ -97,6 +97,7 @@ class Predictor:
 
         Raises:
             ImageError: another dtype or shape.
+            BundleError: the engine cannot run it, or it has not one output per label.
         """
         pre = self.manifest.preprocessing
         wanted = (pre.height, pre.width, 3)
@@ -106,7 +107,20 @@ class Predictor:
                 f"{list(images.shape)}."
             )
         inputs = self.manifest.input.encode(images)
-        return call_engine(lambda: self._session.get().run(inputs))
+        try:
+            outputs = call_engine(lambda: self._session.get().run(inputs))
+        except ToolkitError:
+            raise
+        except Exception as error:  # an engine may raise anything, e.g. where there is no memory for what a graph wants
+            raise BundleError(
+                f"{self.artifact.file} cannot run a batch of {len(images)}: {first_line(error)}"
+            ) from error
+        if any(outputs[name].shape != (len(images), len(self.labels)) for name in ("logits", "probabilities")):
+            raise BundleError(
+                f"{self.artifact.file} returns {_shapes(outputs)} for {len(images)} images and {len(self.labels)} "
+                "labels. The bundle was put together from two: export it again."
+            )
+        return outputs
 
     def selftest(self) -> Selftest:
         """Run the bundle's golden samples and compare with what was expected of them at export.
@@ -200,12 +214,13 @@ class Predictor:
         )
 
 
-def load(
+def load(  # noqa: PLR0913 - what a service says in one call, each by its name
     path: str | Path,
     artifact: str | None = None,
     device: str = "cpu",
     threads: int | None = None,
     verify_key: str | Path | None = None,
+    allow_code: bool = False,
     max_pixels: int = MAX_PIXELS,
     spinning: bool | None = None,
 ) -> Predictor:
@@ -219,6 +234,9 @@ def load(
             in a container, and no more than OMP_NUM_THREADS where that is set.
         verify_key: PEM file of the public key that must have signed the bundle; checked before anything of the bundle
             is parsed.
+        allow_code: open an artifact that can carry code (TorchScript, pt2, AOTInductor) whoever made the bundle.
+            Without it, such an artifact is opened where this user exported the bundle on this machine, or with
+            ``verify_key``; anywhere else the preferred artifact is one that is data.
         max_pixels: images of more pixels are refused before they are decoded, and the images that threads decode at
             the same time have at most so many together.
         spinning: whether idle threads of the engine wait in a loop for the next piece of work. By default they sleep,
@@ -229,6 +247,7 @@ def load(
         ToolkitError: ``threads`` or ``max_pixels`` is no whole number of at least 1.
         BundleError: no bundle there, or no such artifact.
         ToolkitError: the artifact's engine cannot be told whether to spin.
+        UntrustedCodeError: the artifact can carry code, and nobody vouches for the bundle.
         SignatureError: with ``verify_key``, the bundle is not signed by that key; without, its signature is stale.
         IntegrityError: a file is not the one that the manifest describes.
         DeviceError: the device cannot be used here.
@@ -243,10 +262,15 @@ def load(
             device=device,
             threads=threads,
             verify_key=Path(verify_key) if verify_key else None,
+            allow_code=allow_code,
             max_pixels=require_count("max_pixels", max_pixels),
             spinning=spinning,
         )
     )
+
+
+def _shapes(outputs: dict[str, npt.NDArray[np.float32]]) -> str:
+    return " and ".join(f"{name} {list(values.shape)}" for name, values in outputs.items())
 
 
 def _open(opening: Opening) -> Predictor:

@@ -18,8 +18,16 @@ from toolkit.compare.golden import judged_by_class, narrower, score_golden, usua
 from toolkit.compare.rounding import ROUNDOFF, compare_rounding, rounding_failure, rounding_notes
 from toolkit.compare.tolerances import TOLERANCES, Limits
 from toolkit.compare.verdict import OUTPUTS, Comparison, Outputs, Verdict
-from toolkit.errors import DeviceError, ExportError, MissingDependencyError, first_line, require_count
+from toolkit.errors import (
+    DeviceError,
+    ExportError,
+    MissingDependencyError,
+    UntrustedCodeError,
+    first_line,
+    require_count,
+)
 from toolkit.formats.base import Session
+from toolkit.formats.opening import open_artifact
 from toolkit.formats.registry import get_format
 from toolkit.results import Tolerance
 
@@ -83,8 +91,8 @@ def selftest_bundle(
     require_count("threads", threads)
     for artifact in bundle.manifest.artifacts:
         try:
-            session = get_format(artifact.format, artifact.family).open(bundle.file(artifact.file), device, threads)
-        except (DeviceError, ExportError, MissingDependencyError) as error:
+            session = open_artifact(bundle, artifact, device, threads)
+        except (DeviceError, ExportError, MissingDependencyError, UntrustedCodeError) as error:
             yield _result(artifact, missing=str(error))
         except Exception as error:  # an engine may raise anything, and whatever it raises is the result
             yield _result(artifact, failures=(f"it cannot be opened: {first_line(error)}",))

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from toolkit.errors import BundleError, RecipeError, first_line
-from toolkit.files import open_regular, printable
+from toolkit.files import open_regular
 from toolkit.formats.onnx import import_onnxruntime
+from toolkit.printable import printable
 
 Array: TypeAlias = npt.NDArray[Any]
 Inputs: TypeAlias = Any

@@ -12,10 +12,11 @@ from toolkit.bundle import ArtifactRecord, Bundle
 from toolkit.bundle.limits import limits_of
 from toolkit.compare.tolerances import OTHER_WEIGHTS
 from toolkit.errors import BundleError, ImageError
-from toolkit.files import printable
+from toolkit.formats.opening import choose_artifact, not_opened, open_artifact
 from toolkit.formats.registry import get_format
 from toolkit.image_files import not_images
 from toolkit.preprocess import list_folder, prepare_batch
+from toolkit.printable import printable
 from toolkit.results import Check, ParityReport
 from toolkit.verify.candidate import Candidate, candidates_of
 from toolkit.verify.expected import Expected, Judgement, golden_of, metadata_of, run_reference, with_truths
@@ -50,7 +51,7 @@ def verify_against(
         RecipeError: the tolerances are not valid.
     """
     options = options or VerifyOptions()
-    new, old = Bundle.open(path), Bundle.open(other)
+    new, old = options.opened(path), options.opened(other)
     if set(new.manifest.labels) != set(old.manifest.labels) or len(new.manifest.labels) != len(old.manifest.labels):
         raise BundleError(
             f"{new.path} and {old.path} do not tell the same classes apart: a service cannot change from one to the "
@@ -100,9 +101,7 @@ class OtherBundle:
         """
         new, old, mine = self._new.manifest, self._old.manifest, self._mine
         counterpart = self._counterpart(candidate)
-        session = get_format(counterpart.format, counterpart.family).open(
-            self._old.file(counterpart.file), self._options.device, self._options.thread_count
-        )
+        session = open_artifact(self._old, counterpart, self._options.device, self._options.thread_count)
         expected = run_reference(session, Inputs(mine.names, self._theirs, mine.test_images), old.input)
         # The new bundle's pixels stand beside what the old one says of its own: preprocessing is part of what is
         # compared.
@@ -120,7 +119,7 @@ class OtherBundle:
         """Return the file of the other artifact, where it is an ONNX graph too."""
         counterpart = self._counterpart(candidate)
         bisectable = get_format(counterpart.format, counterpart.family).bisectable
-        return nullcontext(self._old.file(counterpart.file) if bisectable else None)
+        return self._old.content(counterpart).as_files() if bisectable else nullcontext()
 
     def checks(self) -> tuple[Check, ...]:
         """Check the labels, and that both bundles have them in the same order."""
@@ -128,10 +127,8 @@ class OtherBundle:
 
     def _counterpart(self, candidate: Candidate) -> ArtifactRecord:
         wanted = candidate.artifact.format
-        return (
-            next((known for known in self._old.manifest.artifacts if known.format == wanted), None)
-            or self._old.artifact()
-        )
+        same = next((known for known in self._old.manifest.artifacts if known.format == wanted), None)
+        return same if same and not_opened(self._old, same) is None else choose_artifact(self._old)
 
 
 def _reordered(expected: Expected, theirs: tuple[str, ...], mine: tuple[str, ...]) -> Expected:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Unpack
 
 from toolkit.bundle import Bundle
-from toolkit.progress import Reporter, Silent
 from toolkit.results import Check, ParityReport
 from toolkit.verify.candidate import Candidate, candidates_of
 from toolkit.verify.expected import Judgement, golden_of, metadata_of
@@ -15,25 +14,15 @@ from toolkit.verify.hard_files import check_hard_files
 from toolkit.verify.inputs import Inputs, edge_inputs
 from toolkit.verify.judge import judge
 from toolkit.verify.labels import check_labels, targets_of
-from toolkit.verify.options import VerifyOptions
+from toolkit.verify.options import Asked, VerifyOptions
 
 
-def verify_bundle(
-    path: Path,
-    *,
-    device: str = "cpu",
-    threads: int | None = None,
-    reporter: Reporter | None = None,
-    tolerances: Mapping[str, float] | None = None,
-) -> ParityReport:
+def verify_bundle(path: Path, **how: Unpack[Asked]) -> ParityReport:
     """Judge every artifact of a bundle by its golden samples and by itself, without the run it came from.
 
     Args:
         path: the bundle's folder, or a run folder that has one.
-        device: see ``VerifyOptions``, like all that follow.
-        threads: CPU threads per call.
-        reporter: where progress goes.
-        tolerances: limits that are replaced.
+        how: fields of ``VerifyOptions``.
 
     Raises:
         BundleError: there is no bundle, or a file in it is not the one its manifest describes.
@@ -43,8 +32,8 @@ def verify_bundle(
             these artifacts.
         RecipeError: ``threads`` or ``tolerances`` are not valid.
     """
-    options = VerifyOptions(device, threads, reporter or Silent(), tolerances)
-    bundle = Bundle.open(path)
+    options = VerifyOptions(**how)
+    bundle = options.opened(path)
     return judge(bundle.manifest.name, candidates_of(bundle, options), GoldenSamples(bundle), options)
 
 

@@ -7,16 +7,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from toolkit.bundle import ArtifactRecord, Bundle
+from toolkit.bundle.content import Content
 from toolkit.bundle.limits import limits_of
 from toolkit.bundle.manifest import InputContract
 from toolkit.compare.verdict import OUTPUTS, Outputs
-from toolkit.errors import DeviceError, MissingDependencyError, first_line
+from toolkit.errors import DeviceError, IntegrityError, MissingDependencyError, UntrustedCodeError, first_line
 from toolkit.formats.base import NarrowType, Session
+from toolkit.formats.opening import open_artifact
 from toolkit.formats.registry import get_format
 from toolkit.results import Check, Tolerance
 from toolkit.verify.inputs import Images
@@ -36,8 +37,8 @@ class Candidate:
     """Where it is asked to run."""
     threads: int = 1
     """How many threads it is asked to use."""
-    file: Path | None = None
-    """Where it is; what only shows inside the file is looked at where this is given."""
+    content: Callable[[], Content] | None = None
+    """Reads its files; what only shows inside them is looked at where this is given."""
     narrow_type: NarrowType | None = None
     """See ``formats.base.Format``."""
     bisectable: bool = False
@@ -58,16 +59,16 @@ def candidates_of(bundle: Bundle, options: VerifyOptions) -> tuple[Candidate, ..
     """
     candidates = []
     for artifact in bundle.manifest.artifacts:
-        chosen, file = get_format(artifact.format, artifact.family), bundle.file(artifact.file)
+        chosen = get_format(artifact.format, artifact.family)
         limits = limits_of(artifact, chosen.precision, options.tolerances)
         candidates.append(
             Candidate(
                 artifact=artifact,
-                opened=functools.partial(chosen.open, file, options.device),
+                opened=functools.partial(open_artifact, bundle, artifact, options.device),
                 tolerance=limits.tolerance,
                 device=options.device,
                 threads=options.thread_count,
-                file=file,
+                content=functools.partial(bundle.content, artifact),
                 narrow_type=chosen.narrow_type,
                 bisectable=chosen.bisectable,
                 limits=limits.notes,
@@ -125,10 +126,12 @@ def open_session(opened: Callable[[int], Session], threads: int) -> Session:
         DeviceError: this machine cannot judge the file; that says nothing about the file, and must not stand in its
             manifest as a failure.
         MissingDependencyError: see ``DeviceError``.
+        UntrustedCodeError: see ``DeviceError``.
+        IntegrityError: it is another file by now than the one that was checked.
     """
     try:
         return opened(threads)
-    except (DeviceError, MissingDependencyError):
+    except (DeviceError, IntegrityError, MissingDependencyError, UntrustedCodeError):
         raise
     except Exception as error:  # an engine may raise anything, and whatever it raises is the verdict
         raise CannotRunError(f"it cannot be opened: {first_line(error)}") from error

@@ -275,12 +275,12 @@ class _Gate:
         What they lose does not always show in the outputs, see ``examine_ranges``.
         """
         candidate, judgement = self.candidate, self.judgement
-        if session.device != "cpu" or candidate.file is None or candidate.narrow_type is None:
+        if session.device != "cpu" or candidate.content is None or candidate.narrow_type is None:
             return
         started = Checks()
-        with started.check("range") as finding:
+        with started.check("range") as finding, candidate.content().as_files() as file:
             ranges = examine_ranges(
-                candidate.file,
+                file,
                 candidate.narrow_type,
                 self.tolerance,
                 judgement.contract,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from toolkit import provenance
-from toolkit.errors import MissingDependencyError
+from toolkit.errors import MissingDependencyError, ToolkitError, UntrustedCodeError
 from toolkit.results import ArtifactParity, Check, ParityReport
 from toolkit.verify.bisect import bisect_artifact
 from toolkit.verify.candidate import Candidate
@@ -40,8 +40,8 @@ class Reference(Protocol):
 def judge(name: str, candidates: Sequence[Candidate], reference: Reference, options: VerifyOptions) -> ParityReport:
     """Judge artifacts one after the other.
 
-    An artifact whose engine is not installed is named in the report and not judged: the bundle may hold others that
-    this machine serves.
+    An artifact whose engine is not installed, or that can carry code of a stranger, is named in the report and not
+    judged: the bundle may hold others that this machine serves.
 
     Args:
         name: of the run or the bundle that they are from.
@@ -53,24 +53,26 @@ def judge(name: str, candidates: Sequence[Candidate], reference: Reference, opti
         DeviceError: the device cannot be used here.
         MissingDependencyError: there are artifacts, and the engine of none is installed; or one fails that is to be
             bisected, and what reads its graph is not installed.
+        UntrustedCodeError: there are artifacts, and none may be opened.
         BundleError: the graph of one that is to be bisected cannot be read, or has another structure.
     """
     results: list[ArtifactParity] = []
-    not_judged: dict[str, str] = {}
+    not_judged: dict[str, ToolkitError] = {}
     for candidate in candidates:
         artifact = candidate.artifact
         try:
             judgement = reference.judgement(candidate)
             with options.reporter.bar(f"verify {artifact.format}", planned_inputs(judgement), "image") as bar:
                 result = verify_artifact(candidate, judgement, bar.advance)
-        except MissingDependencyError as error:
-            not_judged[artifact.file] = str(error)
+        except (MissingDependencyError, UntrustedCodeError) as error:
+            not_judged[artifact.file] = error
             continue
         if options.bisect and not result.passed:
             result = _bisected(result, candidate, judgement, reference)
         results.append(result)
     if not_judged and not results:
-        raise MissingDependencyError(f"no artifact can be judged here: {' '.join(dict.fromkeys(not_judged.values()))}")
+        reasons = " ".join(dict.fromkeys(str(error) for error in not_judged.values()))
+        raise type(next(iter(not_judged.values())))(f"no artifact can be judged here: {reasons}")
     checks = reference.checks()
     return ParityReport(
         run=name,
@@ -79,7 +81,7 @@ def judge(name: str, candidates: Sequence[Candidate], reference: Reference, opti
         artifacts=tuple(results),
         provenance=provenance.collect(),
         checks=checks,
-        not_judged=not_judged,
+        not_judged={file: str(error) for file, error in not_judged.items()},
     )
 
 
@@ -87,10 +89,10 @@ def _bisected(
     result: ArtifactParity, candidate: Candidate, judgement: Judgement, reference: Reference
 ) -> ArtifactParity:
     """Add the first diverging node to the verdict on an artifact that failed, where both sides are ONNX graphs."""
-    if candidate.file is None or not candidate.bisectable:
+    if candidate.content is None or not candidate.bisectable:
         return result
-    with reference.right_graph(candidate) as right:
+    with reference.right_graph(candidate) as right, candidate.content().as_files() as file:
         if right is None:
             return result
-        bisection = bisect_artifact(candidate.file, right, judgement.contract, judgement.inputs, candidate.tolerance)
+        bisection = bisect_artifact(file, right, judgement.contract, judgement.inputs, candidate.tolerance)
     return result.model_copy(update={"bisection": bisection})

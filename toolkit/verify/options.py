@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypedDict
 
 from toolkit import provenance
+from toolkit.bundle import Bundle
 from toolkit.decoding_limits import MAX_PIXELS
 from toolkit.errors import RecipeError, require_count
 from toolkit.progress import Reporter, Silent
@@ -30,6 +33,10 @@ class VerifyOptions:
     """Values that replace those of ``toolkit.compare.tolerances``, by field name."""
     bisect: bool = False
     """Name the first node that diverges in each ONNX artifact that fails."""
+    verify_key: Path | None = None
+    """PEM file of the public key that must have signed each bundle."""
+    allow_code: bool = False
+    """Open artifacts that can carry code, whoever made the bundle."""
 
     max_pixels: int = MAX_PIXELS
     """Images of more pixels are refused before they are decoded."""
@@ -39,7 +46,24 @@ class VerifyOptions:
             raise RecipeError(f"{self.threads} threads cannot run anything: give 1 or more.")
         require_count("max_pixels", self.max_pixels)
 
+    def opened(self, bundle: Path) -> Bundle:
+        """Open a bundle that is judged, or judged by; errors as those of ``Bundle.open``."""
+        return Bundle.open(bundle, self.verify_key, self.allow_code)
+
     @property
     def thread_count(self) -> int:
         """How many threads that is."""
         return provenance.default_threads() if self.threads is None else self.threads
+
+
+class Asked(TypedDict, total=False):
+    """The fields of ``VerifyOptions``, as arguments by name."""
+
+    device: str
+    threads: int | None
+    reporter: Reporter
+    tolerances: Mapping[str, float] | None
+    bisect: bool
+    verify_key: Path | None
+    allow_code: bool
+    max_pixels: int

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
@@ -15,7 +16,6 @@ from toolkit.bundle.recording import record_parity
 from toolkit.data import Split
 from toolkit.data.of_run import load_test_split
 from toolkit.errors import RunError
-from toolkit.progress import Reporter, Silent
 from toolkit.results import Check, ParityReport
 from toolkit.runs import FinishedRun, RunFolder
 from toolkit.verify.candidate import Candidate, candidates_of
@@ -24,35 +24,24 @@ from toolkit.verify.expected import Judgement, golden_of, metadata_of, run_refer
 from toolkit.verify.inputs import DEFAULT_IMAGES, Inputs, draw, make_inputs
 from toolkit.verify.judge import judge
 from toolkit.verify.labels import check_labels
-from toolkit.verify.options import VerifyOptions
+from toolkit.verify.options import Asked, VerifyOptions
 from toolkit.verify.preprocessing import check_preprocessing
 from toolkit.verify.records import write_records
 from toolkit.verify.reference_onnx import fresh_export
 
 
 def verify_run(
-    run: RunFolder | FinishedRun,
-    *,
-    device: str = "cpu",
-    threads: int | None = None,
-    images: int | None = DEFAULT_IMAGES,
-    reporter: Reporter | None = None,
-    tolerances: Mapping[str, float] | None = None,
-    bisect: bool = False,
+    run: RunFolder | FinishedRun, *, images: int | None = DEFAULT_IMAGES, **how: Unpack[Asked]
 ) -> ParityReport:
     """Compare every artifact of a run's bundle with PyTorch. A failed gate is a report that says so, not an exception.
 
-    The reference is PyTorch on the CPU whatever ``device`` is. Memory: the drawn images are held as uint8, 0.15 MB each
+    The reference is PyTorch on the CPU whatever the device is. Memory: the drawn images are held as uint8, 0.15 MB each
     at 224 x 224.
 
     Args:
         run: a run that has been exported.
-        device: see ``VerifyOptions``, like all that follow but ``images``.
-        threads: CPU threads per call.
         images: how many test images to draw; None is all of them.
-        reporter: where progress goes.
-        tolerances: limits that are replaced.
-        bisect: name the first node that diverges in each ONNX artifact that fails.
+        how: fields of ``VerifyOptions``.
 
     Raises:
         RunError: the run is not finished, its weights or test images have changed, or the bundle was exported from
@@ -64,9 +53,9 @@ def verify_run(
             these artifacts.
         RecipeError: ``threads``, ``images`` or ``tolerances`` are not valid.
     """
-    options = VerifyOptions(device, threads, reporter or Silent(), tolerances, bisect)
+    options = VerifyOptions(**how)
     run = FinishedRun.of(run)
-    bundle = Bundle.open(run.folder.bundle)
+    bundle = options.opened(run.folder.bundle)
     _require_same_model(run, bundle.manifest)
     candidates = candidates_of(bundle, options)
     report = judge(run.folder.name, candidates, PyTorch(run, bundle, images, options), options)

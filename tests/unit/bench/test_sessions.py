@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from toolkit.bench import sessions
-from toolkit.errors import BundleError, DeviceError, MissingDependencyError
+from toolkit.bundle.manifest import ArtifactRecord
+from toolkit.bundle.writer import file_record
+from toolkit.errors import BundleError, DeviceError, IntegrityError, MissingDependencyError
 from toolkit.formats.registry import get_format
 
 BACKBONE = "torchvision:shufflenet_v2_x0_5"
@@ -46,6 +48,29 @@ def test_the_library_of_the_backbone_is_imported_before_loading(arguments, monke
     assert "toolkit.backbones.source_torchvision" in sys.modules
 
 
+def described(path, name, device):
+    """Return what the worker of an artifact is told; a file that is not there is empty."""
+    path.touch()
+    record = file_record(path)
+    artifact = ArtifactRecord(
+        format=name,
+        family=name,
+        precision="float32",
+        file=path.name,
+        opset=None,
+        ir_version=None,
+        producer="test",
+        **record.model_dump(),
+    )
+    return {
+        "bundle": str(path.parent),
+        "artifact": artifact.model_dump(mode="json"),
+        "files": {path.name: record.model_dump(mode="json")},
+        "device": device,
+        "threads": 1,
+    }
+
+
 @pytest.mark.parametrize("factory", ["pytorch", "artifact"])
 def test_cuda_without_a_gpu_is_an_error(arguments, tmp_path, factory):
     import torch
@@ -55,7 +80,7 @@ def test_cuda_without_a_gpu_is_an_error(arguments, tmp_path, factory):
     given = (
         {**arguments, "device": "cuda"}
         if factory == "pytorch"
-        else {"format": "torchscript", "family": "torchscript", "path": "x", "device": "cuda", "threads": 1}
+        else described(tmp_path / "model.pt", "torchscript", "cuda")
     )
     with pytest.raises(DeviceError, match="no CUDA device"):
         getattr(sessions, factory)(given)()
@@ -64,14 +89,21 @@ def test_cuda_without_a_gpu_is_an_error(arguments, tmp_path, factory):
 def test_an_artifact_is_opened_by_its_format(tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(b"no model")
-    opener = sessions.artifact({"format": "onnx", "family": "onnx", "path": str(path), "device": "cpu", "threads": 1})
+    opener = sessions.artifact(described(path, "onnx", "cpu"))
     with pytest.raises(BundleError, match=r"model\.onnx"):
         opener()
 
 
-def test_an_engine_that_is_not_installed(monkeypatch):
+def test_a_file_that_was_swapped_after_the_bundle_was_opened_is_not_measured(tmp_path):
+    opener = sessions.artifact(described(tmp_path / "model.onnx", "onnx", "cpu"))
+    (tmp_path / "model.onnx").write_bytes(b"in its place")
+    with pytest.raises(IntegrityError, match=r"model\.onnx has 12 bytes, its manifest says 0"):
+        opener()
+
+
+def test_an_engine_that_is_not_installed(tmp_path, monkeypatch):
     monkeypatch.setattr(
         type(get_format("onnx")), "unavailable", lambda self: "onnxruntime is not installed: pip install it"
     )
     with pytest.raises(MissingDependencyError, match="not installed"):
-        sessions.artifact({"format": "onnx", "family": "onnx", "path": "x", "device": "cpu", "threads": 1})
+        sessions.artifact(described(tmp_path / "model.onnx", "onnx", "cpu"))

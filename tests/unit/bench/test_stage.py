@@ -5,7 +5,7 @@ import pytest
 from toolkit.bench import rows, stage
 from toolkit.bench.options import BenchOptions
 from toolkit.bench.sweep import Outcome
-from toolkit.bundle import read_manifest
+from toolkit.bundle import Bundle, read_manifest
 from toolkit.bundle.manifest import ArtifactRecord, Manifest, Origin, OutputContract, ParityVerdict
 from toolkit.bundle.writer import write_manifest
 from toolkit.compare.metrics import wilson_interval
@@ -223,7 +223,7 @@ def test_an_unknown_device_is_refused(make_run, quick):
 
 def test_all_rows_get_the_same_thread_budget(make_run):
     run = make_run(onnx=PASSED)
-    plans = rows.plan_rows(FinishedRun.of(run), read_manifest(run.bundle), ("cpu", "cuda"), 3)
+    plans = rows.plan_rows(FinishedRun.of(run), Bundle.open(run.bundle), ("cpu", "cuda"), 3)
     assert [(plan.name, plan.device) for plan in plans] == [
         (name, device) for device in ("cpu", "cuda") for name in ("eager", "channels_last", "onnx")
     ]

@@ -10,9 +10,10 @@ import pytest
 
 from toolkit.bundle import Bundle, Manifest
 from toolkit.bundle.folder import read_manifest
-from toolkit.bundle.trust.check import parse_manifest
+from toolkit.bundle.trust.check import LARGEST_MANIFEST, parse_manifest
 from toolkit.bundle.writer import MOST_CONFUSIONS, new_bundle, write_golden, write_manifest
 from toolkit.errors import ExportError, FileWriteError
+from toolkit.results import ClassScore, Evaluation, Interval
 
 REAL = Path(__file__).parents[2] / "assets" / "manifests" / "version-2.json"
 
@@ -122,3 +123,52 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(colour_bundle: Path) ->
             write_manifest(colour_bundle, manifest)
     finally:
         colour_bundle.chmod(0o700)
+
+
+def evaluation_of(labels: tuple[str, ...]) -> Evaluation:
+    """Return one whose confusion matrix has as many digits as that of 50,000 images."""
+    chance, classes = np.random.default_rng(0), len(labels)
+    confusion = np.where(chance.random((classes, classes)) < 0.01, 1, 0) + np.diag(np.full(classes, 45))
+    return Evaluation(
+        split="test",
+        images=50 * classes,
+        top1=0.9,
+        top1_interval=Interval(low=0.89, high=0.91),
+        top5=0.99,
+        loss=0.3,
+        expected_calibration_error=0.05,
+        classes=tuple(ClassScore(label=name, support=50, precision=1 / 3, recall=2 / 3) for name in labels),
+        confusion=tuple(tuple(row) for row in confusion.tolist()) if classes <= MOST_CONFUSIONS else (),
+    )
+
+
+@pytest.mark.parametrize(("classes", "kept"), [(1000, ("confusion", "classes")), (21_841, ())])
+def test_what_grows_with_the_classes_is_kept_as_far_as_it_is_read(
+    colour_bundle: Path, classes: int, kept: tuple[str, ...]
+) -> None:
+    labels = tuple(f"n{number:08d} a realistic label, with a synonym {number}" for number in range(classes))
+    manifest = read_manifest(colour_bundle)
+    outputs = tuple(output.model_copy(update={"shape": ("N", classes)}) for output in manifest.outputs)
+    evaluation = evaluation_of(labels)
+    (colour_bundle / "manifest.json").unlink()
+    (colour_bundle / "MODEL_CARD.md").unlink()
+    changes = {"labels": labels, "outputs": outputs, "evaluation": evaluation}
+    written = write_manifest(colour_bundle, manifest.model_copy(update=changes))
+    assert (colour_bundle / "manifest.json").stat().st_size < LARGEST_MANIFEST
+    again = read_manifest(colour_bundle)
+    assert again == written
+    assert again.labels == labels
+    assert again.evaluation is not None
+    for part in ("confusion", "classes"):
+        assert getattr(again.evaluation, part) == (getattr(evaluation, part) if part in kept else ())
+    card = (colour_bundle / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert ("results of each class would make the manifest too large" in card) is not bool(kept)
+
+
+def test_a_manifest_that_nobody_would_read_is_not_written_and_the_old_one_stays(colour_bundle: Path) -> None:
+    before = {path.name: path.read_bytes() for path in colour_bundle.iterdir() if path.is_file()}
+    manifest = read_manifest(colour_bundle)
+    with pytest.raises(ExportError, match=r"would have \d+ bytes, and at most 4194304 are read: use shorter names"):
+        write_manifest(colour_bundle, manifest.model_copy(update={"intended_use": "x" * LARGEST_MANIFEST}))
+    assert {path.name: path.read_bytes() for path in colour_bundle.iterdir() if path.is_file()} == before
+    assert [path.name for path in colour_bundle.parent.iterdir()] == ["bundle"]

@@ -48,13 +48,13 @@ class Stage:
         self.options = options
         return SimpleNamespace(rows=[SimpleNamespace(missing=reason) for reason in self.missing])
 
-    def verify_run(self, folder: Any, *, reporter: Any) -> Any:
+    def verify_run(self, folder: Any, *, reporter: Any, allow_code: bool) -> Any:
         self.verified += 1
         self.verdicts = [verdict or self.after for verdict in self.verdicts]
         return SimpleNamespace(not_judged=self.not_judged)
 
-    def read_manifest(self, bundle: Path) -> Any:
-        return SimpleNamespace(artifacts=[SimpleNamespace(parity=verdict) for verdict in self.verdicts])
+    def openable(self, bundle: Path, allow_code: bool) -> Any:
+        return [SimpleNamespace(parity=verdict, file="model.onnx") for verdict in self.verdicts]
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def measure(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[in
         monkeypatch.setattr("toolkit.runs.FinishedRun.of", lambda run: run)
         monkeypatch.setattr("toolkit.data.of_run.require_images", lambda run: None)
         monkeypatch.setattr("toolkit.bench.bench_run", stage.bench_run)
-        monkeypatch.setattr("toolkit.bundle.read_manifest", stage.read_manifest)
+        monkeypatch.setattr("toolkit.cli.bench._openable", stage.openable)
         monkeypatch.setattr("toolkit.verify.run.verify_run", stage.verify_run)
         monkeypatch.setattr("toolkit.report.print_bench", lambda report, console: typer.echo("the table"))
         monkeypatch.setattr("toolkit.report.print_parity", lambda report, console: typer.echo("a parity report"))

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from tests.bundles import content_of
 from toolkit.errors import BundleError, DeviceError
 from toolkit.formats import aoti
 from toolkit.formats.aoti import COMPILERS, AotiFormat
@@ -41,13 +42,13 @@ def test_without_torch_that_comes_first(monkeypatch: pytest.MonkeyPatch) -> None
 def test_machine_code_for_a_processor_does_not_run_on_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(DeviceError, match="is compiled for the CPU and does not run on CUDA"):
-        AotiFormat().open(tmp_path / "model.aoti.pt2", "cuda", 1)
+        AotiFormat().open(content_of(tmp_path / "model.aoti.pt2"), "cuda", 1)
 
 
 def test_a_file_that_is_none_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "model.aoti.pt2").write_bytes(b"no package")
     with pytest.raises(BundleError, match=r"AOTInductor refuses .*model\.aoti\.pt2"):
-        AotiFormat().open(tmp_path / "model.aoti.pt2", "cpu", 1)
+        AotiFormat().open(content_of(tmp_path / "model.aoti.pt2"), "cpu", 1)
 
 
 def test_its_artifacts_promise_nothing_on_another_machine() -> None:

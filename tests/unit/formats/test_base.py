@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from toolkit.bundle.content import Content
 from toolkit.formats.base import Exported, ExportRequest, Facts, Format, NotExported
 
 
@@ -20,7 +21,7 @@ class Inherits(Format):
     def facts(self, path: Path) -> Facts:
         return Facts(producer="nobody")
 
-    def open(self, path: Path, device: str, threads: int) -> None:
+    def open(self, content: Content, device: str, threads: int) -> None:
         return None
 
 

@@ -16,6 +16,7 @@ from example_packages import example_format
 from torch import nn
 
 import toolkit
+from tests.bundles import content_of
 from toolkit.backbones.deployable import Deployable, TorchSession, input_contract
 from toolkit.bundle.manifest import InputContract, Normalization
 from toolkit.data.calibration import calibration_of_arrays
@@ -95,7 +96,7 @@ def test_it_computes_what_pytorch_computes_at_any_batch_size(
     chosen, path = exported
     reference = TorchSession(Deployable(network(), NORMALIZATION, contract.normalization_in_graph))
     inputs = contract.encode(images(batch))
-    expected, actual = reference.run(inputs), chosen.open(path, "cpu", 1).run(inputs)
+    expected, actual = reference.run(inputs), chosen.open(content_of(path), "cpu", 1).run(inputs)
     assert set(actual) == {"logits", "probabilities"}
     for name, value in actual.items():
         assert value.dtype == np.float32
@@ -104,7 +105,7 @@ def test_it_computes_what_pytorch_computes_at_any_batch_size(
 
 def test_it_says_where_it_runs(exported: tuple[Format, Path]) -> None:
     chosen, path = exported
-    session = chosen.open(path, "cpu", 2)
+    session = chosen.open(content_of(path), "cpu", 2)
     assert (session.device, session.threads) == ("cpu", 2)
     assert any(character.isdigit() for character in session.engine)
 
@@ -174,18 +175,18 @@ def test_a_broken_file_is_a_clear_error(exported: tuple[Format, Path], tmp_path:
     broken = tmp_path / path.name
     broken.write_bytes(path.read_bytes()[:200])
     with pytest.raises(BundleError, match="refuses"):
-        chosen.open(broken, "cpu", 1)
+        chosen.open(content_of(broken), "cpu", 1)
 
 
 def test_an_unknown_device_is_a_clear_error(exported: tuple[Format, Path]) -> None:
     with pytest.raises(DeviceError, match="cannot run on 'abacus'"):
-        exported[0].open(exported[1], "abacus", 1)
+        exported[0].open(content_of(exported[1]), "abacus", 1)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_a_device_that_is_not_there_is_an_error_and_no_fallback(exported: tuple[Format, Path]) -> None:
     with pytest.raises(DeviceError, match="CUDA"):
-        exported[0].open(exported[1], "cuda", 1)
+        exported[0].open(content_of(exported[1]), "cuda", 1)
 
 
 class Breaks(nn.Module):

@@ -7,6 +7,7 @@ import onnx
 from graphs import graph_of, layers, reddish
 from onnx import TensorProto, helper, numpy_helper
 
+from toolkit.bundle.content import Content
 from toolkit.formats.half import SMALLEST_FLOAT16, to_float16
 from toolkit.formats.onnx import OnnxSession
 
@@ -18,7 +19,7 @@ ALWAYS = {"transpose", "cast", "normalise", "softmax"}
 def run(model: onnx.ModelProto, folder: Path, images: np.ndarray) -> dict[str, np.ndarray]:
     onnx.checker.check_model(model, full_check=True)
     onnx.save_model(model, folder / "model.onnx")
-    return OnnxSession(folder / "model.onnx", "cpu", 1).run(images)
+    return OnnxSession(Content.of(folder / "model.onnx"), "cpu", 1).run(images)
 
 
 def types(model: onnx.ModelProto) -> dict[str, int]:

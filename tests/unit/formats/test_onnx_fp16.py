@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from toolkit.backbones.deployable import Deployable, TorchSession
+from toolkit.bundle.content import Content
 from toolkit.bundle.manifest import Normalization
 from toolkit.data.calibration import calibration_of_arrays
 from toolkit.errors import ExportError
@@ -45,7 +46,7 @@ def test_values_beyond_float16_are_found_and_stay_in_float32(tmp_path: Path) -> 
     graph = onnx.load_model(tmp_path / "model.onnx").graph
     convolutions = [node.name for node in graph.node if node.op_type == "Conv"]
     assert [name in made.kept_float32 for name in convolutions] == [False, True, True]
-    actual = OnnxFp16Format().open(tmp_path / "model.onnx", "cpu", 1).run(IMAGES)
+    actual = OnnxFp16Format().open(Content.of(tmp_path / "model.onnx"), "cpu", 1).run(IMAGES)
     np.testing.assert_allclose(actual["logits"], TorchSession(network).run(IMAGES)["logits"], atol=5e-3)
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +11,11 @@ import pytest
 import torch
 from torch import nn
 
+from tests.bundles import content_of
 from toolkit.backbones.deployable import Deployable
+from toolkit.bundle.content import Content
 from toolkit.bundle.manifest import Normalization
-from toolkit.errors import DeviceError, ExportError, MissingDependencyError
+from toolkit.errors import BundleError, DeviceError, ExportError, MissingDependencyError
 from toolkit.formats import openvino
 from toolkit.formats.base import ExportRequest, Facts
 from toolkit.formats.openvino import OpenVinoFormat
@@ -24,7 +28,7 @@ def test_without_the_package_it_says_what_to_install(tmp_path: Path, monkeypatch
     monkeypatch.setitem(sys.modules, "openvino", None)
     assert "openvino is not installed" in str(OpenVinoFormat().unavailable())
     with pytest.raises(MissingDependencyError, match="openvino is not installed"):
-        OpenVinoFormat().open(tmp_path / "model.xml", "cpu", 1)
+        OpenVinoFormat().open(content_of(tmp_path / "model.xml"), "cpu", 1)
 
 
 needs_openvino = pytest.mark.skipif(
@@ -58,12 +62,12 @@ def test_weights_are_not_rounded_to_float16(file: Path) -> None:
 @needs_openvino
 def test_a_gpu_is_refused_with_what_it_runs_on(file: Path) -> None:
     with pytest.raises(DeviceError, match="OpenVINO cannot run on 'cuda'"):
-        OpenVinoFormat().open(file, "cuda", 1)
+        OpenVinoFormat().open(content_of(file), "cuda", 1)
 
 
 @needs_openvino
 def test_outputs_are_not_memory_that_the_next_call_writes_into(file: Path) -> None:
-    session = OpenVinoFormat().open(file, "cpu", 1)
+    session = OpenVinoFormat().open(content_of(file), "cpu", 1)
     first = session.run(np.zeros((2, 8, 8, 3), np.uint8))["logits"]
     kept = first.copy()
     session.run(np.full((2, 8, 8, 3), 255, np.uint8))
@@ -102,3 +106,30 @@ def test_files_that_are_not_what_was_asked_for_are_an_error(facts: dict[str, obj
     openvino._require(Facts("test", **right), REQUEST, SAMPLE)
     with pytest.raises(ExportError, match=f"OpenVINO made something else than was asked for: {problem}"):
         openvino._require(Facts("test", **{**right, **facts}), REQUEST, SAMPLE)
+
+
+@needs_openvino
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda xml: b"\x08\x0a", "it is not the XML of an OpenVINO IR"),
+        (
+            lambda xml: xml.replace(b"<net", b'<!DOCTYPE net [<!ENTITY x SYSTEM "/etc/passwd">]><net', 1),
+            "it is not the XML",
+        ),
+        (lambda xml: re.sub(rb'type="Softmax"', b'type="Evil"', re.sub(rb'type="SoftMax"', b'type="Evil"', xml)), "."),
+        (lambda xml: re.sub(rb'offset="\d+"', b'offset="99999999"', xml), "."),
+        (lambda xml: re.sub(rb'offset="\d+"', b'offset="18446744073709551600"', xml), "."),
+        (lambda xml: re.sub(rb' size="\d+"', b' size="9999999999"', xml), "."),
+        (lambda xml: xml[:700], "."),
+        (lambda xml: b"<a>" * 100_000, "."),
+    ],
+    ids=["ONNX", "entity", "unknown operator", "offset", "huge offset", "size", "cut", "deep"],
+)
+def test_a_description_that_is_none_of_ours_is_one_sentence(
+    file: Path, change: Callable[[bytes], bytes], said: str
+) -> None:
+    content = content_of(file)
+    changed = Content(content.where, content.name, {**content.files, content.name: change(content.main)})
+    with pytest.raises(BundleError, match=rf"OpenVINO refuses .*model\.openvino\.xml: .*{said}"):
+        OpenVinoFormat().open(changed, "cpu", 1)

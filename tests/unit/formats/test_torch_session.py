@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from toolkit.bundle.content import Content
 from toolkit.errors import DeviceError, ExportError, MissingDependencyError
 from toolkit.formats.base import Exported, ExportRequest, Facts
 from toolkit.formats.torch_session import (
@@ -42,32 +43,33 @@ class InMemory(TorchFormat):
 
     def save(self, deployable: nn.Module, sample: torch.Tensor, path: Path, metadata: Mapping[str, str]) -> None:
         self.saved.append((path, metadata))
+        path.write_bytes(b"")
 
     def facts(self, path: Path) -> Facts:
         return Facts(producer="memory", metadata=self._stored)
 
-    def open(self, path: Path, device: str, threads: int) -> ModuleSession:
+    def open(self, content: Content, device: str, threads: int) -> ModuleSession:
         return ModuleSession(self._module, "memory", device, threads)
 
 
-def test_what_was_saved_is_checked_and_says_where_it_can_be_used() -> None:
+def test_what_was_saved_is_checked_and_says_where_it_can_be_used(tmp_path: Path) -> None:
     form = InMemory()
-    assert form.export(nn.Identity(), SAMPLE, Path("model"), REQUEST, None) == Exported(portability="same-machine")
-    assert form.saved == [(Path("model"), REQUEST.metadata)]
+    assert form.export(nn.Identity(), SAMPLE, tmp_path / "model", REQUEST, None) == Exported(portability="same-machine")
+    assert form.saved == [(tmp_path / "model", REQUEST.metadata)]
     assert (form.precision, form.engine, form.carries_code, form.unavailable()) == ("float32", "torch", True, None)
 
 
-def test_metadata_that_were_not_stored_are_an_error() -> None:
+def test_metadata_that_were_not_stored_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"^memory\.save did not store the metadata that was asked for\.$"):
-        InMemory(stored={}).export(nn.Identity(), SAMPLE, Path("model"), REQUEST, None)
+        InMemory(stored={}).export(nn.Identity(), SAMPLE, tmp_path / "model", REQUEST, None)
 
 
-def test_a_batch_size_that_is_fixed_is_an_error() -> None:
+def test_a_batch_size_that_is_fixed_is_an_error(tmp_path: Path) -> None:
     def fixed(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return both(x[:1].expand(2, -1))
 
     with pytest.raises(ExportError, match=r"for a batch of 1 instead of .*: its batch size is fixed"):
-        InMemory(fixed).export(nn.Identity(), SAMPLE, Path("model"), REQUEST, None)
+        InMemory(fixed).export(nn.Identity(), SAMPLE, tmp_path / "model", REQUEST, None)
 
 
 def test_outputs_of_another_type_are_an_error() -> None:

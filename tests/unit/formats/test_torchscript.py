@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from toolkit.backbones.deployable import Deployable
+from toolkit.bundle.content import Content
 from toolkit.bundle.manifest import Normalization
 from toolkit.errors import BundleError
 from toolkit.formats import torchscript
@@ -55,7 +56,7 @@ def test_it_is_not_offered_where_torch_jit_is_gone(monkeypatch: pytest.MonkeyPat
 def test_a_file_that_is_none_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "model.pt").write_bytes(b"no archive")
     with pytest.raises(BundleError, match=r"torch\.jit\.load refuses .*model\.pt"):
-        TorchScriptFormat().open(tmp_path / "model.pt", "cpu", 1)
+        TorchScriptFormat().open(Content.of(tmp_path / "model.pt"), "cpu", 1)
 
 
 def test_no_convolution_of_the_file_may_compute_in_tf32(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from toolkit.bundle.manifest import SIGNATURE_NAME
 from toolkit.bundle.trust.signature import make_keys
 from toolkit.bundle.writer import sign_bundle
 from toolkit.errors import BundleError, DeviceError, ImageError, IntegrityError, SignatureError, ToolkitError
+from toolkit.formats.onnx import OnnxSession
 
 Maker = Callable[[str], np.ndarray]
 
@@ -292,3 +293,26 @@ def test_many_predictions_leave_no_threads_and_no_descriptors(
         next(iter(predictor.stream([file] * 8, batch_size=1)))  # and is left
     gc.collect()
     assert (descriptors(), threading.active_count()) == before
+
+
+@pytest.mark.parametrize(
+    ("outputs", "said"),
+    [
+        (
+            lambda batch: {name: np.zeros((0, 3), np.float32) for name in ("logits", "probabilities")},
+            r"logits \[0, 3\]",
+        ),
+        (lambda batch: {name: np.zeros((batch, 4), np.float32) for name in ("logits", "probabilities")}, r"\[1, 4\]"),
+        (lambda batch: 1 / 0, r"cannot run a batch of 1: ZeroDivisionError"),
+    ],
+)
+def test_an_artifact_that_does_not_give_one_output_per_label_is_one_sentence(
+    colour_bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    outputs: Callable[[int], dict[str, np.ndarray]],
+    said: str,
+) -> None:
+    predictor = toolkit.load(colour_bundle)
+    monkeypatch.setattr(OnnxSession, "run", lambda self, inputs: outputs(len(inputs)))
+    with pytest.raises(BundleError, match=said):
+        predictor.predict(np.zeros((8, 8, 3), np.uint8))

@@ -9,8 +9,9 @@ import pytest
 from bundles import change_weights, make_grey, rewrite_golden
 
 from toolkit.bundle import Bundle, read_manifest
+from toolkit.bundle.content import Content
 from toolkit.bundle.writer import write_manifest
-from toolkit.errors import BundleError, IntegrityError, MissingDependencyError, RecipeError
+from toolkit.errors import BundleError, IntegrityError, MissingDependencyError, RecipeError, UntrustedCodeError
 from toolkit.files import sha256_file
 from toolkit.formats.registry import get_format
 from toolkit.results import ParityReport
@@ -90,11 +91,11 @@ def test_an_artifact_whose_engine_is_missing_is_named_and_the_others_are_judged(
     write_manifest(colour_bundle, manifest.model_copy(update={"artifacts": (*manifest.artifacts, other)}))
     refuse = get_format("torchscript")
 
-    def missing(path: Path, device: str, threads: int) -> None:
+    def missing(content: Content, device: str, threads: int) -> None:
         raise MissingDependencyError("it needs torch")
 
     monkeypatch.setattr(type(refuse), "open", staticmethod(missing))
-    report = verify_bundle(colour_bundle, threads=1)
+    report = verify_bundle(colour_bundle, threads=1, allow_code=True)
     assert report.passed
     assert [artifact.file for artifact in report.artifacts] == ["model.onnx"]
     assert report.not_judged == {"model.other": "it needs torch"}
@@ -103,6 +104,8 @@ def test_an_artifact_whose_engine_is_missing_is_named_and_the_others_are_judged(
     (colour_bundle / "model.onnx").unlink()
     write_manifest(colour_bundle, manifest.model_copy(update={"artifacts": (other,)}))
     with pytest.raises(MissingDependencyError, match="no artifact can be judged here: it needs torch"):
+        verify_bundle(colour_bundle, threads=1, allow_code=True)
+    with pytest.raises(UntrustedCodeError, match=r"no artifact can be judged here: model\.other is not opened: "):
         verify_bundle(colour_bundle, threads=1)
 
 

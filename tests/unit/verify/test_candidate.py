@@ -35,7 +35,9 @@ def test_every_artifact_is_a_candidate_that_is_run_as_asked(colour_bundle: Path)
     options = VerifyOptions(threads=2, tolerances={"logits_relative": 0.5})
     (candidate,) = candidates_of(bundle, options)
     assert candidate.artifact == bundle.manifest.artifacts[0]
-    assert (candidate.device, candidate.threads, candidate.file) == ("cpu", 2, colour_bundle / "model.onnx")
+    assert (candidate.device, candidate.threads) == ("cpu", 2)
+    assert candidate.content is not None
+    assert candidate.content().main == (colour_bundle / "model.onnx").read_bytes()
     assert (candidate.tolerance.precision, candidate.tolerance.logits_relative) == ("float32", 0.5)
     assert (candidate.bisectable, candidate.narrow_type) == (True, None)
     opened = candidate.opened(1)

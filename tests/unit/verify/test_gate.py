@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from toolkit.bundle.content import Content
 from toolkit.bundle.manifest import ArtifactRecord, InputContract, Normalization
 from toolkit.compare.metrics import softmax
 from toolkit.compare.tolerances import TOLERANCES
@@ -70,6 +71,7 @@ def judgement() -> Judgement:
 
 
 JUDGEMENT = judgement()
+NOTHING_INSIDE = Content(Path("model.onnx"), "model.onnx", {"model.onnx": b""})
 
 
 def candidate(opened: Callable[[int], Any], precision: str = "float32", **fields: Any) -> Candidate:
@@ -514,7 +516,7 @@ def test_a_file_whose_values_do_not_fit_fails_on_a_cpu_too(monkeypatch: pytest.M
     seen = RangeFinding(("loud reaches 1e+06, and float16 holds 65504 at most",), "the largest")
     monkeypatch.setattr(gate, "examine_ranges", lambda *_: seen)
     found = verify_artifact(
-        candidate(lambda threads: Linear(), "float16", file=Path("model.onnx"), narrow_type="float16"), JUDGEMENT
+        candidate(lambda threads: Linear(), "float16", content=lambda: NOTHING_INSIDE, narrow_type="float16"), JUDGEMENT
     )
     assert failed_checks(found) == ["range"]
     assert found.failures == seen.failures
@@ -522,7 +524,7 @@ def test_a_file_whose_values_do_not_fit_fails_on_a_cpu_too(monkeypatch: pytest.M
 
 
 def test_float32_files_have_no_range_to_check() -> None:
-    found = verify_artifact(candidate(lambda threads: Linear(), file=Path("model.onnx")), JUDGEMENT)
+    found = verify_artifact(candidate(lambda threads: Linear(), content=lambda: NOTHING_INSIDE), JUDGEMENT)
     assert found.passed
     assert "range" not in [check.name for check in found.checks]
 
@@ -530,5 +532,8 @@ def test_float32_files_have_no_range_to_check() -> None:
 def test_a_file_whose_values_cannot_be_looked_at_fails(tmp_path: Path) -> None:
     path = tmp_path / "model.fp16.onnx"
     path.write_bytes(b"no model")
-    found = verify_artifact(candidate(lambda threads: Linear(), "float16", file=path, narrow_type="float16"), JUDGEMENT)
+    found = verify_artifact(
+        candidate(lambda threads: Linear(), "float16", content=lambda: Content.of(path), narrow_type="float16"),
+        JUDGEMENT,
+    )
     assert failed_checks(found) == ["range"]

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from toolkit.backbones.deployable import Deployable, TorchSession, input_contract
+from toolkit.bundle.content import Content
 from toolkit.bundle.manifest import Normalization
 from toolkit.errors import ExportError
 from toolkit.formats.onnx import OnnxFormat
@@ -27,7 +28,7 @@ def test_it_is_the_network_in_a_file_that_goes_when_the_block_ends(takes_images:
     contract = input_contract(NORMALIZATION, HEIGHT, WIDTH, takes_images)
     images = contract.encode(np.random.default_rng(0).integers(0, 256, (3, HEIGHT, WIDTH, 3), dtype=np.uint8))
     with fresh_export(deployable(takes_images), contract, None) as path:
-        logits = OnnxFormat().open(path, "cpu", 1).run(images)["logits"]
+        logits = OnnxFormat().open(Content.of(path), "cpu", 1).run(images)["logits"]
     assert not path.parent.exists()
     np.testing.assert_allclose(logits, TorchSession(deployable(takes_images)).run(images)["logits"], atol=1e-5)
 

@@ -14,11 +14,13 @@ from toolkit import provenance
 from toolkit.backbones import restore
 from toolkit.backbones.deployable import Deployable, TorchSession, input_contract, output_contracts
 from toolkit.bundle import ArtifactRecord, Bundle, Manifest, read_manifest
+from toolkit.bundle.content import Content
 from toolkit.bundle.manifest import Normalization, Origin
 from toolkit.bundle.writer import new_bundle, write_golden, write_manifest
 from toolkit.data import of_run
 from toolkit.errors import BundleError, MissingDependencyError, RecipeError, RunError
 from toolkit.files import sha256_file
+from toolkit.formats import opening
 from toolkit.preprocess import Preprocessing
 from toolkit.recipe import Recipe
 from toolkit.results import ParityReport
@@ -48,10 +50,10 @@ class FakeFormat:
 
     def __init__(self, offset: float = 0.0) -> None:
         self._offset = offset
-        self.opened: list[tuple[Path, str, int]] = []
+        self.opened: list[tuple[Content, str, int]] = []
 
-    def open(self, path: Path, device: str, threads: int) -> Any:
-        self.opened.append((path, device, threads))
+    def open(self, content: Content, device: str, threads: int) -> Any:
+        self.opened.append((content, device, threads))
         session = TorchSession(Deployable(network(), NORMALIZATION), device, threads)
 
         def run(inputs: np.ndarray) -> Any:
@@ -160,7 +162,8 @@ def fake_format(monkeypatch: pytest.MonkeyPatch) -> FakeFormat:
     monkeypatch.setattr(restore, "build_architecture", lambda name, classes, image_size: network())
     monkeypatch.setattr(restore, "load_weights", lambda model, path: None)
     monkeypatch.setattr(of_run, "load_dataset", lambda *args, **kwargs: SimpleNamespace(split=lambda name: FakeSplit()))
-    monkeypatch.setattr(candidate, "get_format", lambda name, family: made)
+    for module in (candidate, opening):
+        monkeypatch.setattr(module, "get_format", lambda name, family: made)
     monkeypatch.setattr(gate, "available_cores", lambda: 2)
     return made
 
@@ -170,7 +173,8 @@ def test_a_good_bundle_passes_and_everything_is_written(run: RunFolder, fake_for
     assert report.passed
     assert ParityReport.load(run.parity_file, "toolkit verify") == report
     assert ET.parse(run.junit_file).getroot().get("failures") == "0"
-    assert fake_format.opened == [(run.bundle / "model.fake", "cpu", threads) for threads in (1, 2)]
+    content = Content(run.bundle / "model.fake", "model.fake", {"model.fake": b"artifact"})
+    assert fake_format.opened == [(content, "cpu", threads) for threads in (1, 2)]
     (artifact,) = Bundle.open(run.bundle).manifest.artifacts
     assert artifact.parity is not None
     assert artifact.parity.passed
@@ -244,10 +248,10 @@ def test_an_artifact_whose_engine_is_missing_is_named_and_keeps_the_verdict_it_h
     verified = read_manifest(run.bundle).artifacts[1].parity
     opened = fake_format.open
 
-    def without_an_engine(path: Path, device: str, threads: int) -> Any:
-        if path.name == "model.other":
+    def without_an_engine(content: Content, device: str, threads: int) -> Any:
+        if content.name == "model.other":
             raise MissingDependencyError("its engine is not installed.")
-        return opened(path, device, threads)
+        return opened(content, device, threads)
 
     monkeypatch.setattr(fake_format, "open", without_an_engine)
     report = stage.verify_run(run, threads=1, images=3)

@@ -23,13 +23,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from toolkit.bundle.content import require_size
 from toolkit.bundle.folder import Bundle
 from toolkit.bundle.manifest import MANIFEST_NAME, MODEL_CARD_NAME, SIGNATURE_NAME, FileRecord
-from toolkit.bundle.trust.check import LARGEST_MANIFEST, check_folder, listed_files, parse_manifest, require_size
+from toolkit.bundle.trust.check import LARGEST_MANIFEST, check_folder, listed_files, parse_manifest
 from toolkit.bundle.trust.names import name_problem
 from toolkit.bundle.trust.signature import LARGEST_FILE, check_signature, read_signature
 from toolkit.errors import BundleError, FileWriteError, IntegrityError
-from toolkit.files import atomic_path, open_regular, printable, sync_files
+from toolkit.files import atomic_path, open_regular, sync_files
+from toolkit.printable import printable
 
 SUFFIX = ".tar"
 BLOCK = 512

@@ -12,21 +12,29 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import ValidationError
 
-from toolkit.bundle.manifest import MANIFEST_NAME, MODEL_CARD_NAME, SIGNATURE_NAME, FileRecord, Manifest
+from toolkit.bundle.content import (
+    Content,
+    not_plain,
+    read_described,
+    regular_file,
+    require_digest,
+    require_size,
+    said,
+)
+from toolkit.bundle.manifest import MANIFEST_NAME, MODEL_CARD_NAME, SIGNATURE_NAME, ArtifactRecord, FileRecord, Manifest
 from toolkit.bundle.trust.external_data import external_locations
 from toolkit.bundle.trust.names import name_problem, names_problem
-from toolkit.bundle.trust.strict_json import parse_json
+from toolkit.bundle.trust.strict_json import LimitError, parse_json
 from toolkit.bundle.versions import upgraded
 from toolkit.errors import BundleError, IntegrityError
-from toolkit.files import open_regular, sha256_file
 
 UNLISTED = (MANIFEST_NAME, SIGNATURE_NAME)
 """Files of a bundle that no manifest lists."""
 ONNX_FAMILY = "onnx"
 """Of the artifacts that an ONNX reader opens whatever their name is. ``formats.registry`` opens nothing as another
 family than its artifact says, so a manifest cannot keep a file from being looked through by saying a wrong one."""
-LARGEST_MANIFEST = 64 * 2**20
-"""Bytes; a thousand classes with their confusion matrix take about a fifth of it."""
+LARGEST_MANIFEST = 4 * 2**20
+"""Bytes; a thousand classes with their confusion matrix take about half of it."""
 
 
 def small_file(path: Path, largest: int) -> bytes:
@@ -41,16 +49,14 @@ def small_file(path: Path, largest: int) -> bytes:
         IntegrityError: it is a link, no regular file, or too large.
     """
     try:
-        mode = path.lstat().st_mode
-        if not stat.S_ISREG(mode):
-            raise IntegrityError(_not_plain(path, mode))
-        with open_regular(path) as file:
+        with regular_file(path) as file:
             content = file.read(largest + 1)
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror}.") from error
     if len(content) > largest:
         raise IntegrityError(
-            f"{path} is larger than {largest} bytes, so it is not what toolkit writes. Copy the bundle again."
+            f"{path} is larger than {largest} bytes, so it is not what toolkit writes. Copy the bundle again, or "
+            "export it again if an older toolkit wrote it."
         )
     return content
 
@@ -67,6 +73,8 @@ def parse_manifest(content: bytes, path: Path) -> Manifest:
     """
     try:
         raw = parse_json(content)
+    except LimitError as error:
+        raise BundleError(f"{path} is malformed: {error}. The file was edited: copy the bundle again.") from error
     except ValueError as error:
         raise BundleError(
             f"{path} is not JSON ({error}). The file was cut or edited: copy the bundle again."
@@ -116,6 +124,7 @@ def check_folder(folder: Path, manifest: Manifest, where: Path | None = None) ->
     """
     where = where or folder
     files = listed_files(manifest, where)
+    onnx = {artifact.file for artifact in manifest.artifacts if artifact.family == ONNX_FAMILY}
     try:
         sizes = dict(_plain_files(folder, where, files))
         for name, record in files.items():
@@ -127,31 +136,36 @@ def check_folder(folder: Path, manifest: Manifest, where: Path | None = None) ->
                     f"the bundle {where} lacks {name}, which its manifest lists. Copy the whole folder again."
                 )
             require_size(where / name, sizes[name], record)
-            if sha256_file(folder / name) != record.sha256:
-                raise IntegrityError(
-                    f"{where / name} is not the file that the manifest describes (its SHA-256 differs). Copy the "
-                    "bundle again."
-                )
+            # By its name any other program may take a file for ONNX, whatever the manifest says that it is.
+            if name in onnx or name.endswith(".onnx"):
+                _check_pointers(read_described(folder / name, record, where / name), where, name, files)
+            else:
+                require_digest(folder / name, record, where / name)
     except OSError as error:
         raise BundleError(f"{error.filename or folder} cannot be read: {error.strerror}.") from error
-    onnx = {artifact.file for artifact in manifest.artifacts if artifact.family == ONNX_FAMILY}
-    for name in files:
-        # By its name any other program may take a file for ONNX, whatever the manifest says that it is.
-        if name in onnx or name.endswith(".onnx"):
-            _check_pointers(folder, where, name, files)
 
 
-def require_size(path: Path, size: int, record: FileRecord) -> None:
-    """Refuse a file of another size than its record says.
+def read_artifact(folder: Path, artifact: ArtifactRecord, listed: Mapping[str, FileRecord]) -> Content:
+    """Read an artifact once, and hold every byte of it against the manifest.
+
+    Args:
+        folder: the bundle.
+        artifact: its entry in a manifest.
+        listed: every file that the manifest lists, see ``listed_files``.
 
     Raises:
-        IntegrityError: naming the file.
+        BundleError: a file cannot be read, or is no ONNX file though its family is.
+        IntegrityError: a file is not the one that the manifest describes, or keeps weights outside the bundle.
     """
-    if size != record.size_bytes:
-        raise IntegrityError(
-            f"{path} has {size} bytes, its manifest says {record.size_bytes}. The file was cut or changed: copy the "
-            "bundle again."
-        )
+
+    def read(name: str) -> bytes:
+        return read_described(folder / name, listed[name], folder / name)
+
+    files = {name: read(name) for name in artifact.all_files}
+    if artifact.family == ONNX_FAMILY:
+        pointed_at = _check_pointers(files[artifact.file], folder, artifact.file, listed)
+        files |= {name: read(name) for name in pointed_at if name not in files}
+    return Content(folder / artifact.file, artifact.file, files)
 
 
 def _plain_files(folder: Path, where: Path, files: Mapping[str, FileRecord]) -> Iterator[tuple[str, int]]:
@@ -168,43 +182,31 @@ def _plain_files(folder: Path, where: Path, files: Mapping[str, FileRecord]) -> 
                 name, status = f"{inside}{entry.name}", entry.stat(follow_symlinks=False)
                 if not (name in files or name in folders or name in UNLISTED):
                     raise IntegrityError(
-                        f"{_said(where / name)} is not listed in the manifest of the bundle. Remove it, or copy the "
+                        f"{said(where / name)} is not listed in the manifest of the bundle. Remove it, or copy the "
                         "bundle again."
                     )
                 if stat.S_ISDIR(status.st_mode) and name in folders:
                     waiting.append(f"{name}/")
                 elif not stat.S_ISREG(status.st_mode):
-                    raise IntegrityError(_not_plain(where / name, status.st_mode))
+                    raise IntegrityError(not_plain(where / name, status.st_mode))
                 else:
                     yield name, status.st_size
 
 
-def _check_pointers(folder: Path, where: Path, name: str, files: Mapping[str, FileRecord]) -> None:
-    """Refuse an ONNX file that keeps data anywhere but in listed files of the bundle."""
+def _check_pointers(content: bytes, where: Path, name: str, files: Mapping[str, FileRecord]) -> set[str]:
+    """Refuse an ONNX file that keeps data anywhere but in listed files of the bundle; return which these are."""
     try:
-        locations = set(external_locations(folder / name))
+        locations = set(external_locations(content))
     except ValueError as error:
         raise BundleError(
             f"{where / name} cannot be looked through for paths that lead out of the bundle: {error}. Export again."
         ) from error
+    pointed_at = set()
     for location in sorted(locations):
-        if name_problem(location) is not None or str(PurePosixPath(name).parent / location) not in files:
+        pointed_at.add(str(PurePosixPath(name).parent / location))
+        if name_problem(location) is not None or not pointed_at <= files.keys():
             raise IntegrityError(
                 f"{where / name} keeps weights in {location!r}, which is no file of the bundle. Use only bundles "
                 "whose files are all inside."
             )
-
-
-def _not_plain(path: Path, mode: int) -> str:
-    if stat.S_ISLNK(mode):
-        return (
-            f"{_said(path)} is a symbolic link; a bundle holds plain files only. Copy the bundle with links resolved."
-        )
-    kind = "a folder" if stat.S_ISDIR(mode) else "a device, pipe or socket"
-    return f"{_said(path)} is {kind}; a bundle has a plain file there. Copy the bundle again."
-
-
-def _said(path: Path) -> str:
-    """Return a path as text that can be printed; names that nobody checked may hold anything."""
-    text = str(path)
-    return text if text.isprintable() else repr(text)
+    return pointed_at

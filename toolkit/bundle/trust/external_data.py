@@ -8,10 +8,7 @@ https://protobuf.dev/programming-guides/encoding/.
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TypeAlias
 
 _CHILDREN: dict[str, dict[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
@@ -32,23 +29,15 @@ _KEY, _VALUE = 1, 2
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 """Wire types. The two others, groups, have been obsolete since before ONNX."""
 
-_Buffer: TypeAlias = "bytes | mmap.mmap"
 
-
-def external_locations(path: Path) -> Iterator[str]:
+def external_locations(content: bytes) -> Iterator[str]:
     """Yield the location of every tensor that an ONNX file keeps elsewhere; an empty string where it names none.
 
     Raises:
         ValueError: the file is not a protobuf message, so that nothing can be said of it.
     """
-    with path.open("rb") as file:
-        if path.stat().st_size == 0:
-            raise ValueError("it is empty")
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            yield from _locations(content)
-
-
-def _locations(content: _Buffer) -> Iterator[str]:
+    if not content:
+        raise ValueError("it is empty")
     waiting = [("model", 0, len(content))]
     while waiting:
         kind, start, end = waiting.pop()
@@ -60,7 +49,7 @@ def _locations(content: _Buffer) -> Iterator[str]:
                 waiting.append((_CHILDREN[kind][field], first, last))
 
 
-def _of_tensor(content: _Buffer, start: int, end: int) -> list[str]:
+def _of_tensor(content: bytes, start: int, end: int) -> list[str]:
     external, locations = False, []
     for field, wire, first, last in _fields(content, start, end):
         if field == _EXTERNAL_DATA and wire == _BYTES:
@@ -71,7 +60,7 @@ def _of_tensor(content: _Buffer, start: int, end: int) -> list[str]:
     return locations or ([""] if external else [])
 
 
-def _location(content: _Buffer, start: int, end: int) -> list[str]:
+def _location(content: bytes, start: int, end: int) -> list[str]:
     """Return the values of an entry that has the key ``location``.
 
     All of them, because parsers may differ in which one they keep.
@@ -84,7 +73,7 @@ def _location(content: _Buffer, start: int, end: int) -> list[str]:
     return [value.decode(errors="replace") for value in values or [b""]] if b"location" in keys else []
 
 
-def _fields(content: _Buffer, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+def _fields(content: bytes, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
     """Yield field number, wire type, and where the value starts and ends, of each field of a message."""
     at = start
     while at < end:
@@ -105,7 +94,7 @@ def _fields(content: _Buffer, start: int, end: int) -> Iterator[tuple[int, int, 
         at = last
 
 
-def _varint(content: _Buffer, at: int, end: int) -> tuple[int, int]:
+def _varint(content: bytes, at: int, end: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
         if at >= end:

@@ -20,7 +20,8 @@ from toolkit.bundle.trust.strict_json import parse_json
 from toolkit.dependencies import import_optional
 from toolkit.distribution import install_hint
 from toolkit.errors import FileWriteError, SignatureError
-from toolkit.files import open_regular, printable
+from toolkit.files import open_regular
+from toolkit.printable import printable
 from toolkit.results import Record
 
 if TYPE_CHECKING:

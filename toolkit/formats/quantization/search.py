@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from toolkit.bundle.content import Content
 from toolkit.compare.divergence import kl_divergence
 from toolkit.compare.tolerances import TOLERANCES
 from toolkit.errors import first_line
@@ -153,7 +154,7 @@ class Search:
 
     @cached_property
     def _expected(self) -> Predictions:
-        return predict(OnnxSession(self._file, "cpu", self._threads), self._calibration)
+        return predict(OnnxSession(Content.of(self._file), "cpu", self._threads), self._calibration)
 
     def _passes(self, tried: _Tried, reference: float) -> bool:
         drop = tried.drop(reference)
@@ -169,7 +170,7 @@ class Search:
         file = self._scratch / f"candidate-{len(self._tried)}.onnx"
         try:
             onnx.save_model(self._quantize(tried, self._nodes - set(tried.kept_float32)), file)
-            answers = predict(OnnxSession(file, "cpu", self._threads), self._calibration)
+            answers = predict(OnnxSession(Content.of(file), "cpu", self._threads), self._calibration)
         except Exception as error:  # the quantiser raises many types, and a way that does not work is a result too
             self._tried.append(replace(tried, problem=first_line(error)))
             return
@@ -187,7 +188,7 @@ class Search:
         best = min(usable, key=lambda tried: tried.divergence)
         groups = layer_groups(self._model.graph, self._nodes, MOST_GROUPS)
         inputs = next(self._calibration.training(IMAGES))
-        logits = OnnxSession(self._file, "cpu", self._threads).run(inputs)["logits"]
+        logits = OnnxSession(Content.of(self._file), "cpu", self._threads).run(inputs)["logits"]
         self._sensitivity = measure(
             groups, lambda nodes: self._quantize(best, set(nodes)), inputs, logits, self._scratch, self._threads
         )
@@ -203,7 +204,9 @@ class Search:
         inputs = next(self._calibration.training(TIMED_BATCH))
         usable = [position for position, tried in enumerate(self._tried) if tried.file is not None]
         files = [self._file, *(file for position in usable if (file := self._tried[position].file) is not None)]
-        reference, *speeds = images_per_second([OnnxSession(file, "cpu", TIMED_THREADS) for file in files], inputs)
+        reference, *speeds = images_per_second(
+            [OnnxSession(Content.of(file), "cpu", TIMED_THREADS) for file in files], inputs
+        )
         for position, speed in zip(usable, speeds, strict=True):
             self._tried[position] = replace(self._tried[position], speed=speed)
         return reference

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from toolkit.bundle.content import Content
 from toolkit.formats.onnx import OnnxSession
 from toolkit.results import GroupSensitivity
 
@@ -50,7 +51,7 @@ def measure(
     measured = []
     for nodes in groups:
         onnx.save_model(quantize_only(nodes), path)
-        logits = OnnxSession(path, "cpu", threads).run(inputs)["logits"]
+        logits = OnnxSession(Content.of(path), "cpu", threads).run(inputs)["logits"]
         measured.append(GroupSensitivity(nodes=nodes, sqnr_decibels=sqnr_decibels(reference, logits)))
     return tuple(sorted(measured, key=lambda group: group.sqnr_decibels))
 

@@ -6,6 +6,7 @@ import torch
 from benchmarks.faults import batchnorm, pixels
 from benchmarks.faults.reexport import OUTPUTS, CapturedGraph
 from benchmarks.faults.weights import kernel_transposed
+from toolkit.bundle.content import Content
 from toolkit.formats.base import ExportRequest
 from toolkit.formats.onnx import OnnxFormat
 
@@ -22,6 +23,7 @@ def test_other_weights_in_the_captured_graph_are_what_an_export_of_them_is(tiny,
     OnnxFormat().export(broken, sample, tmp_path / "exported.onnx", request, None)
 
     captured, exported = (
-        OnnxFormat().open(tmp_path / name, "cpu", 1).run(noise) for name in ("captured.onnx", "exported.onnx")
+        OnnxFormat().open(Content.of(tmp_path / name), "cpu", 1).run(noise)
+        for name in ("captured.onnx", "exported.onnx")
     )
     np.testing.assert_array_equal(captured["logits"], exported["logits"])

@@ -14,6 +14,7 @@ import pytest
 from onnx import TensorProto, external_data_helper
 
 import toolkit
+from tests.bundles import rewrite_golden
 from toolkit.bundle import Bundle
 from toolkit.bundle.trust.check import LARGEST_MANIFEST
 from toolkit.bundle.writer import file_record
@@ -132,7 +133,7 @@ def renamed(name: str) -> Change:
         (renamed("manifest.json.sig"), "'manifest.json.sig' as a file, which is a file of the bundle itself"),
         (renamed("nul.bin"), "'nul.bin', which is a device on Windows"),
         (renamed("golden/000.bin "), "ends in a dot or a space"),
-        (renamed("golden/\ud800"), "a character that file names cannot have"),
+        (renamed("golden/\ud800"), r"a text holds the character U\+D800, which could change what a terminal shows"),
         (renamed("../000.bin"), "is not a path inside the bundle"),
         (renamed("golden/../000.bin"), "is not a path inside the bundle"),
     ],
@@ -326,4 +327,48 @@ def test_a_bundle_without_golden_samples_says_so(colour_bundle: Path) -> None:
         ),
     )
     with pytest.raises(BundleError, match="has no golden samples"):
+        Bundle.open(colour_bundle).golden()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (put("labels", 0, value="x" * 1001), r"malformed at labels\.0: String should have at most 1000 characters"),
+        (put("labels", 0, value="\x1b]0;owned\x07"), r"the text of 'labels' holds the character U\+001B"),
+        (put("name", value="a\u202eb"), r"the text of 'name' holds the character U\+202E"),
+        (put("artifacts", 0, "producer", value="\x9b2J"), r"the text of 'producer' holds the character U\+009B"),
+        (put("preprocessing", "height", value=200_000), "malformed at preprocessing.height"),
+        (put("preprocessing", "width", value=2**40), "malformed at preprocessing.width"),
+        (put("preprocessing", "crop_fraction", value=1e-9), "cut from an image with more than 65536 pixels a side"),
+        (put("artifacts", 0, "opset", value=0), "malformed at artifacts.0.opset"),
+        (put("artifacts", 0, "opset", value=10**30), "malformed at artifacts.0.opset"),
+        (put("artifacts", 0, "ir_version", value=9.5), "malformed at artifacts.0.ir_version"),
+        (put("artifacts", 0, "tolerance", "logits_relative", value=-1.0), "logits_relative of its tolerance is -1.0"),
+        (put("artifacts", 0, "tolerance", "logits_absolute", value="Infinity"), "of its tolerance is inf"),
+        (put("artifacts", 0, "tolerance", "self_relative", value="NaN"), "of its tolerance is nan"),
+        (put("artifacts", 0, "size_bytes", value=10**301), "the number 10{39} is too large: it has 302 digits"),
+    ],
+)
+def test_values_that_no_bundle_has_are_a_sentence(colour_bundle: Path, change: Change, said: str) -> None:
+    edit(colour_bundle, change)
+    with pytest.raises(BundleError, match=said) as raised:
+        Bundle.open(colour_bundle)
+    assert str(raised.value).isprintable()
+
+
+def test_golden_samples_are_of_bounded_size(colour_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toolkit.bundle.folder.LARGEST_GOLDEN", 100)
+    with pytest.raises(BundleError, match=r"expected\.json is larger than 100 bytes"):
+        Bundle.open(colour_bundle).golden()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [('"height":8', '"height":0'), ('"red.png"', '"\\u001b[2J"'), ('"height":8', '"height":8.5')],
+)
+def test_golden_samples_with_other_values_than_toolkit_writes_are_a_sentence(
+    colour_bundle: Path, before: str, after: str
+) -> None:
+    rewrite_golden(colour_bundle, lambda text: text.replace(before.replace(":", ": "), after.replace(":", ": "), 1))
+    with pytest.raises(BundleError, match=r"the golden samples of .* cannot be read: "):
         Bundle.open(colour_bundle).golden()

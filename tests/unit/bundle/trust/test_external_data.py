@@ -86,19 +86,19 @@ PLACES = (
 @pytest.mark.parametrize("make", PLACES, ids=lambda make: make.__name__)
 def test_external_data_are_found_wherever_a_tensor_can_be(tmp_path: Path, make: Callable[[], ModelProto]) -> None:
     (tmp_path / "model.onnx").write_bytes(make().SerializeToString())
-    assert list(external_locations(tmp_path / "model.onnx")) == ["there"]
+    assert list(external_locations((tmp_path / "model.onnx").read_bytes())) == ["there"]
 
 
 def test_a_model_that_holds_its_weights_points_nowhere(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(model().SerializeToString())
-    assert list(external_locations(tmp_path / "model.onnx")) == []
+    assert list(external_locations((tmp_path / "model.onnx").read_bytes())) == []
 
 
 def test_external_data_without_a_location_are_an_empty_one(tmp_path: Path) -> None:
     tensor = external("there")
     del tensor.external_data[1]
     (tmp_path / "model.onnx").write_bytes(model(tensor).SerializeToString())
-    assert list(external_locations(tmp_path / "model.onnx")) == [""]
+    assert list(external_locations((tmp_path / "model.onnx").read_bytes())) == [""]
 
 
 def test_an_entry_with_two_values_has_two_locations(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_an_entry_with_two_values_has_two_locations(tmp_path: Path) -> None:
         onnx.load(tmp_path / "model.onnx", load_external_data=False).graph.initializer[0].external_data[0].value
         == "second"
     )
-    assert list(external_locations(tmp_path / "model.onnx")) == ["first", "second"]
+    assert list(external_locations((tmp_path / "model.onnx").read_bytes())) == ["first", "second"]
 
 
 def test_an_enumeration_has_32_bits(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_an_enumeration_has_32_bits(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"\x3a" + bytes([len(graph)]) + graph)
     loaded = onnx.load(tmp_path / "model.onnx", load_external_data=False)
     assert loaded.graph.initializer[0].data_location == TensorProto.EXTERNAL
-    assert list(external_locations(tmp_path / "model.onnx")) == [""]
+    assert list(external_locations((tmp_path / "model.onnx").read_bytes())) == [""]
 
 
 @pytest.mark.parametrize("make", PLACES, ids=lambda make: make.__name__)
@@ -133,7 +133,7 @@ def test_a_file_cut_anywhere_is_whole_by_its_own_account_or_refused(
     for length in range(1, len(content)):
         (tmp_path / "model.onnx").write_bytes(content[:length])
         try:
-            found = list(external_locations(tmp_path / "model.onnx"))
+            found = list(external_locations((tmp_path / "model.onnx").read_bytes()))
         except ValueError:
             continue
         parsed = ModelProto.FromString(content[:length])
@@ -154,4 +154,4 @@ def test_a_file_cut_anywhere_is_whole_by_its_own_account_or_refused(
 def test_what_is_no_protobuf_message_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / "model.onnx").write_bytes(content)
     with pytest.raises(ValueError, match=reason):
-        list(external_locations(tmp_path / "model.onnx"))
+        list(external_locations((tmp_path / "model.onnx").read_bytes()))

@@ -7,6 +7,7 @@ import onnx
 import pytest
 from graphs import layers, reddish
 
+from toolkit.bundle.content import Content
 from toolkit.data.calibration import calibration_of_arrays
 from toolkit.formats.base import Calibration
 from toolkit.formats.onnx import OnnxSession
@@ -126,7 +127,7 @@ def test_an_image_whose_logits_are_not_finite_is_not_recognised(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     onnx.save_model(layers(IDENTITY, TO_LOGITS), tmp_path / "made.onnx")
-    session = OnnxSession(tmp_path / "made.onnx", "cpu", 1)
+    session = OnnxSession(Content.of(tmp_path / "made.onnx"), "cpu", 1)
     found = search_module.predict(session, data())
     assert (found.accuracy, found.probabilities.shape) == (1.0, (60, 2))
     nothing = np.full((60, 2), np.nan, np.float32)

@@ -7,6 +7,7 @@ import tempfile
 import zlib
 from pathlib import Path
 
+from toolkit.bundle.content import Content
 from toolkit.errors import BundleError
 from toolkit.formats.base import Exported
 from toolkit.formats.onnx import OnnxFormat
@@ -19,6 +20,7 @@ class GzippedOnnx:
     precision = "float32"
     suffix = ".onnx.gz"
     calibrates = False
+    carries_code = False
 
     def unavailable(self):
         return OnnxFormat().unavailable()
@@ -31,18 +33,15 @@ class GzippedOnnx:
         return Exported()
 
     def facts(self, path):
-        with tempfile.TemporaryDirectory() as folder:
-            return OnnxFormat().facts(self._unpacked(path, Path(folder)))
+        with self._unpacked(Content.of(path)).as_files() as plain:
+            return OnnxFormat().facts(plain)
 
-    def open(self, path, device, threads):
-        with tempfile.TemporaryDirectory() as folder:
-            return OnnxFormat().open(self._unpacked(path, Path(folder)), device, threads)
+    def open(self, content, device, threads):
+        return OnnxFormat().open(self._unpacked(content), device, threads)
 
-    def _unpacked(self, path, folder):
+    def _unpacked(self, content):
         try:
-            content = gzip.decompress(path.read_bytes())
+            plain = gzip.decompress(content.main)
         except (OSError, EOFError, zlib.error) as error:
-            raise BundleError(f"gzip refuses {path}: {error}") from error
-        plain = folder / "model.onnx"
-        plain.write_bytes(content)
-        return plain
+            raise BundleError(f"gzip refuses {content.where}: {error}") from error
+        return Content(content.where, "model.onnx", {"model.onnx": plain})
