@@ -9,6 +9,7 @@
     ├── ImageError               one image that cannot become pixels
     ├── DownloadError            a file that could not be fetched, and where to put it by hand
     ├── BackboneError            an unknown model, weights that do not fit, a block that does not exist
+    │   └── ImageSizeError           an image size that a network cannot take, and sizes that it can
     ├── TrainingError            training that cannot go on (the loss is not finite)
     ├── RunError                 a run folder that is missing, incomplete or from other data
     ├── BundleError              a bundle that is missing or malformed
@@ -25,7 +26,11 @@ exception is a bug.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+"""What some libraries put into their messages for a terminal."""
 
 
 class ToolkitError(Exception):
@@ -66,6 +71,18 @@ class BackboneError(ToolkitError):
     """A backbone, its weights or a part of it that was named does not exist or does not fit."""
 
 
+class ImageSizeError(BackboneError):
+    """A network cannot take square images of this side.
+
+    Attributes:
+        sizes: the nearest sides that it takes, in pixels, ascending.
+    """
+
+    def __init__(self, message: str, sizes: Sequence[int]) -> None:
+        super().__init__(message)
+        self.sizes = tuple(sorted(sizes))
+
+
 class TrainingError(ToolkitError):
     """Training cannot go on."""
 
@@ -104,5 +121,6 @@ class FileWriteError(ToolkitError):
 
 def first_line(error: BaseException) -> str:
     """Return an exception's type and the first line of its message, to quote another library inside one sentence."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = _COLOURS.sub("", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -429,7 +429,8 @@ def _check(backbone: Backbone, stages: Sequence[TrainableParts], division: Divis
 
 def _run(part: nn.Module, *inputs: torch.Tensor) -> Any:
     try:
-        return part(*inputs)
+        # Where a graph fails, GraphModule's own __call__ prints a traceback before it raises.
+        return nn.Module.__call__(part, *inputs)
     except Exception as error:  # a graph may hold anything that tracing made of the network's code
         raise NoFrontierError(f"its parts cannot be run ({first_line(error)})") from error
 
