@@ -80,6 +80,8 @@ class RunRecord(Record):
     provenance: Provenance
     precision: str = "float32"
     """What training steps computed in: ``float32``, ``bfloat16`` or ``float16``."""
+    adapted: tuple[str, ...] = ()
+    """Defaults of the recipe that the backbone cannot take, and what was taken instead, a sentence each."""
 
 
 class RunFolder:

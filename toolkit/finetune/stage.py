@@ -67,12 +67,12 @@ def finetune_run(
     if name is not None:
         new_run(name, root)
     with prepared_setting(recipe, reporter or Silent()) as setting, TrainingData(setting) as data:
-        run = new_run(setting.group.broadcast(name or _name(recipe, setting.backbone)), root)
+        run = new_run(setting.group.broadcast(name or _name(setting.recipe, setting.backbone)), root)
         if setting.group.leads:
             run.remove_leftovers()
             if not resume:
                 run.remove_checkpoints()
-                recipe.save(run.recipe_file)
+                setting.recipe.save(run.recipe_file)
         identity = identity_of(setting)
         if not resume and not isinstance(setting.reporter, Silent):
             announce_plan(setting, data)
@@ -233,4 +233,5 @@ def _record(
         seconds=seconds,
         provenance=provenance.collect(),
         precision=setting.precision.name,
+        adapted=setting.adapted,
     )
