@@ -155,13 +155,9 @@ def read_checkpoint(path: Path, expected: Collection[str] = ()) -> Checkpoint:
             f"weights {str(path)!r} are not usable: it {what}. Give 'default', 'none', or a checkpoint file (PyTorch "
             "or safetensors)."
         )
-    if _is_safetensors(path):
-        found, tensors, notes = "", read_safetensors(path), []
-    else:
-        content = _unpickle(path)
-        found, tensors, notes = _state_dict(content, path, expected)
-    tensors, taken = _without_prefixes(tensors, expected)
-    return Checkpoint(tensors, found, (*notes, *taken))
+    read = Checkpoint(read_safetensors(path)) if _is_safetensors(path) else _state_dict(_unpickle(path), path, expected)
+    tensors, notes = _without_prefixes(read.tensors, expected)
+    return Checkpoint(tensors, read.found, (*read.notes, *notes))
 
 
 def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
@@ -251,10 +247,8 @@ def _what_it_is(path: Path) -> str:
     return ""
 
 
-def _state_dict(
-    content: _Content, path: Path, expected: Collection[str]
-) -> tuple[str, Mapping[str, torch.Tensor], list[str]]:
-    """Choose among the state dicts of a file; also return its place in the file, and what is to be said."""
+def _state_dict(content: _Content, path: Path, expected: Collection[str]) -> Checkpoint:
+    """Choose among the state dicts of a file."""
     found = dict(_candidates(content.value, "", 0))
     if not found:
         raise BackboneError(_nothing_found(content, path))
@@ -273,7 +267,7 @@ def _state_dict(
         notes.append(f"weights: those in {chosen}, not {_listing(others)}")
     if content.skipped:
         notes.append(f"weights: left out what is no tensor ({_listing(content.skipped)}); nothing of it was run")
-    return chosen, found[chosen], notes
+    return Checkpoint(found[chosen], chosen, tuple(notes))
 
 
 def _candidates(value: object, place: str, depth: int) -> Iterator[tuple[str, Mapping[str, torch.Tensor]]]:

@@ -193,7 +193,7 @@ def to_onnx(
                 verbose=False,
             )
         except Exception as error:  # the exporter raises many types, some of them private
-            raise ExportError(f"torch.onnx.export cannot export this network: {first_line(error)}") from error
+            raise ExportError(f"torch.onnx.export cannot export this network: {_reason(error)}") from error
     if program is None:
         raise ExportError("torch.onnx.export returned no program.")
     model: onnx.ModelProto = program.model_proto
@@ -203,6 +203,13 @@ def to_onnx(
             "smaller backbone."
         )
     return model
+
+
+def _reason(error: BaseException) -> str:
+    """Return what was wrong in the first place: the exporter wraps it into a text about its own steps."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return first_line(error)
 
 
 def engine_name() -> str:
