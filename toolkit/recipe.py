@@ -116,7 +116,7 @@ class BackboneRecipe(_Section):
         description="'torchvision:NAME', 'timm:NAME', or a bare name (torchvision first)",
     )
     weights: str = Field(
-        "default", min_length=1, description="'default' (pretrained), 'none' (random), or a .safetensors or .pth file"
+        "default", min_length=1, description="'default' (pretrained), 'none' (random), or a checkpoint file"
     )
     image_size: int | None = Field(
         None, ge=16, le=2048, description="side of the square input in pixels (default: the backbone's own)"

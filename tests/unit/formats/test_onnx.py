@@ -114,3 +114,17 @@ def test_float32_is_computed_in_float32_on_every_device(
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
     open_session(tmp_path / "model.onnx", device, 1)
     assert asked == {"providers": [provider], "provider_options": [options]}
+
+
+def test_a_failure_names_its_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def export(*_: Any, **__: Any) -> None:
+        try:
+            raise AssertionError("only 4D query, key, and value are supported")
+        except AssertionError as error:
+            raise RuntimeError(
+                "Failed to convert. \x1b[96mThis is step 3/3\x1b[0m of exporting. Next steps:"
+            ) from error
+
+    monkeypatch.setattr(torch.onnx, "export", export)
+    with pytest.raises(ExportError, match=r"network: AssertionError: only 4D query, key, and value are supported$"):
+        OnnxFormat().export(deployable(), SAMPLE, tmp_path / "model.onnx", REQUEST, None)
