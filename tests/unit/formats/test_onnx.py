@@ -118,12 +118,8 @@ def test_float32_is_computed_in_float32_on_every_device(
 
 def test_a_failure_names_its_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def export(*_: Any, **__: Any) -> None:
-        try:
-            raise AssertionError("only 4D query, key, and value are supported")
-        except AssertionError as error:
-            raise RuntimeError(
-                "Failed to convert. \x1b[96mThis is step 3/3\x1b[0m of exporting. Next steps:"
-            ) from error
+        failure = RuntimeError("Failed to convert. \x1b[96mThis is step 3/3\x1b[0m of exporting. Next steps:")
+        raise failure from AssertionError("only 4D query, key, and value are supported")
 
     monkeypatch.setattr(torch.onnx, "export", export)
     with pytest.raises(ExportError, match=r"network: AssertionError: only 4D query, key, and value are supported$"):
