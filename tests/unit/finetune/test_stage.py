@@ -113,3 +113,13 @@ def test_a_plan_is_measured_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_recipe_that_fits_a_budget_stays_as_it_is() -> None:
     recipe = small_run_recipe(cache__views=1)
     assert recipe_for_budget(recipe, 3600.0) == recipe
+
+
+def test_a_default_that_was_adapted_stands_in_the_record_and_in_the_recipe(tmp_path: Path) -> None:
+    run = finetune_run(small_run_recipe().adapted({"stage2.unfreeze": 99}), name="run", root=tmp_path)
+    record, blocks = run.record(), run.recipe().stage2.unfreeze
+    assert isinstance(blocks, int)
+    assert len(record.stages[1].trained) == blocks + 1
+    assert [sentence.partition(" instead")[0].partition(" (")[0] for sentence in record.adapted] == [
+        f"stage2.unfreeze is {blocks}"
+    ]
