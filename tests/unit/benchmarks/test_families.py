@@ -26,10 +26,11 @@ def test_a_family_is_a_file_of_timm():
     )
 
 
-def test_the_smallest_model_and_side():
-    assert families.smallest(["resnet34", "resnet18", "resnet50"]) == "resnet18"
-    assert families.smallest_side("eva02_tiny_patch14_224") == 56
-    assert families.smallest_side("crossvit_tiny_240") is None
+def test_the_smallest_model_and_side(monkeypatch):
+    assert families.smallest(["test_resnet", "test_vit2", "test_efficientnet"]) == "test_efficientnet"
+    monkeypatch.setattr(families, "takes_image_size", lambda name, side: name == "timm:some" and side % 14 == 0)
+    assert families.smallest_side("some") == 56
+    assert families.smallest_side("other") is None
 
 
 def test_a_good_network_has_nothing_against_it():
