@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -178,8 +180,8 @@ def to_onnx(
     """
     import torch
 
-    with warnings.catch_warnings():
-        # The exporter warns about its own internals on every call; what matters is checked on the file.
+    # The exporter warns about its own internals on every call; what matters is checked on the file.
+    with warnings.catch_warnings(), _unlogged("onnxscript", "onnx_ir", "torch.onnx"):
         warnings.simplefilter("ignore")
         try:
             program = torch.onnx.export(
@@ -203,6 +205,20 @@ def to_onnx(
             "smaller backbone."
         )
     return model
+
+
+@contextlib.contextmanager
+def _unlogged(*names: str) -> Iterator[None]:
+    """Keep loggers of other libraries off the terminal inside the block."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _reason(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import types
 from pathlib import Path
 from typing import Any
@@ -124,3 +125,16 @@ def test_a_failure_names_its_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setattr(torch.onnx, "export", export)
     with pytest.raises(ExportError, match=r"network: AssertionError: only 4D query, key, and value are supported$"):
         OnnxFormat().export(deployable(), SAMPLE, tmp_path / "model.onnx", REQUEST, None)
+
+
+def test_the_exporters_own_loggers_do_not_reach_the_terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    real, logger, heard = torch.onnx.export, logging.getLogger("onnxscript.optimizer"), []
+
+    def export(*arguments: Any, **options: Any) -> Any:
+        heard.append(logger.isEnabledFor(logging.ERROR))
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(torch.onnx, "export", export)
+    OnnxFormat().export(deployable(), SAMPLE, tmp_path / "model.onnx", REQUEST, None)
+    assert heard == [False]
+    assert logger.isEnabledFor(logging.ERROR)
