@@ -15,7 +15,7 @@ from toolkit.backbones import Backbone, create_backbone
 FAMILIES = {
     "alexnet": 64,
     "vgg11_bn": 32,
-    "inception_v3": 80,
+    "inception_v3": 75,
     "googlenet": 32,
     "densenet121": 32,
     "squeezenet1_1": 32,

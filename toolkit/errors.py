@@ -10,6 +10,7 @@
     │   └── PredictionError          one image for which the model computes no finite numbers
     ├── DownloadError            a file that could not be fetched, and where to put it by hand
     ├── BackboneError            an unknown model, weights that do not fit, a block that does not exist
+    │   └── ImageSizeError           an image size that a network cannot take, and sizes that it can
     ├── TrainingError            training that cannot go on (the loss is not finite)
     ├── RunError                 a run folder that is missing, incomplete or from other data
     ├── BundleError              a bundle that is missing or malformed
@@ -29,10 +30,14 @@ exception is a bug.
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from toolkit.printable import printable
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+"""What some libraries put into their messages for a terminal."""
 
 
 class ToolkitError(Exception):
@@ -75,6 +80,18 @@ class DownloadError(ToolkitError):
 
 class BackboneError(ToolkitError):
     """A backbone, its weights or a part of it that was named does not exist or does not fit."""
+
+
+class ImageSizeError(BackboneError):
+    """A network cannot take square images of this side.
+
+    Attributes:
+        sizes: the nearest sides that it takes, in pixels, ascending.
+    """
+
+    def __init__(self, message: str, sizes: Sequence[int]) -> None:
+        super().__init__(message)
+        self.sizes = tuple(sorted(sizes))
 
 
 class TrainingError(ToolkitError):
@@ -126,7 +143,7 @@ def first_line(error: BaseException) -> str:
 
     The message may quote a stranger's file in turn.
     """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in _COLOURS.sub("", str(error)).splitlines() if line.strip()]
     return f"{type(error).__name__}: {printable(lines[0])}" if lines else type(error).__name__
 
 

@@ -37,7 +37,7 @@ from toolkit.compare.verdict import Outputs
 from toolkit.data import Split
 from toolkit.data.calibration import calibration_of_run
 from toolkit.data.of_run import load_test_split
-from toolkit.errors import ExportError
+from toolkit.errors import ExportError, ToolkitError
 from toolkit.files import sha256_file
 from toolkit.formats.base import Calibration, Exported, ExportRequest, Format, NotExported
 from toolkit.formats.profiles import resolve
@@ -256,10 +256,10 @@ def _golden_limits(
         if tolerance is not None and judged_by_class(tolerance):
             try:
                 session = get_format(artifact.format).open(_content(folder, artifact), "cpu", threads)
-                limits = measured_limits(expected, session.run(encoded), images, tolerance)
-            except Exception:  # an engine may raise anything, e.g. one that needs a device: then nothing is measured
-                limits = usual_limits(expected, images, tolerance)
-            yield artifact.file, limits
+            except ToolkitError:  # e.g. an engine that needs a device: then nothing is measured
+                yield artifact.file, usual_limits(expected, images, tolerance)
+            else:
+                yield artifact.file, measured_limits(expected, session.run(encoded), images, tolerance)
 
 
 def _content(folder: Path, artifact: ArtifactRecord) -> Content:

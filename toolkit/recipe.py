@@ -7,7 +7,7 @@ once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -18,6 +18,7 @@ from pydantic import (
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
+    PrivateAttr,
     ValidationError,
     model_validator,
 )
@@ -138,7 +139,7 @@ class BackboneRecipe(_Section):
         description="'torchvision:NAME', 'timm:NAME', or a bare name (torchvision first)",
     )
     weights: str = Field(
-        "default", min_length=1, description="'default' (pretrained), 'none' (random), or a .safetensors or .pth file"
+        "default", min_length=1, description="'default' (pretrained), 'none' (random), or a checkpoint file"
     )
     image_size: int | None = Field(
         None, ge=16, le=2048, description="side of the square input in pixels (default: the backbone's own)"
@@ -257,8 +258,17 @@ class ExportRecipe(_Section):
     )
 
 
+@dataclass(frozen=True)
+class _Given:
+    """Which fields a person gave. Recipes that say the same are equal, whoever said it."""
+
+    fields: frozenset[str] = field(default=frozenset(), compare=False)
+
+
 class Recipe(_Section):
     """Everything that decides what a run computes."""
+
+    _given: _Given = PrivateAttr(default=_Given())
 
     name: str = Field(
         "custom", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="the recipe's name; it starts the run's name"
@@ -284,6 +294,19 @@ class Recipe(_Section):
     def stages(self) -> tuple[tuple[int, StageRecipe], ...]:
         """The stages that train, in order, each with its number; one of 0 epochs is left out."""
         return tuple((number, stage) for number, stage in ((1, self.stage1), (2, self.stage2)) if stage.epochs > 0)
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Take every field that is set for one that a person gave."""
+        del context
+        self._given = _Given(frozenset(_fields_set(self, "")))
+
+    def is_given(self, dotted: str) -> bool:
+        """Tell whether a person gave a field, in a file, by a flag or from Python.
+
+        The others are defaults, of a shipped recipe or of the field itself: what does not fit a network is adapted to
+        it and said, where a person's own word is refused.
+        """
+        return dotted in self._given.fields
 
     def to_toml(self) -> str:
         """Return the recipe as TOML; fields without a value are left out.
@@ -318,7 +341,24 @@ class Recipe(_Section):
             for section in sections:
                 branch = branch.setdefault(section, {})
             branch[field] = value
-        return _validate(tree, origin)
+        return _validate(tree, origin)._with_given(self._given.fields | changes.keys())
+
+    def adapted(self, changes: Mapping[str, Any]) -> Recipe:
+        """Return a copy with defaults replaced by what fits: as ``override``, but nobody gave these fields."""
+        return self.override(changes)._with_given(self._given.fields)
+
+    def _with_given(self, fields: frozenset[str]) -> Recipe:
+        self._given = _Given(fields)
+        return self
+
+
+def _fields_set(section: BaseModel, prefix: str) -> Iterator[str]:
+    for name in section.model_fields_set:
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            yield from _fields_set(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
 
 
 def last_part(text: str) -> str:
@@ -380,7 +420,8 @@ def load_recipe(name_or_path: str) -> Recipe:
     """
     shipped = shipped_recipes()
     if name_or_path in shipped:
-        return parse_recipe(shipped[name_or_path], f"recipe {name_or_path!r}")
+        # Nobody gave what stands in a shipped recipe.
+        return parse_recipe(shipped[name_or_path], f"recipe {name_or_path!r}")._with_given(frozenset())
     path = Path(name_or_path)
     if not path.exists():
         raise RecipeError(

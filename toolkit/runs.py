@@ -140,6 +140,8 @@ class RunRecord(Record):
     """None in runs of versions that did not say it."""
     class_weights: tuple[float, ...] | None = None
     """What the loss of each class was multiplied by; None where all count alike."""
+    adapted: tuple[str, ...] = ()
+    """Defaults of the recipe that the backbone cannot take, and what was taken instead, a sentence each."""
 
 
 class RunFolder:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 MODELS = {
     "resnet18": (32, 1),
     "densenet121": (32, 1),
-    "inception_v3": (80, 2),
+    "inception_v3": (75, 2),
     "mobilenet_v2": (32, 3),
     "timm:vit_tiny_patch16_224": (32, 2),
     "timm:tf_efficientnet_lite0": (32, 2),

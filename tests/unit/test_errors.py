@@ -48,6 +48,7 @@ def test_unreadable_images_keep_their_reasons() -> None:
         (RuntimeError("\n\n   indented   \nmore"), "RuntimeError: indented"),
         (KeyError(), "KeyError"),
         (OSError("  \n "), "OSError"),
+        (RuntimeError("step \x1b[96m3/3\x1b[0m failed"), "RuntimeError: step 3/3 failed"),
     ],
 )
 def test_another_librarys_error_inside_one_sentence(error: BaseException, line: str) -> None:

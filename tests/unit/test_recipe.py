@@ -147,3 +147,26 @@ def test_a_recipe_that_speaks_to_the_terminal_is_refused() -> None:
     for text in ('name = "a\\u001b[2J"', 'name = "a\u202eb"', '"\\u009b" = 1', 'x = [["a", {y = "\\u007f"}]]'):
         with pytest.raises(RecipeError, match=r"^r\.toml holds the character U\+[0-9A-F]{4}, which could change what"):
             parse_recipe(text, "r.toml")
+
+
+def test_what_a_person_gave_is_told_from_what_is_a_default(tmp_path: Path) -> None:
+    shipped = load_recipe("digits")
+    assert not any(shipped.is_given(field) for field in ("stage2.unfreeze", "backbone.image_size", "name"))
+    flagged = shipped.override({"stage2.unfreeze": 3})
+    assert flagged.is_given("stage2.unfreeze")
+    assert not flagged.is_given("backbone.image_size")
+    assert flagged.override({"seed": 1}).is_given("stage2.unfreeze")
+    assert flagged == shipped, "who said it makes no difference to what is said"
+    shipped.save(tmp_path / "mine.toml")
+    assert load_recipe(str(tmp_path / "mine.toml")).is_given("stage2.unfreeze")
+    made = Recipe.model_validate({"stage2": {"unfreeze": 1}})
+    assert made.is_given("stage2.unfreeze")
+    assert not made.is_given("stage1.unfreeze")
+    assert not Recipe().is_given("stage2.unfreeze")
+
+
+def test_an_adapted_field_is_still_a_default() -> None:
+    adapted = load_recipe("digits").override({"seed": 1}).adapted({"stage2.unfreeze": 2})
+    assert adapted.stage2.unfreeze == 2
+    assert adapted.is_given("seed")
+    assert not adapted.is_given("stage2.unfreeze")

@@ -7,10 +7,11 @@ from pathlib import Path
 from torch import nn
 
 from toolkit.backbones.backbone import Backbone, Source
-from toolkit.backbones.meta import check_image_size
+from toolkit.backbones.checkpoints import read_checkpoint
+from toolkit.backbones.image_size import check_image_size, takes_size
 from toolkit.backbones.registry import split_name
 from toolkit.backbones.surgery import find_blocks, find_head, replace_head, seeded
-from toolkit.backbones.weights import load_state, read_checkpoint
+from toolkit.backbones.weights import load_state
 from toolkit.errors import BackboneError, first_line
 from toolkit.files import sha256_file
 from toolkit.progress import Reporter, Silent
@@ -25,8 +26,8 @@ def create_backbone(
 
     Args:
         name: ``torchvision:NAME``, ``timm:NAME`` or a bare name.
-        weights: ``default`` (pretrained), ``none`` (random, from ``seed``), or the path of a ``.safetensors``, ``.pth``
-            or ``.pt`` file of the same architecture; the head in it, of whatever size, is left out.
+        weights: ``default`` (pretrained), ``none`` (random, from ``seed``), or the path of a checkpoint of the
+            same architecture (see ``checkpoints.read_checkpoint``); the head in it, of whatever size, is left out.
         classes: outputs of the new head, which always starts random, from ``seed``.
         image_size: side of the square input in pixels; None takes the backbone's own.
         seed: the same seed gives the same tensors, whatever was drawn before.
@@ -68,13 +69,8 @@ def takes_image_size(name: str, image_size: int) -> bool:
     Raises:
         BackboneError: no such model.
     """
-    canonical, source, bare = split_name(name)
-    try:
-        if image_size != source.defaults(bare).image_size:
-            check_image_size(source, bare, image_size, canonical)
-    except BackboneError:
-        return False
-    return True
+    _, source, bare = split_name(name)
+    return image_size == source.defaults(bare).image_size or takes_size(source, bare, image_size)
 
 
 def build_architecture(name: str, classes: int, image_size: int) -> nn.Module:
@@ -115,14 +111,19 @@ def _with_weights(
     if weights == "none":
         return source.build(bare, classes, image_size), "random (seeded)"
     path = Path(weights).expanduser()
-    state = read_checkpoint(path)
     model = source.build(bare, classes, image_size)
+    head = find_head(model)
+    outside = [name for name in model.state_dict() if not name.startswith(tuple(f"{layer}." for layer in head))]
+    checkpoint = read_checkpoint(path, outside)
+    for note in checkpoint.notes:
+        reporter.line(note)
     try:
-        adapted = source.adapt(model, state, image_size)
+        adapted = source.adapt(model, checkpoint.tensors, image_size)
     except (KeyError, ValueError, RuntimeError, AttributeError, AssertionError, IndexError, TypeError) as error:
         raise BackboneError(
             f"the weights in {path} do not fit {canonical} ({first_line(error)}). Is it another architecture?"
         ) from error
-    load_state(model, adapted, find_head(model), str(path))
+    load_state(model, adapted, head, str(path))
     # Not its folder: this is said in the bundle too, and what ships names no path of the machine that trained.
-    return model, f"file {path.name}, SHA-256 {sha256_file(path)}"
+    averaged = f" ({checkpoint.found})" if checkpoint.averaged else ""
+    return model, f"file {path.name}{averaged}, SHA-256 {sha256_file(path)}"

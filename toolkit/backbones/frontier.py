@@ -108,14 +108,16 @@ def divide_at_frontier(backbone: Backbone, stages: Sequence[TrainableParts]) -> 
     ]
     model.eval()
     inference = _trace(model, opened)
-    values = [_Recorder(fx.GraphModule(model, inference)).record(example) for example in examples]
+    values = _record(model, inference, examples)
     cuts = []
     for parts in stages:
         apply_modes(backbone, parts)
         training = _trace(model, opened)
-        names = _frontier(training, model, {id(parameter) for parameter in (*parts.head, *parts.backbone)}, values)
-        tensors = tuple(Tensor(name, tuple(values[0][name].shape[1:])) for name in names)
-        cuts.append(Cut(tensors, _suffix(model, training, names, values), _suffix(model, inference, names, values)))
+        # Behind the frontier the two graphs may number their nodes differently, so that each needs its own sizes.
+        seen = _record(model, training, examples)
+        names = _frontier(training, model, {id(parameter) for parameter in (*parts.head, *parts.backbone)}, seen)
+        tensors = tuple(Tensor(name, tuple(seen[0][name].shape[1:])) for name in names)
+        cuts.append(Cut(tensors, _suffix(model, training, names, seen), _suffix(model, inference, names, values)))
     every = tuple({tensor.name: tensor for cut in cuts for tensor in cut.tensors}.values())
     division = Division(tuple(cuts), _prefix(model, inference, [tensor.name for tensor in every]), every)
     _check(backbone, stages, division, examples[0])
@@ -229,9 +231,12 @@ def _erase(graph: fx.Graph, node: fx.Node) -> None:
 
 def _is_kept(node: fx.Node) -> bool:
     """Keep what has no user but an effect: operations in place, and whole modules, which may contain some."""
-    return node.op in ("placeholder", "output", "call_module") or (
-        node.op == "call_method" and str(node.target).endswith("_")
-    )
+    return node.op in ("placeholder", "output", "call_module") or _acts_in_place(node)
+
+
+def _acts_in_place(node: fx.Node) -> bool:
+    """Tell whether a node changes the tensor that it is called on: ``x.div_(2)``."""
+    return node.op == "call_method" and str(node.target).endswith("_")
 
 
 class _Recorder(fx.Interpreter):
@@ -254,6 +259,16 @@ class _Recorder(fx.Interpreter):
         # Only the shape is needed: keeping every activation would take as much memory as training.
         self.values[n.name] = torch.empty(value.shape, device="meta") if isinstance(value, torch.Tensor) else value
         return value
+
+
+def _record(model: nn.Module, graph: fx.Graph, examples: Sequence[torch.Tensor]) -> list[Mapping[str, Any]]:
+    """Return the value of each node for each example; leaves statistics and PyTorch's generator as they were."""
+    statistics = _statistics(model)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return [_Recorder(fx.GraphModule(model, graph)).record(example) for example in examples]
+    finally:
+        _restore(model, statistics)
 
 
 def _frontier(
@@ -395,6 +410,7 @@ def _require_names(graph: fx.Graph, names: Sequence[str]) -> None:
 
 
 def _needed(graph: fx.Graph, ends: Sequence[fx.Node], stops: Collection[str]) -> set[fx.Node]:
+    """Return what leads to the ends, and what changes it in place on the way, back to the named nodes."""
     needed: set[fx.Node] = set()
     pending = list(ends)
     while pending:
@@ -403,6 +419,7 @@ def _needed(graph: fx.Graph, ends: Sequence[fx.Node], stops: Collection[str]) ->
             needed.add(node)
             if node.name not in stops:
                 pending += node.all_input_nodes
+                pending += [user for user in node.users if _acts_in_place(user) and user.args[0] is node]
     return needed
 
 
@@ -429,7 +446,8 @@ def _check(backbone: Backbone, stages: Sequence[TrainableParts], division: Divis
 
 def _run(part: nn.Module, *inputs: torch.Tensor) -> Any:
     try:
-        return part(*inputs)
+        # Where a graph fails, GraphModule's own __call__ prints a traceback before it raises.
+        return nn.Module.__call__(part, *inputs)
     except Exception as error:  # a graph may hold anything that tracing made of the network's code
         raise NoFrontierError(f"its parts cannot be run ({first_line(error)})") from error
 

@@ -1,6 +1,6 @@
 """Networks without data.
 
-To count operations and to find out whether an image size works, in milliseconds and without memory.
+To count operations and to find out whether a network runs, in milliseconds and without memory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from toolkit.backbones.backbone import Source
-from toolkit.errors import BackboneError, first_line
 
 
 class _EmptyOnMeta(TorchFunctionMode):
@@ -78,54 +77,3 @@ def count_gmacs(model: nn.Module, image_size: int) -> float:
     ):  # NotImplementedError, for operations without shapes, is a RuntimeError
         return float("nan")
     return counter.get_total_flops() / 2e9
-
-
-def check_image_size(source: Source, name: str, image_size: int, canonical: str) -> None:
-    """Find out whether a network takes square images of this side.
-
-    Raises:
-        BackboneError: it does not; names the reason and sizes that work.
-    """
-    reason = _refusal(source, name, image_size)
-    own = source.defaults(name).image_size
-    # A network that cannot be run without data fails at its own size too; then nothing is known, and nothing is
-    # claimed.
-    if reason is None or _refusal(source, name, own) is not None:
-        return
-    given = f"{canonical} cannot take images of {image_size} x {image_size} pixels ({reason})"
-    step = source.size_step(name)
-    if step > 1:
-        below = image_size // step * step
-        valid = [size for size in (below, below + step) if size >= step and _refusal(source, name, size) is None]
-        raise BackboneError(
-            f"{given}. The size must be a multiple of {step}: {' or '.join(map(str, valid)) or own} works, its own "
-            f"is {own}."
-        )
-    if image_size < own:
-        smallest = _smallest(source, name, image_size, own)
-        # Some networks want multiples of 32 without saying so: then the search by halves has not found the smallest.
-        earlier = [
-            size for size in range(image_size // 32 * 32 + 32, smallest, 32) if _refusal(source, name, size) is None
-        ]
-        if earlier:
-            raise BackboneError(f"{given}. Not every size works: {earlier[0]} does, its own is {own}.")
-        raise BackboneError(f"{given}. The smallest size that works is {smallest}, its own is {own}.")
-    raise BackboneError(f"{given}. Use its own size, {own}.")
-
-
-def _refusal(source: Source, name: str, image_size: int) -> str | None:
-    try:
-        dry_run(meta_model(source, name, 2, image_size), image_size)
-    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
-        return first_line(error)
-    return None
-
-
-def _smallest(source: Source, name: str, fails: int, works: int) -> int:
-    while works - fails > 1:
-        middle = (fails + works) // 2
-        if _refusal(source, name, middle) is None:
-            works = middle
-        else:
-            fails = middle
-    return works

@@ -20,9 +20,10 @@ from huggingface_hub import constants, try_to_load_from_cache
 from torch import nn
 
 from toolkit.backbones.backbone import Defaults
+from toolkit.backbones.checkpoints import read_checkpoint
 from toolkit.backbones.meta import on_meta
 from toolkit.backbones.surgery import find_head
-from toolkit.backbones.weights import load_by_order, read_checkpoint
+from toolkit.backbones.weights import load_by_order
 from toolkit.bundle.manifest import Normalization
 from toolkit.download import probe
 from toolkit.errors import BackboneError, DownloadError, first_line
@@ -94,7 +95,7 @@ def pretrained(name: str, classes: int, image_size: int, reporter: Reporter) -> 
         module, file_class, distribution = _PIP_WEIGHTS[name]
         path = Path(getattr(import_module(module), file_class).get_model_file_path())
         model = build(name, classes, image_size)
-        load_by_order(model, read_checkpoint(path), find_head(model), str(path))
+        load_by_order(model, read_checkpoint(path).tensors, find_head(model), str(path))
         return model, f"ImageNet-1k (pip package {distribution} {metadata.version(distribution)})"
     return _from_hub(name, classes, image_size, reporter)
 

@@ -20,8 +20,9 @@ from torch import nn
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from toolkit.backbones.backbone import IMAGENET_NORMALIZATION, Defaults
+from toolkit.backbones.checkpoints import read_checkpoint
 from toolkit.backbones.surgery import find_head
-from toolkit.backbones.weights import load_state, read_checkpoint
+from toolkit.backbones.weights import load_state
 from toolkit.bundle.manifest import Normalization
 from toolkit.download import Digest, fetch, probe
 from toolkit.progress import Reporter
@@ -98,7 +99,7 @@ def pretrained(name: str, classes: int, image_size: int, reporter: Reporter) -> 
     url = _url(name)
     path = fetch(url, _cached(url), digest=_digest(url), reporter=reporter)
     model = build(name, classes, image_size)
-    load_state(model, adapt(model, read_checkpoint(path), image_size), find_head(model), str(path))
+    load_state(model, adapt(model, read_checkpoint(path).tensors, image_size), find_head(model), str(path))
     return model, f"ImageNet-1k (torchvision {weights.name}, {path.name})"
 
 

@@ -1,39 +1,20 @@
-"""Checkpoints: reading them safely, fitting them into a network, writing them."""
+"""Weights: fitting them into a network, writing them; ``toolkit.backbones.checkpoints`` reads files of strangers."""
 
 from __future__ import annotations
 
-import pickle
-import re
-import warnings
-import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import nn
 
-from toolkit.backbones.asked import require_weights_file
-from toolkit.errors import BackboneError, first_line
+from toolkit.backbones.checkpoints import read_safetensors
+from toolkit.errors import BackboneError
 from toolkit.files import atomic_path
 
-_WRAPPERS = ("state_dict", "model")
 _SHOWN = 4
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    RuntimeError,
-    ValueError,
-    KeyError,
-    IndexError,
-    TypeError,
-    AttributeError,
-    UnicodeDecodeError,
-    zipfile.BadZipFile,
-)
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
@@ -64,27 +45,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
         BackboneError: the file cannot be read, or tensors are missing, unexpected or of another shape; the first few
             are named.
     """
-    load_state(model, _read_safetensors(path), ignore=(), origin=str(path))
-
-
-def read_checkpoint(path: Path) -> Mapping[str, torch.Tensor]:
-    """Read a state dict from ``.safetensors``, or from ``.pth`` or ``.pt`` without running what the file holds.
-
-    The wrappers ``{"state_dict": ...}`` and ``{"model": ...}`` and the prefix ``module.`` of data-parallel training are
-    taken off.
-
-    Raises:
-        BackboneError: the file is missing, is no checkpoint, or holds more than tensors and plain containers.
-    """
-    if path.suffix not in (".safetensors", ".pth", ".pt"):
-        raise BackboneError(
-            f"weights {str(path)!r} are not usable: give 'default', 'none', or a file ending in .safetensors, .pth "
-            "or .pt."
-        )
-    require_weights_file(path)
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    return _tensors(_read_pickle(path), path)
+    load_state(model, read_safetensors(path), ignore=(), origin=str(path))
 
 
 def load_state(model: nn.Module, state: Mapping[str, torch.Tensor], ignore: Sequence[str], origin: str) -> None:
@@ -97,7 +58,8 @@ def load_state(model: nn.Module, state: Mapping[str, torch.Tensor], ignore: Sequ
         origin: where the state comes from, for errors.
 
     Raises:
-        BackboneError: tensors are missing, unexpected or of another shape; the first few are named.
+        BackboneError: tensors are missing, unexpected, of another shape, or hold what no trained network holds; the
+            first few are named.
     """
     prefixes = tuple(f"{name}." for name in ignore)
     loaded: OrderedDict[str, torch.Tensor] = OrderedDict(
@@ -110,15 +72,15 @@ def load_state(model: nn.Module, state: Mapping[str, torch.Tensor], ignore: Sequ
         if name in loaded and loaded[name].shape != own[name].shape
     ]
     if not problems:
+        _require_usable(loaded, own, origin)
         _attach_version(model, state, loaded)
         missing, unexpected = model.load_state_dict(loaded, strict=False)
         problems += [f"{name} is missing" for name in missing if not name.startswith(prefixes)]
         problems += [f"{name} is not a tensor of the model" for name in unexpected]
     if problems:
-        more = f" (and {len(problems) - _SHOWN} more)" if len(problems) > _SHOWN else ""
         raise BackboneError(
-            f"the weights in {origin} do not fit {type(model).__name__}: {'; '.join(problems[:_SHOWN])}{more}. Is it "
-            "another architecture?"
+            f"the weights in {origin} do not fit {type(model).__name__}: {_first(problems)}. Is it another "
+            "architecture?"
         )
 
 
@@ -147,6 +109,39 @@ def load_by_order(model: nn.Module, state: Mapping[str, torch.Tensor], ignore: S
     load_state(model, renamed, ignore, origin)
 
 
+def _require_usable(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], origin: str) -> None:
+    """Raise where a network would compute nothing but not-a-number, which training would blame on its rates."""
+    problems = []
+    for name, tensor in state.items():
+        if name in own and (problem := _unusable(name, tensor, own[name].dtype)) is not None:
+            problems.append(f"{name} {problem}")
+    if problems:
+        raise BackboneError(
+            f"the weights in {origin} cannot be used: {_first(problems)}. The file is damaged, or was written after "
+            "the training had diverged: take another checkpoint."
+        )
+
+
+def _unusable(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> str | None:
+    """Say what is wrong with a tensor as the network would have it, in its own precision."""
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.is_meta:
+        return f"is no plain tensor of numbers ({tensor.dtype}, {tensor.layout})"
+    if not dtype.is_floating_point:
+        return None
+    values = tensor.to(dtype)
+    if wrong := int(values.numel() - torch.isfinite(values).sum()):
+        what = "is not a number or infinite" if wrong == 1 else "are not a number or infinite"
+        return f"has {values.numel():,} values, of which {wrong:,} {what}"
+    if name.rpartition(".")[2] == "running_var" and bool((values < 0).any()):
+        return "has negative values, and is a variance"
+    return None
+
+
+def _first(problems: Sequence[str]) -> str:
+    more = f" (and {len(problems) - _SHOWN} more)" if len(problems) > _SHOWN else ""
+    return f"{'; '.join(problems[:_SHOWN])}{more}"
+
+
 def _attach_version(
     model: nn.Module, state: Mapping[str, torch.Tensor], loaded: OrderedDict[str, torch.Tensor]
 ) -> None:
@@ -158,47 +153,6 @@ def _attach_version(
     """
     recorded = getattr(state, "_metadata", None)
     loaded._metadata = recorded if recorded is not None else OrderedDict({"": {"version": model._version}})  # type: ignore[attr-defined]  # nn.Module reads this attribute
-
-
-def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        return dict(safetensors.torch.load_file(path))
-    except OSError as error:
-        raise BackboneError(f"cannot read the weights {path}: {error.strerror or error}.") from error
-    except (safetensors.SafetensorError, ValueError, KeyError, RuntimeError) as error:
-        raise BackboneError(f"{path} is not a safetensors file ({first_line(error)}).") from error
-
-
-def _read_pickle(path: Path) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickle protocols; what was read is checked below
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        forbidden = re.search(r"(?:Unsupported global: GLOBAL|GLOBAL) ([\w.]+)", str(error))
-        if forbidden:
-            raise BackboneError(
-                f"{path} is refused: reading it would run code ({forbidden[1]}). Save only the state dict, with "
-                "torch.save(model.state_dict(), ...) "
-                "or as safetensors."
-            ) from error
-        raise BackboneError(f"{path} is not a PyTorch checkpoint.") from error
-    except _UNREADABLE as error:
-        raise BackboneError(f"{path} is not a PyTorch checkpoint that can be read ({first_line(error)}).") from error
-
-
-def _tensors(content: Any, path: Path) -> Mapping[str, torch.Tensor]:
-    for wrapper in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    if not isinstance(content, Mapping) or not content:
-        raise BackboneError(f"{path} holds {type(content).__name__}, not a state dict (tensors by name).")
-    for name, value in content.items():
-        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            raise BackboneError(f"{path} is not a state dict: {name!r} is {type(value).__name__}, not a tensor.")
-    if all(name.startswith("module.") for name in content):
-        return {name.removeprefix("module."): tensor for name, tensor in content.items()}
-    return content
 
 
 def _shape(tensor: torch.Tensor) -> str:

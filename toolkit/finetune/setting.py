@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from toolkit import provenance
-from toolkit.backbones import Backbone, create_backbone, select_blocks
+from toolkit.backbones import Backbone, select_blocks
 from toolkit.data import Dataset, load_dataset
 from toolkit.errors import RunError
+from toolkit.finetune.defaults import create_fitting
 from toolkit.finetune.device import choose_device, repeatable
 from toolkit.finetune.group import Group, joined
 from toolkit.finetune.optim import class_weights
@@ -29,7 +30,7 @@ class Setting:
     """What every part of fine-tuning works with; the same from the first image to the last step.
 
     Attributes:
-        recipe: what to do.
+        recipe: what to do, with the defaults that do not fit the backbone adapted to it.
         backbone: the network; its weights change, nothing else does.
         dataset: the images of all processes.
         preprocessing: how a file becomes pixels.
@@ -38,6 +39,7 @@ class Setting:
         precision: arithmetic of the passes.
         group: the processes that train together.
         reporter: where progress goes; silent in all processes but the first.
+        adapted: what was adapted, a sentence for each field.
     """
 
     recipe: Recipe
@@ -49,6 +51,7 @@ class Setting:
     precision: Precision
     group: Group
     reporter: Reporter
+    adapted: tuple[str, ...] = ()
 
     @property
     def class_weights(self) -> tuple[float, ...] | None:
@@ -78,14 +81,7 @@ def prepared_setting(recipe: Recipe, reporter: Reporter) -> Iterator[Setting]:
         if device.type == "cuda":
             device = torch.device("cuda", group.local_rank)
         dataset = load_dataset(recipe.data, recipe.seed, reporter=reporter)
-        backbone = create_backbone(
-            recipe.backbone.name,
-            weights=recipe.backbone.weights,
-            classes=len(dataset.labels),
-            image_size=recipe.backbone.image_size,
-            seed=recipe.seed,
-            reporter=reporter,
-        )
+        recipe, backbone, adapted = create_fitting(recipe, len(dataset.labels), reporter)
         # One choice for all processes, whose processors may differ.
         chosen = group.broadcast(choose_precision(recipe.train.precision, device, _computed_by_steps(recipe, backbone)))
         setting = Setting(
@@ -98,6 +94,7 @@ def prepared_setting(recipe: Recipe, reporter: Reporter) -> Iterator[Setting]:
             precision=Precision(chosen, device),
             group=group,
             reporter=reporter,
+            adapted=adapted,
         )
         _announce(setting)
         yield setting

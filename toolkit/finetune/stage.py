@@ -81,7 +81,7 @@ def finetune_run(
             run.remove_leftovers()
             if not resume:
                 run.remove_checkpoints()
-                recipe.save(run.recipe_file)
+                setting.recipe.save(run.recipe_file)
         identity = identity_of(setting)
         duplicates = look_at_data(setting)
         if not resume and not isinstance(setting.reporter, Silent):
@@ -274,4 +274,5 @@ def _record(looks: Looks, run: RunFolder, stages: tuple[StageSummary, ...], stat
         precision=setting.precision.name,
         validation=looks.validation(state.best),
         class_weights=setting.class_weights,
+        adapted=setting.adapted,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -202,8 +203,8 @@ def to_onnx(
 
     # PyTorch's exporter needs both, and says so from deep inside.
     require_for_training("onnx", "onnxscript")
-    with warnings.catch_warnings(), _mean_for_global_pooling():
-        # The exporter warns about its own internals on every call; what matters is checked on the file.
+    # The exporter warns about its own internals on every call; what matters is checked on the file.
+    with warnings.catch_warnings(), _unlogged("onnxscript", "onnx_ir", "torch.onnx"), _mean_for_global_pooling():
         warnings.simplefilter("ignore")
         try:
             program = torch.onnx.export(
@@ -217,7 +218,7 @@ def to_onnx(
                 verbose=False,
             )
         except Exception as error:  # the exporter raises many types, some of them private
-            raise ExportError(f"torch.onnx.export cannot export this network: {first_line(error)}") from error
+            raise ExportError(f"torch.onnx.export cannot export this network: {_reason(error)}") from error
     if program is None:
         raise ExportError("torch.onnx.export returned no program.")
     model: onnx.ModelProto = program.model_proto
@@ -261,6 +262,27 @@ def _mean_for_global_pooling() -> Iterator[None]:
 
 def _pooling_arguments(input: torch.Tensor, output_size: Any) -> tuple[torch.Tensor, Any]:
     return input, tuple(output_size) if isinstance(output_size, (list, tuple)) else output_size
+
+
+@contextlib.contextmanager
+def _unlogged(*names: str) -> Iterator[None]:
+    """Keep loggers of other libraries off the terminal inside the block."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _reason(error: BaseException) -> str:
+    """Return what was wrong in the first place: the exporter wraps it into a text about its own steps."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return first_line(error)
 
 
 def engine_name() -> str:

@@ -49,7 +49,7 @@ def test_the_same_seed_gives_the_same_tensors() -> None:
         ("vit_b_16", 32),
         ("mnasnet0_5", 32),
         ("googlenet", 32),
-        ("inception_v3", 80),
+        ("inception_v3", 75),
         ("timm:vit_tiny_patch16_224", 32),
         ("timm:resnet18", 32),
     ],

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
+from torch import fx, nn
 
-from toolkit.backbones import Backbone, TrainableParts, create_backbone, set_trainable
+from toolkit.backbones import Backbone, TrainableParts, create_backbone, frontier, set_trainable
 from toolkit.backbones.backbone import IMAGENET_NORMALIZATION
 from toolkit.backbones.frontier import Cut, Division, NoFrontierError, divide_at_frontier, independent_stages
 from toolkit.backbones.surgery import find_blocks, find_head
@@ -322,7 +322,7 @@ class TestWhatCannotBeCut:
         class InPlace(Plain):
             def forward(self, x: torch.Tensor) -> torch.Tensor:
                 early = self.first(x)
-                early.add_(1)
+                early[:, :2].add_(1)
                 return self.head(self.second(early).mean(dim=(2, 3)))
 
         with pytest.raises(NoFrontierError, match="do not compute in inference what the whole computes"):
@@ -351,3 +351,54 @@ class TestWhatCannotBeCut:
 def test_one_pass_serves_stages_that_only_unfreeze(stages: tuple[int, int], independent: bool) -> None:
     backbone = wrap(Plain())
     assert independent_stages([set_trainable(backbone, count) for count in stages]) is independent
+
+
+def test_a_part_that_fails_says_so_in_one_sentence_and_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    graph = fx.Graph()
+    graph.output(graph.call_method("reshape", (graph.placeholder("x"), 5)))
+    with pytest.raises(NoFrontierError, match=r"its parts cannot be run .*RuntimeError: shape"):
+        frontier._run(fx.GraphModule(nn.Module(), graph), torch.zeros(2, 2))
+    assert capfd.readouterr() == ("", "")
+
+
+class Numbered(nn.Module):
+    """Drops whole branches in training, so that its two graphs number what they ask for sizes differently."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+        self.pool = nn.MaxPool2d(1)  # ends the first block
+        self.second = nn.Sequential(nn.Conv2d(4, 6, 3), nn.ReLU())
+        self.drop = nn.Dropout(0.5)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.second(self.pool(self.first(x)))
+        if self.drop.training:
+            x = x * x.new_ones((x.shape[0], x.shape[1], 1, 1))
+        batch, channels, height, width = x.shape
+        return self.head(x.reshape(batch, channels, height * width).mean(dim=2))
+
+
+def test_the_graphs_of_training_and_inference_are_measured_each_for_itself() -> None:
+    division, _ = divide(wrap(Numbered()), 0, 1)
+    assert [names(cut) for cut in division.cuts] == [["mean"], ["pool"]]
+
+
+class Scaling(Plain):
+    """Changes tensors in place and goes on with them by their old names, as timm's stochastic depth does."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.pool(self.first(x))
+        x.add_(1)
+        x = self.second(x)
+        if self.drop.training:
+            scale = x.new_ones((x.shape[0], 1, 1, 1))
+            scale.div_(0.25)
+            x = x * scale
+        return self.head(x.mean(dim=(2, 3)))
+
+
+def test_what_is_changed_in_place_and_not_used_by_its_new_name_is_kept() -> None:
+    division, _ = divide(wrap(Scaling()), 0, 1)
+    assert [names(cut) for cut in division.cuts] == [["mean"], ["pool"]]

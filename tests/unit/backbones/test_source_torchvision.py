@@ -95,10 +95,10 @@ def test_inception_computes_what_torchvision_computes_with_pretrained_weights(
     original = pretrained(name, init_weights=True, aux_logits=True, transform_input=True)
     assert any(key.startswith(("AuxLogits.", "aux1.")) for key in original.state_dict())
     publish(original.state_dict(), *server, name, monkeypatch)
-    backbone = create_backbone(name, weights="default", classes=1000, image_size=96, seed=0)
+    backbone = create_backbone(name, weights="default", classes=1000, image_size=107, seed=0)
     assert not any(key.startswith(("AuxLogits.", "aux1.", "aux2.")) for key in backbone.model.state_dict())
     backbone.model.fc.load_state_dict(original.fc.state_dict())
-    pixels = torch.randint(0, 256, (2, 96, 96, 3), dtype=torch.uint8)
+    pixels = torch.randint(0, 256, (2, 107, 107, 3), dtype=torch.uint8)
     mean, std = (
         torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1),
         torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1),

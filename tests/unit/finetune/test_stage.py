@@ -198,3 +198,13 @@ class TestBeforeTheFirstStep:
         with pytest.raises(DataError):
             finetune_run(small_run_recipe(stage1__epochs=2), name="run", root=tmp_path)
         assert before == (run.recipe_file.read_bytes(), sorted(path.name for path in run.checkpoints.iterdir()))
+
+
+def test_a_default_that_was_adapted_stands_in_the_record_and_in_the_recipe(tmp_path: Path) -> None:
+    run = finetune_run(small_run_recipe().adapted({"stage2.unfreeze": 99}), name="run", root=tmp_path)
+    record, blocks = run.record(), run.recipe().stage2.unfreeze
+    assert isinstance(blocks, int)
+    assert len(record.stages[1].trained) == blocks + 1
+    assert [sentence.partition(" instead")[0].partition(" (")[0] for sentence in record.adapted] == [
+        f"stage2.unfreeze is {blocks}"
+    ]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import types
 from pathlib import Path
 from typing import Any
@@ -140,3 +141,26 @@ def test_global_pooling_of_the_permuted_pixels_leaves_no_chain_of_indices(tmp_pa
     pixels = torch.randint(0, 256, (5, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     logits = open_session(tmp_path / "model.onnx", "cpu", 1).run(["logits"], {"images": pixels.numpy()})[0]
     torch.testing.assert_close(torch.from_numpy(logits), network(pixels)[0].detach(), atol=1e-5, rtol=0)
+
+
+def test_a_failure_names_its_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def export(*_: Any, **__: Any) -> None:
+        failure = RuntimeError("Failed to convert. \x1b[96mThis is step 3/3\x1b[0m of exporting. Next steps:")
+        raise failure from AssertionError("only 4D query, key, and value are supported")
+
+    monkeypatch.setattr(torch.onnx, "export", export)
+    with pytest.raises(ExportError, match=r"network: AssertionError: only 4D query, key, and value are supported$"):
+        OnnxFormat().export(deployable(), SAMPLE, tmp_path / "model.onnx", REQUEST, None)
+
+
+def test_the_exporters_own_loggers_do_not_reach_the_terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    real, logger, heard = torch.onnx.export, logging.getLogger("onnxscript.optimizer"), []
+
+    def export(*arguments: Any, **options: Any) -> Any:
+        heard.append(logger.isEnabledFor(logging.ERROR))
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(torch.onnx, "export", export)
+    OnnxFormat().export(deployable(), SAMPLE, tmp_path / "model.onnx", REQUEST, None)
+    assert heard == [False]
+    assert logger.isEnabledFor(logging.ERROR)
