@@ -49,6 +49,7 @@ def tiny_backbone() -> Backbone:
         head=("fc",),
         blocks=(Block("stem", ("stem",)), Block("body", ("body",))),
         weights="random",
+        weights_license=None,
         normalization=Normalization(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
         image_size=SIZE,
         interpolation="bilinear",

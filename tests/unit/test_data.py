@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from toolkit import data
-from toolkit.data import load_dataset
+from toolkit.data import Dataset, load_dataset
 from toolkit.errors import DataError
 from toolkit.progress import Reporter, Silent
 from toolkit.recipe import DataRecipe
@@ -27,16 +27,17 @@ def test_a_path_where_nothing_is_lists_what_a_source_can_be(tmp_path: Path) -> N
 
 def test_the_source_is_asked_for_no_more_splits_than_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, Sequence[str], Reporter]] = []
+    empty = Dataset("made-up", ("a",), {})
 
     class Listening:
         reads_path = False
 
-        def load(self, recipe: DataRecipe, seed: int, splits: Sequence[str], reporter: Reporter) -> str:
+        def load(self, recipe: DataRecipe, seed: int, splits: Sequence[str], reporter: Reporter) -> Dataset:
             asked.append((seed, splits, reporter))
-            return "a data set"
+            return empty
 
     monkeypatch.setattr(data, "require_source", lambda recipe: Listening())
-    assert load_dataset(DataRecipe(source="made-up"), 7, splits=("test",)) == "a data set"
+    assert load_dataset(DataRecipe(source="made-up"), 7, splits=("test",)) is empty
     ((seed, splits, reporter),) = asked
     assert (seed, splits) == (7, ("test",))
     assert isinstance(reporter, Silent)

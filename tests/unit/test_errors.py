@@ -7,7 +7,6 @@ import pytest
 
 from toolkit import errors
 from toolkit.errors import ToolkitError, UnreadableImagesError, first_line, is_count, require_count
-from toolkit.printable import printable, unprintable
 
 
 def descendants(kind: type[BaseException]) -> list[type[BaseException]]:
@@ -65,19 +64,6 @@ def test_a_count_is_a_whole_number_of_whatever_library(value: object) -> None:
 def test_what_is_no_count_is_named_with_what_is(value: object) -> None:
     with pytest.raises(ToolkitError, match=r"^batch_size is .*: give a whole number of 1 or more\.$"):
         require_count("batch_size", value)
-
-
-def test_what_could_change_what_a_terminal_shows_is_found_and_can_be_written_out() -> None:
-    assert [unprintable(text) for text in ("a\x1bb", "a\nb", "\u2066", "\ud800", "na\u00efve \u732b \U0001f408")] == [
-        "U+001B",
-        "U+000A",
-        "U+2066",
-        "U+D800",
-        None,
-    ]
-    assert unprintable("a\n\tb", lines=True) is None
-    assert unprintable("a\n\x07", lines=True) == "U+0007"
-    assert printable("\x1b[2J \u202e \x9b \ud800 \u732b\\") == "\\x1b[2J \\u202e \\x9b \\ud800 \u732b\\"
 
 
 def test_what_another_library_quotes_is_shown_such_that_it_changes_nothing() -> None:

@@ -19,8 +19,6 @@ from toolkit.files import (
     not_regular,
     open_regular,
     point_link,
-    printable,
-    printable_lines,
     read_regular,
     read_text,
     sha256_file,
@@ -164,31 +162,6 @@ def test_only_a_regular_file_is_replaced(no_file: tuple[Path, str]) -> None:
     with pytest.raises(FileWriteError, match=rf"cannot write .*: it is {kind}\. Name a file"):
         write_bytes(path, b"new")
     assert path.stat().st_mode == before.st_mode
-
-
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        ("plain name.png", "plain name.png"),
-        ("猫🦊 \u3000é.png", "猫🦊 \u3000é.png"),
-        ("a\x1b[31mred.png", "a\\x1b[31mred.png"),
-        ("two\nlines\r\t.png", "two\\nlines\\r\\t.png"),
-        ("\x7f\x85\x9b.png", "\\x7f\\x85\\x9b.png"),
-        ("gnp.\u202eexe", "gnp.\\u202eexe"),
-        ("\u2028\u2029\ufeff\u200b", "\\u2028\\u2029\\ufeff\\u200b"),
-        ("می\u200cخواهم 👩\u200d🚀", "می\u200cخواهم 👩\u200d🚀"),
-        (os.fsdecode(b"caf\xe9.png") if os.name != "nt" else "caf\\xe9.png", "caf\\xe9.png"),
-        ("\ud800", "\\ud800"),
-    ],
-)
-def test_a_name_is_shown_so_that_it_moves_nothing(name: str, shown: str) -> None:
-    assert printable(name) == shown
-    assert printable(Path("folder", name)) == str(Path("folder", shown))
-    shown.encode()
-
-
-def test_several_lines_keep_their_ends() -> None:
-    assert printable_lines("2 files:\n\ta\x1b[2Jb\n") == "2 files:\n\ta\\x1b[2Jb\n"
 
 
 def test_files_are_synced_in_one_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,7 +50,8 @@ def require_weights_file(path: Path) -> None:
         BackboneError: there is no such file, or it is a folder.
     """
     if not path.is_file():
+        what = "is no regular file" if path.exists() else "does not exist"
         raise BackboneError(
-            f"there is no weights file {path}: give the path of a .safetensors, .pth or .pt file, or 'default' or "
-            "'none'."
+            f"the weights {str(path)!r} are not usable: it {what}. Give 'default', 'none', or a checkpoint file "
+            "(PyTorch or safetensors)."
         )

@@ -24,6 +24,7 @@ import safetensors
 import safetensors.torch
 import torch
 
+from toolkit.backbones.asked import require_weights_file
 from toolkit.errors import BackboneError, first_line
 
 AVERAGED = (
@@ -149,12 +150,7 @@ def read_checkpoint(path: Path, expected: Collection[str] = ()) -> Checkpoint:
     Raises:
         BackboneError: there is no such file, it is no checkpoint, or no state dict is found in it.
     """
-    if not path.is_file():
-        what = "is not a file" if path.exists() else "does not exist"
-        raise BackboneError(
-            f"weights {str(path)!r} are not usable: it {what}. Give 'default', 'none', or a checkpoint file (PyTorch "
-            "or safetensors)."
-        )
+    require_weights_file(path)
     read = Checkpoint(read_safetensors(path)) if _is_safetensors(path) else _state_dict(_unpickle(path), path, expected)
     tensors, notes = _without_prefixes(read.tensors, expected)
     return Checkpoint(tensors, read.found, (*read.notes, *notes))

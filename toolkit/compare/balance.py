@@ -14,7 +14,7 @@ def strongly_imbalanced(counts: Sequence[int]) -> bool:
     Args:
         counts: images per class.
     """
-    return max(counts) >= STRONG * max(min(counts), 1)
+    return max(counts, default=0) >= STRONG * max(min(counts, default=0), 1)
 
 
 def imbalance_line(

@@ -29,12 +29,9 @@ def new_figure(width: float, height: float) -> Figure:
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
-    import_optional("matplotlib.backends.backend_agg", f"pictures need matplotlib: {install_hint('train')}")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), facecolor="white")
-    FigureCanvasAgg(figure)
+    missing = f"pictures need matplotlib: {install_hint('train')}"
+    figure: Figure = import_optional("matplotlib.figure", missing).Figure(figsize=(width, height), facecolor="white")
+    import_optional("matplotlib.backends.backend_agg", missing).FigureCanvasAgg(figure)
     side, top, bottom = MARGIN_INCHES / width, HEAD_INCHES / height, 0.2 / height
     figure.set_layout_engine("constrained", rect=(side, bottom, 1 - 2 * side, 1 - top - bottom))
     return figure

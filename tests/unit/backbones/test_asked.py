@@ -25,9 +25,9 @@ def test_a_source_that_there_is_not() -> None:
 
 def test_a_file_of_weights_is_there_or_not(tmp_path: Path) -> None:
     file = tmp_path / "model.pth"
-    for missing in (file, tmp_path):
-        with pytest.raises(BackboneError, match=re.escape(f"there is no weights file {missing}: give the path of")):
-            check_backbone("resnet18", str(missing))
+    for path, problem in ((file, "does not exist"), (tmp_path, "is no regular file")):
+        with pytest.raises(BackboneError, match=re.escape(f"the weights '{path}' are not usable: it {problem}. Give")):
+            check_backbone("resnet18", str(path))
     file.touch()
     require_weights_file(file)
     check_backbone("resnet18", str(file))

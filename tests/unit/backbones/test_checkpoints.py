@@ -95,7 +95,7 @@ def test_a_missing_file_and_no_file(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "model.pth")
     with pytest.raises(BackboneError, match=r"'imagenet' are not usable: it does not exist. Give 'default', 'none'"):
         read_checkpoint(Path("imagenet"))
-    with pytest.raises(BackboneError, match=r"are not usable: it is not a file"):
+    with pytest.raises(BackboneError, match=r"are not usable: it is no regular file"):
         read_checkpoint(tmp_path)
     with pytest.raises(BackboneError, match=r"cannot read the weights .*missing.safetensors: No such file"):
         load_weights(small(), tmp_path / "missing.safetensors")

@@ -16,7 +16,16 @@ from toolkit.backbones.surgery import find_blocks, find_head
 def wrap(model: nn.Module) -> Backbone:
     head = find_head(model)
     return Backbone(
-        "test:network", model.eval(), head, find_blocks(model, head), "none", IMAGENET_NORMALIZATION, 8, "bilinear", 1.0
+        name="test:network",
+        model=model.eval(),
+        head=head,
+        blocks=find_blocks(model, head),
+        weights="none",
+        weights_license=None,
+        normalization=IMAGENET_NORMALIZATION,
+        image_size=8,
+        interpolation="bilinear",
+        crop_fraction=1.0,
     )
 
 

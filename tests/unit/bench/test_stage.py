@@ -196,7 +196,7 @@ def test_weights_that_were_changed_or_are_missing_are_refused(make_run, quick):
 def test_a_run_that_has_not_finished(make_run, quick):
     run = make_run(onnx=PASSED)
     run.record_file.unlink()
-    with pytest.raises(RunError, match="run 'toolkit finetune' first"):
+    with pytest.raises(RunError, match="was interrupted before fine-tuning had finished"):
         stage.bench_run(run, BenchOptions(**quick))
 
 

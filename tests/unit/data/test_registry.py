@@ -168,7 +168,7 @@ def test_no_file_but_its_own_names_a_source() -> None:
     [
         (
             "\x1b[2Jcat",
-            r"the class '\\\\x1b\[2Jcat' holds the character U\+001B, which could change what a terminal shows",
+            r"the class '\\x1b\[2Jcat' holds the character U\+001B, which could change what a terminal shows",
         ),
         ("c\u202eta", r"holds the character U\+202E"),
         ("a\nb", r"holds the character U\+000A"),
@@ -177,6 +177,6 @@ def test_no_file_but_its_own_names_a_source() -> None:
 )
 def test_a_class_whose_name_cannot_be_shown_is_refused(monkeypatch: pytest.MonkeyPatch, label: str, said: str) -> None:
     source = SimpleNamespace(reads_path=False, load=lambda *_: SimpleNamespace(labels=("dog", label)))
-    monkeypatch.setattr("toolkit.data.find_source", lambda name: source)
+    monkeypatch.setattr("toolkit.data.require_source", lambda recipe: source)
     with pytest.raises(DataError, match=said):
         load_dataset(DataRecipe(source="made"), 0)

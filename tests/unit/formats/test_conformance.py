@@ -121,7 +121,7 @@ def test_calls_at_the_same_time_give_what_each_gives_alone(
     exported: tuple[Format, Path], contract: InputContract, threads: int
 ) -> None:
     chosen, path = exported
-    session = chosen.open(path, "cpu", threads)
+    session = chosen.open(content_of(path), "cpu", threads)
     batches = [contract.encode(brightnesses(count)) for count in range(16)]
     alone = [session.run(batch)["logits"] for batch in batches]
     answers: dict[tuple[int, int], np.ndarray] = {}

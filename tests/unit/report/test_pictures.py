@@ -159,7 +159,7 @@ def test_the_same_records_give_the_same_bytes(evaluation, tmp_path):
 
 
 def test_without_matplotlib(evaluation, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingDependencyError, match=r"toolkit\[train\]"):
         confusion_picture(evaluation, tmp_path / "confusion.png")
 

@@ -13,7 +13,7 @@ from toolkit.errors import BundleError, ToolkitError
 from toolkit.formats.onnx import OnnxFormat
 from toolkit.runtime.opening import Opening, opened
 
-FIRST = Opening(Path(), None, "cpu", 1, None, MAX_PIXELS, None)
+FIRST = Opening(Path(), None, "cpu", 1, None, False, MAX_PIXELS, None)
 
 
 def again(bundle: Path) -> Opening:

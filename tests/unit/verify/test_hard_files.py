@@ -57,7 +57,7 @@ def test_each_is_hard_in_the_way_that_its_name_says() -> None:
 def test_every_way_to_hand_a_file_over_gives_the_same_pixels(preprocessing: Preprocessing) -> None:
     check = check_hard_files(preprocessing)
     assert check.passed
-    assert check.detail == "16 hard files as paths, bytes and Pillow images, pixel by pixel"
+    assert check.detail == "17 hard files as paths, bytes and Pillow images, pixel by pixel"
 
 
 def test_a_way_to_hand_a_file_over_that_gives_other_pixels_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,5 +80,5 @@ def test_a_file_that_cannot_be_prepared_at_all_fails(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(module, "prepare", refusing)
     check = check_hard_files(SQUASH)
-    assert len(check.failures) == 16
+    assert len(check.failures) == 17
     assert check.failures[0] == "exif-orientation.jpg given as a path is refused: refused"

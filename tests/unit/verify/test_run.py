@@ -18,6 +18,7 @@ from toolkit.bundle.content import Content
 from toolkit.bundle.manifest import Normalization, Origin
 from toolkit.bundle.writer import new_bundle, write_golden, write_manifest
 from toolkit.data import of_run
+from toolkit.decoding_limits import MAX_PIXELS
 from toolkit.errors import BundleError, MissingDependencyError, RecipeError, RunError
 from toolkit.files import sha256_file
 from toolkit.formats import opening
@@ -68,6 +69,7 @@ class FakeSplit:
     sources = tuple(IMAGES)
     names = tuple(f"test/{index:05d}" for index in range(12))
     fingerprint = FINGERPRINT
+    max_pixels = MAX_PIXELS
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -217,7 +219,7 @@ def test_golden_pixels_that_this_machine_would_prepare_otherwise_fail(
 def test_threads_are_all_cores_unless_given(
     run: RunFolder, fake_format: FakeFormat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(provenance, "available_cores", lambda: 2)
+    monkeypatch.setattr(provenance, "default_threads", lambda: 2)
     assert stage.verify_run(run, images=3).artifacts[0].threads == 2
 
 

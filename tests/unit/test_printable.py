@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from toolkit.printable import printable, printable_lines, unprintable
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("plain name.png", "plain name.png"),
+        ("猫🦊 \u3000é.png", "猫🦊 \u3000é.png"),
+        ("a\x1b[31mred.png", "a\\x1b[31mred.png"),
+        ("two\nlines\r\t.png", "two\\nlines\\r\\t.png"),
+        ("\x7f\x85\x9b.png", "\\x7f\\x85\\x9b.png"),
+        ("gnp.\u202eexe", "gnp.\\u202eexe"),
+        ("\u2028\u2029\ufeff\u200b", "\\u2028\\u2029\\ufeff\\u200b"),
+        ("می\u200cخواهم 👩\u200d🚀", "می\u200cخواهم 👩\u200d🚀"),
+        (os.fsdecode(b"caf\xe9.png") if os.name != "nt" else "caf\\xe9.png", "caf\\xe9.png"),
+        ("\ud800", "\\ud800"),
+    ],
+)
+def test_a_name_is_shown_so_that_it_moves_nothing(name: str, shown: str) -> None:
+    assert printable(name) == shown
+    assert printable(Path("folder", name)) == str(Path("folder", shown))
+    shown.encode()
+
+
+def test_several_lines_keep_their_ends() -> None:
+    assert printable_lines("2 files:\n\ta\x1b[2Jb\n") == "2 files:\n\ta\\x1b[2Jb\n"
+
+
+def test_what_could_change_what_a_terminal_shows_is_found_and_can_be_written_out() -> None:
+    assert [unprintable(text) for text in ("a\x1bb", "a\nb", "\u2066", "\ud800", "na\u00efve \u732b \U0001f408")] == [
+        "U+001B",
+        "U+000A",
+        "U+2066",
+        "U+D800",
+        None,
+    ]
+    assert unprintable("a\n\tb", lines=True) is None
+    assert unprintable("a\n\x07", lines=True) == "U+0007"
+    assert printable("\x1b[2J \u202e \x9b \ud800 \u732b\\") == "\\x1b[2J \\u202e \\x9b \\ud800 \u732b\\"
