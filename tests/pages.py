@@ -48,4 +48,4 @@ def rows(text: str) -> Iterator[list[str]]:
     """Yield the cells of every row of every table, without the rules below the headers."""
     for line in prose(text).splitlines():
         if line.startswith("|") and not re.fullmatch(r"[|\-: ]+", line):
-            yield [cell.strip() for cell in line.strip("|").split("|")]
+            yield [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|"))]

@@ -13,10 +13,14 @@ from toolkit.compare.metrics import wilson_interval
 from toolkit.finetune.history import Epoch
 from toolkit.recipe import TrainRecipe
 
-Kept = Literal["best", "last"]
+Kept = Literal["best", "last", "last sound"]
+"""The epoch that is best on the validation images; the last one; or the last one whose validation loss is not far above
+that of what would be kept otherwise."""
 
 ENOUGH_IMAGES = 50
 """Fewer validation images do not choose an epoch: their 95% interval at 80% right is 22 points wide and more."""
+FAR_ABOVE = (2.0, 0.1)
+"""A loss of more than twice another and 0.1 nats: what even two images tell, e.g. a second stage that undid the first."""
 AT = 0.8
 """The accuracy at which it is said how far validation can be off."""
 
@@ -44,11 +48,17 @@ class Best:
         Args:
             done: the epoch.
             weights: after it.
-            kept: whether the best epoch is wanted or the last.
+            kept: which epoch is wanted.
             score: what to compare by; the validation accuracy by default.
         """
         score = done.validation_accuracy if score is None else score
-        if kept == "last" or (score, -done.validation_loss) > (self.score, -self.loss):
+        factor, margin = FAR_ABOVE
+        wanted = {
+            "best": (score, -done.validation_loss) > (self.score, -self.loss),
+            "last": True,
+            "last sound": done.validation_loss <= factor * self.loss + margin,
+        }
+        if wanted[kept]:
             self.stage, self.epoch, self.accuracy, self.loss, self.score = (
                 done.stage,
                 done.epoch,
@@ -60,10 +70,10 @@ class Best:
 
 
 def which_to_keep(recipe: TrainRecipe, validation_images: int) -> Kept:
-    """Return whether the best epoch is kept or the last: few validation images cannot tell one from the other."""
+    """Return which epoch is kept: few validation images cannot tell the best from the last."""
     if recipe.keep != "auto":
         return recipe.keep
-    return "best" if validation_images >= ENOUGH_IMAGES else "last"
+    return "best" if validation_images >= ENOUGH_IMAGES else "last sound"
 
 
 def what_validation_tells(recipe: TrainRecipe, images: int) -> str:
@@ -76,10 +86,10 @@ def what_validation_tells(recipe: TrainRecipe, images: int) -> str:
         f"{images} right can be anything from {interval.low:.0%} to {interval.high:.0%} (95% interval)"
     )
     kept = which_to_keep(recipe, images)
-    if recipe.keep == "auto" and kept == "last":
+    if kept == "last sound":
         return (
-            f"{line}. They are too few to choose an epoch by, so the weights of the last one are kept (--keep best "
-            "takes the best one all the same)"
+            f"{line}. They are too few to choose an epoch by, so the weights of the last one are kept, or of the last "
+            "one before their loss more than doubled (--keep best takes the best one all the same)"
         )
     if kept == "best" and images < ENOUGH_IMAGES:
         return f"{line}. They choose the epoch, as --keep best asks, and are few for that"

@@ -71,7 +71,7 @@ class Looks:
         images = len(self.setting.dataset.split("validation"))
         return ValidationSummary(
             images=images,
-            kept=which_to_keep(self.setting.recipe.train, images),
+            kept="best" if which_to_keep(self.setting.recipe.train, images) == "best" else "last",
             interval=wilson_interval(round(best.accuracy * images), images),
             leak=self._validation_leak() if self.duplicates.leaked("validation").mask.any() else None,
         )

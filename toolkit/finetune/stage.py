@@ -113,6 +113,7 @@ def _kept_from_the_start(run: RunFolder, recipe: Recipe, *, resume: bool) -> Ite
         StoppedError: Ctrl-C, with how to go on.
     """
     new = leads_here() and not resume and not run.recipe_file.exists()
+    root_is_new = not run.path.parent.exists()
     if new:
         recipe.save(run.recipe_file)
     try:
@@ -124,6 +125,8 @@ def _kept_from_the_start(run: RunFolder, recipe: Recipe, *, resume: bool) -> Ite
             run.recipe_file.unlink(missing_ok=True)
             with suppress(OSError):  # something else is in it
                 run.path.rmdir()
+                if root_is_new:
+                    run.path.parent.rmdir()
         raise
 
 

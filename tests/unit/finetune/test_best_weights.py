@@ -43,6 +43,15 @@ def test_the_last_epoch_is_kept_where_it_is_wanted() -> None:
     assert best.weights["w"].item() == 2.0
 
 
+def test_a_last_epoch_that_undid_what_there_was_is_not_kept() -> None:
+    best = Best()
+    kept = []
+    for number, loss in enumerate((0.5, 0.08, 1.3, 0.9, 0.2, float("nan"), 0.6), start=1):
+        best.offer(epoch(0.9, loss, number), {}, "last sound")
+        kept.append(best.epoch)
+    assert kept == [1, 2, 2, 2, 5, 5, 5]
+
+
 def test_another_score_than_the_accuracy_can_decide() -> None:
     best = Best()
     for done, score in ((epoch(0.9, 0.1, 1), 0.5), (epoch(0.8, 0.2, 2), 0.7)):
@@ -52,7 +61,7 @@ def test_another_score_than_the_accuracy_can_decide() -> None:
 
 @pytest.mark.parametrize(
     ("keep", "images", "kept"),
-    [("auto", 49, "last"), ("auto", 50, "best"), ("best", 5, "best"), ("last", 5000, "last")],
+    [("auto", 49, "last sound"), ("auto", 50, "best"), ("best", 5, "best"), ("last", 5000, "last")],
 )
 def test_few_validation_images_choose_nothing_unless_they_are_asked_to(keep: str, images: int, kept: str) -> None:
     assert which_to_keep(TrainRecipe.model_validate({"keep": keep}), images) == kept
@@ -61,8 +70,8 @@ def test_few_validation_images_choose_nothing_unless_they_are_asked_to(keep: str
 def test_it_is_said_what_five_images_can_tell() -> None:
     assert what_validation_tells(TrainRecipe.model_validate({}), 5) == (
         "5 validation images: accuracy moves in steps of 20 points, and 4 of 5 right can be anything from 38% to 96% "
-        "(95% interval). They are too few to choose an epoch by, so the weights of the last one are kept (--keep best "
-        "takes the best one all the same)"
+        "(95% interval). They are too few to choose an epoch by, so the weights of the last one are kept, or of the last "
+        "one before their loss more than doubled (--keep best takes the best one all the same)"
     )
     assert "few for that" in what_validation_tells(TrainRecipe.model_validate({"keep": "best"}), 5)
     assert what_validation_tells(TrainRecipe.model_validate({}), 1000).endswith(

@@ -184,8 +184,8 @@ class TestBeforeTheFirstStep:
     def test_what_cannot_begin_leaves_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.interrupt(monkeypatch, DataError("no images"))
         with pytest.raises(DataError):
-            finetune_run(small_run_recipe(), name="run", root=tmp_path)
-        assert not (tmp_path / "run").exists()
+            finetune_run(small_run_recipe(), name="run", root=tmp_path / "artifacts")
+        assert list(tmp_path.iterdir()) == []
 
     def test_an_interrupted_run_of_that_name_is_kept_until_the_new_one_begins(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
