@@ -20,7 +20,7 @@ that of what would be kept otherwise."""
 ENOUGH_IMAGES = 50
 """Fewer validation images do not choose an epoch: their 95% interval at 80% right is 22 points wide and more."""
 FAR_ABOVE = (2.0, 0.1)
-"""A loss of more than twice another and 0.1 nats: what even two images tell, e.g. a second stage that undid the first."""
+"""A loss of more than twice another and 0.1 nats: even two images tell that, e.g. that a stage undid the one before."""
 AT = 0.8
 """The accuracy at which it is said how far validation can be off."""
 

@@ -70,8 +70,8 @@ def test_few_validation_images_choose_nothing_unless_they_are_asked_to(keep: str
 def test_it_is_said_what_five_images_can_tell() -> None:
     assert what_validation_tells(TrainRecipe.model_validate({}), 5) == (
         "5 validation images: accuracy moves in steps of 20 points, and 4 of 5 right can be anything from 38% to 96% "
-        "(95% interval). They are too few to choose an epoch by, so the weights of the last one are kept, or of the last "
-        "one before their loss more than doubled (--keep best takes the best one all the same)"
+        "(95% interval). They are too few to choose an epoch by, so the weights of the last one are kept, or of the "
+        "last one before their loss more than doubled (--keep best takes the best one all the same)"
     )
     assert "few for that" in what_validation_tells(TrainRecipe.model_validate({"keep": "best"}), 5)
     assert what_validation_tells(TrainRecipe.model_validate({}), 1000).endswith(
