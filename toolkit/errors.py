@@ -180,10 +180,10 @@ def require_count(name: str, value: Any, most: int | None = None) -> int:
     Raises:
         ToolkitError: it is no whole number, is below 1, or above the largest.
     """
-    if not is_count(value) or (most is not None and operator.index(value) > most):
-        raise ToolkitError(
-            f"{name} is {value!r}: give a whole number " + ("of 1 or more." if most is None else f"from 1 to {most}.")
-        )
+    if most is not None and not (is_count(value) and operator.index(value) <= most):
+        raise ToolkitError(f"{name} is {value!r}: give a whole number from 1 to {most}.")
+    if not is_count(value):
+        raise ToolkitError(f"{name} is {value!r}: give a whole number of 1 or more.")
     return operator.index(value)
 
 
