@@ -40,10 +40,20 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 """What some libraries put into their messages for a terminal."""
 
 
+MOST_THREADS = 1024
+"""That any option takes: engines start all of them at once, and a million end in a hang."""
+
+
 class ToolkitError(Exception):
-    """Something the caller can put right. The message is one clear sentence or a short list."""
+    """Something the caller can put right. The message is one clear sentence or a short list.
+
+    It can be pickled, whatever a subclass is made from: an error in a worker process is raised again in its parent.
+    """
 
     exit_code = 2
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remade, (type(self), self.args), self.__dict__
 
 
 class RecipeError(ToolkitError):
@@ -138,6 +148,10 @@ class OutputError(ToolkitError):
     """Standard output cannot be written."""
 
 
+def _remade(kind: type[ToolkitError], arguments: tuple[Any, ...]) -> ToolkitError:
+    return kind.__new__(kind, *arguments)
+
+
 def first_line(error: BaseException) -> str:
     """Return an exception's type and the first line of its message, to quote another library inside one sentence.
 
@@ -155,19 +169,32 @@ def is_count(value: Any) -> bool:
         return False
 
 
-def require_count(name: str, value: Any) -> int:
+def require_count(name: str, value: Any, most: int | None = None) -> int:
     """Return a number of something as an int.
 
     Args:
         name: of the argument, for the message.
         value: what was given for it.
+        most: the largest that is taken; None for any.
 
     Raises:
-        ToolkitError: it is no whole number, or is below 1.
+        ToolkitError: it is no whole number, is below 1, or above the largest.
     """
+    if most is not None and not (is_count(value) and operator.index(value) <= most):
+        raise ToolkitError(f"{name} is {value!r}: give a whole number from 1 to {most}.")
     if not is_count(value):
         raise ToolkitError(f"{name} is {value!r}: give a whole number of 1 or more.")
     return operator.index(value)
+
+
+def require_flag(name: str, value: Any) -> None:
+    """Refuse what is neither True nor False: of a text like "no" Python would make True.
+
+    Raises:
+        ToolkitError: naming the argument.
+    """
+    if not isinstance(value, bool):
+        raise ToolkitError(f"{name} is {value!r}: give True or False.")
 
 
 def raise_interruption(error: BaseException) -> None:

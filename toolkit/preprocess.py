@@ -34,7 +34,7 @@ from toolkit.decoding_limits import (
     require_pixels,
     too_many_pixels,
 )
-from toolkit.errors import ImageError, MissingDependencyError
+from toolkit.errors import ImageError, MissingDependencyError, first_line
 from toolkit.files import open_regular
 from toolkit.image_files import READ, image_by_name, left_by_a_system, open_image
 from toolkit.pixel_depth import HIGH_BYTE, RULE_PATTERN, Kind, ValueRange, eight_bit, range_of
@@ -81,8 +81,22 @@ _REFUSED_WIDER: Final = "refused: floating point, and integers outside 0..65535"
 _SCALED_WIDER: Final = "as 16 bits; refused: values that are not finite"
 
 _PIECE_BYTES = 2**20
-_rewinding = threading.Lock()
-"""Held while somebody's file is read from its start: two threads may have been given the same one."""
+
+
+class _Rewinding:
+    """The turn of reading somebody's file from its start: two threads may have been given the same one."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Start anew: whoever held it when this process was forked is not here to give it back."""
+        self.turn = threading.Lock()
+
+
+_rewinding = _Rewinding()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_rewinding.forget)
 
 # What Pillow's readers let through on damaged input. Warnings are here for callers that turn them into errors.
 _PILLOW_ERRORS = (
@@ -429,12 +443,17 @@ def _stream(source: Any, max_pixels: int) -> BinaryIO:
     if source in (b"", ""):
         raise RefusedError("it is empty")
     if isinstance(source, bytes | bytearray | memoryview):
-        return io.BytesIO(source)
+        return io.BytesIO(bytes(source))
     if not hasattr(source, "read"):
         return open_regular(source)
     if isinstance(source, io.BytesIO) and not source.closed:
         return io.BytesIO(source.getvalue())
-    return io.BytesIO(_content(source, LARGEST_FILE_BYTES_PER_PIXEL * max_pixels))
+    try:
+        return io.BytesIO(_content(source, LARGEST_FILE_BYTES_PER_PIXEL * max_pixels))
+    except (RefusedError, *_PILLOW_ERRORS):
+        raise
+    except Exception as error:  # somebody's object raises what it likes: a damaged archive, a connection that ends
+        raise RefusedError(f"reading it failed ({first_line(error)})") from error
 
 
 def _content(file: Any, largest: int) -> bytes:
@@ -443,7 +462,7 @@ def _content(file: Any, largest: int) -> bytes:
         raise RefusedError("the file is closed")
     if not callable(getattr(file, "seekable", None)) or not file.seekable():
         return _pieces(file, largest)
-    with _rewinding:
+    with _rewinding.turn:
         before = file.tell()
         try:
             file.seek(0)
@@ -499,6 +518,7 @@ def _of_array(array: npt.NDArray[Any], hold: _Hold) -> Image.Image:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise RefusedError(
             f"its shape is {list(array.shape)}, and it must be [h, w], [h, w, 1], [h, w, 3] or [h, w, 4]"
+            + (", one image each: give a batch as a list of them, list(array)" if array.ndim == 4 else "")
         )
     if array.size == 0:
         raise RefusedError(f"its shape is {list(array.shape)}: it has no pixels")

@@ -82,7 +82,8 @@ def default_threads() -> int:
     """
     wanted = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     cores = available_cores()
-    return min(cores, int(wanted)) if wanted.isascii() and wanted.isdecimal() and int(wanted) > 0 else cores
+    fewer = [threads for threads in range(1, cores) if str(threads) == wanted.lstrip("0")]
+    return fewer[0] if fewer else cores
 
 
 def peak_memory_bytes() -> int | None:

@@ -64,7 +64,8 @@ def main(bundle: str) -> None:
         run(folder, 2, "stage1.epochs: ", "finetune", "--stage1-epochs", "x")
         run(folder, 2, "is not one of cpu, cuda", "verify", bundle, "--device", "gpu")
         if find_spec("torch") is None:
-            run(folder, 2, "this needs torch, which is not installed: pip install", "finetune", "--data", "digits")
+            for arguments in (("finetune",), ("finetune", "--data", "digits"), ("backbones",)):
+                run(folder, 2, "this needs torch, which is not installed: pip install", *arguments)
         if find_spec("cryptography") is not None:
             run(folder, 0, "fingerprint", "keygen", "ours")
             run(folder, 0, "signed", "sign", "there", "--key", "ours.private.pem")

@@ -118,3 +118,21 @@ def test_files_beside_an_artifact_stand_in_the_manifest(exported: tuple[Bundle, 
     record = artifact(exported[0], "openvino")
     assert set(record.further_files) == {"model.openvino.bin"}
     assert record.total_bytes > 10 * record.size_bytes
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["one by one", "in one batch"])
+def test_opencv_reproduces_the_golden_samples(exported: tuple[Bundle, str], together: bool) -> None:
+    """Other releases and networks: tests/compatibility/opencv.py."""
+    cv2 = pytest.importorskip("cv2", reason="opencv-python-headless is not installed")
+    bundle, _ = exported
+    record, golden = bundle.artifact("onnx"), bundle.golden()
+    inputs = bundle.manifest.input.encode(bundle.golden_images())
+    network = cv2.dnn.readNetFromONNX(str(bundle.file(record.file)))
+    assert record.tolerance is not None
+    logits = []
+    for batch in [inputs] if together else np.split(inputs, len(inputs)):
+        network.setInput(batch)
+        logits.append(network.forward("logits"))
+    expected = np.array([case.logits for case in golden.cases], np.float32)
+    allowed = record.tolerance.logits_absolute + record.tolerance.logits_relative * np.abs(expected).max(axis=1)
+    assert (np.abs(np.concatenate(logits) - expected).max(axis=1) <= allowed).all()

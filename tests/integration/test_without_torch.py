@@ -135,6 +135,16 @@ def test_verify_compares_two_bundles(colour_bundle: Path, tmp_path: Path) -> Non
     assert "parity with the bundle colours passed" in done.stdout
 
 
+@pytest.mark.parametrize(
+    "arguments", [("finetune",), ("finetune", "--recipe", "digits"), ("backbones",), ("backbones", "timm:resnet18")]
+)
+def test_what_needs_torch_says_so(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    done = run("import os\nos.chdir(sys.argv.pop(1))\n" + CLI, str(tmp_path), *arguments)
+    assert done.returncode == 2, done.stderr
+    assert "this needs torch, which is not installed: pip install" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_verify_needs_something_right_to_bisect(colour_bundle: Path) -> None:
     done = run(CLI, "verify", str(colour_bundle), "--bisect")
     assert done.returncode == 2

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import copy
+import pickle
 import re
 
 import numpy as np
 import pytest
 
 from toolkit import errors
-from toolkit.errors import ToolkitError, UnreadableImagesError, first_line, is_count, require_count
+from toolkit.errors import ImageSizeError, ToolkitError, UnreadableImagesError, first_line, is_count, require_count
 
 
 def descendants(kind: type[BaseException]) -> list[type[BaseException]]:
@@ -70,3 +72,20 @@ def test_what_another_library_quotes_is_shown_such_that_it_changes_nothing() -> 
     assert first_line(ValueError("node '\x1b]0;owned\x07' failed\nmore")) == (
         "ValueError: node '\\x1b]0;owned\\x07' failed"
     )
+
+
+def test_every_error_travels_between_processes() -> None:
+    made: dict[type[BaseException], object] = {
+        UnreadableImagesError: (("a.png", "it is damaged"),),
+        ImageSizeError: (224, 256),
+    }
+    for kind in descendants(ToolkitError):
+        error = kind("what was given", *([made[kind]] if kind in made else []))
+        for other in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+            assert (type(other), str(other), vars(other)) == (kind, "what was given", vars(error))
+
+
+def test_a_count_may_have_a_largest() -> None:
+    assert require_count("threads", 8, 8) == 8
+    with pytest.raises(ToolkitError, match="threads is 9: give a whole number from 1 to 8"):
+        require_count("threads", 9, 8)

@@ -100,7 +100,19 @@ def test_the_quota_of_a_container_is_rounded_up_and_never_more_than_there_are(
 
 
 @pytest.mark.parametrize(
-    ("value", "threads"), [("2", 2), ("3,2", 3), (" 4 ", 4), ("64", 8), ("0", 8), ("", 8), ("-1", 8), ("many", 8)]
+    ("value", "threads"),
+    [
+        ("2", 2),
+        ("3,2", 3),
+        (" 4 ", 4),
+        ("64", 8),
+        ("0", 8),
+        ("", 8),
+        ("-1", 8),
+        ("many", 8),
+        ("9" * 5000, 8),
+        ("02", 2),
+    ],
 )
 def test_omp_num_threads_is_heeded_where_it_is_fewer(eight_cores: pytest.MonkeyPatch, value: str, threads: int) -> None:
     eight_cores.setattr(provenance, "cpu_quota", lambda: None)

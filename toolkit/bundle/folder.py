@@ -190,8 +190,15 @@ def find_bundle(path: Path) -> Path:
     """Return the folder of a bundle that a path stands for: the folder itself, or ``bundle`` in a run's folder.
 
     Raises:
-        BundleError: there is no such folder.
+        BundleError: there is no such folder, or it cannot be looked at.
     """
+    try:
+        return _found_bundle(path)
+    except OSError as error:  # a name that is too long, a folder that nobody may look into
+        raise BundleError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def _found_bundle(path: Path) -> Path:
     if path.is_file() and not path.is_symlink() and path.name == "latest":
         path = follow_link(path)
     for folder in (path, path / "bundle"):

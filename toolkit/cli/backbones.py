@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from toolkit.dependencies import require_for_training
+
 
 def command(
     pattern: Annotated[
@@ -20,6 +22,7 @@ def command(
     Parameters count the ImageNet head; GMACs are billions of multiply-adds for one image at the input size; the last
     column is what '--stage2-unfreeze 1' trains.
     """
+    require_for_training("torch", "torchvision")
     from toolkit.backbones import list_backbones
     from toolkit.errors import BackboneError
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -14,7 +15,7 @@ import toolkit
 from toolkit.cli.memory import release_memory
 from toolkit.cli.streams import PIPE_CLOSED, PipeClosedError, standard_streams
 from toolkit.errors import OutputError, ToolkitError, raise_interruption
-from toolkit.printable import printable_lines
+from toolkit.printable import printable, printable_lines
 from toolkit.telemetry import opt_out
 
 COMMANDS = {
@@ -39,6 +40,8 @@ COMMANDS = {
 }
 """Name to one-line help, in the order of the work; ``toolkit.cli.NAME`` holds ``command``."""
 
+UNUSABLE_PATHS = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM})
+"""What the system says of a path that no command can use, wherever it is first touched."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it (128 + SIGINT)."""
 
@@ -72,6 +75,11 @@ class LazyGroup(TyperGroup):
         except ToolkitError as error:
             typer.echo(f"toolkit: {printable_lines(str(error))}", err=True)
             raise typer.Exit(error.exit_code) from error
+        except OSError as error:
+            if error.errno not in UNUSABLE_PATHS or error.filename is None:
+                raise
+            typer.echo(f"toolkit: {printable(error.filename)} cannot be used: {error.strerror}.", err=True)
+            raise typer.Exit(ToolkitError.exit_code) from error
         except MemoryError as error:
             typer.echo("toolkit: there is not enough memory: close other programs, or use smaller batches.", err=True)
             raise typer.Exit(ToolkitError.exit_code) from error

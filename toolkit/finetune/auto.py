@@ -13,6 +13,7 @@ from typing import Any
 
 from toolkit.backbones.asked import check_backbone
 from toolkit.data.registry import find_source, require_source
+from toolkit.dependencies import require_for_training
 from toolkit.formats.registry import get_format
 from toolkit.recipe import AUTO, EMBEDDED_RECIPE, PATH_RECIPE, PREFERRED_RECIPE, Recipe, load_recipe
 
@@ -65,6 +66,7 @@ def check_recipe(recipe: Recipe) -> Recipe:
 
 def _why_not(recipe: Recipe) -> str | None:
     """Say why the data or the weights of a recipe cannot be had. Both hosts are asked at once, for they may hang."""
+    require_for_training("torch", "torchvision")
     from toolkit.backbones import weights_available
 
     name, weights = recipe.backbone.name, recipe.backbone.weights

@@ -5,8 +5,9 @@ Numpy, Pillow and the artifact's own engine; never torch for an ONNX artifact.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,17 +18,26 @@ import numpy.typing as npt
 
 from toolkit.bundle import ArtifactRecord, Bundle, Manifest
 from toolkit.decoding_limits import MAX_PIXELS
-from toolkit.errors import BundleError, ImageError, PredictionError, ToolkitError, first_line, require_count
+from toolkit.errors import (
+    MOST_THREADS,
+    BundleError,
+    ImageError,
+    PredictionError,
+    ToolkitError,
+    first_line,
+    require_count,
+    require_flag,
+)
 from toolkit.formats.base import Session
 from toolkit.preprocess import ImageSource, describe, is_one_image, prepare
 from toolkit.runtime.opening import Opening, opened
-from toolkit.runtime.processes import ProcessSession, call_engine
+from toolkit.runtime.processes import ProcessSession, ProcessThreads, call_engine
 from toolkit.runtime.selftest import Selftest, selftest
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prediction:
-    """What the model says of one image."""
+    """What the model says of one image. Two are equal if all of it is, to the bit."""
 
     label: str
     """The most probable class."""
@@ -41,6 +51,18 @@ class Prediction:
     """Before softmax, ``[C]``."""
     labels: tuple[str, ...]
     """All class names in order."""
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Prediction):
+            return NotImplemented
+        return (
+            self.labels == other.labels
+            and np.array_equal(self.logits, other.logits)
+            and np.array_equal(self.probabilities, other.probabilities)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.label, self.probability))
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
         """Return the ``k`` most probable classes with their probabilities, best first.
@@ -101,6 +123,8 @@ class Predictor:
         """
         pre = self.manifest.preprocessing
         wanted = (pre.height, pre.width, 3)
+        if not isinstance(images, np.ndarray):
+            raise ImageError(f"run takes one array of prepared pixels, not {type(images).__name__}: see predict.")
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != wanted:
             raise ImageError(
                 f"the model takes uint8 [N, {pre.height}, {pre.width}, 3] pixels, not {images.dtype} "
@@ -168,12 +192,12 @@ class Predictor:
                 f"images are given one by one or as a list, not as {type(sources).__name__}: give paths, bytes of "
                 "image files, binary files that are open, Pillow images or uint8 arrays."
             )
-        return self._outcomes(iter(sources), require_count("batch_size", batch_size))
+        return self._outcomes(iter(sources), min(require_count("batch_size", batch_size), sys.maxsize))
 
     def _outcomes(self, waiting: Iterator[Any], batch_size: int) -> Iterator[tuple[Any, Prediction | ImageError]]:
-        with ThreadPoolExecutor(max_workers=self.session.threads, thread_name_prefix="toolkit-decode") as pool:
+        with ProcessThreads(self.session.threads, "toolkit-decode") as threads:
             while chunk := list(islice(waiting, batch_size)):
-                prepared = list(pool.map(self._prepare, chunk))
+                prepared = threads.map(self._prepare, chunk)
                 images = [item for item in prepared if isinstance(item, np.ndarray)]
                 outputs = self.run(np.stack(images)) if images else {}
                 row = 0
@@ -244,7 +268,8 @@ def load(  # noqa: PLR0913 - what a service says in one call, each by its name
             those of onnxruntime can be told.
 
     Raises:
-        ToolkitError: ``threads`` or ``max_pixels`` is no whole number of at least 1.
+        ToolkitError: ``threads`` or ``max_pixels`` is no whole number of at least 1, ``threads`` is more than any
+            machine has, or ``allow_code`` or ``spinning`` is neither True nor False.
         BundleError: no bundle there, or no such artifact.
         ToolkitError: the artifact's engine cannot be told whether to spin.
         UntrustedCodeError: the artifact can carry code, and nobody vouches for the bundle.
@@ -254,19 +279,29 @@ def load(  # noqa: PLR0913 - what a service says in one call, each by its name
         MissingDependencyError: the artifact's engine is not installed.
     """
     if threads is not None:
-        require_count("threads", threads)
+        threads = require_count("threads", threads, MOST_THREADS)
+    require_flag("allow_code", allow_code)
+    if spinning is not None:
+        require_flag("spinning", spinning)
     return _open(
         Opening(
-            path=Path(path),
+            path=_path("a bundle", path),
             artifact=artifact,
             device=device,
             threads=threads,
-            verify_key=Path(verify_key) if verify_key else None,
+            verify_key=None if verify_key is None else _path("verify_key", verify_key),
             allow_code=allow_code,
             max_pixels=require_count("max_pixels", max_pixels),
             spinning=spinning,
         )
     )
+
+
+def _path(what: str, given: Any) -> Path:
+    """Return a path; a text that is empty is none, and least of all a key that was left out."""
+    if not isinstance(given, str | os.PathLike) or not os.fspath(given) or isinstance(os.fspath(given), bytes):
+        raise BundleError(f"{what} is {given!r}: give a path that is not empty, as text or as pathlib.Path.")
+    return Path(given)
 
 
 def _shapes(outputs: dict[str, npt.NDArray[np.float32]]) -> str:

@@ -16,13 +16,15 @@ import ctypes
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from types import TracebackType
+from typing import Self, TypeVar
 
 from toolkit.errors import DeviceError
 from toolkit.formats.base import Session
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -65,6 +67,39 @@ class ProcessSession:
         if self._session is not None:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
             self._session = None
+
+
+class ProcessThreads:
+    """Threads for the block of a ``with``, started anew in a process that is forked inside it.
+
+    Args:
+        threads: how many.
+        name: what their names start with.
+    """
+
+    def __init__(self, threads: int, name: str) -> None:
+        self._threads = threads
+        self._name = name
+        self._start()
+
+    def _start(self) -> None:
+        self._process = os.getpid()
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix=self._name)
+
+    def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """Do the work for all items and return what it gives, in their order."""
+        if os.getpid() != self._process:  # a fork has the pool, which takes its threads for idle, and none of them
+            self._start()
+        return list(self._pool.map(work, items))
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """End the threads of this process."""
+        if os.getpid() == self._process:
+            self._pool.shutdown()
 
 
 class _Process:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from collections.abc import Callable
@@ -68,6 +69,34 @@ def test_bad_input_is_one_sentence_and_a_bug_shows_its_traceback(
     fail(ZeroDivisionError("a bug"))
     with pytest.raises(ZeroDivisionError, match="a bug"):
         run("inspect", colour_bundle)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *((command, "X") for command in ("inspect", "selftest", "verify", "bench", "export", "unpack", "pack", "card")),
+        ("predict", "X", "a.png"),
+        ("finetune", "--data", "X"),
+        ("finetune", "--recipe", "digits", "--run", "X"),
+        ("report", "--run", "X"),
+    ],
+)
+def test_a_path_that_the_system_refuses_is_a_sentence(run: Run, arguments: tuple[str, ...]) -> None:
+    too_long = "x" * 5000
+    code, _, err = run(*(too_long if argument == "X" else argument for argument in arguments))
+    assert code == 2
+    assert err.startswith("toolkit: ")
+    assert "ile name too long" in err
+
+
+def test_a_folder_that_may_not_be_read_is_a_sentence(
+    run: Run, colour_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(colour_bundle))
+
+    monkeypatch.setattr("toolkit.bundle.Bundle.open", refuse)
+    assert run("inspect", colour_bundle) == (2, "", f"toolkit: {colour_bundle} cannot be used: Permission denied.\n")
 
 
 def test_ctrl_c_with_something_to_say(run: Run, colour_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import copy
 import gc
+import http.client
 import io
 import multiprocessing
 import os
 import pickle
 import threading
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +25,16 @@ from toolkit.errors import BundleError, DeviceError, ImageError, IntegrityError,
 from toolkit.formats.onnx import OnnxSession
 
 Maker = Callable[[str], np.ndarray]
+
+
+def forked(work: Callable[[], object]) -> multiprocessing.process.BaseProcess:
+    """Start a forked process that does some work."""
+    # Of Python 3.12 and later: the process has threads when it is forked.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        process = multiprocessing.get_context("fork").Process(target=work)
+        process.start()
+    return process
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -264,7 +276,7 @@ def test_counts_are_whole_numbers_of_1_or_more(colour_bundle: Path, colour_image
     with pytest.raises(ToolkitError, match="max_pixels is "):
         toolkit.load(colour_bundle, max_pixels=count)  # type: ignore[arg-type]  # the mistake under test
     if count is not None:  # all cores
-        with pytest.raises(ToolkitError, match="threads is "):
+        with pytest.raises(ToolkitError, match=r"threads is .*: give a whole number from 1 to 1024"):
             toolkit.load(colour_bundle, threads=count)  # type: ignore[arg-type]  # the mistake under test
 
 
@@ -316,3 +328,121 @@ def test_an_artifact_that_does_not_give_one_output_per_label_is_one_sentence(
     monkeypatch.setattr(OnnxSession, "run", lambda self, inputs: outputs(len(inputs)))
     with pytest.raises(BundleError, match=said):
         predictor.predict(np.zeros((8, 8, 3), np.uint8))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_stream_goes_on_in_a_fork(colour_bundle: Path, colour_image: Maker) -> None:
+    stream = toolkit.load(colour_bundle, threads=1).stream([colour_image("red")] * 6, batch_size=1)
+    next(stream)
+    process = forked(lambda: [outcome.label for _, outcome in stream] == ["red"] * 5 or 1 / 0)
+    process.join(60)
+    process.kill()
+    assert process.exitcode == 0
+    assert len(list(stream)) == 5
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_file_that_is_read_at_the_fork_does_not_stop_the_child(
+    colour_bundle: Path, colour_image: Maker, tmp_path: Path
+) -> None:
+    reading, go_on = threading.Event(), threading.Event()
+
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            reading.set()
+            go_on.wait(60)
+            return super().read(size)
+
+    class Wrapped:
+        def __init__(self) -> None:
+            self.inner = Slow(png(colour_image("red")))
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.inner, name)
+
+    predictor = toolkit.load(colour_bundle, threads=1)
+    thread = threading.Thread(target=predictor.predict, args=(Wrapped(),))
+    thread.start()
+    assert reading.wait(60)
+    file = tmp_path / "green.png"
+    file.write_bytes(png(colour_image("green")))
+    with file.open("rb") as opened:
+        process = forked(lambda: predictor.predict(opened)[0].label == "green" or 1 / 0)
+        process.join(30)
+        process.kill()
+    go_on.set()
+    thread.join()
+    assert process.exitcode == 0
+
+
+@pytest.mark.parametrize("error", [zipfile.BadZipFile("a.png is damaged"), http.client.IncompleteRead(b"ab")])
+def test_a_file_that_raises_is_one_image_without_a_prediction(
+    colour_bundle: Path, colour_image: Maker, error: Exception
+) -> None:
+    class Broken:
+        def read(self, size: int = -1) -> bytes:
+            raise error
+
+    outcomes = [outcome for _, outcome in toolkit.load(colour_bundle).stream([Broken(), colour_image("red")])]
+    assert str(outcomes[0]).startswith("the image given as Broken cannot be read as an image: reading it failed (")
+    assert getattr(outcomes[1], "label", None) == "red"
+
+
+def test_bytes_that_are_not_in_one_piece(colour_bundle: Path, colour_image: Maker) -> None:
+    content = png(colour_image("green"))
+    spread = bytearray(2 * len(content))
+    spread[::2] = content
+    assert toolkit.load(colour_bundle).predict(memoryview(spread)[::2])[0].label == "green"
+
+
+def test_an_array_of_several_images_says_how_to_give_them(colour_bundle: Path, colour_image: Maker) -> None:
+    several = np.stack([colour_image("red"), colour_image("blue")])
+    predictor = toolkit.load(colour_bundle)
+    with pytest.raises(ImageError, match=r"give a batch as a list of them, list\(array\)"):
+        predictor.predict(several)
+    assert [prediction.label for prediction in predictor.predict(list(several))] == ["red", "blue"]
+
+
+def test_a_batch_size_beyond_every_machine_is_all_at_once(colour_bundle: Path, colour_image: Maker) -> None:
+    assert len(toolkit.load(colour_bundle).predict([colour_image("red")] * 3, batch_size=10**30)) == 3
+
+
+def test_predictions_can_be_compared_and_collected(colour_bundle: Path, colour_image: Maker) -> None:
+    predictor = toolkit.load(colour_bundle)
+    red, again, blue = predictor.predict([colour_image(label) for label in ("red", "red", "blue")])
+    assert red == again
+    assert red != blue
+    assert red != "red"
+    assert len({red, again, blue}) == 2
+    assert pickle.loads(pickle.dumps(red)) == red
+
+
+@pytest.mark.parametrize(
+    ("choices", "said"),
+    [
+        ({"verify_key": ""}, "verify_key is '': give a path that is not empty"),
+        ({"verify_key": b"key.pem"}, "verify_key is b'key.pem': give a path"),
+        ({"allow_code": "no"}, "allow_code is 'no': give True or False"),
+        ({"spinning": "no"}, "spinning is 'no': give True or False"),
+        ({"threads": 10**6}, "threads is 1000000: give a whole number from 1 to 1024"),
+    ],
+)
+def test_a_choice_that_would_be_taken_for_another_is_refused(
+    colour_bundle: Path, choices: dict[str, object], said: str
+) -> None:
+    with pytest.raises(ToolkitError, match=said):
+        toolkit.load(colour_bundle, **choices)  # type: ignore[arg-type]  # the mistake under test
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [(None, "a bundle is None: give a path"), ("", "a bundle is ''"), (b"x", "a bundle is b'x'"), ("x" * 5000, "too")],
+)
+def test_what_is_no_path_of_a_bundle_is_a_sentence(path: object, said: str) -> None:
+    with pytest.raises(BundleError, match=said):
+        toolkit.load(path)  # type: ignore[arg-type]  # the mistake under test
+
+
+def test_run_takes_an_array(colour_bundle: Path, colour_image: Maker) -> None:
+    with pytest.raises(ImageError, match="run takes one array of prepared pixels, not list"):
+        toolkit.load(colour_bundle).run([colour_image("red")])  # type: ignore[arg-type]  # the mistake under test

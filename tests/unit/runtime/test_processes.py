@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
 import threading
@@ -11,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from toolkit.errors import DeviceError
-from toolkit.runtime.processes import ProcessSession, call_engine
+from toolkit.runtime.processes import ProcessSession, ProcessThreads, call_engine
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 
@@ -135,3 +136,31 @@ def test_what_an_engine_raises_after_a_fork_arrives() -> None:
         return True
 
     assert in_fork(work) == 0
+
+
+@needs_fork
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_are_started_anew_in_a_fork_in_the_middle_of_the_work(threads: int) -> None:
+    with ProcessThreads(threads, "test") as pool:
+        assert pool.map(str, range(9)) == list("012345678")
+
+        def work() -> bool:
+            faulthandler.dump_traceback_later(30, exit=True)
+            with pool:
+                return pool.map(str, range(9)) == list("012345678")
+
+        assert in_fork(work) == 0
+        assert pool.map(str, [9]) == ["9"]
+
+
+@needs_fork
+def test_a_fork_does_not_end_threads_that_it_does_not_have() -> None:
+    with ProcessThreads(2, "test") as pool:
+        pool.map(str, range(9))
+
+        def work() -> bool:
+            faulthandler.dump_traceback_later(30, exit=True)
+            pool.__exit__(None, None, None)
+            return True
+
+        assert in_fork(work) == 0
