@@ -18,7 +18,6 @@ from toolkit.bundle.content import (
     read_described,
     regular_file,
     require_digest,
-    require_size,
     said,
 )
 from toolkit.bundle.manifest import MANIFEST_NAME, MODEL_CARD_NAME, SIGNATURE_NAME, ArtifactRecord, FileRecord, Manifest
@@ -135,7 +134,8 @@ def check_folder(folder: Path, manifest: Manifest, where: Path | None = None) ->
                 raise IntegrityError(
                     f"the bundle {where} lacks {name}, which its manifest lists. Copy the whole folder again."
                 )
-            require_size(where / name, sizes[name], record)
+            if sizes[name] != record.size_bytes:
+                read_described(folder / name, record, where / name)  # says how it differs
             # By its name any other program may take a file for ONNX, whatever the manifest says that it is.
             if name in onnx or name.endswith(".onnx"):
                 _check_pointers(read_described(folder / name, record, where / name), where, name, files)

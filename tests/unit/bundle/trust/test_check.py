@@ -284,6 +284,13 @@ def test_an_artifact_that_is_no_onnx_file_is_refused_before_an_engine_sees_it(co
         Bundle.open(colour_bundle)
 
 
+@pytest.mark.parametrize("name", ["README.md", "MODEL_CARD.md", "golden/expected.json"])
+def test_a_bundle_whose_line_ends_git_has_changed_says_so(colour_bundle: Path, name: str) -> None:
+    (colour_bundle / name).write_bytes((colour_bundle / name).read_bytes().replace(b"\n", b"\r\n"))
+    with pytest.raises(IntegrityError, match=rf"{name} has other line ends .* core\.autocrlf .* \.gitattributes"):
+        Bundle.open(colour_bundle)
+
+
 def test_a_file_that_nobody_listed_cannot_be_asked_for(colour_bundle: Path) -> None:
     bundle = Bundle.open(colour_bundle)
     assert bundle.file("golden/000.bin") == colour_bundle / "golden" / "000.bin"
