@@ -117,6 +117,8 @@ def require_contract(interface: Interface | None, manifest: Manifest, where: str
     problems = []
     if len(interface.inputs) != 1:
         problems.append(f"takes {len(interface.inputs)} inputs instead of 1")
+    elif taken.name not in interface.inputs:
+        problems.append(f"calls its input {next(iter(interface.inputs))!r} where its manifest says {taken.name!r}")
     for actual in interface.inputs.values():
         if not _fits(actual, wanted):
             problems.append(f"takes {_said(actual)} where its manifest says {taken.dtype} {_axes(taken.shape)}")

@@ -306,6 +306,10 @@ def interface(**changes: Any) -> Interface:
         ({"images": ("float32", ("N", SIZE, SIZE, 3))}, r"takes float32 \[N, 8, 8, 3\] where"),
         ({"images": ("uint8", (SIZE, 3))}, r"takes uint8 \[N, 3\] where"),
         ({"images": None}, "takes 0 inputs instead of 1"),
+        (
+            {"images": None, "pixels": ("uint8", ("N", SIZE, SIZE, 3))},
+            "calls its input 'pixels' where its manifest says 'images'",
+        ),
         ({"masks": ("uint8", ("N",))}, "takes 2 inputs instead of 1"),
         ({"logits": ("float32", ("N", 4))}, r"returns logits as float32 \[N, 4\] for 3 labels"),
         ({"logits": ("float16", ("N", 3))}, r"returns logits as float16 \[N, 3\] for 3 labels"),

@@ -26,6 +26,7 @@ from toolkit.bundle.trust.names import name_problem, names_problem
 from toolkit.bundle.trust.strict_json import LimitError, parse_json
 from toolkit.bundle.versions import upgraded
 from toolkit.errors import BundleError, IntegrityError
+from toolkit.printable import printable
 
 UNLISTED = (MANIFEST_NAME, SIGNATURE_NAME)
 """Files of a bundle that no manifest lists."""
@@ -81,13 +82,19 @@ def parse_manifest(content: bytes, path: Path) -> Manifest:
     try:
         return Manifest.model_validate(upgraded(raw))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole"
         raise BundleError(
-            f"{path} is malformed at {where}: {first['msg']}. The file was edited: copy the bundle again."
+            f"{path} is malformed{first_problem(error)}. The file was edited: copy the bundle again."
         ) from error
     except ValueError as error:
         raise BundleError(f"{path} has {error}. Update toolkit, or export again.") from error
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return what is wrong with a record in the first place, as ``at FIELD: REASON`` after a blank, or ``: REASON``."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    reason = printable(first["msg"].removeprefix("Value error, "))
+    return f" at {where}: {reason}" if where else f": {reason}"
 
 
 def listed_files(manifest: Manifest, where: Path) -> dict[str, FileRecord]:
