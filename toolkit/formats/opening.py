@@ -63,7 +63,8 @@ def not_opened(bundle: Bundle, artifact: ArtifactRecord) -> str | None:
     """
     if bundle.trusted or not _carries_code(artifact):
         return None
-    data = [other.format for other in bundle.manifest.artifacts if not _carries_code(other)]
+    known = formats()
+    data = [other.format for other in bundle.manifest.artifacts if other.format in known and not _carries_code(other)]
     use = f"use an artifact that is data ({', '.join(data)}), " if data else ""
     return (
         f"{artifact.file} is not opened: a file of the format {artifact.format} can carry code, and "

@@ -271,6 +271,14 @@ def test_a_strangers_graph_that_can_run_for_ever_is_not_opened(colour_bundle: Pa
     assert toolkit.load(colour_bundle, allow_code=True).artifact.format == "onnx"
 
 
+def test_an_unknown_format_is_not_called_data(with_torchscript: Path) -> None:
+    bundle = Bundle.open(with_torchscript)
+    torchscript, known = bundle.manifest.artifacts
+    unknown = known.model_copy(update={"format": "tensorrt", "family": "tensorrt", "file": "model.plan"})
+    bundle.manifest = bundle.manifest.model_copy(update={"artifacts": (torchscript, unknown, known)})
+    assert "an artifact that is data (onnx), " in (not_opened(bundle, torchscript) or "")
+
+
 def test_an_artifact_of_an_unknown_format_is_not_the_preferred_one(colour_bundle: Path) -> None:
     bundle = Bundle.open(colour_bundle)
     [known] = bundle.manifest.artifacts
