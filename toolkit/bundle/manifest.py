@@ -280,7 +280,7 @@ class Manifest(Record):
     """What is in a bundle and what it means."""
 
     schema_version: Literal[3] = SCHEMA_VERSION
-    name: str
+    name: Annotated[str, Field(max_length=LONGEST_LABEL)]
     labels: Labels
     """Class names; position is the index in both outputs."""
     preprocessing: Preprocessing

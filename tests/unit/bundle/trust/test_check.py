@@ -348,6 +348,7 @@ def test_a_bundle_without_golden_samples_says_so(colour_bundle: Path) -> None:
     [
         (put("labels", 0, value="x" * 1001), r"malformed at labels\.0: String should have at most 1000 characters"),
         (put("labels", 0, value="\x1b]0;owned\x07"), r"the text of 'labels' holds the character U\+001B"),
+        (put("name", value="x" * 1001), r"malformed at name: String should have at most 1000 characters"),
         (put("name", value="a\u202eb"), r"the text of 'name' holds the character U\+202E"),
         (put("artifacts", 0, "producer", value="\x9b2J"), r"the text of 'producer' holds the character U\+009B"),
         (put("preprocessing", "height", value=200_000), "malformed at preprocessing.height"),
