@@ -17,7 +17,7 @@ from typing import BinaryIO, Literal
 import platformdirs
 
 from toolkit.errors import DownloadError
-from toolkit.files import atomic_path, open_regular
+from toolkit.files import atomic_path, expanded, open_regular
 from toolkit.progress import Reporter
 
 _CHUNK_BYTES = 1 << 18
@@ -70,7 +70,7 @@ def cache_folder() -> Path:
     """
     chosen = os.environ.get("TOOLKIT_CACHE")
     if chosen:
-        return Path(chosen).expanduser()
+        return expanded(chosen)
     # Without these two Windows would get toolkit\toolkit\Cache.
     return platformdirs.user_cache_path("toolkit", appauthor=False, opinion=False)
 

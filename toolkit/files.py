@@ -32,6 +32,14 @@ class NotRegularError(OSError):
     """Something that is no regular file was to be read. ``strerror`` says what it is, to quote in a sentence."""
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Return a path with ``~`` and ``~name`` at its start written out; of a user that there is not, as it is.
+
+    ``Path.expanduser`` raises there, though a folder may well be called so.
+    """
+    return Path(os.path.expanduser(path))
+
+
 def not_regular(mode: int) -> str | None:
     """Say what ``st_mode`` stands for, as "it is a pipe"; None for a regular file."""
     if stat.S_ISREG(mode):

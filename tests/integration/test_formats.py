@@ -16,6 +16,7 @@ from toolkit.backbones.deployable import TorchSession
 from toolkit.backbones.restore import load_deployable
 from toolkit.bundle import ArtifactRecord, Bundle
 from toolkit.data.of_run import load_test_split
+from toolkit.formats.opening import open_artifact
 from toolkit.formats.registry import get_format
 from toolkit.progress import Silent
 from toolkit.runs import FinishedRun, RunFolder, find_run
@@ -66,7 +67,7 @@ def outputs(run_folder: RunFolder, bundle: Bundle, name: str) -> tuple[np.ndarra
     finished = FinishedRun.of(run_folder)
     test = load_test_split(finished, Silent())
     inputs = bundle.manifest.input.encode(test.load(np.arange(len(test)), finished.record.preprocessing))
-    session = get_format(name).open(bundle.file(bundle.artifact(name).file), "cpu", 1)
+    session = open_artifact(bundle, bundle.artifact(name), "cpu", 1)
     reference = TorchSession(load_deployable(finished), "cpu", 1)
     return reference.run(inputs)["logits"], session.run(inputs)["logits"], test.targets
 

@@ -42,8 +42,8 @@ def test_from_a_run_to_a_signed_archive_and_back(job: Path) -> None:
 
     run(job, "pack", "artifacts/latest", "--sign", "ours.private.pem")
     run(job, "unpack", "small.tar", *KEY)
-    run(job, "selftest", "small", *KEY, "--threads", "1")
-    run(job, "pack", "small", "-o", "again.tar")
+    run(job, "selftest", "./small", *KEY, "--threads", "1")
+    run(job, "pack", "./small", "-o", "again.tar")
     assert sha256_file(job / "again.tar") == sha256_file(job / "small.tar")
 
     readme = (job / "small" / "README.md").read_text(encoding="utf-8")

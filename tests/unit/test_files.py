@@ -15,6 +15,7 @@ from toolkit.errors import FileWriteError
 from toolkit.files import (
     NotRegularError,
     atomic_path,
+    expanded,
     follow_link,
     not_regular,
     open_regular,
@@ -181,3 +182,13 @@ def test_where_the_c_library_cannot_everything_is_synced(tmp_path: Path, monkeyp
     monkeypatch.setattr(files.os, "sync", lambda: calls.append("sync"))
     sync_files(tmp_path)
     assert calls == ["sync"]
+
+
+@pytest.mark.parametrize("given", ["~nobody-of-this-name/x", "~nobody-of-this-name", "plain/~x"])
+def test_a_home_that_there_is_not_is_left_as_it_was_written(given: str) -> None:
+    assert expanded(given) == Path(given)
+
+
+def test_a_home_is_written_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert expanded("~/x") == tmp_path / "x"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from toolkit.errors import BackboneError
+from toolkit.files import expanded
 
 SOURCES = ("torchvision", "timm")
 """Prefixes in the order in which a bare name is looked up; ``toolkit.backbones.source_PREFIX`` implements
@@ -26,7 +27,7 @@ def check_backbone(name: str, weights: str) -> None:
     """
     check_prefix(name)
     if weights not in NO_FILE:
-        require_weights_file(Path(weights).expanduser())
+        require_weights_file(expanded(weights))
 
 
 def check_prefix(name: str) -> None:

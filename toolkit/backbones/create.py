@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from torch import nn
 
 from toolkit.backbones.backbone import Backbone, Source
@@ -13,7 +11,7 @@ from toolkit.backbones.registry import split_name
 from toolkit.backbones.surgery import find_blocks, find_head, replace_head, seeded
 from toolkit.backbones.weights import load_state
 from toolkit.errors import BackboneError, first_line
-from toolkit.files import sha256_file
+from toolkit.files import expanded, sha256_file
 from toolkit.progress import Reporter, Silent
 
 _SILENT = Silent()
@@ -110,7 +108,7 @@ def _with_weights(
         return source.pretrained(bare, classes, image_size, reporter)
     if weights == "none":
         return source.build(bare, classes, image_size), "random (seeded)"
-    path = Path(weights).expanduser()
+    path = expanded(weights)
     model = source.build(bare, classes, image_size)
     head = find_head(model)
     outside = [name for name in model.state_dict() if not name.startswith(tuple(f"{layer}." for layer in head))]

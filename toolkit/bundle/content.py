@@ -19,6 +19,9 @@ from pathlib import Path
 from toolkit.bundle.manifest import FileRecord
 from toolkit.errors import BundleError, IntegrityError
 
+LARGEST_TEXT = 64 * 2**20
+"""Bytes of a file that is looked at for changed line ends; what a bundle holds as text has less."""
+
 
 @dataclass(frozen=True)
 class Content:
@@ -75,7 +78,8 @@ def read_described(path: Path, record: FileRecord, where: Path) -> bytes:
     """
     try:
         with regular_file(path) as file:
-            require_size(where, os.fstat(file.fileno()).st_size, record)
+            if (size := os.fstat(file.fileno()).st_size) != record.size_bytes:
+                raise IntegrityError(_of_other_size(where, size, record, file.read(LARGEST_TEXT)))
             content = file.read(record.size_bytes)
     except OSError as error:
         raise BundleError(f"{where} cannot be read: {error.strerror}.") from error
@@ -101,17 +105,38 @@ def require_digest(path: Path, record: FileRecord, where: Path) -> None:
             raise IntegrityError(_changed(where))
 
 
-def require_size(path: Path, size: int, record: FileRecord) -> None:
+def require_size(where: Path, size: int, record: FileRecord) -> None:
     """Refuse a file of another size than its record says.
+
+    Args:
+        where: what the message calls it.
+        size: how many bytes it has.
+        record: what it should be.
 
     Raises:
         IntegrityError: naming the file.
     """
     if size != record.size_bytes:
-        raise IntegrityError(
-            f"{path} has {size} bytes, its manifest says {record.size_bytes}. The file was cut or changed: copy the "
-            "bundle again."
-        )
+        raise IntegrityError(_of_other_size(where, size, record))
+
+
+def with_other_line_ends(content: bytes) -> tuple[bytes, bytes]:
+    """Return a text as git may have found it before it changed its line ends: with LF alone, and with CRLF alone."""
+    plain = content.replace(b"\r\n", b"\n")
+    return plain, plain.replace(b"\n", b"\r\n")
+
+
+def line_ends_changed(what: str) -> str:
+    """Return the sentence on a text of which nothing but the line ends was changed.
+
+    Args:
+        what: the file, at the start of the sentence.
+    """
+    return (
+        f"{what} has other line ends than it was written with, and is otherwise the same: git changes them where "
+        "core.autocrlf is on. Write '* -text' into a .gitattributes of the repository, for the folder of the bundle, "
+        "and check it out again; or copy the bundle without git."
+    )
 
 
 @contextlib.contextmanager
@@ -147,6 +172,16 @@ def said(path: Path) -> str:
     """Return a path as text that can be printed; names that nobody checked may hold anything."""
     text = str(path)
     return text if text.isprintable() else repr(text)
+
+
+def _of_other_size(where: Path, size: int, record: FileRecord, content: bytes = b"") -> str:
+    """Return the sentence on a file of another size than its record says; it looks at the content as far as given."""
+    if any(hashlib.sha256(text).hexdigest() == record.sha256 for text in with_other_line_ends(content)):
+        return line_ends_changed(str(where))
+    return (
+        f"{where} has {size} bytes, its manifest says {record.size_bytes}. The file was cut or changed: copy the "
+        "bundle again."
+    )
 
 
 def _changed(path: Path) -> str:

@@ -18,6 +18,7 @@ from toolkit.bundle.manifest import GOLDEN_EXPECTED, MANIFEST_NAME, ArtifactReco
 from toolkit.bundle.trust.check import (
     LARGEST_MANIFEST,
     check_folder,
+    first_problem,
     listed_files,
     parse_manifest,
     read_artifact,
@@ -157,8 +158,12 @@ class Bundle:
             )
         try:
             golden = Golden.model_validate(parse_json(self.read(GOLDEN_EXPECTED)))
-        except (ValidationError, ValueError) as error:
-            raise BundleError(f"the golden samples of {self.path} cannot be read: {error}") from error
+        except ValueError as error:
+            problem = f"malformed{first_problem(error)}" if isinstance(error, ValidationError) else f"no JSON ({error})"
+            raise BundleError(
+                f"the golden samples of {self.path} cannot be read: {GOLDEN_EXPECTED} is {problem}. Copy the bundle "
+                "again."
+            ) from error
         pre = self.manifest.preprocessing
         if golden.labels != self.manifest.labels or (golden.height, golden.width) != (pre.height, pre.width):
             raise BundleError(

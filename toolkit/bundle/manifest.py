@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import unicodedata
+from collections.abc import Iterable
 from typing import Annotated, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, FiniteFloat, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, FiniteFloat, StringConstraints, model_validator
 
 from toolkit.bundle.families import with_family
 from toolkit.preprocess import Preprocessing
@@ -27,8 +29,34 @@ GOLDEN_EXPECTED = "golden/expected.json"
 LONGEST_LABEL = 1000
 """Characters."""
 
-Labels = Annotated[tuple[Annotated[str, Field(max_length=LONGEST_LABEL)], ...], Field(min_length=1)]
-"""Class names in order."""
+
+def label_problem(labels: Iterable[str]) -> str | None:
+    """Say which label cannot be told from others by its name; None if all can.
+
+    Args:
+        labels: class names; two that differ only in their Unicode normalisation look the same.
+    """
+    seen: set[str] = set()
+    for label in labels:
+        name = unicodedata.normalize("NFC", label)
+        if name in seen:
+            return f"the label {label!r} stands there twice"
+        if not name.strip():
+            return f"the label {label!r} is blank"
+        seen.add(name)
+    return None
+
+
+def _told_apart(labels: tuple[str, ...]) -> tuple[str, ...]:
+    if problem := label_problem(labels):
+        raise ValueError(problem)
+    return labels
+
+
+Labels = Annotated[
+    tuple[Annotated[str, Field(max_length=LONGEST_LABEL)], ...], Field(min_length=1), AfterValidator(_told_apart)
+]
+"""Class names in order; no two are the same."""
 Version = Annotated[int, Field(ge=1, le=10_000)]
 """Of an opset or an IR."""
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -38,6 +66,8 @@ SizeBytes = Annotated[int, Field(ge=0, lt=2**33)]
 Portability = Literal["any", "same-machine"]
 """``any``: wherever its engine runs. ``same-machine``: holds machine code for the processor it was exported on; it
 promises nothing elsewhere."""
+LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
+Float32 = Annotated[float, Field(ge=-LARGEST_FLOAT32, le=LARGEST_FLOAT32, allow_inf_nan=False)]
 Deviation = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -250,7 +280,7 @@ class Manifest(Record):
     """What is in a bundle and what it means."""
 
     schema_version: Literal[3] = SCHEMA_VERSION
-    name: str
+    name: Annotated[str, Field(max_length=LONGEST_LABEL)]
     labels: Labels
     """Class names; position is the index in both outputs."""
     preprocessing: Preprocessing
@@ -270,8 +300,13 @@ class Manifest(Record):
     def _agrees_with_itself(self) -> Self:
         height, width = self.preprocessing.height, self.preprocessing.width
         wanted = (height, width, 3) if self.input.normalization_in_graph else (3, height, width)
-        if self.input.shape[1:] != wanted:
+        if self.input.shape[1:] != wanted or not isinstance(self.input.shape[0], str):
             raise ValueError(f"the input has the shape {list(self.input.shape)}, preprocessing makes {['N', *wanted]}")
+        if (named := sorted(output.name for output in self.outputs)) != ["logits", "probabilities"]:
+            raise ValueError(f"its outputs are {named or 'none'}, not logits and probabilities")
+        formats = [artifact.format for artifact in self.artifacts]
+        if twice := next((name for name in formats if formats.count(name) > 1), None):
+            raise ValueError(f"it has two artifacts of the format {twice!r}")
         for output in self.outputs:
             if output.shape[1:] != (len(self.labels),):
                 raise ValueError(
@@ -289,8 +324,8 @@ class GoldenCase(Record):
     source: str
     """Which image it is."""
     true_label: str | None
-    logits: tuple[FiniteFloat, ...]
-    probabilities: tuple[FiniteFloat, ...]
+    logits: tuple[Float32, ...]
+    probabilities: tuple[Float32, ...]
     kind: Literal["image", "edge"] = "image"
     """``image``: a test image. ``edge``: an input that no photograph resembles."""
 
@@ -319,6 +354,8 @@ class Golden(Record):
     def _has_images_first(self) -> Self:
         if any(case.kind != "image" for case in self.cases[: max(1, self.images)]):
             raise ValueError("its cases are not one image or more, followed by edge inputs")
+        if len({case.file for case in self.cases}) < len(self.cases):
+            raise ValueError("two of its cases are the same file")
         return self
 
     @model_validator(mode="after")

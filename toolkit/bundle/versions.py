@@ -43,8 +43,10 @@ def upgraded(raw: object) -> dict[str, Any]:
     Raises:
         ValueError: it has no schema version, or one that cannot be read.
     """
-    version = raw.get("schema_version") if isinstance(raw, dict) else None
-    if not isinstance(raw, dict) or type(version) is not int or version not in READABLE:
+    if not isinstance(raw, dict) or "schema_version" not in raw:
+        raise ValueError("no schema version, so it is not the manifest of a bundle")
+    version = raw["schema_version"]
+    if type(version) is not int or version not in READABLE:
         known = ", ".join(str(number) for number in READABLE[:-1]) + f" and {READABLE[-1]}"
         raise ValueError(f"schema version {version!r}; this toolkit reads versions {known}")
     while raw["schema_version"] != SCHEMA_VERSION:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from toolkit.errors import BundleError, RunError, ToolkitError
+from toolkit.files import expanded
 
 if TYPE_CHECKING:
     from toolkit.runs import FinishedRun, RunFolder
@@ -89,7 +90,7 @@ def is_place(path: Path) -> bool:
 
 def is_named(text: str, artifacts: Path) -> bool:
     """Tell whether a text names a run or a bundle."""
-    return any(is_place(candidate) for candidate in (artifacts / text, Path(text).expanduser()))
+    return any(is_place(candidate) for candidate in (artifacts / text, expanded(text)))
 
 
 def _identity(place: Place) -> Path:
@@ -122,7 +123,7 @@ def _written(file: Path) -> float:
 def _named(text: str, artifacts: Path) -> Place:
     from toolkit.runs import LATEST, find_run, runs_in
 
-    path = Path(text).expanduser()
+    path = expanded(text)
     # 'mine' may be a run's name or a folder here; './mine' and 'some/where' are what they say.
     in_artifacts = artifacts / text
     candidates = [in_artifacts, path] if text == path.name else [path, in_artifacts]

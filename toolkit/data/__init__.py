@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from toolkit.bundle.manifest import LONGEST_LABEL
+from toolkit.bundle.manifest import LONGEST_LABEL, label_problem
 from toolkit.data.dataset import SPLITS, Dataset, Split
 from toolkit.data.registry import require_source
 from toolkit.errors import DataError
@@ -53,3 +53,5 @@ def _require_plain(labels: Sequence[str]) -> None:
                 f"the class {label[:40]!r}... has a name of {len(label)} characters: give it one of at most "
                 f"{LONGEST_LABEL}."
             )
+    if problem := label_problem(labels):
+        raise DataError(f"of the classes {problem}, and by its name a class must be told from the others: rename it.")

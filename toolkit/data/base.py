@@ -8,6 +8,7 @@ from typing import Protocol
 
 from toolkit.data.dataset import Dataset
 from toolkit.download import cache_folder
+from toolkit.files import expanded
 from toolkit.progress import Reporter
 from toolkit.recipe import DataRecipe
 
@@ -61,4 +62,4 @@ class Source(Protocol):
 
 def files_root(recipe: DataRecipe) -> Path:
     """Return the folder where sources keep what they fetch: the recipe's, or one in the user's cache folder."""
-    return Path(recipe.root).expanduser() if recipe.root is not None else cache_folder() / "data"
+    return expanded(recipe.root) if recipe.root is not None else cache_folder() / "data"

@@ -13,6 +13,7 @@ from toolkit.data.dataset import Dataset
 from toolkit.data.folder import PooledFiles, load_pools
 from toolkit.data.layout import SPLIT_WORDS, Pool, checked, split_of
 from toolkit.errors import DataError
+from toolkit.files import expanded
 from toolkit.image_files import IMAGE_SUFFIXES
 from toolkit.printable import printable
 from toolkit.progress import Reporter
@@ -51,11 +52,11 @@ class CsvSource:
 
     def recognises(self, source: str) -> bool:
         """See ``Source.recognises``: a path that ends like a table, unless it is a folder."""
-        return source.lower().endswith(SUFFIXES) and not Path(source).expanduser().is_dir()
+        return source.lower().endswith(SUFFIXES) and not expanded(source).is_dir()
 
     def unavailable(self, recipe: DataRecipe, *, network: bool = True) -> str | None:
         """See ``Source.unavailable``."""
-        return _no_file(Path(recipe.source).expanduser())
+        return _no_file(expanded(recipe.source))
 
     def load(self, recipe: DataRecipe, seed: int, splits: Sequence[str], reporter: Reporter) -> Dataset:
         """See ``Source.load`` and ``toolkit.data.folder.load_pools``.
@@ -68,7 +69,7 @@ class CsvSource:
                 enough images, the same in each split.
             UnreadableImagesError: files cannot be decoded, and ``recipe.skip_unreadable`` is not set.
         """
-        table = Path(os.path.abspath(Path(recipe.source).expanduser()))
+        table = Path(os.path.abspath(expanded(recipe.source)))
         if (reason := _no_file(table)) is not None:
             raise DataError(f"{reason}: give a CSV file with a line {_HEADER!r}, or a folder of images.")
         lines: list[str] = []
@@ -228,7 +229,7 @@ def _split(table: Path, line: int, cell: str) -> str:
 
 def _located(folder: Path, path: str) -> Path:
     """Return the file that a row means; backslashes are folders where no file is called so."""
-    located = os.path.normpath(folder / Path(path).expanduser())
+    located = os.path.normpath(folder / expanded(path))
     if "\\" in path and not os.path.exists(located):
         located = os.path.normpath(folder / path.replace("\\", "/"))
     return Path(located)

@@ -16,7 +16,7 @@ from toolkit.data.identical import Listed, identical_files
 from toolkit.data.layout import LAYOUTS, Pool, find_layout, in_words
 from toolkit.data.splits import Part, divide
 from toolkit.errors import DataError, UnreadableImagesError
-from toolkit.files import open_regular
+from toolkit.files import expanded, open_regular
 from toolkit.pixel_depth import joined, small_part
 from toolkit.preprocess import Examined, examine
 from toolkit.printable import printable
@@ -77,7 +77,7 @@ class FolderSource:
 
     def unavailable(self, recipe: DataRecipe, *, network: bool = True) -> str | None:
         """See ``Source.unavailable``."""
-        return _no_folder(Path(recipe.source).expanduser())
+        return _no_folder(expanded(recipe.source))
 
     def load(self, recipe: DataRecipe, seed: int, splits: Sequence[str], reporter: Reporter) -> Dataset:
         """See ``Source.load`` and ``load_pools``.
@@ -87,7 +87,7 @@ class FolderSource:
                 each split.
             UnreadableImagesError: files cannot be decoded, and ``recipe.skip_unreadable`` is not set.
         """
-        root = Path(recipe.source).expanduser()
+        root = expanded(recipe.source)
         if (reason := _no_folder(root)) is not None:
             raise DataError(f"{reason}: give a folder, and {LAYOUTS}.")
         layout = find_layout(root, recipe.layout)

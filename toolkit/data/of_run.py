@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from toolkit.data import Split, load_dataset
 from toolkit.data.registry import find_source
 from toolkit.errors import RunError
+from toolkit.files import expanded
 from toolkit.progress import Reporter
 from toolkit.runs import FinishedRun
 
@@ -29,7 +29,7 @@ def require_images(run: FinishedRun) -> None:
         RunError: where they were, and what to do.
     """
     source = run.recipe.data.source
-    if find_source(source).reads_path and not Path(source).expanduser().exists():
+    if find_source(source).reads_path and not expanded(source).exists():
         raise RunError(
             f"the images of the run {run.folder.name!r} are not at {source} any more: put them back, or write where "
             f"they are now into {run.folder.recipe_file}, as source under [data]."

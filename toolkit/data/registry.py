@@ -17,6 +17,7 @@ from toolkit.data.csv_file import CsvSource
 from toolkit.data.digits import DigitsSource
 from toolkit.data.folder import FolderSource
 from toolkit.errors import DataError
+from toolkit.files import expanded
 from toolkit.plugins import Kind, with_plugins
 from toolkit.recipe import DataRecipe
 
@@ -63,7 +64,7 @@ def require_source(recipe: DataRecipe) -> Source:
         DataError: it is a path, and there is nothing; or it is not clear which source is meant.
     """
     source = find_source(recipe.source)
-    if source.reads_path and not Path(recipe.source).expanduser().exists():
+    if source.reads_path and not expanded(recipe.source).exists():
         raise DataError(f"no data source {recipe.source!r}: give {accepted()} (there is none at that path).")
     return source
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from toolkit.backbones.asked import check_backbone
 from toolkit.data.registry import find_source, require_source
 from toolkit.dependencies import require_for_training
+from toolkit.files import expanded
 from toolkit.formats.registry import get_format
 from toolkit.recipe import AUTO, EMBEDDED_RECIPE, PATH_RECIPE, PREFERRED_RECIPE, Recipe, load_recipe
 
@@ -85,4 +85,4 @@ def _localised(recipe: Recipe) -> Recipe:
     """Make the path of a source that reads one absolute, so that later stages find the data from anywhere."""
     if not find_source(recipe.data.source).reads_path:
         return recipe
-    return recipe.override({"data.source": str(Path(recipe.data.source).expanduser().resolve())})
+    return recipe.override({"data.source": str(expanded(recipe.data.source).resolve())})

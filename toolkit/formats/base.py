@@ -160,6 +160,18 @@ class Format(Protocol):
     """For an ONNX file that stores values in a narrower type than float32, and whose values inside must therefore be
     held against the range of that type; None where there is nothing to look at."""
 
+    @staticmethod
+    def endless(content: Content) -> str | None:
+        """Say what in a file of data can keep its engine busy for ever, e.g. ``a Loop``; None if nothing can.
+
+        Such a file is opened like one that carries code.
+
+        Raises:
+            ValueError: it is no file of this format.
+        """
+        del content
+        return None
+
     def unavailable(self) -> str | None:
         """Say why this format cannot be exported or opened here, as one sentence with the remedy; None if it can."""
 

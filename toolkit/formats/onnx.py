@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from toolkit.bundle.content import Content
+from toolkit.bundle.trust.control_flow import onnx_control_flow
 from toolkit.dependencies import import_optional, require_for_training, why_not
 from toolkit.distribution import NO_ONNXRUNTIME, install_hint
 from toolkit.errors import BundleError, DeviceError, ExportError, first_line
@@ -78,6 +79,11 @@ class OnnxFormat(Format):
     carries_code = False
     bisectable = True
     spins = True
+
+    @staticmethod
+    def endless(content: Content) -> str | None:
+        """Look for loops and functions."""
+        return onnx_control_flow(content.main)
 
     def unavailable(self) -> str | None:
         """Say which package is missing or broken."""

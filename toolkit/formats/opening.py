@@ -8,10 +8,13 @@ outputs is what the manifest says.
 from __future__ import annotations
 
 from toolkit.bundle import ArtifactRecord, Bundle, Manifest
+from toolkit.bundle.content import Content
 from toolkit.bundle.trust.known import state_folder
 from toolkit.errors import BundleError, ToolkitError, UntrustedCodeError
 from toolkit.formats.base import ANY_SHAPE, Interface, Session, Typed
 from toolkit.formats.registry import formats, get_format
+
+WAYS_OUT = "export it here again, or say --allow-code (allow_code=True) if you trust whom it is from."
 
 
 def open_artifact(
@@ -28,7 +31,7 @@ def open_artifact(
 
     Raises:
         ToolkitError: ``spinning`` was given, and the engine cannot be told.
-        UntrustedCodeError: its format can carry code, and nobody vouches for the bundle.
+        UntrustedCodeError: its format can carry code, or it can run for ever, and nobody vouches for the bundle.
         ExportError: its format is not known here.
         BundleError: the engine refuses it, or it is not the graph that the manifest describes.
         IntegrityError: a file was changed since the bundle was opened.
@@ -45,7 +48,10 @@ def open_artifact(
             "when Python starts."
         )
     options = {} if spinning is None else {"spinning": spinning}
-    session = chosen.open(bundle.content(artifact), device, threads, **options)
+    content = bundle.content(artifact)
+    if not bundle.trusted:
+        _require_an_end(bundle, artifact, content)
+    session = chosen.open(content, device, threads, **options)
     require_contract(getattr(session, "interface", None), bundle.manifest, f"{bundle.path / artifact.file}")
     return session
 
@@ -57,22 +63,42 @@ def not_opened(bundle: Bundle, artifact: ArtifactRecord) -> str | None:
     """
     if bundle.trusted or not _carries_code(artifact):
         return None
-    data = [other.format for other in bundle.manifest.artifacts if not _carries_code(other)]
+    known = formats()
+    data = [other.format for other in bundle.manifest.artifacts if other.format in known and not _carries_code(other)]
     use = f"use an artifact that is data ({', '.join(data)}), " if data else ""
     return (
-        f"{artifact.file} is not opened: a file of the format {artifact.format} can carry code, and {bundle.path} was "
-        f"neither exported by this user on this machine (as {state_folder()} remembers) nor checked with "
-        f"--verify-key: {use}export it here again, or say --allow-code (allow_code=True) if you trust whom it is from."
+        f"{artifact.file} is not opened: a file of the format {artifact.format} can carry code, and "
+        f"{_nobody_vouches(bundle)}: {use}{WAYS_OUT}"
+    )
+
+
+def _require_an_end(bundle: Bundle, artifact: ArtifactRecord, content: Content) -> None:
+    try:
+        found = get_format(artifact.format).endless(content)
+    except ValueError as error:
+        raise BundleError(f"{bundle.path / artifact.file} cannot be looked through for loops: {error}.") from error
+    if found:
+        raise UntrustedCodeError(
+            f"{artifact.file} is not opened: it holds {found}, which toolkit does not write and which can run for "
+            f"ever, and {_nobody_vouches(bundle)}: {WAYS_OUT}"
+        )
+
+
+def _nobody_vouches(bundle: Bundle) -> str:
+    return (
+        f"{bundle.path} was neither exported by this user on this machine (as {state_folder()} remembers) nor checked "
+        "with --verify-key"
     )
 
 
 def choose_artifact(bundle: Bundle, format_name: str | None = None) -> ArtifactRecord:
-    """Return the artifact of a format, or the bundle's preferred one among those that may be opened.
+    """Return the artifact of a format, or the bundle's preferred one among those that are known here and may be opened.
 
     Raises:
         BundleError: the bundle has no such artifact, or none at all.
     """
-    return bundle.artifact(format_name, lambda artifact: not_opened(bundle, artifact) is None)
+    known = formats()
+    return bundle.artifact(format_name, lambda other: other.format in known and not_opened(bundle, other) is None)
 
 
 def require_contract(interface: Interface | None, manifest: Manifest, where: str) -> None:
@@ -92,6 +118,8 @@ def require_contract(interface: Interface | None, manifest: Manifest, where: str
     problems = []
     if len(interface.inputs) != 1:
         problems.append(f"takes {len(interface.inputs)} inputs instead of 1")
+    elif taken.name not in interface.inputs:
+        problems.append(f"calls its input {next(iter(interface.inputs))!r} where its manifest says {taken.name!r}")
     for actual in interface.inputs.values():
         if not _fits(actual, wanted):
             problems.append(f"takes {_said(actual)} where its manifest says {taken.dtype} {_axes(taken.shape)}")

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from toolkit.bundle.content import Content
+from toolkit.bundle.trust.control_flow import openvino_control_flow
 from toolkit.dependencies import import_optional
 from toolkit.distribution import install_hint
 from toolkit.errors import BundleError, DeviceError, ExportError, MissingDependencyError, first_line
@@ -46,6 +47,11 @@ class OpenVinoFormat(Format):
         "Compile it with `INFERENCE_PRECISION_HINT` set to `f32`: by default OpenVINO computes in bfloat16 or float16 "
         "where the processor can, and the values are then others than those expected below."
     )
+
+    @staticmethod
+    def endless(content: Content) -> str | None:
+        """Look for loops."""
+        return openvino_control_flow(require_ir(content))
 
     def unavailable(self) -> str | None:
         """Say which package is missing or broken."""

@@ -30,7 +30,7 @@ KIND = Kind(
     required=("name", "precision", "suffix", "unavailable", "export", "facts", "open"),
     error=ExportError,
 )
-OPTIONAL = ("engine", "calibrates", "carries_code", "usage", "bisectable", "spins", "narrow_type")
+OPTIONAL = ("engine", "calibrates", "carries_code", "usage", "bisectable", "spins", "narrow_type", "endless")
 OWN = (TorchScriptFormat, OnnxFormat, OnnxInt8Format, OnnxFp16Format, OpenVinoFormat, Pt2Format, AotiFormat)
 
 

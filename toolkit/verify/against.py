@@ -11,7 +11,8 @@ import numpy as np
 from toolkit.bundle import ArtifactRecord, Bundle
 from toolkit.bundle.limits import limits_of
 from toolkit.compare.tolerances import OTHER_WEIGHTS
-from toolkit.errors import BundleError, ImageError
+from toolkit.errors import BundleError, ImageError, first_line
+from toolkit.formats.base import Session
 from toolkit.formats.opening import choose_artifact, not_opened, open_artifact
 from toolkit.formats.registry import get_format
 from toolkit.image_files import not_images
@@ -98,11 +99,12 @@ class OtherBundle:
 
         Raises:
             MissingDependencyError: its engine is not installed.
+            BundleError: it cannot run them, or returns something else than its manifest says.
         """
         new, old, mine = self._new.manifest, self._old.manifest, self._mine
         counterpart = self._counterpart(candidate)
         session = open_artifact(self._old, counterpart, self._options.device, self._options.thread_count)
-        expected = run_reference(session, Inputs(mine.names, self._theirs, mine.test_images), old.input)
+        expected = self._run(session, counterpart)
         # The new bundle's pixels stand beside what the old one says of its own: preprocessing is part of what is
         # compared.
         outputs = _reordered(expected, old.labels, new.labels)
@@ -114,6 +116,19 @@ class OtherBundle:
             golden=golden_of(self._new) if self._same_weights else None,
             metadata=metadata_of(new),
         )
+
+    def _run(self, session: Session, counterpart: ArtifactRecord) -> Expected:
+        inputs = Inputs(self._mine.names, self._theirs, self._mine.test_images)
+        where = f"{self._old.path / counterpart.file}, which is compared with,"
+        try:
+            expected = run_reference(session, inputs, self._old.manifest.input)
+        except Exception as error:  # an engine may raise anything
+            raise BundleError(f"{where} cannot run: {first_line(error)}") from error
+        wanted = (len(inputs.names), len(self._old.manifest.labels))
+        for name, values in expected.outputs.items():
+            if values.shape != wanted:
+                raise BundleError(f"{where} returns {name} {list(values.shape)} instead of {list(wanted)}.")
+        return expected
 
     def right_graph(self, candidate: Candidate) -> AbstractContextManager[Path | None]:
         """Return the file of the other artifact, where it is an ONNX graph too."""

@@ -106,3 +106,16 @@ def test_a_process_that_swaps_a_file_all_the_time_never_gets_another_one_in(tmp_
         racer.join()
     assert evil not in outcomes
     assert outcomes <= {good, b"refused"}
+
+
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [(b"a\nb\n", b"a\r\nb\r\n"), (b"a\r\nb\r\n", b"a\nb\n"), (b"a\nb\r\n", None), (b"a\nb\n", b"a\r\nc\r\n")],
+)
+def test_line_ends_that_were_changed_are_called_so(tmp_path: Path, written: bytes, found: bytes | None) -> None:
+    (tmp_path / "README.md").write_bytes(written)
+    record = file_record(tmp_path / "README.md")
+    (tmp_path / "README.md").write_bytes(found or b"")
+    said = "README.md has other line ends than it was written with" if found and b"c" not in found else "bytes, its"
+    with pytest.raises(IntegrityError, match=said):
+        read_described(tmp_path / "README.md", record, tmp_path / "README.md")

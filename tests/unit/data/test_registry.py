@@ -172,6 +172,8 @@ def test_no_file_but_its_own_names_a_source() -> None:
         ),
         ("c\u202eta", r"holds the character U\+202E"),
         ("a\nb", r"holds the character U\+000A"),
+        ("dog", "of the classes the label 'dog' stands there twice"),
+        (" ", "of the classes the label ' ' is blank"),
         ("x" * 1001, r"has a name of 1001 characters: give it one of at most 1000"),
     ],
 )

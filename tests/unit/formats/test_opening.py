@@ -234,6 +234,62 @@ def test_weights_beside_the_graph_are_read_once_too(colour_bundle: Path) -> None
         bundle.content(bundle.artifact())
 
 
+# --- A stranger's graph comes to an end
+
+
+def with_a_loop(bundle: Path) -> None:
+    """Put the whole graph of the bundle after a loop of 2^62 rounds."""
+    path = bundle / "model.onnx"
+    model = onnx.load(path)
+    value = onnx.helper.make_tensor_value_info
+    body = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", [f"{name}_in"], [f"{name}_out"]) for name in ("go", "carried")],
+        "body",
+        [
+            value("round", onnx.TensorProto.INT64, []),
+            value("go_in", onnx.TensorProto.BOOL, []),
+            value("carried_in", onnx.TensorProto.UINT8, None),
+        ],
+        [value("go_out", onnx.TensorProto.BOOL, []), value("carried_out", onnx.TensorProto.UINT8, None)],
+    )
+    looped = onnx.helper.make_node("Loop", ["rounds", "", model.graph.input[0].name], ["looped"], body=body)
+    for node in model.graph.node:
+        node.input[:] = ["looped" if name == model.graph.input[0].name else name for name in node.input]
+    model.graph.node.insert(0, looped)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(2**62), "rounds"))
+    onnx.save(model, path)
+    manifest = read_manifest(bundle)
+    changed = manifest.artifacts[0].model_copy(update=file_record(path).model_dump())
+    write_manifest(bundle, manifest.model_copy(update={"artifacts": (changed,)}))
+
+
+def test_a_strangers_graph_that_can_run_for_ever_is_not_opened(colour_bundle: Path) -> None:
+    with_a_loop(colour_bundle)
+    with pytest.raises(UntrustedCodeError, match=r"model\.onnx is not opened: it holds a Loop, .* --allow-code"):
+        toolkit.load(colour_bundle)
+    assert [result.missing is not None for result in selftest_bundle(Bundle.open(colour_bundle))] == [True]
+    assert toolkit.load(colour_bundle, allow_code=True).artifact.format == "onnx"
+
+
+def test_an_unknown_format_is_not_called_data(with_torchscript: Path) -> None:
+    bundle = Bundle.open(with_torchscript)
+    torchscript, known = bundle.manifest.artifacts
+    unknown = known.model_copy(update={"format": "tensorrt", "family": "tensorrt", "file": "model.plan"})
+    bundle.manifest = bundle.manifest.model_copy(update={"artifacts": (torchscript, unknown, known)})
+    assert "an artifact that is data (onnx), " in (not_opened(bundle, torchscript) or "")
+
+
+def test_an_artifact_of_an_unknown_format_is_not_the_preferred_one(colour_bundle: Path) -> None:
+    bundle = Bundle.open(colour_bundle)
+    [known] = bundle.manifest.artifacts
+    unknown = known.model_copy(update={"format": "tensorrt", "family": "tensorrt", "file": "model.plan"})
+    int8 = known.model_copy(update={"format": "onnx-int8", "precision": "int8"})
+    bundle.manifest = bundle.manifest.model_copy(update={"artifacts": (unknown, int8)})
+    assert choose_artifact(bundle).format == "onnx-int8"
+    bundle.manifest = bundle.manifest.model_copy(update={"artifacts": (unknown,)})
+    assert choose_artifact(bundle).format == "tensorrt"
+
+
 # --- The graph is the one of the manifest
 
 
@@ -258,6 +314,10 @@ def interface(**changes: Any) -> Interface:
         ({"images": ("float32", ("N", SIZE, SIZE, 3))}, r"takes float32 \[N, 8, 8, 3\] where"),
         ({"images": ("uint8", (SIZE, 3))}, r"takes uint8 \[N, 3\] where"),
         ({"images": None}, "takes 0 inputs instead of 1"),
+        (
+            {"images": None, "pixels": ("uint8", ("N", SIZE, SIZE, 3))},
+            "calls its input 'pixels' where its manifest says 'images'",
+        ),
         ({"masks": ("uint8", ("N",))}, "takes 2 inputs instead of 1"),
         ({"logits": ("float32", ("N", 4))}, r"returns logits as float32 \[N, 4\] for 3 labels"),
         ({"logits": ("float16", ("N", 3))}, r"returns logits as float16 \[N, 3\] for 3 labels"),

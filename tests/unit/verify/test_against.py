@@ -135,3 +135,37 @@ def test_bundles_of_other_weights_are_told_and_judged_without_edge_inputs(colour
     )
     assert report.passed, report.artifacts[0].failures
     assert report.artifacts[0].flips
+
+
+class _Session:
+    device, engine, threads = "cpu", "made", 1
+
+    def __init__(self, run: Callable[[np.ndarray], dict[str, np.ndarray]]) -> None:
+        self.run = run
+
+
+def _without_memory(_: np.ndarray) -> dict[str, np.ndarray]:
+    raise RuntimeError("Failed to allocate memory")
+
+
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        (_without_memory, r"other/model\.onnx, which is compared with, cannot run: .*Failed to allocate memory"),
+        (lambda images: {}, "which is compared with, cannot run: KeyError"),
+        (
+            lambda images: dict.fromkeys(("logits", "probabilities"), np.zeros((len(images), 2), np.float32)),
+            r"which is compared with, returns logits \[\d+, 2\] instead of \[\d+, 3\]",
+        ),
+    ],
+)
+def test_an_other_bundle_that_does_not_run_is_a_sentence(
+    colour_bundle: Path,
+    other: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    run: Callable[[np.ndarray], dict[str, np.ndarray]],
+    said: str,
+) -> None:
+    monkeypatch.setattr("toolkit.verify.against.open_artifact", lambda *_: _Session(run))
+    with pytest.raises(BundleError, match=said):
+        verify_against(colour_bundle, other, options=ONE_THREAD)

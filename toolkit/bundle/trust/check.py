@@ -18,7 +18,6 @@ from toolkit.bundle.content import (
     read_described,
     regular_file,
     require_digest,
-    require_size,
     said,
 )
 from toolkit.bundle.manifest import MANIFEST_NAME, MODEL_CARD_NAME, SIGNATURE_NAME, ArtifactRecord, FileRecord, Manifest
@@ -27,6 +26,7 @@ from toolkit.bundle.trust.names import name_problem, names_problem
 from toolkit.bundle.trust.strict_json import LimitError, parse_json
 from toolkit.bundle.versions import upgraded
 from toolkit.errors import BundleError, IntegrityError
+from toolkit.printable import printable
 
 UNLISTED = (MANIFEST_NAME, SIGNATURE_NAME)
 """Files of a bundle that no manifest lists."""
@@ -82,13 +82,19 @@ def parse_manifest(content: bytes, path: Path) -> Manifest:
     try:
         return Manifest.model_validate(upgraded(raw))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole"
         raise BundleError(
-            f"{path} is malformed at {where}: {first['msg']}. The file was edited: copy the bundle again."
+            f"{path} is malformed{first_problem(error)}. The file was edited: copy the bundle again."
         ) from error
     except ValueError as error:
         raise BundleError(f"{path} has {error}. Update toolkit, or export again.") from error
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return what is wrong with a record in the first place, as ``at FIELD: REASON`` after a blank, or ``: REASON``."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    reason = printable(first["msg"].removeprefix("Value error, "))
+    return f" at {where}: {reason}" if where else f": {reason}"
 
 
 def listed_files(manifest: Manifest, where: Path) -> dict[str, FileRecord]:
@@ -135,7 +141,8 @@ def check_folder(folder: Path, manifest: Manifest, where: Path | None = None) ->
                 raise IntegrityError(
                     f"the bundle {where} lacks {name}, which its manifest lists. Copy the whole folder again."
                 )
-            require_size(where / name, sizes[name], record)
+            if sizes[name] != record.size_bytes:
+                read_described(folder / name, record, where / name)  # says how it differs
             # By its name any other program may take a file for ONNX, whatever the manifest says that it is.
             if name in onnx or name.endswith(".onnx"):
                 _check_pointers(read_described(folder / name, record, where / name), where, name, files)

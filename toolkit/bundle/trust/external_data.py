@@ -26,7 +26,7 @@ _EXTERNAL = 1
 """``data_location`` of a tensor whose data are in another file."""
 _KEY, _VALUE = 1, 2
 """Fields of one entry of ``external_data``."""
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_VARINT, _FIXED64, BYTES, _FIXED32 = 0, 1, 2, 5
 """Wire types. The two others, groups, have been obsolete since before ONNX."""
 
 
@@ -36,23 +36,34 @@ def external_locations(content: bytes) -> Iterator[str]:
     Raises:
         ValueError: the file is not a protobuf message, so that nothing can be said of it.
     """
+    for kind, start, end in messages(content):
+        if kind == "tensor":
+            yield from _of_tensor(content, start, end)
+
+
+def messages(content: bytes) -> Iterator[tuple[str, int, int]]:
+    """Yield each message on the way to a tensor by its kind, and where it starts and ends, from the model inwards.
+
+    Raises:
+        ValueError: see ``external_locations``.
+    """
     if not content:
         raise ValueError("it is empty")
     waiting = [("model", 0, len(content))]
     while waiting:
         kind, start, end = waiting.pop()
-        if kind == "tensor":
-            yield from _of_tensor(content, start, end)
+        yield kind, start, end
+        if kind not in _CHILDREN:
             continue
-        for field, wire, first, last in _fields(content, start, end):
-            if wire == _BYTES and field in _CHILDREN[kind]:
+        for field, wire, first, last in fields(content, start, end):
+            if wire == BYTES and field in _CHILDREN[kind]:
                 waiting.append((_CHILDREN[kind][field], first, last))
 
 
 def _of_tensor(content: bytes, start: int, end: int) -> list[str]:
     external, locations = False, []
-    for field, wire, first, last in _fields(content, start, end):
-        if field == _EXTERNAL_DATA and wire == _BYTES:
+    for field, wire, first, last in fields(content, start, end):
+        if field == _EXTERNAL_DATA and wire == BYTES:
             locations += _location(content, first, last)
         elif field == _DATA_LOCATION and wire == _VARINT:
             # An enumeration has 32 bits; what is above them is dropped.
@@ -67,13 +78,13 @@ def _location(content: bytes, start: int, end: int) -> list[str]:
     """
     keys: list[bytes] = []
     values: list[bytes] = []
-    for field, wire, first, last in _fields(content, start, end):
-        if wire == _BYTES and field in (_KEY, _VALUE):
+    for field, wire, first, last in fields(content, start, end):
+        if wire == BYTES and field in (_KEY, _VALUE):
             (keys if field == _KEY else values).append(content[first:last])
     return [value.decode(errors="replace") for value in values or [b""]] if b"location" in keys else []
 
 
-def _fields(content: bytes, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+def fields(content: bytes, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
     """Yield field number, wire type, and where the value starts and ends, of each field of a message."""
     at = start
     while at < end:
@@ -81,7 +92,7 @@ def _fields(content: bytes, start: int, end: int) -> Iterator[tuple[int, int, in
         field, wire = tag >> 3, tag & 7
         if wire == _VARINT:
             last = _varint(content, at, end)[1]
-        elif wire == _BYTES:
+        elif wire == BYTES:
             length, at = _varint(content, at, end)
             last = at + length
         elif wire in (_FIXED32, _FIXED64):

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import platformdirs
 
+from toolkit.files import expanded
+
 MOST_KNOWN = 10_000
 """Manifests that are remembered; the oldest are forgotten first."""
 FOLDER = "bundles"
@@ -30,7 +32,7 @@ def state_folder() -> Path:
     """
     chosen = os.environ.get("TOOLKIT_STATE")
     if chosen:
-        return Path(chosen).expanduser()
+        return expanded(chosen)
     return platformdirs.user_state_path("toolkit", appauthor=False)
 
 

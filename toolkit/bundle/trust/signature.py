@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, ValidationError
 
+from toolkit.bundle.content import line_ends_changed, with_other_line_ends
 from toolkit.bundle.manifest import SIGNATURE_NAME, Sha256
 from toolkit.bundle.trust.check import small_file
 from toolkit.bundle.trust.strict_json import parse_json
@@ -95,6 +96,8 @@ def check_signature(
             f"{where} is signed by the key {theirs}, not by {ours} of {verify_key}. Get it from whom you trust."
         )
     if hashlib.sha256(manifest).hexdigest() != signature.manifest_sha256:
+        if signature.manifest_sha256 in (hashlib.sha256(text).hexdigest() for text in with_other_line_ends(manifest)):
+            raise SignatureError(line_ends_changed(f"the manifest of {where}"))
         raise SignatureError(
             f"the manifest of {where} was changed after it was signed, so the signature is stale. {SIGN_AGAIN}"
         )

@@ -64,8 +64,10 @@ def parse_json(content: bytes) -> Any:
 
 def _require_shallow(content: bytes) -> None:
     """Look at the brackets outside of strings, before a parser makes objects of them."""
-    depth = 0
-    for bracket in re.finditer(rb"[\[\]{}]", _STRING.sub(b"", content)):
+    depth, outside = 0, _STRING.sub(b"", content)
+    if outside.count(b"[") + outside.count(b"{") > MOST_VALUES:
+        raise LimitError(f"it has more than {MOST_VALUES} values")
+    for bracket in re.finditer(rb"[\[\]{}]", outside):
         depth += 1 if bracket[0] in b"[{" else -1
         if depth > DEEPEST:
             raise LimitError(f"it is nested too deeply: more than {DEEPEST} objects and arrays inside each other")

@@ -294,7 +294,7 @@ REFUSED: dict[str, tuple[Callable[[Members], Members], str]] = {
         edited("manifest.json", lambda data: data.replace(b'{\n  "schema', b'{\n  "name": "x",\n  "schema', 1)),
         "the key 'name' stands twice",
     ),
-    "a manifest that is none": (edited("manifest.json", lambda _: b"{}"), "schema version None"),
+    "a manifest that is none": (edited("manifest.json", lambda _: b"{}"), "no schema version"),
     "a manifest that lists a way out": (
         edited("manifest.json", lambda data: data.replace(b"golden/000.bin", b"../evil")),
         "is not a path inside",

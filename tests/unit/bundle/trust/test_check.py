@@ -115,6 +115,10 @@ def twice(manifest: dict[str, Any]) -> None:
     manifest["files"]["model.onnx"] = manifest["files"]["golden/000.bin"]
 
 
+def two_of_a_format(manifest: dict[str, Any]) -> None:
+    manifest["artifacts"].append({**manifest["artifacts"][0], "file": "other.onnx"})
+
+
 def renamed(name: str) -> Change:
     def change(manifest: dict[str, Any]) -> None:
         manifest["files"][name] = manifest["files"].pop("golden/000.bin")
@@ -164,8 +168,6 @@ def put(*path: str | int, value: object) -> Change:
         (put("files", "golden/000.bin", "sha256", value=None), "files.golden/000.bin.sha256"),
         (put("artifacts", value={}), "artifacts"),
         (put("labels", value=[]), "labels"),
-        (put("labels", value=["one"]), "the whole: Value error, the output logits has the shape"),
-        (put("input", "shape", value=["N", 9, 9, 3]), "the whole: Value error, the input has the shape"),
         (put("input", "normalization", "mean", value=["NaN", 0, 0]), "input.normalization.mean.0"),
         (put("input", "normalization", "std", value=[0.0, 1, 1]), "input.normalization.std.0"),
         (put("preprocessing", "height", value=0), "preprocessing.height"),
@@ -185,8 +187,8 @@ def test_a_manifest_that_makes_no_sense_names_the_field(colour_bundle: Path, cha
         (b'{"schema_version": 2, "name": NaN}', "NaN is no JSON number"),
         (b"[" * 50_000 + b"]" * 50_000, "nested too deeply"),
         (b"\xff\xfe", "can't decode"),
-        (b"[]", "schema version None; this toolkit reads versions 1, 2 and 3"),
-        (b"7", "schema version None"),
+        (b"[]", "no schema version, so it is not the manifest of a bundle"),
+        (b"7", "no schema version"),
         (b'{"schema_version": true}', "schema version True"),
         (b'{"schema_version": "2"}', "schema version '2'"),
     ],
@@ -284,6 +286,13 @@ def test_an_artifact_that_is_no_onnx_file_is_refused_before_an_engine_sees_it(co
         Bundle.open(colour_bundle)
 
 
+@pytest.mark.parametrize("name", ["README.md", "MODEL_CARD.md", "golden/expected.json"])
+def test_a_bundle_whose_line_ends_git_has_changed_says_so(colour_bundle: Path, name: str) -> None:
+    (colour_bundle / name).write_bytes((colour_bundle / name).read_bytes().replace(b"\n", b"\r\n"))
+    with pytest.raises(IntegrityError, match=rf"{name} has other line ends .* core\.autocrlf .* \.gitattributes"):
+        Bundle.open(colour_bundle)
+
+
 def test_a_file_that_nobody_listed_cannot_be_asked_for(colour_bundle: Path) -> None:
     bundle = Bundle.open(colour_bundle)
     assert bundle.file("golden/000.bin") == colour_bundle / "golden" / "000.bin"
@@ -298,6 +307,9 @@ def test_a_file_that_nobody_listed_cannot_be_asked_for(colour_bundle: Path) -> N
         (put("cases", 0, "logits", value=["NaN", 0, 0]), "cases.0.logits.0"),
         (put("cases", 0, "logits", value=[1.0]), "has 1 logits, 3 probabilities, 3 labels"),
         (put("cases", value=[]), "cases"),
+        (put("cases", 0, "logits", value=[1e39, 0, 0]), r"expected\.json is malformed at cases\.0\.logits\.0: Input"),
+        (lambda golden: golden["cases"].append(golden["cases"][0]), "malformed: two of its cases are the same file"),
+        (put("cases", 0, "kind", value="edge"), "malformed: its cases are not one image or more, followed by edge"),
         (put("labels", value=["red", "green", "blue"]), "have other labels or another size than its manifest"),
         (put("height", value=4), "have other labels or another size than its manifest"),
         (put("cases", 0, "file", value="../outside"), "lists no file '../outside'"),
@@ -310,8 +322,9 @@ def test_golden_samples_that_make_no_sense(colour_bundle: Path, change: Change, 
     change(golden)
     path.write_text(json.dumps(golden))
     record_again(colour_bundle, "golden/expected.json")
-    with pytest.raises(ToolkitError, match=said):
+    with pytest.raises(ToolkitError, match=said) as raised:
         Bundle.open(colour_bundle).golden_images()
+    assert str(raised.value).isprintable()
 
 
 def test_a_bundle_without_golden_samples_says_so(colour_bundle: Path) -> None:
@@ -335,6 +348,7 @@ def test_a_bundle_without_golden_samples_says_so(colour_bundle: Path) -> None:
     [
         (put("labels", 0, value="x" * 1001), r"malformed at labels\.0: String should have at most 1000 characters"),
         (put("labels", 0, value="\x1b]0;owned\x07"), r"the text of 'labels' holds the character U\+001B"),
+        (put("name", value="x" * 1001), r"malformed at name: String should have at most 1000 characters"),
         (put("name", value="a\u202eb"), r"the text of 'name' holds the character U\+202E"),
         (put("artifacts", 0, "producer", value="\x9b2J"), r"the text of 'producer' holds the character U\+009B"),
         (put("preprocessing", "height", value=200_000), "malformed at preprocessing.height"),
@@ -346,6 +360,15 @@ def test_a_bundle_without_golden_samples_says_so(colour_bundle: Path) -> None:
         (put("artifacts", 0, "tolerance", "logits_relative", value=-1.0), "logits_relative of its tolerance is -1.0"),
         (put("artifacts", 0, "tolerance", "logits_absolute", value="Infinity"), "of its tolerance is inf"),
         (put("artifacts", 0, "tolerance", "self_relative", value="NaN"), "of its tolerance is nan"),
+        (put("labels", value=["one"]), "malformed: the output logits has the shape"),
+        (put("input", "shape", value=["N", 9, 9, 3]), "malformed: the input has the shape"),
+        (put("input", "shape", 0, value=7), "malformed: the input has the shape"),
+        (put("labels", value=["a", "b", "a"]), "malformed at labels: the label 'a' stands there twice"),
+        (put("labels", value=["a", "\u00e9", "e\u0301"]), "malformed at labels: the label .* stands there twice"),
+        (put("labels", 1, value="  "), "malformed at labels: the label '  ' is blank"),
+        (put("outputs", value=[]), "malformed: its outputs are none, not logits and probabilities"),
+        (lambda manifest: manifest["outputs"].pop(), r"malformed: its outputs are \['logits'\], not"),
+        (two_of_a_format, "malformed: it has two artifacts of the format 'onnx'"),
         (put("artifacts", 0, "size_bytes", value=10**301), "the number 10{39} is too large: it has 302 digits"),
     ],
 )

@@ -98,6 +98,12 @@ class TestWithAKeyBeforeAnythingIsParsed:
         with pytest.raises(SignatureError, match="was changed after it was signed, so the signature is stale"):
             Bundle.open(signed, ours.public)
 
+    def test_a_manifest_of_which_only_the_line_ends_were_changed_is_called_so(self, signed: Path, ours: Keys) -> None:
+        path = signed / "manifest.json"
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+        with pytest.raises(SignatureError, match=r"the manifest of .* has other line ends than it was written with"):
+            Bundle.open(signed, ours.public)
+
     def test_a_signature_that_claims_to_fit_an_edited_manifest_is_refused(self, signed: Path, ours: Keys) -> None:
         path, signature = signed / "manifest.json", signed / "manifest.json.sig"
         path.write_bytes(path.read_bytes().replace(b'"colours"', b'"colourz"'))

@@ -83,6 +83,13 @@ def test_what_would_cost_too_much_is_refused_before_a_record_looks_at_it(content
         parse_json(content)
 
 
+def test_brackets_are_counted_before_one_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One by one, those of 60 MB would take a minute."""
+    monkeypatch.delattr("toolkit.bundle.trust.strict_json.re.finditer")
+    with pytest.raises(LimitError, match="more than 250000 values"):
+        parse_json(b"[" + b"[]," * 250_000 + b"[]]")
+
+
 def test_brackets_inside_of_strings_are_not_nested() -> None:
     assert parse_json(b'["' + b"[" * 100 + b'\\"[[[", "\\\\"]')[0].count("[") == 103
 
