@@ -129,7 +129,9 @@ def _unusable(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> str | None
     if not dtype.is_floating_point:
         return None
     if not tensor.is_floating_point():
-        return f"holds integers ({str(tensor.dtype).removeprefix('torch.')}), as quantized weights do without their scales"
+        return (
+            f"holds integers ({str(tensor.dtype).removeprefix('torch.')}), as quantized weights do without their scales"
+        )
     values = tensor.to(dtype)
     if wrong := int(values.numel() - torch.isfinite(values).sum()):
         what = "is not a number or infinite" if wrong == 1 else "are not a number or infinite"

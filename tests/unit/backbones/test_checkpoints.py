@@ -317,7 +317,10 @@ def test_other_files_that_hold_weights_are_named(tmp_path: Path) -> None:
     ("content", "reason"),
     [
         (b"", "the file is empty"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "the pointer of Git LFS.*git lfs pull"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n",
+            "the pointer of Git LFS.*git lfs pull",
+        ),
         (b"\n<!DOCTYPE html><html><body>Sign in</body></html>", "a web page, as a download that failed leaves it"),
         (b"\x89HDF\r\n\x1a\n" + bytes(90), "an HDF5 file, as Keras writes it"),
         (b"\x1f\x8b\x08" + bytes(90), "compressed with gzip"),
