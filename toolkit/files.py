@@ -47,6 +47,24 @@ def not_regular(mode: int) -> str | None:
     return f"it is {next((kind for test, kind in _KINDS if test(mode)), 'no regular file')}"
 
 
+_FOREIGN = (
+    (b"version https://git-lfs", "it is the pointer of Git LFS and not the file itself: fetch it with 'git lfs pull'"),
+    (b"<!doctype html", "it is a web page, as a download that failed leaves it: fetch it again"),
+    (b"<html", "it is a web page, as a download that failed leaves it: fetch it again"),
+)
+"""How files begin that stand where another one was wanted, in lower case, and what to do about them."""
+
+
+def stands_for_another(head: bytes) -> str | None:
+    """Say what a file is that is often found in the place of any other one; None if it is not such a file.
+
+    Args:
+        head: its first 64 bytes or more.
+    """
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    return next((reason for begins, reason in _FOREIGN if start.startswith(begins)), None)
+
+
 def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
     """Open a regular file for reading, or what a link leads to if that is one.
 

@@ -35,7 +35,7 @@ from toolkit.decoding_limits import (
     too_many_pixels,
 )
 from toolkit.errors import ImageError, MissingDependencyError, first_line
-from toolkit.files import open_regular
+from toolkit.files import open_regular, stands_for_another
 from toolkit.image_files import READ, image_by_name, left_by_a_system, open_image
 from toolkit.pixel_depth import HIGH_BYTE, RULE_PATTERN, Kind, ValueRange, eight_bit, range_of
 from toolkit.printable import printable
@@ -81,6 +81,7 @@ _REFUSED_WIDER: Final = "refused: floating point, and integers outside 0..65535"
 _SCALED_WIDER: Final = "as 16 bits; refused: values that are not finite"
 
 _PIECE_BYTES = 2**20
+_HEAD_BYTES = 64
 
 
 class _Rewinding:
@@ -488,6 +489,9 @@ def _opened(stream: BinaryIO, max_pixels: int, hold: _Hold) -> Image.Image:
     """Open an image file, if it is small enough, without decoding it."""
     if stream.seek(0, os.SEEK_END) == 0:
         raise RefusedError("the file is empty")
+    stream.seek(0)
+    if (reason := stands_for_another(stream.read(_HEAD_BYTES))) is not None:
+        raise RefusedError(reason)
     promised = promised_size(stream, max_pixels)
     hold(*promised)
     _raise_pillows_limit(max_pixels)

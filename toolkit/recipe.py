@@ -68,7 +68,7 @@ PATH_RECIPE = "folder"
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _split(value: Any) -> Any:

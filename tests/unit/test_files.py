@@ -23,6 +23,7 @@ from toolkit.files import (
     read_regular,
     read_text,
     sha256_file,
+    stands_for_another,
     sync_files,
     write_bytes,
     write_text,
@@ -192,3 +193,20 @@ def test_a_home_that_there_is_not_is_left_as_it_was_written(given: str) -> None:
 def test_a_home_is_written_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert expanded("~/x") == tmp_path / "x"
+
+
+@pytest.mark.parametrize(
+    ("head", "reason"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"\xef\xbb\xbf\r\n<!DOCTYPE HTML>", "web page"),
+        (b"<html lang='en'>", "web page"),
+    ],
+)
+def test_what_stands_for_another_file_is_named(head: bytes, reason: str) -> None:
+    assert reason in (stands_for_another(head) or "")
+
+
+@pytest.mark.parametrize("head", [b"", b"\xff\xd8\xff", b"\x89PNG", b"<svg", b"version 2"])
+def test_other_files_stand_for_themselves(head: bytes) -> None:
+    assert stands_for_another(head) is None

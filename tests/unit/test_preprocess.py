@@ -427,6 +427,8 @@ class TestRefusals:
     def test_fault_tells_why_or_none(self) -> None:
         assert fault(encoded(Image.fromarray(noise()), "PNG")) is None
         assert "none of the formats" in (fault(b"text") or "")
+        assert "Git LFS" in (fault(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n") or "")
+        assert "a web page" in (fault(b"<!DOCTYPE html><title>429</title>") or "")
 
     def test_a_bug_is_not_taken_for_a_bad_image(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def broken(*_: object, **__: object) -> None:

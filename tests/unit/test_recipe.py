@@ -56,6 +56,13 @@ def test_textbook_is_the_protocol_of_the_book() -> None:
     assert recipe.stage2.backbone_lr == 0.0001
 
 
+@pytest.mark.parametrize("field", ["stage1.head_lr", "stage2.weight_decay", "train.checkpoint_minutes"])
+@pytest.mark.parametrize("value", ["inf", "nan"])
+def test_numbers_are_finite(field: str, value: str) -> None:
+    with pytest.raises(RecipeError, match=field):
+        load_recipe("digits").override({field: value})
+
+
 def test_all_bad_fields_are_named_at_once() -> None:
     text = """
     [stage1]

@@ -26,6 +26,7 @@ import torch
 
 from toolkit.backbones.asked import require_weights_file
 from toolkit.errors import BackboneError, first_line
+from toolkit.files import stands_for_another
 
 AVERAGED = (
     "state_dict_ema",
@@ -86,6 +87,13 @@ _UNREADABLE = (
     MemoryError,
     zipfile.BadZipFile,
 )
+_HEAD_BYTES = 64
+_OTHER_KINDS = {
+    b"\x89HDF\r\n\x1a\n": "an HDF5 file, as Keras writes it; PyTorch's weights of the same network are needed",
+    b"\x1f\x8b": "compressed with gzip; unpack it first",
+    b"\x93NUMPY": "one array of numpy, and tensors by name are needed",
+    b"GGUF": "a GGUF file of quantized weights, which are not trained",
+}
 _ADVICE = "Save only the state dict, with torch.save(model.state_dict(), ...) or as safetensors."
 
 
@@ -228,6 +236,14 @@ def _is_suspicious(name: str) -> bool:
 
 def _what_it_is(path: Path) -> str:
     """Say what a file is that PyTorch's reader does not take, where that is plain to see."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    if not head:
+        return ": the file is empty"
+    if (reason := stands_for_another(head)) is not None:
+        return f": {reason}"
+    if (kind := next((kind for begins, kind in _OTHER_KINDS.items() if head.startswith(begins)), None)) is not None:
+        return f": it is {kind}"
     if tarfile.is_tarfile(path):
         with tarfile.open(path) as archive:
             members = set(archive.getnames())
@@ -239,6 +255,8 @@ def _what_it_is(path: Path) -> str:
             names = parts.namelist()
         if any(name.endswith("/constants.pkl") for name in names):
             return ": it is a TorchScript file; save the state dict of the loaded module, and give that"
+        if names and all(name.endswith(".npy") for name in names):
+            return ": it holds arrays of numpy; save them as tensors by name, as safetensors"
         return "" if any(name.endswith("data.pkl") for name in names) else ": it is a ZIP archive; unpack it first"
     return ""
 
@@ -362,6 +380,8 @@ def _nothing_found(content: _Content, path: Path) -> str:
         if content.skipped:
             return f"{path} is refused: reading it would run code ({content.skipped[0]}). {_ADVICE}"
         return f"{path} holds {type(value).__name__}, not a state dict (tensors by name). {_ADVICE}"
+    if (odd := next((name for name in value if not isinstance(name, str)), None)) is not None:
+        return f"{path} is not a state dict: its names are {type(odd).__name__} ({odd!r:.40}), not text. {_ADVICE}"
     if any(isinstance(each, torch.Tensor) for each in value.values()):
         name, other = next((name, each) for name, each in value.items() if not isinstance(each, torch.Tensor))
         if not isinstance(other, _Object):

@@ -117,8 +117,8 @@ def _require_usable(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.T
             problems.append(f"{name} {problem}")
     if problems:
         raise BackboneError(
-            f"the weights in {origin} cannot be used: {_first(problems)}. The file is damaged, or was written after "
-            "the training had diverged: take another checkpoint."
+            f"the weights in {origin} cannot be used: {_first(problems)}. The file is damaged or quantized, or was "
+            "written after the training had diverged: take another checkpoint."
         )
 
 
@@ -128,6 +128,10 @@ def _unusable(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> str | None
         return f"is no plain tensor of numbers ({tensor.dtype}, {tensor.layout})"
     if not dtype.is_floating_point:
         return None
+    if not tensor.is_floating_point():
+        return (
+            f"holds integers ({str(tensor.dtype).removeprefix('torch.')}), as quantized weights do without their scales"
+        )
     values = tensor.to(dtype)
     if wrong := int(values.numel() - torch.isfinite(values).sum()):
         what = "is not a number or infinite" if wrong == 1 else "are not a number or infinite"

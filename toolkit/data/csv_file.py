@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,7 +75,7 @@ class CsvSource:
         if (reason := _no_file(table)) is not None:
             raise DataError(f"{reason}: give a CSV file with a line {_HEADER!r}, or a folder of images.")
         lines: list[str] = []
-        rows = _without_repetitions(table, list(_rows(table)), lines)
+        rows = _without_repetitions(table, list(_rows(table, lines)), lines)
         files = {row.path: _located(table.parent, row.path) for row in rows}
         if "train" in splits and not recipe.skip_unreadable:  # later stages read single splits, and say what is gone
             _require_files(table, rows, files)
@@ -87,7 +89,7 @@ def _no_file(table: Path) -> str | None:
     return None if table.is_file() else f"{table} is {'not a file' if table.exists() else 'missing'}"
 
 
-def _rows(table: Path) -> Iterator[_Row]:
+def _rows(table: Path, lines: list[str]) -> Iterator[_Row]:
     """Read the table: paths and labels without blanks around them.
 
     Raises:
@@ -102,6 +104,7 @@ def _rows(table: Path) -> Iterator[_Row]:
     if columns is None:
         columns = _columns_without_header(table, cells)
     else:
+        lines += _unused(table, cells[0][1], columns)
         del cells[0]
     if not cells:
         raise DataError(f"{table} has a header and no line below it: give one line for each image.")
@@ -189,6 +192,20 @@ def _columns(table: Path, header: Sequence[str]) -> dict[str, int] | None:
     return {what: indices[0] for what, indices in found.items() if indices}
 
 
+def _unused(table: Path, header: Sequence[str], columns: Mapping[str, int]) -> list[str]:
+    """Say which named columns are not used, and what that means where they hold boxes."""
+    names = [cell for index, cell in enumerate(header) if cell and index not in columns.values()]
+    if not names:
+        return []
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    line = f"columns of {table} that are not used: {', '.join(map(repr, names[:_SHOWN]))}{more}"
+    if any(
+        re.match(r"(x|y|left|top)(min|max|1|2)?$|bbox|box|roi|polygon|segmentation", _plain(name)) for name in names
+    ):
+        line += ". If they hold boxes or outlines: an image is classified as a whole, whatever else it shows"
+    return [line]
+
+
 def _columns_without_header(table: Path, cells: Sequence[tuple[int, Sequence[str]]]) -> dict[str, int]:
     """Tell the columns by their content: the path is an existing file, and what is left is the class.
 
@@ -265,15 +282,31 @@ def _require_files(table: Path, rows: Sequence[_Row], files: dict[str, Path]) ->
         more = f"\n  and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         raise DataError(
             f"{len(missing)} of {len(rows)} files that {table} names are not there:{shown}{more}\n"
-            f"{_hint(files[missing[0].path])}Put the files there, or leave them out with --skip-unreadable."
+            f"{_hint(files[missing[0].path], missing[0].path)}Put the files there, or leave them out with "
+            "--skip-unreadable."
         )
 
 
-def _hint(missing: Path) -> str:
+def _hint(missing: Path, written: str) -> str:
     whole = next((name for name in (f"{missing}{suffix}" for suffix in IMAGE_SUFFIXES) if os.path.isfile(name)), None)
     if whole is not None:
         return f"There is {printable(whole)}: write paths with their suffixes. "
+    if (spelt := _in_other_case(missing)) is not None:
+        return f"There is {printable(spelt)}: here upper and lower case differ. "
+    if re.match(r"/|~|[A-Za-z]:[\\/]", written):
+        return (
+            "They are absolute paths, perhaps of another computer: write them relative to the folder of the CSV file. "
+        )
     return "Paths are relative to the folder of the CSV file. "
+
+
+def _in_other_case(missing: Path) -> Path | None:
+    """Return the file in the same folder whose name differs in case alone."""
+    with contextlib.suppress(OSError):
+        for entry in missing.parent.iterdir():
+            if entry.name.casefold() == missing.name.casefold() and entry.is_file():
+                return entry
+    return None
 
 
 def _pools(table: Path, rows: Sequence[_Row], files: dict[str, Path]) -> dict[str, Pool]:

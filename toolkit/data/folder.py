@@ -24,6 +24,8 @@ from toolkit.progress import Reporter
 from toolkit.recipe import DataRecipe
 from toolkit.runs import SkippedFile
 
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+_TABLES = (".xlsx", ".xls", ".ods", ".json", ".jsonl", ".parquet", ".feather", ".pkl", ".txt", ".tab")
 _SHOWN_FAILURES = 20
 _SCAN_WORKERS = 4  # reading from disk overlaps with decoding, which Pillow does outside the interpreter's lock
 _SCAN_CHUNK = 32
@@ -89,7 +91,7 @@ class FolderSource:
         """
         root = expanded(recipe.source)
         if (reason := _no_folder(root)) is not None:
-            raise DataError(f"{reason}: give a folder, and {LAYOUTS}.")
+            raise DataError(f"{reason}: {_what_to_do(root)}.")
         layout = find_layout(root, recipe.layout)
         lines = tuple(map(printable, layout.lines))
         return load_pools(PooledFiles(root, root, layout.pools, lines), recipe, seed, splits, reporter)
@@ -97,6 +99,16 @@ class FolderSource:
 
 def _no_folder(root: Path) -> str | None:
     return None if root.is_dir() else f"{printable(root)} is {'not a folder' if root.exists() else 'missing'}"
+
+
+def _what_to_do(root: Path) -> str:
+    """Say what to give instead of a path that is no folder."""
+    suffix = root.suffix.lower()
+    if root.is_file() and suffix in _ARCHIVES:
+        return f"it is an archive; unpack it, and give the folder that comes out of it ({LAYOUTS})"
+    if root.is_file() and suffix in _TABLES:
+        return "save it as a CSV file with a line 'path,label' and then one line for each image, and give that"
+    return f"give a folder, and {LAYOUTS}"
 
 
 def load_pools(

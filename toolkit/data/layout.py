@@ -125,6 +125,12 @@ def checked(source: str, pools: Mapping[str, Pool], lines: list[str]) -> dict[st
         )
     if alike := _alike(train.classes, str.casefold):
         lines.append(f"the classes {' and '.join(map(repr, alike))} of {train.where} differ only in case")
+    elif alike := _alike(train.classes, _looks):
+        spelt = " and ".join(ascii(name) for name in alike)
+        lines.append(
+            f"the classes {spelt} of {train.where} look alike: they differ only in blanks, in case, or in characters "
+            "that are not seen or have another form"
+        )
     return pools
 
 
@@ -237,6 +243,8 @@ def _pool(folder: Path, root: Path, choice: Choice, lines: list[str]) -> Pool:
     if loose:
         lines.append(f"{len(loose)} images directly in {folder} belong to no class and are left out")
     lines += _lines_on_others(folder, others)
+    if hidden := [_described(entry) for entry in _hidden_folders(folder) if list_images(entry)]:
+        lines.append(f"folders in {folder} whose names start with a dot are left out: {_cut(hidden)}")
     if broken := [printable(entry.name) for entry in _entries(folder) if entry.is_symlink() and not entry.exists()]:
         lines.append(f"links in {folder} that lead nowhere are left out: {_cut(broken)}")
     _look_below(folder, classes, choice, lines)
@@ -250,6 +258,11 @@ def _require_images(
     table = _table_hint(root)
     if loose and not filled:
         as_class = f" If {folder.name} is a class, give --layout classes." if folder != root else ""
+        if folder != root and split_of(folder.name) != "train":
+            as_class += (
+                f" If nobody has labelled its images, move {folder.name}/ out of {root}: some of the training images "
+                "are set aside in its place."
+            )
         raise DataError(
             f"{folder} has no class folders: its {loose} images lie directly in it. To label them, {LAYOUTS}{table}."
             f"{as_class}"
@@ -294,6 +307,14 @@ def _look_below(folder: Path, classes: Mapping[str, Sequence[Path]], choice: Cho
             f"{folder} has the splits inside of its classes ({shown}): turn them around, train/<class>/ instead of "
             "<class>/train/, or give --layout classes to have them merged and divided anew."
         )
+    inner = {name: {inner for outer, inner in below if outer == name} for name, images in classes.items() if images}
+    shared = next(iter(inner.values()))
+    if not direct and choice == "auto" and len(shared) > 1 and all(each == shared for each in inner.values()):
+        raise DataError(
+            f"each folder in {folder} holds the same folders ({shown}), so that either could be the classes: put "
+            "<class>/ outermost and give --layout classes, or, if the outer folders are parts of one data set, merge "
+            "them."
+        )
     line = f"images in folders inside of a class folder of {folder} count as that class: {shown}"
     if not direct:
         line += f". If these folders are the classes, put them directly into {folder}"
@@ -326,6 +347,10 @@ def _entries(folder: Path) -> list[Path]:
 
 def _folders(folder: Path) -> list[Path]:
     return [entry for entry in _entries(folder) if entry.is_dir()]
+
+
+def _hidden_folders(folder: Path) -> list[Path]:
+    return sorted(entry for entry in folder.iterdir() if entry.name.startswith(".") and entry.is_dir())
 
 
 def _refuse_linked_twice(folders: Sequence[Path]) -> None:
@@ -368,6 +393,13 @@ def _nfc(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def _looks(name: str) -> str:
+    """Return a name without what the eye hardly tells apart: case, blanks, invisible characters, other forms."""
+    seen = unicodedata.normalize("NFKC", name).casefold()
+    seen = "".join(character for character in seen if unicodedata.category(character) != "Cf")
+    return " ".join(seen.split())
+
+
 def _require_distinct(pool: Pool) -> None:
     if alike := _alike(pool.classes, _nfc):
         spelt = " and ".join(ascii(name) for name in alike)
@@ -392,6 +424,8 @@ def _difference(train: Pool, pool: Pool) -> list[str]:
     lines += [f"{pool.short} has {in_words(extra)}, which {train.short} lacks"] if extra else []
     if {name.casefold() for name in missing} & {name.casefold() for name in extra}:
         lines.append("names that differ only in case are different classes: spell them alike")
+    elif alike := {_looks(name) for name in missing} & {_looks(name) for name in extra}:
+        lines.append(f"the spellings of {in_words(sorted(alike))} differ in blanks or in characters that are not seen")
     return lines
 
 

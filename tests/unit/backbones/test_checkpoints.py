@@ -11,6 +11,7 @@ import pickle
 import tarfile
 import types
 import warnings
+import zipfile
 from collections import OrderedDict, defaultdict
 from pathlib import Path
 
@@ -82,6 +83,8 @@ def test_a_file_that_is_no_checkpoint(tmp_path: Path, content: bytes, suffix: st
         ({"epoch": 3, "weight": torch.zeros(1)}, "'epoch' is int, not a tensor"),
         ([1, 2], "holds list, not a state dict"),
         ({}, "not a state dict"),
+        ({b"0.weight": torch.zeros(1)}, r"its names are bytes \(b'0.weight'\), not text"),
+        ({0: torch.zeros(1), 1: torch.zeros(1)}, r"its names are int \(0\), not text"),
     ],
 )
 def test_a_checkpoint_without_a_state_dict(tmp_path: Path, content: object, message: str) -> None:
@@ -301,5 +304,31 @@ def test_other_files_that_hold_weights_are_named(tmp_path: Path) -> None:
     with pytest.raises(BackboneError, match=r"it is in the format of PyTorch before 0\.2"):
         read_checkpoint(tmp_path / "oldest.pth.tar")
     np.savez(tmp_path / "model.npz", a=np.zeros(2))
-    with pytest.raises(BackboneError, match="it is a ZIP archive"):
+    with pytest.raises(BackboneError, match="it holds arrays of numpy; save them as tensors by name"):
         read_checkpoint(tmp_path / "model.npz")
+    with zipfile.ZipFile(tmp_path / "model.zip", "w") as archive:
+        archive.writestr("model.pth", b"")
+    with pytest.raises(BackboneError, match="it is a ZIP archive"):
+        read_checkpoint(tmp_path / "model.zip")
+
+
+@pytest.mark.parametrize("name", ["model.pth", "model.safetensors"])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "the file is empty"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n",
+            "the pointer of Git LFS.*git lfs pull",
+        ),
+        (b"\n<!DOCTYPE html><html><body>Sign in</body></html>", "a web page, as a download that failed leaves it"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(90), "an HDF5 file, as Keras writes it"),
+        (b"\x1f\x8b\x08" + bytes(90), "compressed with gzip"),
+        (b"\x93NUMPY" + bytes(90), "one array of numpy"),
+        (b"GGUF" + bytes(90), "a GGUF file of quantized weights"),
+    ],
+)
+def test_what_stands_in_the_place_of_weights_is_named(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BackboneError, match=rf"{name} is not a PyTorch checkpoint: .*{reason}"):
+        read_checkpoint(tmp_path / name)

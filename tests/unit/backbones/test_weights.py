@@ -117,6 +117,10 @@ def damage(name: str, value: float, dtype: torch.dtype = torch.float32) -> dict[
             {**small().state_dict(), "2.bias": torch.zeros(2, dtype=torch.complex64)},
             r"2.bias is no plain tensor of num",
         ),
+        (
+            {**small().state_dict(), "0.weight": torch.ones(4, 3, 3, 3, dtype=torch.int8)},
+            r"0.weight holds integers \(int8\), as quantized weights do without their scales",
+        ),
         ({**small().state_dict(), "2.bias": torch.zeros(2).to_sparse()}, r"2.bias is no plain tensor of n"),
     ],
 )

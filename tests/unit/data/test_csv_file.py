@@ -158,6 +158,23 @@ class TestTables:
         assert len(everything(data)) == 12
         assert any("2 lines of " in line and "repeat another one" in line for line in heard.lines)
 
+    def test_columns_that_are_not_used_are_said(self, write: Callable[..., Path]) -> None:
+        heard = Heard()
+        table = write("path,width,label\n" + "".join(f"{name},4,{name.split('/')[0]}\n" for name in NAMES))
+        load(table, reporter=heard)
+        assert f"columns of {table} that are not used: 'width'" in heard.lines
+
+    def test_boxes_are_said_to_be_left_out(self, write: Callable[..., Path]) -> None:
+        heard = Heard()
+        load(
+            write(
+                "filename,width,height,class,xmin,ymin,xmax,ymax\n"
+                + "".join(f"{name},4,3,{name.split('/')[0]},1,1,2,2\n" for name in NAMES)
+            ),
+            reporter=heard,
+        )
+        assert any("'xmax' and 1 more. If they hold boxes" in line for line in heard.lines)
+
     def test_a_folder_that_is_called_like_a_table(self, write: Callable[..., Path]) -> None:
         folder = write("path,label\n" + rows()).parent
         assert not CsvSource().recognises(str(folder.rename(folder.with_name("photos.csv"))))
@@ -193,6 +210,9 @@ class TestMistakes:
             ("path,label\ncat,cat\n" + rows(), r"1 of 13 files that .* names are not there:\n  line 2: .*data/cat"),
             ("path,label\n" + "x" * 5000 + ",cat\n", "1 of 1 files that"),
             ("image,label\ncat/0,cat\n", r"There is .*cat/0\.png: write paths with their suffixes"),
+            ("path,label\ncat/0.PNG,cat\n", r"There is .*cat/0\.png: here upper and lower case differ"),
+            ("path,label\n/content/drive/0.png,cat\n", "absolute paths, perhaps of another computer: write them rel"),
+            ("path,label\nC:\\Users\\me\\0.png,cat\n", "absolute paths, perhaps of another computer: write them rel"),
             ("path,label\n" + rows() + "cat/0.png,cat,tabby\n", "has more cells in line 14 than in its first line"),
             ("path,label\n" + rows(names=NAMES[:6]), "has one class only, 'cat'"),
             ("path,label\n" + rows() + 'cat/0.png,"ca\n', "is no CSV file in line 14: unexpected end of data"),

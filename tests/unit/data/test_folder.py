@@ -490,3 +490,18 @@ class TestCopies:
         after = load(divided)
         assert after.split("train").fingerprint == before.split("train").fingerprint
         assert len(after.split("test")) == len(before.split("test")) + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("photos.zip", "it is an archive; unpack it"),
+        ("photos.tar.gz", "it is an archive; unpack it"),
+        ("labels.xlsx", "save it as a CSV file with a line 'path,label'"),
+        ("cat.jpg", "give a folder, and sort"),
+    ],
+)
+def test_a_file_in_the_place_of_a_folder(tmp_path: Path, name: str, advice: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(DataError, match=f"{name} is not a folder: {advice}"):
+        load_dataset(DataRecipe(source=str(tmp_path / name)), seed=0)

@@ -129,6 +129,13 @@ class TestSplits:
             find_layout(tmp_path, "auto")
         assert found(find_layout(tmp_path, "classes")) == {"train": ["Test:2", "Train:3"]}
 
+    def test_a_test_folder_without_labels(self, tmp_path: Path) -> None:
+        lay(tmp_path, {**two("train/"), "test": 4}, "sample_submission.csv")
+        with pytest.raises(
+            DataError, match=r"test has no class folders.*If nobody has labelled its images, move test/ out of"
+        ):
+            find_layout(tmp_path, "auto")
+
     def test_splits_that_are_not_there(self, tmp_path: Path) -> None:
         lay(tmp_path, two())
         with pytest.raises(DataError, match="has no train/, so its folders cannot be splits"):
@@ -205,6 +212,15 @@ class TestClasses:
             f"images in folders inside of a class folder of {tmp_path} count as that class: cat/deep/ (2)"
         ]
 
+    @pytest.mark.parametrize("outer", ["fold", "camera", "v"])
+    def test_the_same_folders_in_every_class_could_be_the_classes(self, tmp_path: Path, outer: str) -> None:
+        lay(tmp_path, {f"{outer}{number}/{label}": 2 for number in range(3) for label in ("cat", "dog")})
+        with pytest.raises(
+            DataError, match=r"holds the same folders \(.*0/cat/ \(2\).*either could be.*--layout classes"
+        ):
+            find_layout(tmp_path, "auto")
+        assert len(found(find_layout(tmp_path, "classes"))["train"]) == 3
+
     def test_classes_below_classes(self, tmp_path: Path) -> None:
         lay(tmp_path, {"cats/persian": 1, "cats/siamese": 2, "dogs/pug": 3})
         layout = find_layout(tmp_path, "auto")
@@ -260,6 +276,28 @@ class TestClasses:
         layout = find_layout(tmp_path, "auto")
         assert found(layout) == {"train": ["A:2", "a:2"]}
         assert layout.lines == [f"the classes 'A' and 'a' of {tmp_path} differ only in case"]
+
+    @pytest.mark.parametrize("other", ["cat ", "cat\u200b", "c\uff41t"])
+    def test_names_that_look_alike_are_said(self, tmp_path: Path, other: str) -> None:
+        lay(tmp_path, {"cat": 2, other: 2})
+        layout = find_layout(tmp_path, "auto")
+        assert set(layout.pools["train"].classes) == {"cat", other}
+        assert [line for line in layout.lines if "look alike: they differ only in blanks" in line and "'cat'" in line]
+
+    def test_splits_whose_classes_look_alike(self, tmp_path: Path) -> None:
+        lay(tmp_path, {"train/cat": 2, "train/dog": 2, "test/cat ": 2, "test/dog": 2})
+        with pytest.raises(
+            DataError, match="spellings of class 'cat' differ in blanks or in characters that are not s"
+        ):
+            find_layout(tmp_path, "auto")
+
+    def test_hidden_folders_with_images_are_said(self, tmp_path: Path) -> None:
+        lay(tmp_path, {**two(), ".ipynb_checkpoints": 2, ".git": 0})
+        layout = find_layout(tmp_path, "auto")
+        assert found(layout) == {"train": BOTH}
+        assert layout.lines == [
+            f"folders in {tmp_path} whose names start with a dot are left out: .ipynb_checkpoints/ (2 images)"
+        ]
 
     def test_splits_whose_classes_differ_in_case(self, tmp_path: Path) -> None:
         lay(tmp_path, {"train/Cat": 2, "train/dog": 2, "test/cat": 2, "test/dog": 2})
