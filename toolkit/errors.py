@@ -36,6 +36,8 @@ from typing import Any
 
 from toolkit.printable import printable
 
+MOST_THREADS = 1024
+"""Of one process; engines start as many as they are told to, and a hundred thousand keep a machine busy for minutes."""
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 """What some libraries put into their messages for a terminal."""
 
@@ -167,6 +169,17 @@ def require_count(name: str, value: Any) -> int:
     """
     if not is_count(value):
         raise ToolkitError(f"{name} is {value!r}: give a whole number of 1 or more.")
+    return operator.index(value)
+
+
+def require_threads(value: Any) -> int:
+    """Return a number of CPU threads as an int.
+
+    Raises:
+        ToolkitError: it is no whole number of 1 to ``MOST_THREADS``.
+    """
+    if not is_count(value) or value > MOST_THREADS:
+        raise ToolkitError(f"threads is {value!r}: give a whole number of 1 to {MOST_THREADS}.")
     return operator.index(value)
 
 

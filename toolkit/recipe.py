@@ -27,7 +27,7 @@ from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 from toolkit.decoding_limits import MAX_PIXELS
 from toolkit.dependencies import import_optional
 from toolkit.distribution import install_hint
-from toolkit.errors import RecipeError
+from toolkit.errors import MOST_THREADS, RecipeError
 from toolkit.files import read_text, write_text
 from toolkit.pixel_depth import check_choice
 from toolkit.printable import printable, unprintable
@@ -68,7 +68,7 @@ PATH_RECIPE = "folder"
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _split(value: Any) -> Any:
@@ -202,7 +202,7 @@ class TrainRecipe(_Section):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where to train; auto takes CUDA if there is one"
     )
-    threads: int | None = Field(None, ge=1, description="CPU threads (default: all cores)")
+    threads: int | None = Field(None, ge=1, le=MOST_THREADS, description="CPU threads (default: all cores)")
 
     @model_validator(mode="after")
     def _smoothing_needs_a_loss_that_takes_it(self) -> Self:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from toolkit.errors import ToolkitError
+from toolkit.errors import MOST_THREADS, ToolkitError
 
 
 def _one_of(*names: str) -> Callable[[str], str]:
@@ -67,7 +67,12 @@ BenchDeviceOption = Annotated[
 ]
 ThreadsOption = Annotated[
     int | None,
-    typer.Option("--threads", min=1, help="CPU threads (default: the cores of this process, or OMP_NUM_THREADS)."),
+    typer.Option(
+        "--threads",
+        min=1,
+        max=MOST_THREADS,
+        help="CPU threads (default: the cores of this process, or OMP_NUM_THREADS).",
+    ),
 ]
 MaxPixelsOption = Annotated[
     int,

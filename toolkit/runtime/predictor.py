@@ -17,7 +17,15 @@ import numpy.typing as npt
 
 from toolkit.bundle import ArtifactRecord, Bundle, Manifest
 from toolkit.decoding_limits import MAX_PIXELS
-from toolkit.errors import BundleError, ImageError, PredictionError, ToolkitError, first_line, require_count
+from toolkit.errors import (
+    BundleError,
+    ImageError,
+    PredictionError,
+    ToolkitError,
+    first_line,
+    require_count,
+    require_threads,
+)
 from toolkit.formats.base import Session
 from toolkit.preprocess import ImageSource, describe, is_one_image, prepare
 from toolkit.runtime.opening import Opening, opened
@@ -254,7 +262,7 @@ def load(  # noqa: PLR0913 - what a service says in one call, each by its name
         MissingDependencyError: the artifact's engine is not installed.
     """
     if threads is not None:
-        require_count("threads", threads)
+        require_threads(threads)
     return _open(
         Opening(
             path=Path(path),

@@ -24,7 +24,7 @@ from toolkit.errors import (
     MissingDependencyError,
     UntrustedCodeError,
     first_line,
-    require_count,
+    require_threads,
 )
 from toolkit.formats.base import Session
 from toolkit.formats.opening import open_artifact
@@ -88,7 +88,7 @@ def selftest_bundle(
         BundleError: the bundle has no golden samples, or they are malformed.
         RecipeError: ``tolerances`` are not valid.
     """
-    require_count("threads", threads)
+    require_threads(threads)
     for artifact in bundle.manifest.artifacts:
         try:
             session = open_artifact(bundle, artifact, device, threads)
