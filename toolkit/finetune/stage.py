@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from toolkit.compare.metrics import evaluate
 from toolkit.data.near_duplicates import require_imagehash
 from toolkit.data.registry import plain_name
 from toolkit.errors import RunError, TrainingError
-from toolkit.files import sha256_file
+from toolkit.files import only_writer, sha256_file
 from toolkit.finetune.checkpoint import LATEST, State, load_checkpoint, save_checkpoint
 from toolkit.finetune.group import leads_here
 from toolkit.finetune.history import write_history
@@ -111,20 +111,35 @@ def _kept_from_the_start(run: RunFolder, recipe: Recipe, *, resume: bool) -> Ite
 
     Raises:
         StoppedError: Ctrl-C, with how to go on.
+        RunError: another process is at work on this run.
     """
     new = leads_here() and not resume and not run.recipe_file.exists()
     if new:
         recipe.save(run.recipe_file)
-    try:
+    with _alone(run) if leads_here() else nullcontext():
+        try:
+            yield
+        except KeyboardInterrupt as stopped:
+            reason = str(stopped) or "stopped by Ctrl-C."
+            raise StoppedError(f"{reason} Go on with '{run.resume_command()}'.") from stopped
+        except Exception:
+            if new and not run.checkpoints.exists():
+                run.recipe_file.unlink(missing_ok=True)
+                with suppress(OSError):  # something else is in it
+                    run.path.rmdir()
+            raise
+
+
+@contextmanager
+def _alone(run: RunFolder) -> Iterator[None]:
+    """Refuse a run that another process is writing: two were given one name, or were named in the same second."""
+    with only_writer(run.path) as alone:
+        if not alone:
+            raise RunError(
+                f"another process is writing the run {run.name!r}: wait for it, or give this one another name with "
+                "--run."
+            )
         yield
-    except KeyboardInterrupt as stopped:
-        raise StoppedError(f"{str(stopped) or 'stopped by Ctrl-C.'} Go on with '{run.resume_command()}'.") from stopped
-    except Exception:
-        if new and not run.checkpoints.exists():
-            run.recipe_file.unlink(missing_ok=True)
-            with suppress(OSError):  # something else is in it
-                run.path.rmdir()
-        raise
 
 
 def plan_run(recipe: Recipe, *, reporter: Reporter | None = None) -> Plan:
