@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import errno
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from toolkit.cli import start
 from toolkit.cli.main import COMMANDS, INTERRUPTED
 from toolkit.errors import ToolkitError
 
@@ -50,6 +54,7 @@ def test_help_lists_every_command_that_has_a_file(run: Run) -> None:
         "options",
         "place",
         "recipe_flags",
+        "start",
         "streams",
     }
 
@@ -68,6 +73,69 @@ def test_bad_input_is_one_sentence_and_a_bug_shows_its_traceback(
     fail(ZeroDivisionError("a bug"))
     with pytest.raises(ZeroDivisionError, match="a bug"):
         run("inspect", colour_bundle)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG, errno.EROFS])
+def test_a_full_disk_is_one_sentence_wherever_it_shows(
+    run: Run, colour_bundle: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), "/tmp/\x1b[2J")
+
+    monkeypatch.setattr("toolkit.bundle.Bundle.open", fail)
+    code, _, err = run("inspect", colour_bundle)
+    assert code == 2
+    assert f"toolkit: a file cannot be written: {os.strerror(number)} (/tmp/" in err
+    assert "TMPDIR" in err
+    assert "\x1b" not in err
+
+
+def test_another_error_of_the_system_is_a_bug(run: Run, colour_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr("toolkit.bundle.Bundle.open", fail)
+    with pytest.raises(OSError, match="Invalid argument"):
+        run("inspect", colour_bundle)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["verify", ""], "the argument after verify is empty"),
+        (["predict", "rel", "", "x.png"], "the argument after rel is empty"),
+        (["card", "--intended-use", ""], "the argument after --intended-use is empty"),
+        (["finetune", "--data="], "the value of --data is empty"),
+        ([""], "the argument after toolkit is empty"),
+    ],
+)
+def test_an_empty_argument_is_not_the_current_folder(run: Run, here: Path, arguments: list[str], words: str) -> None:
+    (here / "photo.png").write_bytes(b"would be found")
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert words in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+def test_ctrl_c_while_the_command_itself_is_imported_prints_nothing(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nraise SystemExit(3)\n")
+    done = subprocess.run(
+        [sys.executable, "-c", "from toolkit.cli.start import main; main()"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_the_command_is_the_same_wherever_it_starts(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(SystemExit) as stopped:
+        start.main(["--version"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out == run("--version")[1]
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_ctrl_c_with_something_to_say(run: Run, colour_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
