@@ -16,7 +16,7 @@ from toolkit.compare.metrics import evaluate
 from toolkit.data.near_duplicates import require_imagehash
 from toolkit.data.registry import plain_name
 from toolkit.errors import RunError, TrainingError
-from toolkit.files import only_writer, sha256_file
+from toolkit.files import sha256_file
 from toolkit.finetune.checkpoint import LATEST, State, load_checkpoint, save_checkpoint
 from toolkit.finetune.group import leads_here
 from toolkit.finetune.history import write_history
@@ -116,7 +116,7 @@ def _kept_from_the_start(run: RunFolder, recipe: Recipe, *, resume: bool) -> Ite
     new = leads_here() and not resume and not run.recipe_file.exists()
     if new:
         recipe.save(run.recipe_file)
-    with _alone(run) if leads_here() else nullcontext():
+    with run.only_writer() if leads_here() else nullcontext():
         try:
             yield
         except KeyboardInterrupt as stopped:
@@ -128,18 +128,6 @@ def _kept_from_the_start(run: RunFolder, recipe: Recipe, *, resume: bool) -> Ite
                 with suppress(OSError):  # something else is in it
                     run.path.rmdir()
             raise
-
-
-@contextmanager
-def _alone(run: RunFolder) -> Iterator[None]:
-    """Refuse a run that another process is writing: two were given one name, or were named in the same second."""
-    with only_writer(run.path) as alone:
-        if not alone:
-            raise RunError(
-                f"another process is writing the run {run.name!r}: wait for it, or give this one another name with "
-                "--run."
-            )
-        yield
 
 
 def plan_run(recipe: Recipe, *, reporter: Reporter | None = None) -> Plan:
