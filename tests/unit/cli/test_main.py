@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from toolkit.cli import start
 from toolkit.cli.main import COMMANDS, INTERRUPTED
 from toolkit.errors import ToolkitError
 
@@ -114,28 +112,6 @@ def test_an_empty_argument_is_not_the_current_folder(run: Run, here: Path, argum
     code, out, err = run(*arguments)
     assert (code, out) == (2, "")
     assert words in err
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
-def test_ctrl_c_while_the_command_itself_is_imported_prints_nothing(tmp_path: Path) -> None:
-    (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nraise SystemExit(3)\n")
-    done = subprocess.run(
-        [sys.executable, "-c", "from toolkit.cli.start import main; main()"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
-
-
-def test_the_command_is_the_same_wherever_it_starts(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(SystemExit) as stopped:
-        start.main(["--version"])
-    assert stopped.value.code == 0
-    assert capsys.readouterr().out == run("--version")[1]
-    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_ctrl_c_with_something_to_say(run: Run, colour_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
