@@ -101,7 +101,8 @@ def find_layout(root: Path, choice: Choice) -> Layout:
 def has_folders(root: Path) -> bool:
     """Tell whether there is a folder in a folder, or it cannot be listed."""
     try:
-        return any(entry.is_dir() for entry in os.scandir(root))
+        with os.scandir(root) as entries:
+            return any(entry.is_dir() for entry in entries)
     except OSError:
         return True
 
