@@ -36,12 +36,10 @@ from typing import Any
 
 from toolkit.printable import printable
 
+MOST_THREADS = 1024
+"""Of one process; engines start as many as they are told to, and a hundred thousand keep a machine busy for minutes."""
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 """What some libraries put into their messages for a terminal."""
-
-
-MOST_THREADS = 1024
-"""That any option takes: engines start all of them at once, and a million end in a hang."""
 
 
 class ToolkitError(Exception):

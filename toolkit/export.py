@@ -82,7 +82,12 @@ def export_run(
     contract = input_contract(record.normalization, height, width, takes_images)
     opset, ir_version = resolve(options.profile, options.opset, options.ir)
     request = ExportRequest(contract.name, ("logits", "probabilities"), _metadata(record, contract), opset, ir_version)
-    with ExitStack() as images, torch_threads(provenance.default_threads()), new_bundle(run.folder.bundle) as folder:
+    with (
+        run.folder.only_writer(),
+        ExitStack() as images,
+        torch_threads(provenance.default_threads()),
+        new_bundle(run.folder.bundle) as folder,
+    ):
         calibration = None
         if any(wanted.calibrates for wanted in chosen):
             calibration = images.enter_context(calibration_of_run(run, contract.encode, options.max_drop, reporter))

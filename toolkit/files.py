@@ -12,6 +12,7 @@ import hashlib
 import io
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -128,7 +129,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.replace(target)
     except OSError as error:
-        if error.filename is not None and Path(error.filename) not in (temporary, target, target.parent):
+        if error.filename is not None and Path(error.filename) not in (temporary, target, *target.parents):
             raise
         raise FileWriteError(
             f"cannot write {target}: {error.strerror or error}. Free some space or choose a folder you may write to."
@@ -136,6 +137,55 @@ def atomic_path(target: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def require_writable(folder: Path, advice: str = "Free some space or choose a folder you may write to.") -> None:
+    """Refuse a folder that could not be made or written, before the work whose result would be lost.
+
+    Args:
+        folder: it need not exist; nothing is left in it.
+        advice: what to do, as the end of the message.
+
+    Raises:
+        FileWriteError: it, or the folder in which it would have to be made, is no folder or cannot be written.
+    """
+    existing = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), folder)
+    try:
+        descriptor, probe = tempfile.mkstemp(prefix=".toolkit-", dir=existing)
+        os.close(descriptor)
+        os.unlink(probe)
+    except OSError as error:
+        raise FileWriteError(
+            f"cannot write into {printable(folder)}: "
+            + (f"{printable(existing)} is no folder" if not existing.is_dir() else str(error.strerror or error))
+            + f". {advice}"
+        ) from error
+
+
+@contextlib.contextmanager
+def only_writer(folder: Path) -> Iterator[bool]:
+    """Yield whether no other process is in this block with the same folder, which exists.
+
+    Where the system has no such locks, on Windows and some network file systems, nobody else is known of.
+    """
+    try:
+        import fcntl
+
+        descriptor = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield True
+        return
+    try:
+        alone = True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            alone = False
+        except OSError:
+            pass
+        yield alone
+    finally:
+        os.close(descriptor)
 
 
 def write_bytes(target: Path, content: bytes) -> None:

@@ -6,13 +6,15 @@ import os
 import re
 import shlex
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from toolkit.bundle.manifest import MANIFEST_NAME, Manifest, Normalization
 from toolkit.errors import RunError, first_line
-from toolkit.files import follow_link, point_link, read_text, sha256_file
+from toolkit.files import follow_link, only_writer, point_link, read_text, sha256_file
 from toolkit.preprocess import Preprocessing
 from toolkit.printable import printable
 from toolkit.recipe import Recipe, parse_recipe
@@ -172,6 +174,21 @@ class RunFolder:
     def command(self, stage: str) -> str:
         """Return the command line of a later stage for this run, e.g. ``toolkit export --run NAME``."""
         return f"toolkit {stage} --run {self.name if self.path.parent == ARTIFACTS else shlex.quote(str(self.path))}"
+
+    @contextmanager
+    def only_writer(self) -> Iterator[None]:
+        """Refuse a run that another process is writing: two were given one name, or were named in the same second.
+
+        Raises:
+            RunError: another process is in this block.
+        """
+        with only_writer(self.path) as alone:
+            if not alone:
+                raise RunError(
+                    f"another process is writing the run {self.name!r}: wait for it, or train a run of another name "
+                    "(--run)."
+                )
+            yield
 
     def exported(self) -> Path:
         """Return the folder of the bundle.

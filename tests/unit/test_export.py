@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,14 @@ def test_a_format_that_fails_leaves_the_older_bundle(
     with pytest.raises(ExportError, match=sentence):
         export_run(run)
     assert (run.bundle / "manifest.json").read_bytes() == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders are not locked there")
+def test_two_exports_of_one_run_do_not_tear_each_others_bundle_down(run: RunFolder, fake: FakeFormat) -> None:
+    with run.only_writer(), pytest.raises(RunError, match=r"another process is writing the run .*: wait for it"):
+        export_run(run)
+    assert not run.bundle.exists()
+    assert [artifact.format for artifact in export_run(run).artifacts] == [fake.name]
 
 
 def test_two_formats_cannot_write_one_file(run: RunFolder, fake: FakeFormat) -> None:

@@ -18,10 +18,12 @@ from toolkit.files import (
     expanded,
     follow_link,
     not_regular,
+    only_writer,
     open_regular,
     point_link,
     read_regular,
     read_text,
+    require_writable,
     sha256_file,
     stands_for_another,
     sync_files,
@@ -70,6 +72,59 @@ def test_a_folder_that_is_a_file_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "artifacts").write_text("a file")
     with pytest.raises(FileWriteError, match=r"cannot write .*run.json"):
         write_text(tmp_path / "artifacts" / "run.json", "{}")
+
+
+def test_a_folder_far_above_that_cannot_be_made_is_a_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, *_: object, **__: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(tmp_path / "artifacts"))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)  # as the system does below /proc
+    with pytest.raises(FileWriteError, match=r"cannot write .*run.json: No such file or directory"):
+        write_text(tmp_path / "artifacts" / "mine" / "run.json", "{}")
+
+
+@pytest.mark.parametrize("given", [".", "new", "new/inside", "file", "file/inside", "link/inside"])
+def test_a_folder_is_tried_before_the_work_and_left_as_it_was(tmp_path: Path, given: str) -> None:
+    (tmp_path / "file").write_text("a file")
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    before = sorted(tmp_path.iterdir())
+    if given.startswith(("file", "link")):
+        blocking = tmp_path / given.split("/")[0]
+        with pytest.raises(
+            FileWriteError, match=rf"cannot write into .*{given}: {blocking} is no folder\. Another one\."
+        ):
+            require_writable(tmp_path / given, "Another one.")
+    else:
+        require_writable(tmp_path / given)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_folder_without_the_right_to_write_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path))
+
+    monkeypatch.setattr(os, "open", refuse)  # who runs the tests may be root
+    with pytest.raises(FileWriteError, match=r"cannot write into .*: Permission denied\. Free some space"):
+        require_writable(tmp_path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders are not locked there")
+def test_one_process_at_a_time_writes_a_folder(tmp_path: Path) -> None:
+    with only_writer(tmp_path) as first:
+        with only_writer(tmp_path) as second:
+            assert (first, second) == (True, False)
+        with only_writer(tmp_path) as third:
+            assert not third
+    with only_writer(tmp_path) as after:
+        assert after
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_locked_has_one_writer(tmp_path: Path) -> None:
+    with only_writer(tmp_path / "gone") as alone:
+        assert alone
 
 
 def test_an_error_about_another_file_is_not_blamed_on_the_target(tmp_path: Path) -> None:

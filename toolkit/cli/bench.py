@@ -19,11 +19,15 @@ from toolkit.cli.options import (
 from toolkit.cli.place import find_place
 from toolkit.dependencies import require_for_training
 from toolkit.errors import MissingDependencyError, ToolkitError
+from toolkit.files import require_writable
 
 if TYPE_CHECKING:
     from toolkit.bundle import ArtifactRecord
     from toolkit.progress import Reporter
     from toolkit.runs import FinishedRun
+
+LARGEST_BATCH = 65_536
+"""Images in one call; a million of them takes the memory of every other program with it before anything is measured."""
 
 
 def command(
@@ -56,6 +60,8 @@ def command(
     from toolkit.report import print_bench, write_report
 
     require_images(finished)
+    for written in (folder.path, bundle):  # which gets the figures too
+        require_writable(written, "The figures are written into the run: copy it to where you may write.")
     options, progress = BenchOptions(device, threads, sizes, rounds, allow_code=allow_code), reporter(quiet)
     with telling_of_lost_signature(bundle):
         verified = _verify_first(finished, progress, allow_code)
@@ -72,10 +78,10 @@ def _sizes(text: str) -> tuple[int, ...]:
         sizes = tuple(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:
         sizes = ()
-    if not sizes or min(sizes) < 1:
+    if not sizes or min(sizes) < 1 or max(sizes) > LARGEST_BATCH:
         raise ToolkitError(
-            f"--batch-sizes {text!r} is not a list of sizes: give whole numbers of 1 or more, separated by commas, "
-            "e.g. 1,8,32."
+            f"--batch-sizes {text!r} is not a list of sizes: give whole numbers of 1 to {LARGEST_BATCH}, separated by "
+            "commas, e.g. 1,8,32."
         )
     return sizes
 

@@ -10,6 +10,7 @@ import typer
 from toolkit.cli.options import ArtifactsOption, PlaceArgument, QuietOption, RunOption
 from toolkit.cli.place import find_place
 from toolkit.dependencies import require_for_training
+from toolkit.files import require_writable
 
 if TYPE_CHECKING:
     from toolkit.bundle.manifest import ArtifactRecord
@@ -78,6 +79,7 @@ def command(
         get_format(name)
     finished.require_own_weights()
     require_images(finished)
+    require_writable(finished.folder.path, "The bundle is made in the run: copy it to where you may write.")
     require_for_training("torch", "safetensors")
     from toolkit.cli.console import reporter
     from toolkit.export import export_run

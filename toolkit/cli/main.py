@@ -46,6 +46,10 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it (128 + SIGINT)."""
 
 
+NO_ROOM = {errno.ENOSPC, errno.EFBIG, errno.EROFS, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else [])}
+"""What the system says where a disk is full, a quota is used up, or nothing may be written."""
+
+
 class LazyGroup(TyperGroup):
     """A group that imports a command when it is asked for."""
 
@@ -76,9 +80,17 @@ class LazyGroup(TyperGroup):
             typer.echo(f"toolkit: {printable_lines(str(error))}", err=True)
             raise typer.Exit(error.exit_code) from error
         except OSError as error:
-            if error.errno not in UNUSABLE_PATHS or error.filename is None:
+            if error.errno in NO_ROOM:
+                where = "" if error.filename is None else f" ({printable(str(error.filename))})"
+                said = (
+                    f"a file cannot be written: {error.strerror}{where}. Free some space; files that are needed for a "
+                    "moment lie in the folder for temporary files, which TMPDIR names."
+                )
+            elif error.errno in UNUSABLE_PATHS and error.filename is not None:
+                said = f"{printable(error.filename)} cannot be used: {error.strerror}."
+            else:
                 raise
-            typer.echo(f"toolkit: {printable(error.filename)} cannot be used: {error.strerror}.", err=True)
+            typer.echo(f"toolkit: {said}", err=True)
             raise typer.Exit(ToolkitError.exit_code) from error
         except MemoryError as error:
             typer.echo("toolkit: there is not enough memory: close other programs, or use smaller batches.", err=True)
@@ -121,16 +133,33 @@ def _root(
     """
 
 
+def _require_values(arguments: Sequence[str]) -> None:
+    """Refuse empty arguments: as a path each would be the current folder.
+
+    Raises:
+        ToolkitError: naming the first of them.
+    """
+    advice = "give one, or leave it out. Is it of a variable that the shell does not know?"
+    for before, argument in zip(("toolkit", *arguments), arguments, strict=False):
+        option, sign, value = argument.partition("=")
+        if not argument:
+            raise ToolkitError(f"the argument after {printable(before)} is empty: {advice}")
+        if option.startswith("--") and sign and not value:
+            raise ToolkitError(f"the value of {printable(option)} is empty: {advice}")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ``arguments`` replace those of the process."""
     opt_out()
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
         with standard_streams():
-            app(args=list(arguments) if arguments is not None else None, prog_name="toolkit")
+            _require_values(given)
+            app(args=given, prog_name="toolkit")
     except PipeClosedError:
         sys.exit(PIPE_CLOSED)
-    except OutputError as error:
-        typer.echo(f"toolkit: {error}", err=True)
+    except ToolkitError as error:
+        typer.echo(f"toolkit: {printable_lines(str(error))}", err=True)
         sys.exit(error.exit_code)
 
 

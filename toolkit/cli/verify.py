@@ -11,7 +11,6 @@ from toolkit.cli.options import (
     AllowCodeOption,
     ArtifactsOption,
     DeviceOption,
-    MaxPixelsOption,
     PlaceArgument,
     QuietOption,
     RunOption,
@@ -24,10 +23,15 @@ from toolkit.cli.place import Place, find_place
 from toolkit.decoding_limits import MAX_PIXELS
 from toolkit.dependencies import require_for_training
 from toolkit.errors import MissingDependencyError, ToolkitError
+from toolkit.files import require_writable
 
 if TYPE_CHECKING:
     from toolkit.results import ParityReport
     from toolkit.verify.options import Asked
+
+
+IMAGES = 512
+"""Of the test split of a run, unless somebody says how many."""
 
 
 def command(
@@ -36,8 +40,13 @@ def command(
     artifacts: ArtifactsOption = Path("artifacts"),
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
-    images: Annotated[int, typer.Option("--images", min=1, help="Test images to compare, drawn per class.")] = 512,
-    full: Annotated[bool, typer.Option("--full", help="Compare on all test images.")] = False,
+    images: Annotated[
+        int | None,
+        typer.Option(
+            "--images", min=1, help=f"Test images of the run to compare, drawn per class (default: {IMAGES})."
+        ),
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Compare on all test images of the run.")] = False,
     against: Annotated[
         str | None,
         typer.Option(
@@ -48,7 +57,15 @@ def command(
         Path | None,
         typer.Option("--data", metavar="FOLDER", help="Images for --against (default: the golden ones of both)."),
     ] = None,
-    max_pixels: MaxPixelsOption = MAX_PIXELS,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(
+            "--max-pixels",
+            metavar="N",
+            min=1,
+            help=f"Refuse images of --data of more pixels than this, before they are decoded (default: {MAX_PIXELS}).",
+        ),
+    ] = None,
     tolerance: ToleranceOption = None,
     bisect: Annotated[
         bool, typer.Option("--bisect", help="Name the first node that diverges in each ONNX artifact that fails.")
@@ -79,6 +96,9 @@ def command(
     judged = find_place(place, run, artifacts)
     other = None if against is None else find_place(against, None, artifacts).bundle
     _require_sense(judged, other, data, bisect)
+    if records is not None:
+        require_writable(records, "Give --output another folder.")
+    _require_used(judged, other, images, full, data, max_pixels)
     from toolkit.cli.console import output, reporter
     from toolkit.cli.memory import bound_memory
     from toolkit.report import print_parity
@@ -91,7 +111,7 @@ def command(
         "bisect": bisect,
         "verify_key": verify_key,
         "allow_code": allow_code,
-        "max_pixels": max_pixels,
+        "max_pixels": max_pixels or MAX_PIXELS,
     }
     if other is not None or judged.run is None:
         bound_memory(device)
@@ -107,7 +127,7 @@ def command(
         typer.echo(f"bundle {judged.path}: comparing with its own golden samples, not with PyTorch{_of_run(judged)}")
         report = verify_bundle(judged.path, **how)
     else:
-        report = _against_pytorch(judged, None if full else images, how)
+        report = _against_pytorch(judged, None if full else images or IMAGES, how)
     if records is not None:
         from toolkit.verify.records import write_records
 
@@ -123,6 +143,8 @@ def _against_pytorch(judged: Place, images: int | None, how: Asked) -> ParityRep
     run = judged.finished_run("verify compares it with PyTorch")
     bundle = run.folder.exported()
     require_images(run)
+    for folder in (run.folder.path, bundle):  # which gets the verdicts too
+        require_writable(folder, "The verdicts are written into the run: copy it to where you may write.")
     try:
         require_for_training("torch", "safetensors")
     except MissingDependencyError as error:
@@ -143,6 +165,25 @@ def _of_run(judged: Place) -> str:
 
     run = RunFolder(judged.path.parent)
     return f" (give the run, {run.path}, for that)" if run.record_file.exists() else ""
+
+
+def _require_used(
+    judged: Place, other: Path | None, images: int | None, full: bool, data: Path | None, max_pixels: int | None
+) -> None:
+    """Refuse what would have no effect."""
+    if images is not None and full:
+        raise ToolkitError("--full compares on all test images, and --images on some: give one of them.")
+    given = "--full" if full else "--images" if images is not None else None
+    if given and (judged.run is None or other is not None):
+        raise ToolkitError(
+            f"{given} draws from the test images of a run that is compared with PyTorch, and "
+            + (f"{judged.path} is a bundle: leave it out, or give the run." if other is None else "--against does not.")
+        )
+    if max_pixels is not None and data is None:
+        raise ToolkitError(
+            "--max-pixels limits the images of --data, and none are given: those of a run have the limit of its "
+            "recipe, and golden samples are no image files."
+        )
 
 
 def _require_sense(judged: Place, other: Path | None, data: Path | None, bisect: bool) -> None:

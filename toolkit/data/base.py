@@ -40,6 +40,9 @@ class Source(Protocol):
         Args:
             recipe: which images.
             network: whether a host may be asked, for some seconds, about what is not on disk.
+
+        Raises:
+            DataError: as ``load`` would; of what can be seen without reading images.
         """
 
     def load(self, recipe: DataRecipe, seed: int, splits: Sequence[str], reporter: Reporter) -> Dataset:

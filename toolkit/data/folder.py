@@ -13,7 +13,7 @@ import numpy as np
 
 from toolkit.data.dataset import SPLITS, Dataset, Split, fingerprint
 from toolkit.data.identical import Listed, identical_files
-from toolkit.data.layout import LAYOUTS, Pool, find_layout, in_words
+from toolkit.data.layout import LAYOUTS, Pool, find_layout, has_folders, in_words
 from toolkit.data.splits import Part, divide
 from toolkit.errors import DataError, UnreadableImagesError
 from toolkit.files import expanded, open_regular
@@ -78,8 +78,16 @@ class FolderSource:
         return True
 
     def unavailable(self, recipe: DataRecipe, *, network: bool = True) -> str | None:
-        """See ``Source.unavailable``."""
-        return _no_folder(expanded(recipe.source))
+        """See ``Source.unavailable``.
+
+        Raises:
+            DataError: there is no folder in it, so that it has no classes.
+        """
+        root = expanded(recipe.source)
+        reason = _no_folder(root)
+        if reason is None and not has_folders(root):
+            find_layout(root, recipe.layout)  # says what to do with what is there
+        return reason
 
     def load(self, recipe: DataRecipe, seed: int, splits: Sequence[str], reporter: Reporter) -> Dataset:
         """See ``Source.load`` and ``load_pools``.

@@ -98,6 +98,15 @@ def find_layout(root: Path, choice: Choice) -> Layout:
     return Layout(checked(str(root), pools, lines), lines)
 
 
+def has_folders(root: Path) -> bool:
+    """Tell whether there is a folder in a folder, or it cannot be listed."""
+    try:
+        with os.scandir(root) as entries:
+            return any(entry.is_dir() for entry in entries)
+    except OSError:
+        return True
+
+
 def checked(source: str, pools: Mapping[str, Pool], lines: list[str]) -> dict[str, Pool]:
     """Check classes against each other, and bring those of all splits into the order of training.
 

@@ -61,11 +61,15 @@ def require_source(recipe: DataRecipe) -> Source:
     """Return the data source that a recipe means, which is there.
 
     Raises:
-        DataError: it is a path, and there is nothing; or it is not clear which source is meant.
+        DataError: it is a path, and there is nothing, or nothing that the source can read; or it is not clear which
+            source is meant.
     """
     source = find_source(recipe.source)
-    if source.reads_path and not expanded(recipe.source).exists():
-        raise DataError(f"no data source {recipe.source!r}: give {accepted()} (there is none at that path).")
+    if source.reads_path:
+        if not expanded(recipe.source).exists():
+            raise DataError(f"no data source {recipe.source!r}: give {accepted()} (there is none at that path).")
+        if (reason := source.unavailable(recipe, network=False)) is not None:
+            raise DataError(f"{reason}: give {source.accepts}.")
     return source
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -111,23 +111,26 @@ def _kept_from_the_start(run: RunFolder, recipe: Recipe, *, resume: bool) -> Ite
 
     Raises:
         StoppedError: Ctrl-C, with how to go on.
+        RunError: another process is at work on this run.
     """
     new = leads_here() and not resume and not run.recipe_file.exists()
     root_is_new = not run.path.parent.exists()
     if new:
         recipe.save(run.recipe_file)
-    try:
-        yield
-    except KeyboardInterrupt as stopped:
-        raise StoppedError(f"{str(stopped) or 'stopped by Ctrl-C.'} Go on with '{run.resume_command()}'.") from stopped
-    except Exception:
-        if new and not run.checkpoints.exists():
-            run.recipe_file.unlink(missing_ok=True)
-            with suppress(OSError):  # something else is in it
-                run.path.rmdir()
-                if root_is_new:
-                    run.path.parent.rmdir()
-        raise
+    with run.only_writer() if leads_here() else nullcontext():
+        try:
+            yield
+        except KeyboardInterrupt as stopped:
+            reason = str(stopped) or "stopped by Ctrl-C."
+            raise StoppedError(f"{reason} Go on with '{run.resume_command()}'.") from stopped
+        except Exception:
+            if new and not run.checkpoints.exists():
+                run.recipe_file.unlink(missing_ok=True)
+                with suppress(OSError):  # something else is in it
+                    run.path.rmdir()
+                    if root_is_new:
+                        run.path.parent.rmdir()
+            raise
 
 
 def plan_run(recipe: Recipe, *, reporter: Reporter | None = None) -> Plan:

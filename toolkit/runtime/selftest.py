@@ -19,6 +19,7 @@ from toolkit.compare.rounding import ROUNDOFF, compare_rounding, rounding_failur
 from toolkit.compare.tolerances import TOLERANCES, Limits
 from toolkit.compare.verdict import OUTPUTS, Comparison, Outputs, Verdict
 from toolkit.errors import (
+    MOST_THREADS,
     DeviceError,
     ExportError,
     MissingDependencyError,
@@ -88,7 +89,7 @@ def selftest_bundle(
         BundleError: the bundle has no golden samples, or they are malformed.
         RecipeError: ``tolerances`` are not valid.
     """
-    require_count("threads", threads)
+    require_count("threads", threads, MOST_THREADS)
     for artifact in bundle.manifest.artifacts:
         try:
             session = open_artifact(bundle, artifact, device, threads)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -51,6 +52,7 @@ def test_help_lists_every_command_that_has_a_file(run: Run) -> None:
         "options",
         "place",
         "recipe_flags",
+        "start",
         "streams",
     }
 
@@ -97,6 +99,47 @@ def test_a_folder_that_may_not_be_read_is_a_sentence(
 
     monkeypatch.setattr("toolkit.bundle.Bundle.open", refuse)
     assert run("inspect", colour_bundle) == (2, "", f"toolkit: {colour_bundle} cannot be used: Permission denied.\n")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG, errno.EROFS])
+def test_a_full_disk_is_one_sentence_wherever_it_shows(
+    run: Run, colour_bundle: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), "/tmp/\x1b[2J")
+
+    monkeypatch.setattr("toolkit.bundle.Bundle.open", fail)
+    code, _, err = run("inspect", colour_bundle)
+    assert code == 2
+    assert f"toolkit: a file cannot be written: {os.strerror(number)} (/tmp/" in err
+    assert "TMPDIR" in err
+    assert "\x1b" not in err
+
+
+def test_another_error_of_the_system_is_a_bug(run: Run, colour_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr("toolkit.bundle.Bundle.open", fail)
+    with pytest.raises(OSError, match="Invalid argument"):
+        run("inspect", colour_bundle)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["verify", ""], "the argument after verify is empty"),
+        (["predict", "rel", "", "x.png"], "the argument after rel is empty"),
+        (["card", "--intended-use", ""], "the argument after --intended-use is empty"),
+        (["finetune", "--data="], "the value of --data is empty"),
+        ([""], "the argument after toolkit is empty"),
+    ],
+)
+def test_an_empty_argument_is_not_the_current_folder(run: Run, here: Path, arguments: list[str], words: str) -> None:
+    (here / "photo.png").write_bytes(b"would be found")
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert words in err
 
 
 def test_ctrl_c_with_something_to_say(run: Run, colour_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

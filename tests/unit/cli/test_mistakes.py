@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from commands import NOTHING_HEAVY, Commands
+from commands import NOTHING_HEAVY, Command, Commands
 from pointed_at import write_whole_run
 
 from toolkit.recipe import Recipe
@@ -77,6 +77,14 @@ MISTAKES = {
     "finetune --resume --run tiny": "there is nothing to go on with. Next comes 'toolkit export --run tiny'",
     "finetune --resume --run nope": "there is no run 'nope'",
     "finetune --resume --recipe digits": "--resume goes on with a run's own recipe",
+    "finetune --data photo.png": "photo.png is not a folder: give the path of a folder of images",
+    "finetune --data empty": "empty has no images",
+    "finetune --data flat": "has no class folders: its 1 images lie directly in it",
+    "finetune --data digits --artifacts photo.png": "photo.png is no folder. Give --artifacts another folder",
+    "finetune --data digits --artifacts photo.png/runs": "photo.png is no folder. Give --artifacts another folder",
+    "finetune --data digits --stage1-head-lr inf": "stage1.head_lr: Input should be a finite number",
+    "finetune --data digits --checkpoint-minutes nan": "train.checkpoint_minutes: Input should be",
+    "finetune --data digits --threads 100000": "train.threads: Input should be less than or equal to 1024",
     "finetune digits": "unexpected extra argument",
     "export --formats foo": "there is no format 'foo'",
     "export --input pixels": "export.input: Input should be 'images' or 'tensor'",
@@ -93,6 +101,14 @@ MISTAKES = {
     "verify --tolerance logits": "'logits' is not NAME=VALUE",
     "verify --tolerance atol=1": "a tolerance has no atol",
     "verify --tolerance logits_relative=-1": "cannot be -1.0",
+    "verify BUNDLE --images 3": "--images draws from the test images of a run",
+    "verify BUNDLE --full": "--full draws from the test images of a run",
+    "verify --against BUNDLE --full": "--full draws from the test images of a run",
+    "verify --full --images 3": "give one of them",
+    "verify --max-pixels 5": "--max-pixels limits the images of --data, and none are given",
+    "verify BUNDLE --against BUNDLE --max-pixels 5": "--max-pixels limits the images of --data, and none are given",
+    "verify BUNDLE --output photo.png": "photo.png is no folder. Give --output another folder",
+    "verify BUNDLE --output photo.png/new": "photo.png is no folder. Give --output another folder",
     "verify --images 0": "Invalid value for '--images'",
     "verify --against nope": "there is no nope",
     "verify --data photos": "--data gives images for --against",
@@ -102,6 +118,7 @@ MISTAKES = {
     "bench nope": "runs in artifacts: tiny",
     "bench BUNDLE": "is a bundle, and bench compares it with PyTorch",
     "bench --batch-sizes 0": "is not a list of sizes",
+    "bench --batch-sizes 1,1000000": "whole numbers of 1 to 65536",
     "bench --device gpu": "'gpu' is not one of auto, cpu, cuda",
     "bench --rounds 1": "Invalid value for '--rounds'",
     "report nope": "runs in artifacts: tiny",
@@ -117,6 +134,7 @@ MISTAKES = {
     "predict BUNDLE photo.png --json --csv": "exclude each other",
     "predict BUNDLE photo.png --artifact torchscrip": "has no 'torchscrip' artifact; it has onnx",
     "predict BUNDLE photo.png --device gpu": "'gpu' is not one of cpu, cuda",
+    "predict BUNDLE photo.png --threads 100000": "Invalid value for '--threads'",
     "predict BUNDLE photo.png --batch-size 0": "Invalid value for '--batch-size'",
     "predict BUNDLE photo.png --verify-key nope.pem": "nope.pem",
     "selftest nope": "there is no nope",
@@ -150,6 +168,8 @@ def furnished(tmp_path_factory: pytest.TempPathFactory, colour_bundle_once: Path
     write_whole_run(folder / "artifacts", colour_bundle_once)
     shutil.copytree(colour_bundle_once, folder / "release")
     (folder / "empty").mkdir()
+    (folder / "flat").mkdir()
+    (folder / "flat" / "a.png").write_bytes(b"no picture")
     (folder / "photo.png").write_bytes(b"no picture")
     plain = Recipe().override({"data.source": "digits"}).to_toml()
     for name, text in {
@@ -171,6 +191,42 @@ def test_a_mistake_is_said_before_anything_heavy_is_imported(
         os.symlink(entry, here / entry.name)
     words = ["release" if word == "BUNDLE" else word for word in line.split()]
     assert MISTAKES[line] in " ".join(refuse(*words).split())
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("finetune --data digits", "artifacts: Permission denied. Give --artifacts another folder"),
+        (
+            "finetune --data digits --artifacts new",
+            "Name another folder for what is kept between runs with TOOLKIT_CACHE",
+        ),
+        ("export", "tiny: Permission denied. The bundle is made in the run: copy it to where you may write"),
+        ("verify", "tiny: Permission denied. The verdicts are written into the run"),
+        ("bench", "tiny: Permission denied. The figures are written into the run"),
+        ("verify release --output out", "out: Permission denied. Give --output another folder"),
+    ],
+)
+def test_what_cannot_be_written_is_said_before_the_work(
+    commands: Commands, here: Path, furnished: Path, line: str, words: str
+) -> None:
+    shutil.copytree(furnished, here, symlinks=True, dirs_exist_ok=True)
+    # Whoever runs the tests may be root, who may write everywhere.
+    refuse = """
+import tempfile
+made = tempfile.mkstemp
+def mkstemp(*arguments, dir=None, **options):
+    if str(dir) != "." or "output" in sys.argv_of_test:
+        raise PermissionError(13, "Permission denied", str(dir))
+    return made(*arguments, dir=dir, **options)
+tempfile.mkstemp = mkstemp
+"""
+    before = f"import sys\nsys.argv_of_test = {line!r}\n" + refuse
+    commands.start(Command(here, tuple(line.split()), {"TOOLKIT_CACHE": str(here / "empty")}, before))
+    done = commands.wait()
+    assert done.returncode == 2, done.stderr
+    assert words in " ".join(done.stderr.split())
+    assert sorted(HEAVY & commands.modules) == []
 
 
 def test_every_command_with_arguments_is_in_the_table() -> None:

@@ -80,7 +80,7 @@ def test_named_data_decides_without_asking(
     monkeypatch.chdir(tmp_path)
     assert auto.choose_recipe("auto", {"data.source": "digits"})[0].name == "digits"
     assert auto.choose_recipe("auto", {"data.source": "cifar10"})[0].name == "cifar10"
-    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat").mkdir(parents=True)
     recipe, line = auto.choose_recipe("auto", {"data.source": "photos"})
     assert (recipe.name, recipe.data.source) == ("folder", str(tmp_path / "photos"))
     assert line == "using the 'folder' recipe for photos"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -198,6 +199,22 @@ class TestBeforeTheFirstStep:
         with pytest.raises(DataError):
             finetune_run(small_run_recipe(stage1__epochs=2), name="run", root=tmp_path)
         assert before == (run.recipe_file.read_bytes(), sorted(path.name for path in run.checkpoints.iterdir()))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders are not locked there")
+@pytest.mark.parametrize("resume", [False, True])
+def test_two_processes_do_not_train_into_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resume: bool) -> None:
+    def other(*_: object, **__: object) -> None:  # a second one, while the first one loads its data
+        monkeypatch.undo()
+        with pytest.raises(RunError, match="another process is writing the run 'run': wait for it"):
+            finetune_run(small_run_recipe(seed=1), name="run", root=tmp_path, resume=resume)
+        raise DataError("enough")
+
+    monkeypatch.setattr("toolkit.finetune.setting.load_dataset", other)
+    with pytest.raises(DataError, match="enough"):
+        finetune_run(small_run_recipe(), name="run", root=tmp_path)
+    assert not (tmp_path / "run").exists()
+    assert finetune_run(small_run_recipe(), name="run", root=tmp_path).record().name == "run"
 
 
 def test_a_default_that_was_adapted_stands_in_the_record_and_in_the_recipe(tmp_path: Path) -> None:

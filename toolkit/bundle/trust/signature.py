@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -234,13 +235,18 @@ def _encoded(key: Ed25519PublicKey) -> str:
 
 def _write_new(path: Path, content: bytes, mode: int) -> None:
     # Not beside the target and moved: a move would overwrite a key that another process has written meanwhile.
+    created = False
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        created = True
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(descriptor)
     except OSError as error:
+        if created:  # half a key is none, and would be in the way of a whole one
+            with suppress(OSError):
+                path.unlink()
         raise FileWriteError(f"cannot write {path}: {error.strerror}. Choose a folder you may write to.") from error
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import json
 import os
@@ -208,6 +209,15 @@ class TestKeys:
     def test_a_private_key_without_its_public_one_is_not_left_behind(self, tmp_path: Path) -> None:
         with pytest.raises(FileWriteError, match="cannot write"):
             make_keys(tmp_path / "a.private.pem", tmp_path / "nowhere" / "a.public.pem")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_half_a_key_is_not_left_on_a_full_disk(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(descriptor: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(FileWriteError, match=r"cannot write .*a\.private\.pem: No space left on device"):
+            make_keys(tmp_path / "a.private.pem", tmp_path / "a.public.pem")
         assert list(tmp_path.iterdir()) == []
 
     def test_a_key_that_cannot_be_used_says_why(self, colour_bundle: Path, ours: Keys, tmp_path: Path) -> None:
