@@ -81,10 +81,12 @@ class FolderSource:
         """See ``Source.unavailable``.
 
         Raises:
-            DataError: there is no folder in it, so that it has no classes.
+            DataError: it is no folder, or there is no folder in it, so that it has no classes.
         """
         root = expanded(recipe.source)
         reason = _no_folder(root)
+        if reason is not None and root.exists():
+            raise DataError(f"{reason}: {_what_to_do(root)}.")
         if reason is None and not has_folders(root):
             find_layout(root, recipe.layout)  # says what to do with what is there
         return reason

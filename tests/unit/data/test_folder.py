@@ -434,11 +434,15 @@ class TestKindsOfFiles:
 
 
 def test_it_says_whether_it_can_be_had(tmp_path: Path) -> None:
-    (tmp_path / "a file").touch()
-    reasons = {"": None, "gone": "is missing", "a file": "is not a folder"}
-    for name, expected in reasons.items():
+    (tmp_path / "photos" / "cat").mkdir(parents=True)
+    for name, expected in {"photos": None, "gone": "is missing"}.items():
         reason = FolderSource().unavailable(DataRecipe.model_validate({"source": str(tmp_path / name)}))
         assert reason == (expected and f"{tmp_path / name} {expected}")
+    (tmp_path / "a file").touch()
+    (tmp_path / "empty").mkdir()
+    for name, problem in {"a file": "is not a folder: give a folder", "empty": "has no images"}.items():
+        with pytest.raises(DataError, match=problem):
+            FolderSource().unavailable(DataRecipe.model_validate({"source": str(tmp_path / name)}))
 
 
 class TestCopies:

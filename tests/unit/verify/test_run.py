@@ -53,6 +53,9 @@ class FakeFormat:
         self._offset = offset
         self.opened: list[tuple[Content, str, int]] = []
 
+    def endless(self, content: Content) -> None:
+        return None
+
     def open(self, content: Content, device: str, threads: int) -> Any:
         self.opened.append((content, device, threads))
         session = TorchSession(Deployable(network(), NORMALIZATION), device, threads)
@@ -165,7 +168,7 @@ def fake_format(monkeypatch: pytest.MonkeyPatch) -> FakeFormat:
     monkeypatch.setattr(restore, "load_weights", lambda model, path: None)
     monkeypatch.setattr(of_run, "load_dataset", lambda *args, **kwargs: SimpleNamespace(split=lambda name: FakeSplit()))
     for module in (candidate, opening):
-        monkeypatch.setattr(module, "get_format", lambda name, family: made)
+        monkeypatch.setattr(module, "get_format", lambda name, family=None: made)
     monkeypatch.setattr(gate, "available_cores", lambda: 2)
     return made
 
