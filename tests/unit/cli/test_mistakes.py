@@ -77,7 +77,7 @@ MISTAKES = {
     "finetune --resume --run tiny": "there is nothing to go on with. Next comes 'toolkit export --run tiny'",
     "finetune --resume --run nope": "there is no run 'nope'",
     "finetune --resume --recipe digits": "--resume goes on with a run's own recipe",
-    "finetune --data photo.png": "photo.png is not a folder: give the path of a folder of images",
+    "finetune --data photo.png": "photo.png is not a folder: give a folder, and sort the images into",
     "finetune --data empty": "empty has no images",
     "finetune --data flat": "has no class folders: its 1 images lie directly in it",
     "finetune --data digits --artifacts photo.png": "photo.png is no folder. Give --artifacts another folder",

@@ -17,8 +17,10 @@ Run = Callable[..., tuple[int, str, str]]
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
 def test_ctrl_c_while_the_command_itself_is_imported_prints_nothing(tmp_path: Path) -> None:
     (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nraise SystemExit(3)\n")
+    # A shell lets its background jobs ignore SIGINT, and what they start inherits that.
+    heeded = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     done = subprocess.run(
-        [sys.executable, "-c", "from toolkit.cli.start import main; main()"],
+        [sys.executable, "-c", f"{heeded}; from toolkit.cli.start import main; main()"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])},
         capture_output=True,
         text=True,
