@@ -18,6 +18,7 @@ from onnx import numpy_helper
 
 from toolkit.backbones import create_backbone
 from toolkit.backbones.deployable import Deployable, TorchSession, input_contract
+from toolkit.bundle.content import Content
 from toolkit.bundle.manifest import ArtifactRecord, InputContract
 from toolkit.compare.tolerances import TOLERANCES
 from toolkit.formats.base import ExportRequest
@@ -123,7 +124,7 @@ class Exported:
             ir_version=None,
             producer="test",
         )
-        opened = functools.partial(OnnxFormat().open, path, "cpu")
+        opened = functools.partial(OnnxFormat().open, Content.of(path), "cpu")
         return verify_artifact(Candidate(record, opened, TOLERANCES["float32"]), self.judgement)
 
     def bisected(self, change: Callable[[onnx.ModelProto], None], target: Path) -> Bisection:

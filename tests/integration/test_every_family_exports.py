@@ -16,6 +16,7 @@ from daily import daily
 from families import FAMILIES, create_with_statistics
 
 from toolkit.backbones.deployable import Deployable, TorchSession, input_contract
+from toolkit.bundle.content import Content
 from toolkit.bundle.manifest import ArtifactRecord
 from toolkit.compare.tolerances import TOLERANCES
 from toolkit.formats.base import ExportRequest
@@ -75,7 +76,7 @@ def test_it_exports_and_verifies(judged: tuple[Deployable, Judgement], format_na
         ir_version=None,
         producer="test",
     )
-    opened = functools.partial(chosen.open, path, "cpu")
+    opened = functools.partial(chosen.open, Content.of(path), "cpu")
     found = verify_artifact(Candidate(record, opened, TOLERANCES["float32"], threads=2), judgement)
     assert found.failures == ()
     assert found.batch_sizes == BATCH_SIZES
