@@ -29,7 +29,7 @@ def in_float64() -> Iterator[None]:
     load, share, run = Activations.load, Group.share, Trainer.run
 
     def load_wide(self: Activations, *arguments: object) -> list[torch.Tensor]:
-        return [tensor.double() for tensor in load(self, *arguments)]  # type: ignore[arg-type]
+        return [tensor.double() for tensor in load(self, *arguments)]  # type: ignore[arg-type]  # whatever the batch source passes on
 
     def share_wide(self: Group, module: nn.Module) -> nn.Module:
         return share(self, module.double())

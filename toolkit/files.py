@@ -66,8 +66,12 @@ def stands_for_another(head: bytes) -> str | None:
     return next((reason for begins, reason in _FOREIGN if start.startswith(begins)), None)
 
 
-def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
+def open_regular(path: str | os.PathLike[str], *, follow_links: bool = True) -> io.BufferedReader:
     """Open a regular file for reading, or what a link leads to if that is one.
+
+    Args:
+        path: the file.
+        follow_links: False to refuse a link; Windows knows no such flag, and its links need rights of their own.
 
     Raises:
         NotRegularError: it is a folder, a pipe, a socket or a device; nothing is waited for.
@@ -75,8 +79,8 @@ def open_regular(path: str | os.PathLike[str]) -> io.BufferedReader:
     """
     # Before it is opened, because opening a device can have effects; and again once it is open, because by then the
     # path may lead elsewhere. O_NONBLOCK keeps a pipe that appears in between from being waited for.
-    _require_regular(os.stat(path).st_mode, path)
-    descriptor = os.open(path, _OPEN_FLAGS)
+    _require_regular((os.stat if follow_links else os.lstat)(path).st_mode, path)
+    descriptor = os.open(path, _OPEN_FLAGS | (0 if follow_links else getattr(os, "O_NOFOLLOW", 0)))
     try:
         _require_regular(os.fstat(descriptor).st_mode, path)
         return os.fdopen(descriptor, "rb")

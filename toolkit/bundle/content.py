@@ -18,6 +18,7 @@ from pathlib import Path
 
 from toolkit.bundle.manifest import FileRecord
 from toolkit.errors import BundleError, IntegrityError
+from toolkit.files import NotRegularError, open_regular
 
 LARGEST_TEXT = 64 * 2**20
 """Bytes of a file that is looked at for changed line ends; what a bundle holds as text has less."""
@@ -147,16 +148,11 @@ def regular_file(path: Path) -> Iterator[BufferedReader]:
         OSError: it cannot be read.
         IntegrityError: it is a link or no regular file.
     """
-    # Windows knows neither of the two; its links and pipes need rights that a stranger's files do not have.
-    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    mode = path.lstat().st_mode
-    if not stat.S_ISREG(mode):
-        raise IntegrityError(not_plain(path, mode))
-    descriptor = os.open(path, flags)
-    with os.fdopen(descriptor, "rb") as file:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
-            raise IntegrityError(not_plain(path, mode))
+    try:
+        opened = open_regular(path, follow_links=False)
+    except NotRegularError as error:
+        raise IntegrityError(not_plain(path, path.lstat().st_mode)) from error
+    with opened as file:
         yield file
 
 
