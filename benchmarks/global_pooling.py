@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -98,7 +99,7 @@ def measure(files: dict[str, File], images: npt.NDArray[np.uint8], rounds: int) 
     for _ in range(rounds):
         for side in order.permutation(list(files)):
             session = files[side].session
-            found[side].append(len(images) / seconds_of(lambda session=session: session.run(images), repeats))  # type: ignore[misc]  # the session is the one of this turn
+            found[side].append(len(images) / seconds_of(functools.partial(session.run, images), repeats))
     return found
 
 
