@@ -21,13 +21,13 @@ from benchmarks.harness.figures import spread
 from benchmarks.harness.redaction import shown
 from benchmarks.harness.report import Claim, Report, Table, finish
 from toolkit.backbones import apply_modes, set_trainable
-from toolkit.finetune.activations.divided_network import DividedNetwork
-from toolkit.finetune.batch_sources import BatchSource, EpochOrder
-from toolkit.finetune.optim import make_loss, make_optimizer
-from toolkit.finetune.setting import Setting, prepared_setting
-from toolkit.finetune.training_data import TrainingData
 from toolkit.progress import Silent
 from toolkit.recipe import Recipe, load_recipe
+from toolkit.training.activations.divided_network import DividedNetwork
+from toolkit.training.batch_sources import BatchSource, EpochOrder
+from toolkit.training.optim import make_loss, make_optimizer
+from toolkit.training.setting import Setting, prepared_setting
+from toolkit.training.training_data import TrainingData
 
 NAME = "epoch_division"
 READING = 0.05

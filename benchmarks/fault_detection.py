@@ -19,7 +19,7 @@ from benchmarks.harness.command_line import main, positive, report_parser, works
 from benchmarks.harness.finetuning import toolkit_command
 from benchmarks.harness.report import Claim, Report, Table, finish
 from toolkit.errors import ExportError, first_line
-from toolkit.runs import RunFolder
+from toolkit.run_folder import RunFolder
 
 NAME = "fault_detection"
 BACKBONES: Mapping[str, Sequence[str]] = {

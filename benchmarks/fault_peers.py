@@ -20,7 +20,7 @@ from benchmarks.harness.command_line import main, report_parser
 from benchmarks.harness.errors import BenchmarkError
 from benchmarks.harness.report import Claim, Report, Table, finish
 from toolkit.bundle.folder import read_manifest
-from toolkit.runs import RunFolder
+from toolkit.run_folder import RunFolder
 
 NAME = "fault_peers"
 OPINIONS = "peers.jsonl"

@@ -22,13 +22,13 @@ from benchmarks.harness.report import Claim, Report, Table, finish
 from toolkit.backbones import apply_modes, set_trainable
 from toolkit.compare.metrics import loss_and_accuracy
 from toolkit.data import Dataset, Split, load_dataset
-from toolkit.finetune.batch_sources import ActivationBatches, EpochOrder
-from toolkit.finetune.optim import make_scheduler
-from toolkit.finetune.setting import Setting, prepared_setting
-from toolkit.finetune.step import make_learner, training_step
-from toolkit.finetune.training_data import TrainingData
 from toolkit.progress import Silent
 from toolkit.recipe import Recipe, load_recipe
+from toolkit.training.batch_sources import ActivationBatches, EpochOrder
+from toolkit.training.optim import make_scheduler
+from toolkit.training.setting import Setting, prepared_setting
+from toolkit.training.step import make_learner, training_step
+from toolkit.training.training_data import TrainingData
 
 NAME = "few_images"
 FOLDS = 5
@@ -142,7 +142,7 @@ def compare(recipe: Recipe, count: int, seed: int) -> dict[str, float]:
     )
     # This draw instead of all the recipe's images.
     with (
-        patch("toolkit.finetune.setting.load_dataset", lambda *_, **__: few),
+        patch("toolkit.training.setting.load_dataset", lambda *_, **__: few),
         prepared_setting(recipe.override({"seed": seed}), Silent()) as setting,
         TrainingData(setting) as data,
     ):

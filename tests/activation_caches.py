@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from toolkit.finetune.activations.cache import CacheWriter
-from toolkit.finetune.activations.catalogue import CacheKey
+from toolkit.training.activations.cache import CacheWriter
+from toolkit.training.activations.catalogue import CacheKey
 
 
 def make_key(**changes: object) -> CacheKey:

@@ -17,10 +17,10 @@ from typing import Any
 
 EVERYTHING = """
 import matplotlib.pyplot, onnxruntime, onnxscript, sklearn.datasets, timm, torch, torchvision
-import toolkit.export, toolkit.finetune.stage, toolkit.report, toolkit.verify.run
+import toolkit.export, toolkit.training.stage, toolkit.report, toolkit.verify.run
 """
 NOTHING_HEAVY = """
-import toolkit.finetune.auto, toolkit.report, toolkit.runtime
+import toolkit.training.auto, toolkit.report, toolkit.runtime
 """
 """What a command may import before it says what is wrong with its arguments."""
 

@@ -14,7 +14,7 @@ from toolkit.data import load_dataset
 from toolkit.files import sha256_file
 from toolkit.preprocess import Preprocessing
 from toolkit.recipe import Recipe
-from toolkit.runs import RunFolder, RunRecord
+from toolkit.run_folder import RunFolder, RunRecord
 
 SIZE = 32
 BACKBONE = "torchvision:squeezenet1_1"

@@ -15,12 +15,12 @@ import torch
 from torch import nn
 
 from toolkit.cli.main import main
-from toolkit.finetune import trainer
-from toolkit.finetune.activations.extraction import Activations
-from toolkit.finetune.batch_sources import Tensors
-from toolkit.finetune.group import Group
-from toolkit.finetune.step import Learner, StepResult
-from toolkit.finetune.trainer import Trainer
+from toolkit.training import trainer
+from toolkit.training.activations.extraction import Activations
+from toolkit.training.batch_sources import Tensors
+from toolkit.training.group import Group
+from toolkit.training.step import Learner, StepResult
+from toolkit.training.trainer import Trainer
 
 
 @contextmanager

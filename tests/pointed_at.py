@@ -15,7 +15,7 @@ from toolkit import provenance
 from toolkit.bundle import read_manifest
 from toolkit.bundle.writer import write_manifest
 from toolkit.results import BenchReport, ParityReport
-from toolkit.runs import RunFolder
+from toolkit.run_folder import RunFolder
 
 HISTORY = (
     "stage,epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,head_lr,backbone_lr,seconds\n"

@@ -14,12 +14,12 @@ from toolkit.backbones import Backbone, Block
 from toolkit.bundle.manifest import Normalization
 from toolkit.data import Dataset
 from toolkit.data.dataset import Split, split_of_arrays
-from toolkit.finetune.group import Group
-from toolkit.finetune.precision import Precision
-from toolkit.finetune.setting import Setting
 from toolkit.preprocess import Preprocessing
 from toolkit.progress import Bar, Silent
 from toolkit.recipe import Recipe, load_recipe
+from toolkit.training.group import Group
+from toolkit.training.precision import Precision
+from toolkit.training.setting import Setting
 
 SIZE = 8
 LABELS = ("dark", "bright")

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit.report import write_pictures
-from toolkit.runs import ARTIFACTS, RunFolder
+from toolkit.run_folder import ARTIFACTS, RunFolder
 
 if TYPE_CHECKING:
-    from toolkit.finetune.meter import StepObserver
     from toolkit.progress import Reporter
     from toolkit.recipe import Recipe
+    from toolkit.training.meter import StepObserver
 
 
 def train(
@@ -45,8 +45,8 @@ def train(
             is not installed (the run is complete then).
         StoppedError: Ctrl-C; the run was saved.
     """
-    from toolkit.finetune.group import leads_here
-    from toolkit.finetune.stage import finetune_run
+    from toolkit.training.group import leads_here
+    from toolkit.training.stage import finetune_run
 
     run = finetune_run(recipe, name=name, root=root, resume=resume, reporter=reporter, on_step=on_step)
     if leads_here():

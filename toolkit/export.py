@@ -46,7 +46,7 @@ from toolkit.formats.torch_session import torch_threads
 from toolkit.progress import Reporter, Silent
 from toolkit.recipe import ExportRecipe, last_part
 from toolkit.results import GoldenLimits
-from toolkit.runs import FinishedRun, RunFolder, RunRecord
+from toolkit.run_folder import FinishedRun, RunFolder, RunRecord
 
 GOLDEN_SAMPLES = 8
 GOLDEN_CANDIDATES = 4

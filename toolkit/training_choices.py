@@ -1,6 +1,6 @@
 """Losses, optimisers and learning-rate schedules by the names that recipes use: one table each, a line for each choice.
 
-A recipe accepts the names that stand here and ``toolkit.finetune.optim`` builds what they name. What needs PyTorch is
+A recipe accepts the names that stand here and ``toolkit.training.optim`` builds what they name. What needs PyTorch is
 named by its module and imported when it is built: recipes are read, and flags are listed, without it.
 """
 
@@ -72,7 +72,7 @@ def _half_cosine(start: float, end: float, progress: float) -> float:
 
 LOSSES: dict[str, Choice] = {
     "cross_entropy": Choice("torch.nn:CrossEntropyLoss", ("label_smoothing",)),
-    "mse": Choice("toolkit.finetune.optim:OneHotSquaredError"),
+    "mse": Choice("toolkit.training.optim:OneHotSquaredError"),
 }
 """What is built is called with logits ``[N, C]`` and class indices ``[N]`` and returns a mean over the batch; built
 with ``reduction="none"`` it returns the loss of each image."""

@@ -16,7 +16,7 @@ from benchmarks.faults.probe import Probe, written
 from benchmarks.faults.reexport import Exporter
 from toolkit.backbones.restore import load_deployable
 from toolkit.bundle.folder import read_manifest
-from toolkit.runs import FinishedRun, RunFolder
+from toolkit.run_folder import FinishedRun, RunFolder
 
 
 @dataclass(frozen=True)

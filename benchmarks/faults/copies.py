@@ -13,7 +13,7 @@ from benchmarks.faults.fault import NotApplicableError
 from toolkit.bundle.folder import read_manifest
 from toolkit.bundle.writer import write_manifest
 from toolkit.files import sha256_file
-from toolkit.runs import RunFolder
+from toolkit.run_folder import RunFolder
 
 
 @contextmanager

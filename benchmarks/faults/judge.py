@@ -14,7 +14,7 @@ from toolkit.bundle import Bundle
 from toolkit.bundle.manifest import InputContract
 from toolkit.errors import ToolkitError, first_line
 from toolkit.provenance import available_cores
-from toolkit.runs import RunFolder
+from toolkit.run_folder import RunFolder
 from toolkit.runtime.selftest import selftest_bundle
 from toolkit.verify import run as verify
 from toolkit.verify.bundle import verify_bundle

@@ -16,7 +16,7 @@ from toolkit.backbones.deployable import Deployable
 from toolkit.backbones.restore import load_deployable
 from toolkit.bundle.folder import read_manifest
 from toolkit.errors import first_line
-from toolkit.runs import FinishedRun, RunFolder
+from toolkit.run_folder import FinishedRun, RunFolder
 
 INPUT = "images"
 OUTPUTS = ("logits", "probabilities")

@@ -16,7 +16,7 @@ from toolkit.bundle.manifest import InputContract
 from toolkit.data.of_run import load_test_split
 from toolkit.formats.registry import get_format
 from toolkit.progress import Silent
-from toolkit.runs import FinishedRun, RunFolder
+from toolkit.run_folder import FinishedRun, RunFolder
 from toolkit.verify.inputs import draw, make_inputs
 
 PROBES = 32

@@ -15,11 +15,11 @@ from daily import daily
 from sklearn.datasets import load_digits
 
 from toolkit.backbones import create_backbone, save_weights
-from toolkit.finetune.activations.catalogue import cache_root, entries
-from toolkit.finetune.activations.prefix import TorchPrefix
-from toolkit.finetune.stage import finetune_run
 from toolkit.recipe import Recipe, load_recipe
-from toolkit.runs import RunFolder
+from toolkit.run_folder import RunFolder
+from toolkit.training.activations.catalogue import cache_root, entries
+from toolkit.training.activations.prefix import TorchPrefix
+from toolkit.training.stage import finetune_run
 
 pytestmark = pytest.mark.slow
 
@@ -104,7 +104,7 @@ def test_every_loss_and_the_final_weights_are_those_of_training_on_images(
     """
     if engine == "torch":
         monkeypatch.setattr(
-            "toolkit.finetune.activations.divided_network.make_prefix",
+            "toolkit.training.activations.divided_network.make_prefix",
             lambda network, setting: TorchPrefix(network, setting.device, None),
         )
     start = calibrated(model, tmp_path)
@@ -175,7 +175,7 @@ def test_a_cache_that_does_not_fit_is_said_and_training_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = finetune_run(recipe("resnet18", cache__use=False), name="plain", root=tmp_path)
-    monkeypatch.setattr("toolkit.finetune.activations.extraction.free_bytes", lambda folder: 1000)
+    monkeypatch.setattr("toolkit.training.activations.extraction.free_bytes", lambda folder: 1000)
     without = finetune_run(recipe("resnet18"), name="without", root=tmp_path)
     assert without.record().model_sha256 == plain.record().model_sha256
     assert entries(cache_root()) == []

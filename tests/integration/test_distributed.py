@@ -14,11 +14,11 @@ import pytest
 import safetensors.torch
 
 from tests import float64_training
-from toolkit.finetune import trainer
-from toolkit.finetune.group import epoch_order
-from toolkit.finetune.stage import finetune_run
 from toolkit.recipe import load_recipe
-from toolkit.runs import RunFolder
+from toolkit.run_folder import RunFolder
+from toolkit.training import trainer
+from toolkit.training.group import epoch_order
+from toolkit.training.stage import finetune_run
 
 pytestmark = [
     pytest.mark.exhaustive,

@@ -23,9 +23,9 @@ from toolkit.bundle import Bundle
 from toolkit.bundle.content import Content
 from toolkit.cli.main import main
 from toolkit.errors import BackboneError
-from toolkit.finetune import optim
 from toolkit.formats.registry import get_format
 from toolkit.recipe import Recipe
+from toolkit.training import optim
 from toolkit.training_choices import LOSSES, Choice
 from toolkit.verify.candidate import Checks
 

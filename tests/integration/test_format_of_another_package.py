@@ -10,7 +10,7 @@ from example_packages import environment_with, install
 
 from toolkit.bundle import read_manifest
 from toolkit.results import BenchReport, ParityReport
-from toolkit.runs import find_run
+from toolkit.run_folder import find_run
 
 pytestmark = pytest.mark.slow
 

@@ -19,7 +19,7 @@ from toolkit.data.of_run import load_test_split
 from toolkit.formats.opening import open_artifact
 from toolkit.formats.registry import get_format
 from toolkit.progress import Silent
-from toolkit.runs import FinishedRun, RunFolder, find_run
+from toolkit.run_folder import FinishedRun, RunFolder, find_run
 
 pytestmark = pytest.mark.slow
 

@@ -9,9 +9,9 @@ import torch
 import toolkit
 from toolkit.bench import BenchOptions, bench_run
 from toolkit.export import export_run
-from toolkit.finetune.stage import finetune_run
 from toolkit.recipe import load_recipe
-from toolkit.runs import RunFolder
+from toolkit.run_folder import RunFolder
+from toolkit.training.stage import finetune_run
 from toolkit.verify.run import verify_run
 
 pytestmark = [

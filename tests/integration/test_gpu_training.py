@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from toolkit.finetune.stage import finetune_run
 from toolkit.progress import Silent
 from toolkit.recipe import Recipe, load_recipe
+from toolkit.training.stage import finetune_run
 
 pytestmark = [
     pytest.mark.gpu,

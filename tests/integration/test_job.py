@@ -22,7 +22,7 @@ from toolkit.bundle import Bundle, read_manifest
 from toolkit.bundle.writer import write_manifest
 from toolkit.files import follow_link, sha256_file
 from toolkit.results import BenchReport, Evaluation, ParityReport
-from toolkit.runs import RunFolder, find_run
+from toolkit.run_folder import RunFolder, find_run
 
 pytestmark = pytest.mark.slow
 

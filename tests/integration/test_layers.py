@@ -42,7 +42,7 @@ def test_the_package_as_it_is_keeps_the_layers(copy: Path) -> None:
             "from toolkit.export import export_run",
             "toolkit.bench is not allowed to import toolkit.export",
         ),
-        ("verify/shortcut.py", "import toolkit.finetune", "toolkit.verify is not allowed to import toolkit.finetune"),
+        ("verify/shortcut.py", "import toolkit.training", "toolkit.verify is not allowed to import toolkit.training"),
         ("runtime/shortcut.py", "import torch", "toolkit.runtime is not allowed to import torch"),
         (
             "runtime/shortcut.py",

@@ -14,14 +14,14 @@ from PIL import Image
 
 from toolkit.cli.main import main
 from toolkit.errors import FileWriteError, ImageError, RunError
-from toolkit.finetune.activations.catalogue import cache_root, entries
-from toolkit.finetune.measure import measure
-from toolkit.finetune.setting import prepared_setting
-from toolkit.finetune.stage import finetune_run, recipe_for_budget
-from toolkit.finetune.training_data import TrainingData
 from toolkit.progress import Bar, Silent
 from toolkit.recipe import Recipe, load_recipe
-from toolkit.runs import find_unfinished
+from toolkit.run_folder import find_unfinished
+from toolkit.training.activations.catalogue import cache_root, entries
+from toolkit.training.measure import measure
+from toolkit.training.setting import prepared_setting
+from toolkit.training.stage import finetune_run, recipe_for_budget
+from toolkit.training.training_data import TrainingData
 
 pytestmark = pytest.mark.slow
 

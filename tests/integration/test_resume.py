@@ -22,7 +22,7 @@ import pytest
 from commands import Command, Commands, run_python
 
 from toolkit.files import sha256_file
-from toolkit.runs import RunFolder
+from toolkit.run_folder import RunFolder
 
 pytestmark = pytest.mark.slow
 

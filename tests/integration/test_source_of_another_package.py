@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 
 from toolkit.bundle import read_manifest
 from toolkit.results import ParityReport
-from toolkit.runs import FinishedRun, find_run
+from toolkit.run_folder import FinishedRun, find_run
 
 pytestmark = pytest.mark.slow
 

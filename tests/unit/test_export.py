@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from finished_runs import CHANGES, SIZE, write_finished_run
 
-from toolkit import export, runs
+from toolkit import export
 from toolkit.backbones.deployable import input_contract
 from toolkit.backbones.exact import outputs_in
 from toolkit.backbones.restore import load_deployable
@@ -31,7 +31,7 @@ from toolkit.formats.registry import get_format
 from toolkit.progress import Silent
 from toolkit.recipe import ExportRecipe, Recipe, parse_recipe
 from toolkit.results import Evaluation
-from toolkit.runs import FinishedRun, RunFolder
+from toolkit.run_folder import FinishedRun, RunFolder
 from toolkit.runtime.selftest import selftest_bundle
 
 
@@ -89,7 +89,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         files.append(origin)
         return parse_recipe(text, origin)
 
-    monkeypatch.setattr(runs, "parse_recipe", spy)
+    monkeypatch.setattr(run_folder, "parse_recipe", spy)
     return files
 
 

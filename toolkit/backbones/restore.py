@@ -5,7 +5,7 @@ from __future__ import annotations
 from toolkit.backbones.create import build_architecture
 from toolkit.backbones.deployable import Deployable
 from toolkit.backbones.weights import load_weights
-from toolkit.runs import FinishedRun
+from toolkit.run_folder import FinishedRun
 
 
 def load_deployable(run: FinishedRun, takes_images: bool = True) -> Deployable:

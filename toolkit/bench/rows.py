@@ -16,7 +16,7 @@ from toolkit.dependencies import import_optional
 from toolkit.errors import DeviceError, MissingDependencyError
 from toolkit.formats.onnx import import_onnxruntime
 from toolkit.formats.opening import not_opened
-from toolkit.runs import FinishedRun
+from toolkit.run_folder import FinishedRun
 
 DEVICES = ("auto", "cpu", "cuda")
 PYTORCH_ROWS = (("eager", False), ("channels_last", True))

@@ -17,7 +17,7 @@ from toolkit.errors import RunError
 from toolkit.formats.opening import not_opened
 from toolkit.progress import Reporter, Silent
 from toolkit.results import BatchTiming, BenchReport, BenchRow
-from toolkit.runs import FinishedRun, RunFolder
+from toolkit.run_folder import FinishedRun, RunFolder
 
 SEED = 0
 

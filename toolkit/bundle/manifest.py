@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, FiniteFloat, StringConstraints, mode
 
 from toolkit.bundle.families import with_family
 from toolkit.preprocess import Preprocessing
-from toolkit.results import Evaluation, GoldenLimits, Interval, Provenance, QuantizationSearch, Record, Tolerance
+from toolkit.results import Evaluation, GoldenLimits, Interval, Provenance, QuantizationSearch, Record, Tolerance, Tuned
 
 SCHEMA_VERSION: Literal[3] = 3
 """Version that is written; ``toolkit.bundle.versions`` reads the older ones."""
@@ -174,6 +174,8 @@ class BenchSummary(Record):
     speeds: tuple[BatchSpeed, ...] = ()
     """At each batch size that was measured, in ascending order. Records from before this field lack it: of those only
     the fastest batch size and the latency above are known."""
+    tuned: tuple[Tuned, ...] = ()
+    """At most one for each purpose; empty where no sweep was asked for."""
 
 
 class FileRecord(Record):

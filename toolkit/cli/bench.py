@@ -24,7 +24,7 @@ from toolkit.files import require_writable
 if TYPE_CHECKING:
     from toolkit.bundle import ArtifactRecord
     from toolkit.progress import Reporter
-    from toolkit.runs import FinishedRun
+    from toolkit.run_folder import FinishedRun
 
 LARGEST_BATCH = 65_536
 """Images in one call; a million of them takes the memory of every other program with it before anything is measured."""

@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from toolkit.finetune.activations.catalogue import Entry
+    from toolkit.training.activations.catalogue import Entry
 
 
 def command(
@@ -26,8 +26,8 @@ def command(
 
     With a DIGEST, everything that decides the content of that cache is printed.
     """
-    from toolkit.finetune.activations.catalogue import cache_root, entries, find
-    from toolkit.finetune.activations.cleaning import unfinished_bytes
+    from toolkit.training.activations.catalogue import cache_root, entries, find
+    from toolkit.training.activations.cleaning import unfinished_bytes
 
     root = cache_root()
     chosen = list({(entry := find(root, digest)).digest: entry for digest in digests or ()}.values())
@@ -41,7 +41,7 @@ def command(
 
 
 def _clear(root: Path, chosen: Sequence[Entry]) -> None:
-    from toolkit.finetune.activations import cleaning
+    from toolkit.training.activations import cleaning
 
     freed = sum(cleaning.clear(root, entry.digest) for entry in chosen) if chosen else cleaning.clear(root, None)
     typer.echo(f"{_size(freed)} freed in {root}")

@@ -58,9 +58,9 @@ def command(
     images. Every field of the recipe has a flag.
     """
     # What is wrong is said before anything else is imported: PyTorch alone takes seconds.
-    from toolkit.finetune.auto import check_recipe, choose_recipe
-    from toolkit.finetune.plan import parse_duration
-    from toolkit.runs import find_unfinished, new_run
+    from toolkit.run_folder import find_unfinished, new_run
+    from toolkit.training.auto import check_recipe, choose_recipe
+    from toolkit.training.plan import parse_duration
 
     budget = None if time_budget is None else parse_duration(time_budget)
     reason = None
@@ -81,9 +81,9 @@ def command(
     require_for_training("torch", "torchvision", "safetensors", "tomli_w")
     from toolkit.api import train
     from toolkit.cli.console import output, reporter
-    from toolkit.finetune.group import leads_here
-    from toolkit.finetune.stage import plan_run, recipe_for_budget
     from toolkit.report import print_evaluation
+    from toolkit.training.group import leads_here
+    from toolkit.training.stage import plan_run, recipe_for_budget
 
     progress = reporter(quiet)
     if reason and leads_here():

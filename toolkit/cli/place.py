@@ -13,7 +13,7 @@ from toolkit.errors import BundleError, RunError, ToolkitError
 from toolkit.files import expanded
 
 if TYPE_CHECKING:
-    from toolkit.runs import FinishedRun, RunFolder
+    from toolkit.run_folder import FinishedRun, RunFolder
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Place:
         Raises:
             RunError: it has not finished, a record of it is malformed, or the bundle lies in no run.
         """
-        from toolkit.runs import FinishedRun, RunFolder
+        from toolkit.run_folder import FinishedRun, RunFolder
 
         run = self.run
         if run is None:
@@ -99,7 +99,7 @@ def _identity(place: Place) -> Path:
 
 def _newest(artifacts: Path) -> Place:
     """Return the newest finished run, and say if another was started after it and never finished."""
-    from toolkit.runs import find_run, unfinished_in
+    from toolkit.run_folder import find_run, unfinished_in
 
     run = find_run(None, artifacts)
     later = [
@@ -121,7 +121,7 @@ def _written(file: Path) -> float:
 
 
 def _named(text: str, artifacts: Path) -> Place:
-    from toolkit.runs import LATEST, find_run, runs_in
+    from toolkit.run_folder import LATEST, find_run, runs_in
 
     path = expanded(text)
     # 'mine' may be a run's name or a folder here; './mine' and 'some/where' are what they say.
@@ -146,7 +146,7 @@ def _named(text: str, artifacts: Path) -> Place:
 def _place(path: Path) -> Place:
     """Return a run by its own folder, not by a link to it: its name is its folder's."""
     from toolkit.bundle.manifest import MANIFEST_NAME
-    from toolkit.runs import RunFolder
+    from toolkit.run_folder import RunFolder
 
     if os.path.lexists(path / MANIFEST_NAME):
         return Place(path, None)
@@ -160,7 +160,7 @@ def _place(path: Path) -> Place:
 
 def _nothing(text: str, path: Path, artifacts: Path) -> ToolkitError:
     """Return what to say where there is neither a run nor a bundle."""
-    from toolkit.runs import runs_in
+    from toolkit.run_folder import runs_in
 
     names = [run.name for run in runs_in(artifacts)]
     runs = f"runs in {artifacts}: {', '.join(names)}." if names else f"there is no run in {artifacts} yet."

@@ -161,7 +161,7 @@ def _against_pytorch(judged: Place, images: int | None, how: Asked) -> ParityRep
 
 def _of_run(judged: Place) -> str:
     """Return how to have a bundle compared with PyTorch, where it lies in the folder of its run."""
-    from toolkit.runs import RunFolder
+    from toolkit.run_folder import RunFolder
 
     run = RunFolder(judged.path.parent)
     return f" (give the run, {run.path}, for that)" if run.record_file.exists() else ""

@@ -15,7 +15,7 @@ from toolkit.data.of_run import load_splits
 from toolkit.formats.base import Calibration
 from toolkit.preprocess import Preprocessing
 from toolkit.progress import Reporter
-from toolkit.runs import FinishedRun
+from toolkit.run_folder import FinishedRun
 
 TRAINING_IMAGES = 256
 """Ranges of activations settle within some hundred images."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from toolkit.decoding_limits import MAX_PIXELS
 from toolkit.pixel_depth import ValueRange, joined
 from toolkit.preprocess import ImageSource, Preprocessing, examine, prepare_batch
-from toolkit.runs import DataSummary, DuplicateSummary, SkippedFile, SplitSummary
+from toolkit.run_folder import DataSummary, DuplicateSummary, SkippedFile, SplitSummary
 
 SPLITS = ("train", "validation", "test")
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from toolkit.data.dataset import SPLITS, Dataset
 from toolkit.data.near_duplicates import near_pairs
 from toolkit.progress import Reporter
-from toolkit.runs import DuplicateGroup, DuplicateImage, DuplicateSummary
+from toolkit.run_folder import DuplicateGroup, DuplicateImage, DuplicateSummary
 
 SHOWN = 5
 """Groups that a line names."""

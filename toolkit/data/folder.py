@@ -22,7 +22,7 @@ from toolkit.preprocess import Examined, examine
 from toolkit.printable import printable
 from toolkit.progress import Reporter
 from toolkit.recipe import DataRecipe
-from toolkit.runs import SkippedFile
+from toolkit.run_folder import SkippedFile
 
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 _TABLES = (".xlsx", ".xls", ".ods", ".json", ".jsonl", ".parquet", ".feather", ".pkl", ".txt", ".tab")

@@ -9,7 +9,7 @@ from toolkit.data.registry import find_source
 from toolkit.errors import RunError
 from toolkit.files import expanded
 from toolkit.progress import Reporter
-from toolkit.runs import FinishedRun
+from toolkit.run_folder import FinishedRun
 
 
 def load_test_split(run: FinishedRun, reporter: Reporter) -> Split:

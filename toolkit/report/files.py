@@ -9,7 +9,7 @@ from toolkit.report.csv_table import bench_csv
 from toolkit.report.markdown import bench_markdown
 from toolkit.report.pictures import confusion_picture, learning_curves
 from toolkit.results import BenchReport, Evaluation, ParityReport
-from toolkit.runs import RunFolder
+from toolkit.run_folder import RunFolder
 
 
 def write_report(run: RunFolder) -> list[Path]:

@@ -6,7 +6,20 @@ the docstring.
 One family of records a file; each is imported from here.
 """
 
-from toolkit.results.bench import BatchTiming, BenchReport, BenchRow, Estimate, Latency
+from toolkit.results.bench import (
+    BatchTiming,
+    BenchReport,
+    BenchRow,
+    EndToEnd,
+    Estimate,
+    Latency,
+    Load,
+    MachineState,
+    Peak,
+    Phase,
+    SettingTiming,
+    Tuned,
+)
 from toolkit.results.evaluation import ClassScore, Evaluation, Leak
 from toolkit.results.parity import (
     ArtifactParity,
@@ -27,6 +40,7 @@ from toolkit.results.parity import (
 from toolkit.results.provenance import Hardware, Provenance
 from toolkit.results.quantization import CalibrationMethod, GroupSensitivity, QuantizationCandidate, QuantizationSearch
 from toolkit.results.record import Interval, Record
+from toolkit.results.review import CalibrationBin, ConfusedPair, LabelIssues, Review, ReviewedImage
 
 __all__ = [
     "ArtifactParity",
@@ -34,12 +48,15 @@ __all__ = [
     "BenchReport",
     "BenchRow",
     "Bisection",
+    "CalibrationBin",
     "CalibrationMethod",
     "Check",
     "ClassDifference",
     "ClassScore",
+    "ConfusedPair",
     "DivergedNode",
     "Divergence",
+    "EndToEnd",
     "ErrorStatistics",
     "Estimate",
     "Evaluation",
@@ -48,15 +65,24 @@ __all__ = [
     "GroupSensitivity",
     "Hardware",
     "Interval",
+    "LabelIssues",
     "Latency",
     "Leak",
+    "Load",
+    "MachineState",
     "OutputParity",
     "PairedAccuracy",
     "ParityReport",
+    "Peak",
+    "Phase",
     "Provenance",
     "QuantizationCandidate",
     "QuantizationSearch",
     "Record",
+    "Review",
+    "ReviewedImage",
     "Rounding",
+    "SettingTiming",
     "Tolerance",
+    "Tuned",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from toolkit.results.provenance import Provenance
 from toolkit.results.record import Interval, Record
 
@@ -21,6 +23,8 @@ class Latency(Record):
     p95_seconds: float
     p99_seconds: float
     calls: int
+    percentiles_seconds: tuple[float, ...] = ()
+    """The 0th, 1st, ... 100th percentile: the whole distribution. Empty in older files."""
 
 
 class BatchTiming(Record):
@@ -30,6 +34,104 @@ class BatchTiming(Record):
     throughput: Estimate
     """Images per second."""
     latency: Latency
+    rounds_images_per_second: tuple[float, ...] = ()
+    """Throughput of each round, in the order of the rounds: round i of every row was measured in the same minute. Empty
+    in older files."""
+    ratio: Estimate | None = None
+    """Throughput relative to the reference row on the same device, from the ratios of the same rounds; None where there
+    is no reference."""
+    settled: bool | None = None
+    """Whether the interval became as narrow as was asked for before the time of the row was up; None in older files."""
+    warm_up_seconds: float | None = None
+    """How long calls were made until their times were stable."""
+    warm: bool | None = None
+    """Whether they became stable; None in older files."""
+    processor_seconds_per_image: float | None = None
+    """Processor time of all threads of the worker."""
+    flops_per_second: float | None = None
+    """Floating point operations of the network per second; a multiplication and an addition are two."""
+    share_of_peak: float | None = None
+    """``flops_per_second`` of what a matrix product reached in the same run on the same device, in float32."""
+
+
+class Phase(Record):
+    """One part of what happens between the bytes of a file and a label."""
+
+    name: Literal["decode", "resize", "call", "other"]
+    """``call`` is the engine; ``other`` is Python and everything between."""
+    seconds_per_image: float
+    share: float
+    """Of the whole."""
+
+
+class EndToEnd(Record):
+    """From the bytes of image files to labels, one worker with all its threads. Never compared with a model's time."""
+
+    files: int
+    """Different image files, already in memory."""
+    throughput: Estimate
+    """Images per second."""
+    processor_seconds_per_image: float
+    phases: tuple[Phase, ...]
+    """Of one image after another in one thread."""
+    batch_size: int
+
+
+class SettingTiming(Record):
+    """Speed under one setting of a sweep."""
+
+    batch_size: int
+    threads: int
+    """Of each stream."""
+    streams: int
+    """Calls at the same time, each in a session of its own."""
+    throughput: Estimate
+    """Images per second of all streams together."""
+    latency: Latency
+    """Of single calls while all streams were busy."""
+
+
+class Tuned(Record):
+    """The best setting of a sweep for one purpose."""
+
+    purpose: Literal["latency", "throughput"]
+    batch_size: int
+    threads: int
+    streams: int
+    images_per_second: float
+    latency_p50_seconds: float
+    spinning: bool | None = None
+    """Whether idle threads of the engine wait in a loop; None where the engine cannot be told."""
+
+
+class Load(Record):
+    """How busy the machine was."""
+
+    load_average: float | None
+    """Over the last minute; None where the system does not say."""
+    busy_share: float | None
+    """Share of all processor time that went to other processes than this benchmark."""
+    steal_share: float | None
+    """Share of processor time that a hypervisor gave to other machines."""
+    frequency_mhz: float | None
+    """Mean over the cores."""
+
+
+class MachineState(Record):
+    """The machine while it measured."""
+
+    before: Load
+    during: Load
+    remarks: tuple[str, ...] = ()
+    """What a reader must know, e.g. that the machine was busy; a sentence each."""
+
+
+class Peak(Record):
+    """The fastest matrix product that was reached on a device in the same run."""
+
+    device: str
+    threads: int
+    flops_per_second: float
 
 
 class BenchRow(Record):
@@ -56,6 +158,22 @@ class BenchRow(Record):
     test_accuracy: float | None
     test_accuracy_interval: Interval | None
     test_images: int
+    cold_start_seconds: float | None = None
+    """From the start of a process to its first answer."""
+    memory_above_idle_bytes: int | None = None
+    """``peak_memory_bytes`` less that of a worker that has imported its engine and opened nothing."""
+    provider: str | None = None
+    """What really computed, in the engine's own words, e.g. ``CPUExecutionProvider``."""
+    tf32: bool | None = None
+    """Whether float32 products may be computed in TF32; None on a CPU, or where the engine does not say."""
+    correct: str | None = None
+    """Which test images were classified rightly: one bit an image in the order of the split, the first one the highest
+    bit of the first byte, in hexadecimal; None in older files."""
+    end_to_end: EndToEnd | None = None
+    sweep: tuple[SettingTiming, ...] = ()
+    tuned: tuple[Tuned, ...] = ()
+    why: str | None = None
+    """What limits the row, as one sentence."""
 
 
 class BenchReport(Record):
@@ -68,3 +186,11 @@ class BenchReport(Record):
     rows: tuple[BenchRow, ...]
     seconds: float
     provenance: Provenance
+    machine: MachineState | None = None
+    """None in older files."""
+    peaks: tuple[Peak, ...] = ()
+    flops_per_image: float | None = None
+    """Of the network; a multiplication and an addition are two."""
+    test_fingerprint: str | None = None
+    """SHA-256 of the prepared test images and their classes: two reports with the same one can be compared image by
+    image."""

@@ -17,7 +17,7 @@ from toolkit.data import Split
 from toolkit.data.of_run import load_test_split
 from toolkit.errors import RunError
 from toolkit.results import Check, ParityReport
-from toolkit.runs import FinishedRun, RunFolder
+from toolkit.run_folder import FinishedRun, RunFolder
 from toolkit.verify.candidate import Candidate, candidates_of
 from toolkit.verify.exact import measure_exact
 from toolkit.verify.expected import Judgement, golden_of, metadata_of, run_reference, with_truths

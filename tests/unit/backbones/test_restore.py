@@ -9,7 +9,7 @@ from finished_runs import SIZE, write_finished_run
 from toolkit.backbones import build_architecture, load_weights
 from toolkit.backbones.restore import load_deployable
 from toolkit.errors import RunError
-from toolkit.runs import FinishedRun
+from toolkit.run_folder import FinishedRun
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from toolkit.files import sha256_file, write_bytes
 from toolkit.provenance import collect, default_threads
 from toolkit.recipe import Recipe
 from toolkit.results import BenchReport, Tolerance
-from toolkit.runs import DataSummary, FinishedRun, RunFolder, RunRecord, SplitSummary
+from toolkit.run_folder import DataSummary, FinishedRun, RunFolder, RunRecord, SplitSummary
 
 PASSED = ParityVerdict(
     passed=True,

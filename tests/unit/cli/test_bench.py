@@ -62,8 +62,8 @@ def measure(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[in
     """Return a call of the command on a stage."""
 
     def call(stage: Stage, *arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("toolkit.runs.find_run", lambda name, root: stage.folder)
-        monkeypatch.setattr("toolkit.runs.FinishedRun.of", lambda run: run)
+        monkeypatch.setattr("toolkit.run_folder.find_run", lambda name, root: stage.folder)
+        monkeypatch.setattr("toolkit.run_folder.FinishedRun.of", lambda run: run)
         monkeypatch.setattr("toolkit.data.of_run.require_images", lambda run: None)
         monkeypatch.setattr("toolkit.bench.bench_run", stage.bench_run)
         monkeypatch.setattr("toolkit.cli.bench._openable", stage.openable)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from toolkit.cli.main import main
-from toolkit.finetune.activations.cache import CacheWriter
-from toolkit.finetune.activations.catalogue import CacheKey
-from toolkit.finetune.activations.cleaning import part_folder
+from toolkit.training.activations.cache import CacheWriter
+from toolkit.training.activations.catalogue import CacheKey
+from toolkit.training.activations.cleaning import part_folder
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -76,12 +76,12 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
         monkeypatch.setattr("toolkit.export.export_run", export_run)
         monkeypatch.setattr(
-            "toolkit.runs.find_run",
+            "toolkit.run_folder.find_run",
             lambda name, root: SimpleNamespace(
                 path=Path("made"), recipe=Recipe, record=lambda: None, bundle="made/bundle"
             ),
         )
-        monkeypatch.setattr("toolkit.runs.FinishedRun.require_own_weights", lambda run: None)
+        monkeypatch.setattr("toolkit.run_folder.FinishedRun.require_own_weights", lambda run: None)
         with pytest.raises(SystemExit) as stopped:
             main(["export", *arguments])
         return int(stopped.value.code or 0), capsys.readouterr().out

@@ -40,12 +40,12 @@ class Training:
 def training(monkeypatch: pytest.MonkeyPatch) -> Training:
     fake = Training()
     monkeypatch.setattr(
-        "toolkit.finetune.auto.choose_recipe", lambda name, overrides: (fake.recipe.override(overrides), None)
+        "toolkit.training.auto.choose_recipe", lambda name, overrides: (fake.recipe.override(overrides), None)
     )
     monkeypatch.setattr("toolkit.api.train", fake.train)
     for name in ("plan_run", "recipe_for_budget"):
-        monkeypatch.setattr(f"toolkit.finetune.stage.{name}", getattr(fake, name))
-    monkeypatch.setattr("toolkit.runs.find_unfinished", lambda run, root: fake.folder)
+        monkeypatch.setattr(f"toolkit.training.stage.{name}", getattr(fake, name))
+    monkeypatch.setattr("toolkit.run_folder.find_unfinished", lambda run, root: fake.folder)
     monkeypatch.setattr("toolkit.report.print_evaluation", lambda evaluation, console: console.print(evaluation))
     return fake
 
@@ -59,7 +59,7 @@ def test_a_run_is_made_and_named(run: Run, training: Training) -> None:
 
 
 def test_a_reason_for_another_recipe_is_told(run: Run, training: Training, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("toolkit.finetune.auto.choose_recipe", lambda *_: (training.recipe, "no network: digits"))
+    monkeypatch.setattr("toolkit.training.auto.choose_recipe", lambda *_: (training.recipe, "no network: digits"))
     assert run("finetune", "--quiet")[2] == "toolkit: no network: digits\n"
 
 
@@ -94,6 +94,6 @@ def test_resuming_with_another_recipe_is_refused(run: Run, training: Training, f
 def test_only_the_leader_of_a_group_draws_and_prints(
     run: Run, training: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("toolkit.finetune.group.leads_here", lambda: False)
+    monkeypatch.setattr("toolkit.training.group.leads_here", lambda: False)
     assert run("finetune", "--quiet") == (0, "", "")
     assert len(training.calls) == 1

@@ -17,7 +17,7 @@ from toolkit.cli.main import COMMANDS
 from toolkit.cli.place import find_place
 from toolkit.errors import RunError, ToolkitError
 from toolkit.recipe import Recipe
-from toolkit.runs import RunFolder
+from toolkit.run_folder import RunFolder
 
 Run = Callable[..., tuple[int, str, str]]
 ARTIFACTS = Path("artifacts")

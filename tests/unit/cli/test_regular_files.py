@@ -103,7 +103,7 @@ def test_an_onnx_file_under_comparison(pipe: Path) -> None:
 
 
 def test_what_a_killed_unpack_left_in_a_run_is_taken_away(here: Path) -> None:
-    from toolkit.runs import RunFolder
+    from toolkit.run_folder import RunFolder
 
     (here / "run" / ".other.12345678.part").mkdir(parents=True)
     (here / "run" / ".other.12345678.part" / "model.onnx").write_bytes(b"x")

@@ -9,7 +9,7 @@ from finished_runs import write_finished_run
 
 from toolkit import provenance
 from toolkit.results import BenchReport
-from toolkit.runs import RunFolder
+from toolkit.run_folder import RunFolder
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -10,7 +10,7 @@ from toolkit.data import load_dataset
 from toolkit.data.of_run import load_splits, load_test_split
 from toolkit.errors import RunError
 from toolkit.progress import Silent
-from toolkit.runs import FinishedRun
+from toolkit.run_folder import FinishedRun
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from toolkit.results import (
     Rounding,
     Tolerance,
 )
-from toolkit.runs import DataSummary, RunRecord
+from toolkit.run_folder import DataSummary, RunRecord
 
 PROVENANCE = Provenance(
     created="2030-01-02T03:04:05+00:00",

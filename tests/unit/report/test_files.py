@@ -4,7 +4,7 @@ import pytest
 
 from toolkit.errors import RunError
 from toolkit.report import canvas, write_pictures, write_report
-from toolkit.runs import RunFolder
+from toolkit.run_folder import RunFolder
 
 
 def test_from_all_records(tmp_path, bench, parity, evaluation):
@@ -54,7 +54,7 @@ def test_pictures_of_a_fine_tuned_run(tmp_path, evaluation, run_record):
 
 
 def test_the_epoch_that_is_ringed_is_the_one_that_was_kept(tmp_path, evaluation, run_record, monkeypatch):
-    """Of two with the same accuracy the lower loss decides (``toolkit.finetune.checkpoint.Best``): it is the second."""
+    """Of two with the same accuracy the lower loss decides (``toolkit.training.checkpoint.Best``): it is the second."""
     titles = []
     monkeypatch.setattr(canvas, "save", lambda figure, target: titles.extend(a.get_title("right") for a in figure.axes))
     run = RunFolder(tmp_path / "digits-1")

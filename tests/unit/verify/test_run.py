@@ -25,7 +25,7 @@ from toolkit.formats import opening
 from toolkit.preprocess import Preprocessing
 from toolkit.recipe import Recipe
 from toolkit.results import ParityReport
-from toolkit.runs import DataSummary, RunFolder, RunRecord, SplitSummary
+from toolkit.run_folder import DataSummary, RunFolder, RunRecord, SplitSummary
 from toolkit.verify import candidate, gate
 from toolkit.verify import run as stage
 

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_training import Listening, tiny_recipe, tiny_setting
+
+from toolkit.training.activations import extraction
+from toolkit.training.activations.catalogue import entries
+from toolkit.training.activations.divided_network import divide_network
+from toolkit.training.activations.extraction import Extraction, NoCacheError, training_views
+
+pytestmark = pytest.mark.usefixtures("in_torch")
+
+AUGMENTED = {"augment__flip": True, "augment__shift": 0.2}
+
+
+def make_extraction(listening: Listening | None = None, **changes: Any) -> Extraction:
+    setting = tiny_setting(tiny_recipe(cache__use=True, **changes), listening)
+    divided = divide_network(setting, None)
+    assert divided is not None
+    return Extraction(setting, divided)
+
+
+def test_rows_are_what_the_frozen_part_computes(own_cache: Path) -> None:
+    made = make_extraction()
+    split = made.setting.dataset.split("train")
+    kept = made.activations(split, 1)
+    images = np.array([5, 0, 5], np.int64)
+    cut = made.divided.cut(2)
+    (maps,) = kept.load(made.divided.places(cut), images, np.zeros(3, np.int64), torch.device("cpu"))
+    (computed,) = made.divided.run_prefix(split.load(images, made.setting.preprocessing), cut)
+    torch.testing.assert_close(maps, computed)
+    assert np.array_equal(kept.targets, split.targets)
+    kept.cache.close()
+
+
+def test_the_first_view_is_the_image_and_the_others_are_augmented(own_cache: Path) -> None:
+    made = make_extraction(**AUGMENTED, cache__views=3)
+    split = made.setting.dataset.split("train")
+    kept, plain = made.activations(split, 3), made.activations(split, 1)
+    images = np.arange(4)
+    views = [kept.load([0], images, np.full(4, view), torch.device("cpu"))[0] for view in range(3)]
+    (unchanged,) = plain.load([0], images, np.zeros(4, np.int64), torch.device("cpu"))
+    assert torch.equal(views[0], unchanged)
+    assert not torch.equal(views[0], views[1])
+    assert not torch.equal(views[1], views[2])
+    assert kept.cache.key.rows == 3 * len(split)
+    for activations in (kept, plain):
+        activations.cache.close()
+
+
+def test_what_is_there_is_not_computed_again(own_cache: Path) -> None:
+    listening = Listening()
+    made = make_extraction(listening)
+    split = made.setting.dataset.split("validation")
+    made.activations(split, 1).cache.close()
+    assert listening.bars == ["frozen part, validation"]
+    made.activations(split, 1).cache.close()
+    assert listening.bars == ["frozen part, validation", "checking kept activations"]
+    assert listening.lines[-1].startswith("validation: activations are there already (")
+    assert len(entries(own_cache)) == 1
+
+
+def test_the_key_holds_what_decides_the_content() -> None:
+    made = make_extraction(**AUGMENTED, seed=7)
+    split = made.setting.dataset.split("train")
+    several, single = made.key(split, 2), made.key(split, 1)
+    assert json.loads(several.augmentation) == {"seed": 7, "flip": True, "shift": 0.2}
+    assert json.loads(single.augmentation) == {}
+    assert (several.rows, single.rows) == (2 * len(split), len(split))
+    assert several.data == split.fingerprint
+    assert several.engine == made.divided.prefix.engine
+    assert several.prefix_sha256 == made.divided.digest
+
+
+def test_values_beyond_float16_are_kept_in_float32_and_found_there(own_cache: Path) -> None:
+    listening = Listening()
+    setting = tiny_setting(tiny_recipe(cache__use=True, cache__dtype="float16"), listening)
+    with torch.no_grad():
+        setting.backbone.model.get_parameter("stem.1.bias").fill_(1e5)
+    divided = divide_network(setting, None)
+    assert divided is not None
+    made = Extraction(setting, divided)
+    split = setting.dataset.split("validation")
+    kept = made.activations(split, 1)
+    assert kept.cache.key.dtype == "float32"
+    assert any(
+        line.endswith("has values beyond the range of float16: kept in float32 instead") for line in listening.lines
+    )
+    kept.cache.close()
+    made.activations(split, 1).cache.close()
+    assert listening.bars.count("frozen part, validation") == 2  # once refused, once kept, never again
+
+
+def test_what_does_not_fit_on_the_disk_is_not_begun(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make_extraction()
+    monkeypatch.setattr(extraction, "free_bytes", lambda folder: extraction.SPARE_BYTES)
+    with pytest.raises(NoCacheError, match=r"the activations of the train images need .* GB free"):
+        made.activations(made.setting.dataset.split("train"), 1)
+    assert not own_cache.exists()
+
+
+def test_an_augmented_recipe_keeps_several_views() -> None:
+    assert training_views(tiny_recipe()) == 1
+    assert training_views(tiny_recipe(**AUGMENTED)) == 4
+    assert training_views(tiny_recipe(**AUGMENTED, cache__views=2)) == 2

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_training import tiny_recipe, tiny_setting, tiny_split
+
+from toolkit.backbones.deployable import Deployable
+from toolkit.training.activations.divided_network import divide_network
+from toolkit.training.activations.extraction import Extraction
+from toolkit.training.batch_sources import ActivationBatches, EpochOrder, ImageBatches
+
+ORDER = EpochOrder(np.array([3, 0, 2, 5, 4], np.int64), 2, (0, 1, 1))
+
+
+def image_batches(**changes: object) -> ImageBatches:
+    setting = tiny_setting(tiny_recipe(**changes))
+    network = Deployable(setting.backbone.model, setting.backbone.normalization)
+    return ImageBatches(setting, network, setting.dataset.split("train"), setting.dataset.split("validation"))
+
+
+def test_an_epoch_in_batches_from_any_step() -> None:
+    assert ORDER.steps == 3
+    assert [batch.tolist() for batch in ORDER.batches(0)] == [[3, 0], [2, 5], [4]]
+    assert [batch.tolist() for batch in ORDER.batches(1)] == [[2, 5], [4]]
+    assert ORDER.batches(3) == []
+
+
+def test_images_come_in_the_order_of_the_epoch() -> None:
+    source, split = image_batches(), tiny_split("train", 18)
+    batches = list(source.training(ORDER, 1))
+    assert [targets.tolist() for _, targets in batches] == [split.targets[[2, 5]].tolist(), split.targets[[4]].tolist()]
+    ((first,), _) = batches[0]
+    assert np.array_equal(first[0].numpy(), np.asarray(split.sources[2]))
+    assert sum(len(images) for (images,) in source.validation()) == 6
+
+
+def test_what_is_drawn_for_an_image_does_not_depend_on_where_an_epoch_goes_on() -> None:
+    changes = {"augment__shift": 0.3, "augment__flip": True}
+    whole = [images for (images,), _ in image_batches(**changes).training(ORDER, 0)]
+    rest = [images for (images,), _ in image_batches(**changes).training(ORDER, 1)]
+    assert all(torch.equal(one, other) for one, other in zip(whole[1:], rest, strict=True))
+    other_epoch = EpochOrder(ORDER.indices, 2, (0, 1, 2))
+    other = [images for (images,), _ in image_batches(**changes).training(other_epoch, 0)]
+    assert not all(torch.equal(one, another) for one, another in zip(whole, other, strict=True))
+
+
+@pytest.mark.usefixtures("in_torch", "own_cache")
+def test_kept_activations_are_what_the_images_would_become() -> None:
+    setting = tiny_setting(tiny_recipe(cache__use=True))
+    divided = divide_network(setting, None)
+    assert divided is not None
+    extraction = Extraction(setting, divided)
+    train, validation = (extraction.activations(setting.dataset.split(name), 1) for name in ("train", "validation"))
+    cut = divided.cut(2)
+    source = ActivationBatches(cut, divided.places(cut), train, validation, setting.device)
+    network = Deployable(setting.backbone.model.eval(), setting.backbone.normalization)
+    images = ImageBatches(setting, network, setting.dataset.split("train"), setting.dataset.split("validation"))
+    with torch.inference_mode():
+        for (tensors, targets), (whole, same) in zip(source.training(ORDER, 0), images.training(ORDER, 0), strict=True):
+            assert torch.equal(targets, same)
+            torch.testing.assert_close(source.part.infer(*tensors), images.part.infer(*whole), rtol=1e-4, atol=1e-5)
+        ours = torch.cat([source.part.infer(*tensors) for tensors in source.validation()])
+        theirs = torch.cat([images.part.infer(*tensors) for tensors in images.validation()])
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    for kept in (train, validation):
+        kept.cache.close()
+
+
+@pytest.mark.usefixtures("in_torch")
+def test_each_epoch_draws_its_views(own_cache: Path) -> None:
+    setting = tiny_setting(tiny_recipe(cache__use=True, augment__shift=0.3, cache__views=4))
+    divided = divide_network(setting, None)
+    assert divided is not None
+    extraction = Extraction(setting, divided)
+    train = extraction.activations(setting.dataset.split("train"), 4)
+    cut = divided.cut(2)
+    source = ActivationBatches(cut, divided.places(cut), train, train, setting.device)
+
+    def epoch(number: int) -> torch.Tensor:
+        return torch.cat(
+            [tensors[0] for tensors, _ in source.training(EpochOrder(ORDER.indices, 2, (0, 2, number)), 0)]
+        )
+
+    assert torch.equal(epoch(1), epoch(1))
+    assert not torch.equal(epoch(1), epoch(2))
+    train.cache.close()

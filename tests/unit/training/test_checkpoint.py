@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from toolkit.errors import FileWriteError, RunError
+from toolkit.training.checkpoint import LATEST, State, load_checkpoint, save_checkpoint
+from toolkit.training.history import Epoch
+
+
+def epoch(accuracy: float, loss: float = 1.0, number: int = 1) -> Epoch:
+    return Epoch(2, number, 0.5, 0.8, loss, accuracy, 0.1, 0.01, 3.25)
+
+
+def state() -> State:
+    parameter = torch.nn.Parameter(torch.randn(3, 2))
+    optimizer = torch.optim.AdamW([{"params": [parameter], "lr": 0.1}])
+    parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    made = State(
+        stage=2,
+        epoch=3,
+        step=17,
+        loss_sum=1.1,
+        right=40,
+        seen=64,
+        epoch_seconds=2.5,
+        stage_seconds={1: 9.0},
+        seconds=12.0,
+    )
+    made.history.append(epoch(0.9))
+    made.model = {"fc.weight": parameter.detach()}
+    made.optimizer = optimizer.state_dict()
+    made.identity = {"recipe": "abc"}
+    made.best.offer(made.history[0], made.model)
+    return made
+
+
+def test_everything_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    written = state()
+    save_checkpoint(tmp_path, written)
+    read = load_checkpoint(tmp_path)
+    assert read is not None
+    for name in (
+        "stage",
+        "epoch",
+        "step",
+        "loss_sum",
+        "right",
+        "seen",
+        "epoch_seconds",
+        "stage_seconds",
+        "seconds",
+        "history",
+        "identity",
+    ):
+        assert getattr(read, name) == getattr(written, name)
+    assert torch.equal(read.model["fc.weight"], written.model["fc.weight"])
+    assert read.best.weights is not None
+    assert torch.equal(read.best.weights["fc.weight"], written.model["fc.weight"])
+    moments = read.optimizer["state"][0]
+    assert all(torch.equal(moments[name], value) for name, value in written.optimizer["state"][0].items())
+
+
+def test_only_the_newest_is_kept(tmp_path: Path) -> None:
+    made = state()
+    save_checkpoint(tmp_path, made)
+    made.step = 18
+    save_checkpoint(tmp_path, made)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [LATEST, "stage2-epoch3-step18.pt"]
+
+
+def test_none_is_no_error(tmp_path: Path) -> None:
+    assert load_checkpoint(tmp_path / "checkpoints") is None
+
+
+def test_a_flipped_bit_is_refused(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, state())
+    path = next(tmp_path.glob("*.pt"))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(
+        RunError, match=r"is damaged: its SHA-256 is not the one in latest\.json\. Remove .* to train again"
+    ):
+        load_checkpoint(tmp_path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, state())
+    next(tmp_path.glob("*.pt")).unlink()
+    with pytest.raises(RunError, match=r"stage2-epoch3-step17\.pt cannot be read"):
+        load_checkpoint(tmp_path)
+
+
+def test_a_full_disk_leaves_the_older_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = state()
+    save_checkpoint(tmp_path, made)
+
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    made.step = 99
+    with pytest.raises(FileWriteError, match="No space left"):
+        save_checkpoint(tmp_path, made)
+    monkeypatch.undo()
+    read = load_checkpoint(tmp_path)
+    assert read is not None
+    assert read.step == 17
+
+
+def test_the_end_of_an_epoch_is_the_start_of_the_next() -> None:
+    at = state()
+    done = epoch(0.8, number=3)
+    at.end_epoch(done)
+    assert (at.stage, at.epoch, at.step, at.loss_sum, at.right, at.seen, at.epoch_seconds) == (2, 4, 0, 0.0, 0, 0, 0.0)
+    assert at.history[-1] is done
+    assert at.stage_seconds == {1: 9.0, 2: 3.25}

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from toolkit.errors import RecipeError
+from toolkit.recipe import Recipe, load_recipe
+from toolkit.training.plan import (
+    Counts,
+    Rates,
+    duration,
+    estimate,
+    fit,
+    lines,
+    parse_duration,
+    rate,
+    scaled,
+    with_suggestions,
+)
+
+COUNTS = Counts(train=1000, validation=100, test=200)
+RATES = Rates(
+    image_size=128, prefix=100.0, train={1: 10_000.0, 2: 50.0}, infer=200.0, row_bytes=1000, memory_bytes=2 * 10**9
+)
+
+
+def recipe(**changes: object) -> Recipe:
+    return load_recipe("folder").override(
+        {"stage1.epochs": 2, "stage2.epochs": 5, **{k.replace("__", "."): v for k, v in changes.items()}}
+    )
+
+
+def test_the_parts_add_up() -> None:
+    plan = estimate(recipe(), COUNTS, RATES, views=3)
+    assert plan.prefix == pytest.approx((3 * 1000 + 100) / 100)
+    assert plan.stages == {1: pytest.approx(2 * (0.1 + 0.5)), 2: pytest.approx(5 * (20 + 0.5))}
+    assert plan.test == pytest.approx(2 + 1)
+    assert plan.seconds == pytest.approx(31 + 1.2 + 102.5 + 3)
+    assert plan.disk_bytes == 3100 * 1000
+    assert estimate(recipe(), COUNTS, RATES, views=3, kept=True).prefix == 0
+
+
+def test_without_a_cache_every_epoch_pays_for_the_whole_network() -> None:
+    plan = estimate(recipe(stage1__epochs=0), COUNTS, Rates(128, None, {2: 20.0}, 40.0, 0, None), views=1)
+    assert (plan.prefix, plan.disk_bytes) == (0.0, 0)
+    assert plan.stages == {2: pytest.approx(5 * (50 + 2.5))}
+    assert plan.test == pytest.approx(5)
+
+
+def test_every_epoch_ends_with_a_checkpoint_whatever_the_image_size() -> None:
+    rates = replace(RATES, checkpoint=0.5)
+    assert estimate(recipe(), COUNTS, rates, views=1).seconds - estimate(
+        recipe(), COUNTS, RATES, views=1
+    ).seconds == pytest.approx(7 * 0.5)
+    assert scaled(rates, 64).checkpoint == 0.5
+
+
+def test_work_goes_with_the_number_of_pixels() -> None:
+    smaller = scaled(RATES, 64)
+    assert smaller.prefix == 400
+    assert smaller.train == {1: 10_000.0, 2: 200.0}
+    assert smaller.row_bytes == 250
+
+
+def test_what_would_make_it_shorter_is_said_with_its_time() -> None:
+    plan = with_suggestions(estimate(recipe(), COUNTS, RATES, 3), recipe(), COUNTS, RATES, 3)
+    assert plan.shorter[0] == (
+        "--image-size 96",
+        pytest.approx(estimate(recipe(), COUNTS, scaled(RATES, 96), 3).seconds),
+    )
+    assert all(seconds < 0.8 * plan.seconds for _, seconds in plan.shorter)
+    said = lines(plan, RATES, 3)
+    assert said[0].startswith("plan: about 2 min in all; 0.00 GB of disk, 2.0 GB of memory")
+    assert "the frozen part at 100 img/s, 3 views of each training image takes about 31 s" in said[1]
+    assert "--image-size 96: about 78 s" in said[2]
+
+
+def anything(_: int) -> bool:
+    return True
+
+
+def test_what_fits_is_left_as_it_is() -> None:
+    asked = recipe(backbone__image_size=128, cache__views=3)
+    assert fit(asked, COUNTS, RATES, 3, 1000, anything) == asked
+
+
+@pytest.mark.parametrize(
+    ("budget", "size", "views", "epochs"),
+    [(120, 128, 3, 4), (97, 128, 3, 3), (78, 128, 1, 3), (60, 96, 3, 3), (14, 64, 1, 1)],
+)
+def test_resolution_is_kept_before_views_and_views_before_epochs(
+    budget: float, size: int, views: int, epochs: int
+) -> None:
+    chosen = fit(recipe(backbone__image_size=128), COUNTS, RATES, 3, budget, anything)
+    assert (chosen.backbone.image_size, chosen.cache.views, chosen.stage2.epochs) == (size, views, epochs)
+    assert estimate(chosen, COUNTS, scaled(RATES, size), views).seconds <= budget
+
+
+def test_a_size_that_the_backbone_refuses_is_passed_over() -> None:
+    def allowed(size: int) -> bool:
+        return size != 96
+
+    assert fit(recipe(), COUNTS, RATES, 3, 60, allowed).backbone.image_size == 64
+
+
+def test_a_budget_that_nothing_fits_is_one_sentence() -> None:
+    with pytest.raises(
+        RecipeError,
+        match=r"^2 s are too short: even at the smallest size .* about \d+ s\. Give more time, or fewer images",
+    ):
+        fit(recipe(), COUNTS, RATES, 3, 2, anything)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("20m", 1200), ("1.5h", 5400), ("1h30m", 5400), ("45", 45), ("1h5m10s", 3910)]
+)
+def test_lengths_of_time(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "0m", "-5m", "m", "5x"])
+def test_what_is_no_length_of_time_is_refused(text: str) -> None:
+    with pytest.raises(RecipeError, match=r"is no length of time: give e\.g\. 90s, 20m"):
+        parse_duration(text)
+
+
+def test_a_length_of_time_for_a_person() -> None:
+    assert [duration(seconds) for seconds in (5.4, 89, 95, 660, 7500)] == [
+        "5 s",
+        "89 s",
+        "2 min",
+        "11 min",
+        "2 h 5 min",
+    ]
+
+
+def test_a_rate_leaves_the_first_call_out() -> None:
+    now = [0.0]
+    calls = []
+
+    def run() -> int:
+        calls.append(now[0])
+        now[0] += 10.0 if len(calls) == 1 else 0.25
+        return 8
+
+    assert rate(run, clock=lambda: now[0], least=1.0) == pytest.approx(32)
+    assert len(calls) == 5

@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny_training import Listening, small_run_recipe
+
+from toolkit.data import near_duplicates
+from toolkit.errors import DataError, MissingDependencyError, RunError
+from toolkit.files import sha256_file
+from toolkit.recipe import Recipe
+from toolkit.run_folder import RunFolder, unfinished_in
+from toolkit.training.checkpoint import load_checkpoint
+from toolkit.training.interruption import StoppedError
+from toolkit.training.meter import Step
+from toolkit.training.stage import finetune_run, plan_run, recipe_for_budget
+
+
+def stop() -> None:
+    raise KeyboardInterrupt
+
+
+def history(run: RunFolder) -> list[dict[str, str]]:
+    with run.history_file.open(newline="") as file:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+
+
+def test_a_finished_run_has_its_record_and_the_weights_that_it_names(tmp_path: Path) -> None:
+    run = finetune_run(small_run_recipe(), name="run", root=tmp_path)
+    record = run.record()
+    assert record.model_sha256 == sha256_file(run.model_file)
+    assert [(stage.stage, stage.epochs) for stage in record.stages] == [(1, 1), (2, 1)]
+    assert record.stages[0].trained == ("classifier",)
+    assert (record.best_stage, record.best_epoch) in [(1, 1), (2, 1)]
+    assert run.evaluation().images == 20
+    assert not run.checkpoints.exists()
+    assert run.recipe() == small_run_recipe()
+    with pytest.raises(RunError, match="there is a finished run 'run'"):
+        finetune_run(small_run_recipe(), name="run", root=tmp_path)
+
+
+def test_seconds_are_counted_once(tmp_path: Path) -> None:
+    began = time.perf_counter()
+    record = finetune_run(small_run_recipe(), name="run", root=tmp_path).record()
+    assert sum(stage.seconds for stage in record.stages) < record.seconds <= time.perf_counter() - began
+
+
+def test_seconds_of_an_earlier_session_are_counted_too(tmp_path: Path) -> None:
+    began = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        finetune_run(small_run_recipe(), name="run", root=tmp_path, reporter=Listening("test", stop))
+    before = load_checkpoint(tmp_path / "run" / "checkpoints")
+    assert before is not None
+    record = finetune_run(small_run_recipe(), name="run", root=tmp_path, resume=True).record()
+    assert before.seconds > sum(before.stage_seconds.values()) > 0
+    assert before.seconds < record.seconds <= time.perf_counter() - began
+
+
+def test_a_run_that_stopped_between_two_stages_ends_as_if_it_had_not(tmp_path: Path) -> None:
+    whole = finetune_run(small_run_recipe(augment__mixup=0.2), name="whole", root=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        finetune_run(
+            small_run_recipe(augment__mixup=0.2),
+            name="run",
+            root=tmp_path,
+            reporter=Listening("stage 2 epoch 1/1", stop),
+        )
+    listening = Listening()
+    run = finetune_run(small_run_recipe(augment__mixup=0.2), name="run", root=tmp_path, resume=True, reporter=listening)
+    assert "going on with run at stage 2, epoch 1, step 0" in listening.lines
+    assert "stage 1 epoch 1/1" not in listening.bars
+    assert sha256_file(run.model_file) == sha256_file(whole.model_file)
+    assert history(run) == history(whole)
+
+
+def test_the_first_stage_can_be_left_out(tmp_path: Path) -> None:
+    steps: list[Step] = []
+    run = finetune_run(small_run_recipe(stage1__epochs=0), name="run", root=tmp_path, on_step=steps.append)
+    assert [stage.stage for stage in run.record().stages] == [2]
+    assert {step.stage for step in steps} == {2}
+
+
+def test_a_run_that_is_asked_to_stop_says_how_to_go_on(tmp_path: Path) -> None:
+    with pytest.raises(StoppedError, match=r"and saved\. Go on with 'toolkit finetune --resume --run run --artif"):
+        finetune_run(
+            small_run_recipe(),
+            name="run",
+            root=tmp_path,
+            on_step=lambda step: os.kill(os.getpid(), signal.SIGINT) if step.stage == 2 else None,
+        )
+    assert (tmp_path / "run" / "checkpoints" / "latest.json").exists()
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_a_run_does_not_go_on_with_another_recipe(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        finetune_run(small_run_recipe(), name="run", root=tmp_path, reporter=Listening("test", stop))
+    with pytest.raises(RunError, match="the run 'run' cannot go on: its recipe changed since it was started"):
+        finetune_run(small_run_recipe(stage2__epochs=2), name="run", root=tmp_path, resume=True)
+
+
+def test_a_plan_is_measured_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    listening = Listening()
+    plan = plan_run(small_run_recipe(), reporter=listening)
+    assert set(plan.stages) == {1, 2}
+    assert any(line.startswith("plan: about") for line in listening.lines)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_recipe_that_fits_a_budget_stays_as_it_is() -> None:
+    recipe = small_run_recipe(cache__views=1)
+    assert recipe_for_budget(recipe, 3600.0) == recipe
+
+
+def test_the_record_says_what_validation_told_and_how_classes_counted(tmp_path: Path) -> None:
+    listening = Listening()
+    recipe = small_run_recipe(train__class_weights="balanced")
+    run = finetune_run(recipe, name="run", root=tmp_path, reporter=listening)
+    record = run.record()
+    assert record.validation is not None
+    assert (record.validation.kept, record.validation.leak) == ("last", None)
+    assert (record.best_stage, record.best_epoch) == (2, 1)
+    assert record.validation.interval.low <= record.best_validation_accuracy <= record.validation.interval.high
+    counts = record.data.splits["train"].per_class
+    assert record.class_weights == pytest.approx([sum(counts) / (10 * count) for count in counts])
+    assert record.data.duplicates is not None
+    assert record.data.duplicates.leaked == {"train": 0, "validation": 0, "test": 0}
+    assert any("validation images: accuracy moves in steps of" in line for line in listening.lines)
+    assert any(line.startswith("kept: the weights of stage 2, epoch 1") for line in listening.lines)
+
+
+def test_a_run_with_class_weights_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
+    recipe = small_run_recipe(train__class_weights="balanced")
+    whole = finetune_run(recipe, name="whole", root=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        finetune_run(recipe, name="run", root=tmp_path, reporter=Listening("stage 2 epoch 1/1", stop))
+    run = finetune_run(run_recipe(tmp_path), name="run", root=tmp_path, resume=True)
+    assert sha256_file(run.model_file) == sha256_file(whole.model_file)
+    assert run.record().class_weights == whole.record().class_weights
+
+
+def run_recipe(root: Path) -> Recipe:
+    return RunFolder(root / "run").recipe()
+
+
+def test_near_duplicates_are_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(near_duplicates, "find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match="needs ImageHash"):
+        finetune_run(small_run_recipe(data__check_duplicates=True), name="run", root=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+class TestBeforeTheFirstStep:
+    """While data and weights are loading, which can take minutes."""
+
+    def interrupt(self, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+        def load(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr("toolkit.training.setting.load_dataset", load)
+
+    def test_ctrl_c_leaves_a_run_that_resume_finds_and_starts_from_its_recipe(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            self.interrupt(patch, KeyboardInterrupt())
+            with pytest.raises(StoppedError, match=r"^stopped by Ctrl-C\. Go on with 'toolkit finetune --resume"):
+                finetune_run(small_run_recipe(), root=tmp_path)
+        (half,) = unfinished_in(tmp_path)
+        assert half.recipe() == small_run_recipe()
+        assert half.name.startswith("digits-")
+        listening = Listening()
+        run = finetune_run(half.recipe(), name=half.name, root=tmp_path, resume=True, reporter=listening)
+        assert f"{half.name} had reached no checkpoint: starting from its recipe" in listening.lines
+        assert run.record().name == half.name
+
+    def test_what_cannot_begin_leaves_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.interrupt(monkeypatch, DataError("no images"))
+        with pytest.raises(DataError):
+            finetune_run(small_run_recipe(), name="run", root=tmp_path / "artifacts")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_an_interrupted_run_of_that_name_is_kept_until_the_new_one_begins(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            finetune_run(small_run_recipe(), name="run", root=tmp_path, reporter=Listening("test", stop))
+        run = RunFolder(tmp_path / "run")
+        before = run.recipe_file.read_bytes(), sorted(path.name for path in run.checkpoints.iterdir())
+        self.interrupt(monkeypatch, DataError("no images"))
+        with pytest.raises(DataError):
+            finetune_run(small_run_recipe(stage1__epochs=2), name="run", root=tmp_path)
+        assert before == (run.recipe_file.read_bytes(), sorted(path.name for path in run.checkpoints.iterdir()))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders are not locked there")
+@pytest.mark.parametrize("resume", [False, True])
+def test_two_processes_do_not_train_into_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resume: bool) -> None:
+    def other(*_: object, **__: object) -> None:  # a second one, while the first one loads its data
+        monkeypatch.undo()
+        with pytest.raises(RunError, match="another process is writing the run 'run': wait for it"):
+            finetune_run(small_run_recipe(seed=1), name="run", root=tmp_path, resume=resume)
+        raise DataError("enough")
+
+    monkeypatch.setattr("toolkit.training.setting.load_dataset", other)
+    with pytest.raises(DataError, match="enough"):
+        finetune_run(small_run_recipe(), name="run", root=tmp_path)
+    assert not (tmp_path / "run").exists()
+    assert finetune_run(small_run_recipe(), name="run", root=tmp_path).record().name == "run"
+
+
+def test_a_default_that_was_adapted_stands_in_the_record_and_in_the_recipe(tmp_path: Path) -> None:
+    run = finetune_run(small_run_recipe().adapted({"stage2.unfreeze": 99}), name="run", root=tmp_path)
+    record, blocks = run.record(), run.recipe().stage2.unfreeze
+    assert isinstance(blocks, int)
+    assert len(record.stages[1].trained) == blocks + 1
+    assert [sentence.partition(" instead")[0].partition(" (")[0] for sentence in record.adapted] == [
+        f"stage2.unfreeze is {blocks}"
+    ]

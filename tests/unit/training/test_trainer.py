@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_training import LABELS, SIZE, Listening, tiny_recipe, tiny_setting, tiny_split
+
+from toolkit.data import Dataset, Split
+from toolkit.data.dataset import split_of_arrays
+from toolkit.errors import RecipeError, TrainingError
+from toolkit.progress import Silent
+from toolkit.training.batch_sources import EpochOrder
+from toolkit.training.checkpoint import State
+from toolkit.training.group import Group
+from toolkit.training.interruption import StoppedError, Stopper
+from toolkit.training.meter import Step
+from toolkit.training.setting import Setting
+from toolkit.training.trainer import Trainer, order_of_epoch, share_of_order
+from toolkit.training.training_data import TrainingData
+
+
+class Run:
+    """A trainer over tiny images, with everything that it told."""
+
+    def __init__(
+        self, state: State | None = None, on_step: Callable[[Step], None] | None = None, **changes: Any
+    ) -> None:
+        self.listening = Listening()
+        self.setting: Setting = tiny_setting(tiny_recipe(**changes), self.listening)
+        self.state = state or State()
+        self.steps: list[Step] = []
+        self.saved: list[State] = []
+        self.stopper = Stopper()
+        self._on_step = on_step
+        data = TrainingData(self.setting)
+        self.trainer = Trainer(self.setting, data, self.state, self._save, self.stopper, self._note)
+
+    def _save(self) -> None:
+        self.saved.append(copy.deepcopy(self.state))
+
+    def _note(self, step: Step) -> None:
+        self.steps.append(step)
+        if self._on_step is not None:
+            self._on_step(step)
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        return {name: tensor.clone() for name, tensor in self.setting.backbone.model.state_dict().items()}
+
+
+def same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> bool:
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def without_seconds(state: State) -> list[Any]:
+    return [replace(epoch, seconds=0.0) for epoch in state.history]
+
+
+def test_both_stages_are_trained_and_the_loss_falls() -> None:
+    run = Run(stage2__epochs=4)
+    first, second = run.trainer.run()
+    assert (first.stage, first.epochs, first.trained) == (1, 1, ("fc",))
+    assert (second.stage, second.epochs, second.trained) == (2, 4, ("body", "fc"))
+    assert first.trainable_parameters == 6 * 2 + 2
+    assert [(epoch.stage, epoch.epoch) for epoch in run.state.history] == [(1, 1), (2, 1), (2, 2), (2, 3), (2, 4)]
+    assert run.state.history[-1].train_loss < run.state.history[0].train_loss
+    assert run.state.history[0].backbone_lr == 0.0
+    assert run.state.history[-1].backbone_lr == 0.01
+    assert run.state.best.accuracy == max(epoch.validation_accuracy for epoch in run.state.history)
+    assert (run.state.stage, run.state.epoch, run.state.step) == (3, 1, 0)
+    assert first.seconds > 0
+
+
+def test_the_observer_is_told_of_every_step_and_the_history_adds_them_up() -> None:
+    run = Run()
+    run.trainer.run()
+    assert [(step.stage, step.epoch, step.number) for step in run.steps] == [
+        (stage, epoch, number) for stage, epoch in ((1, 1), (2, 1), (2, 2)) for number in range(1, 6)
+    ]
+    last = [step for step in run.steps if (step.stage, step.epoch) == (2, 2)]
+    assert [step.images for step in last] == [4, 4, 4, 4, 2]
+    assert run.state.history[-1].train_loss == pytest.approx(sum(step.loss * step.images for step in last) / 18)
+    assert run.state.history[-1].train_accuracy == pytest.approx(sum(step.right for step in last) / 18)
+    assert last[0].rates == (0.1, 0.01)
+
+
+def test_frozen_weights_and_statistics_stay_as_they_were() -> None:
+    run = Run()
+    before = run.weights()
+    run.trainer.run()
+    after = run.weights()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert {name.partition(".")[0] for name in changed} == {"body", "fc"}
+    assert not [name for name in changed if "running" in name]
+
+
+def test_a_checkpoint_after_every_epoch_and_one_at_the_end_of_a_stage() -> None:
+    run = Run()
+    run.trainer.run()
+    assert [(saved.stage, saved.epoch, saved.step) for saved in run.saved] == [
+        (1, 2, 0),
+        (2, 1, 0),
+        (2, 2, 0),
+        (2, 3, 0),
+        (3, 1, 0),
+    ]
+    assert run.saved[0].optimizer
+    assert not run.saved[1].optimizer
+    assert set(run.saved[-1].model) == {
+        name
+        for name in run.weights()
+        if name.startswith(("body", "fc")) and not name.endswith(("mean", "var", "tracked"))
+    }
+
+
+CHANGES = {"augment__mixup": 0.4, "augment__shift": 0.2, "stage2__schedule": "cosine", "train__train_bn": True}
+
+
+@pytest.mark.parametrize("checkpoint", range(1, 15))
+def test_from_any_checkpoint_it_ends_as_if_it_had_not_been_interrupted(checkpoint: int) -> None:
+    whole = Run(train__checkpoint_minutes=1e-9, **CHANGES)
+    whole.trainer.run()
+    assert len(whole.saved) == 3 * 5 + 3 + 2
+    rest = Run(copy.deepcopy(whole.saved[checkpoint]), **CHANGES)
+    rest.trainer.run()
+    assert same(rest.weights(), whole.weights())
+    assert without_seconds(rest.state) == without_seconds(whole.state)
+    assert rest.state.best.weights is not None
+    assert whole.state.best.weights is not None
+    assert same(rest.state.best.weights, whole.state.best.weights)
+
+
+def test_asked_to_stop_it_ends_after_the_step_and_has_saved_it() -> None:
+    def stop(step: Step) -> None:
+        run.stopper.requested = (step.stage, step.number) == (2, 3)
+
+    run = Run(on_step=stop)
+    with pytest.raises(StoppedError, match=r"stopped at stage 2, epoch 1, step 3, and saved\."):
+        run.trainer.run()
+    assert (run.saved[-1].stage, run.saved[-1].epoch, run.saved[-1].step) == (2, 1, 3)
+    assert run.saved[-1].seen == 12
+    rest, whole = Run(copy.deepcopy(run.saved[-1])), Run()
+    for each in (rest, whole):
+        each.trainer.run()
+    assert same(rest.weights(), whole.weights())
+
+
+def test_a_loss_that_is_not_finite_is_named_with_its_place_and_rates() -> None:
+    run = Run(stage1__epochs=0, stage2__backbone_lr=1e38)
+    with pytest.raises(
+        TrainingError,
+        match=r"the loss is (nan|inf) at stage 2, epoch 1, step \d \(learning rates 0\.1, 1e\+38\): training has "
+        r"diverged\. Lower the rates, e\.g\. with --stage1-head-lr or --stage2-backbone-lr\.",
+    ):
+        run.trainer.run()
+    assert not np.isfinite(run.steps[-1].loss)
+
+
+def test_the_log_names_stage_and_epoch() -> None:
+    run = Run()
+    run.trainer.run()
+    assert run.listening.bars == ["stage 1 epoch 1/1", "stage 2 epoch 1/2", "stage 2 epoch 2/2"]
+    assert [line.partition(":")[0] for line in run.listening.lines] == run.listening.bars
+
+
+def test_a_stage_that_has_ended_is_not_trained_again_but_summed_up() -> None:
+    whole = Run()
+    whole.trainer.run()
+    again = Run(copy.deepcopy(whole.saved[-1]))
+    summaries = again.trainer.run()
+    assert [summary.trained for summary in summaries] == [("fc",), ("body", "fc")]
+    assert again.steps == []
+    assert same(again.weights(), whole.weights())
+
+
+def test_a_last_batch_of_one_image_is_left_out_where_batch_norm_is_trained() -> None:
+    setting = tiny_setting(tiny_recipe(train__batch_size=17, train__train_bn=True))
+    assert len(order_of_epoch(setting, 1, 1).indices) == 17
+    assert len(order_of_epoch(tiny_setting(tiny_recipe(train__batch_size=17)), 1, 1).indices) == 18
+    one_image = Dataset("made", LABELS, {"train": tiny_split("train", 1)})
+    with pytest.raises(RecipeError, match="--train-bn needs at least two images per step"):
+        order_of_epoch(replace(setting, dataset=one_image), 1, 1)
+
+
+def test_processes_share_every_batch() -> None:
+    order = EpochOrder(np.array([2, 0, 5, 1, 4, 3], np.int64), 4, (0, 1, 1))
+    shares = [share_of_order(order, Group(rank=rank, world=2)) for rank in range(2)]
+    assert [(2 * share.indices + rank).tolist() for rank, share in enumerate(shares)] == [[2, 0, 4], [5, 1, 3]]
+    assert {share.batch_size for share in shares} == {2}
+    assert share_of_order(order, Group()) is order
+
+
+def overlapping(name: str, counts: tuple[int, int], seed: int) -> Split:
+    """Return darker and brighter pictures of one grey each, some of each class like the other."""
+    targets = np.repeat(np.arange(2), counts)
+    greys = np.random.default_rng(seed).normal(100 + 40 * targets, 30).clip(0, 255)
+    images = np.broadcast_to(greys[:, None, None, None], (len(targets), SIZE, SIZE, 3)).astype(np.uint8)
+    return split_of_arrays(name, images, targets, tuple(f"{name}/{index}" for index in range(len(targets))), LABELS)
+
+
+def trained_on_imbalance(**changes: Any) -> Trainer:
+    recipe = tiny_recipe(**{"stage1__epochs": 8, "stage2__epochs": 4, "train__batch_size": 10, **changes})
+    splits = {"train": overlapping("train", (90, 10), 0), "validation": overlapping("validation", (60, 60), 1)}
+    setting = replace(tiny_setting(recipe), dataset=Dataset("made", LABELS, splits))
+    trainer = Trainer(setting, TrainingData(setting), State(), lambda: None, Stopper())
+    trainer.run()
+    return trainer
+
+
+def recalls(trainer: Trainer) -> tuple[float, float]:
+    split = trainer._setting.dataset.split("validation")
+    with torch.inference_mode():
+        said = trainer._data.image_batches().part.infer(torch.from_numpy(np.stack(split.sources))).argmax(1).numpy()
+    first, second = (float((said[split.targets == target] == target).mean()) for target in (0, 1))
+    return first, second
+
+
+def test_balanced_weights_find_more_of_the_rare_class() -> None:
+    plain, balanced = (recalls(trained_on_imbalance(train__class_weights=name)) for name in ("none", "balanced"))
+    assert balanced[1] >= plain[1] + 0.3
+    assert sum(balanced) > sum(plain)
+
+
+def test_with_class_weights_epochs_are_compared_by_the_recall_of_all_classes() -> None:
+    trainer = trained_on_imbalance(train__class_weights="balanced", train__keep="best")
+    weights = np.array(trainer._setting.class_weights)
+    assert weights.tolist() == [100 / 180, 5.0]
+    splits = {**trainer._setting.dataset.splits, "validation": overlapping("validation", (90, 10), 1)}
+    setting = replace(trainer._setting, dataset=Dataset("made", LABELS, splits))
+    other = Trainer(setting, TrainingData(setting), State(), lambda: None, Stopper())
+    setting.backbone.model.eval()
+    with Silent().bar("", 1, "") as bar:
+        _, accuracy, score = other._validate(other._data.image_batches(), bar)
+    first, second = recalls(other)
+    assert accuracy == pytest.approx((90 * first + 10 * second) / 100)
+    assert score == pytest.approx((first + second) / 2)
+
+
+def test_the_last_epoch_is_kept_where_there_are_few_validation_images() -> None:
+    few, asked = Run(stage2__epochs=3), Run(stage2__epochs=3, train__keep="best")
+    few.trainer.run()
+    asked.trainer.run()
+    assert (few.state.best.stage, few.state.best.epoch) == (2, 3)
+    best = max(asked.state.history, key=lambda epoch: (epoch.validation_accuracy, -epoch.validation_loss))
+    assert (asked.state.best.stage, asked.state.best.epoch) == (best.stage, best.epoch)

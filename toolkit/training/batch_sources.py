@@ -1,0 +1,181 @@
+"""Where the batches of a stage come from.
+
+Whole images for the whole network, or kept activations for what lies behind the frozen part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from toolkit.backbones.deployable import Deployable
+from toolkit.backbones.frontier import Cut
+from toolkit.data import Split
+from toolkit.data.augment import make_augment
+from toolkit.data.batches import iterate_batches, load_ahead
+from toolkit.training.activations.extraction import Activations
+from toolkit.training.setting import Setting
+
+Indices = npt.NDArray[np.int64]
+Tensors = Sequence[torch.Tensor]
+
+PREFETCH = 4
+VALIDATION_BATCH = 64
+
+
+@dataclass(frozen=True)
+class EpochOrder:
+    """The order of one epoch's images.
+
+    Attributes:
+        indices: into the training images, int64 ``[n]``.
+        batch_size: images per step.
+        seed: entropy of everything else that is drawn for the epoch.
+    """
+
+    indices: Indices
+    batch_size: int
+    seed: tuple[int, ...]
+
+    @property
+    def steps(self) -> int:
+        """Number of batches."""
+        return -(-len(self.indices) // self.batch_size)
+
+    def batches(self, first: int) -> list[Indices]:
+        """Return the indices of each batch from step ``first`` (0 is the first)."""
+        return [
+            self.indices[start : start + self.batch_size]
+            for start in range(first * self.batch_size, len(self.indices), self.batch_size)
+        ]
+
+
+@dataclass(frozen=True)
+class TrainedPart:
+    """The part of the network that runs in every step of a stage, from the tensors of a batch to logits ``[b, C]``.
+
+    Attributes:
+        train: with training-mode behaviour.
+        infer: in inference mode; the network must be in it too. Both share their parameters with the network.
+    """
+
+    train: nn.Module
+    infer: nn.Module
+
+
+class BatchSource(Protocol):
+    """Batches of one stage, and the part of the network that they go through."""
+
+    part: TrainedPart
+
+    def training(self, order: EpochOrder, first: int) -> Iterator[tuple[Tensors, torch.Tensor]]:
+        """Yield an epoch's batches from step ``first``.
+
+        What ``part`` takes, and targets int64 ``[b]``, on the device. A generator: closing it stops reading ahead.
+        """
+
+    def validation(self) -> Iterator[Tensors]:
+        """Yield the validation images in order, as ``part`` takes them, on the device."""
+
+
+class LogitsNetwork(nn.Module):
+    """A ``Deployable`` without its second output."""
+
+    def __init__(self, network: Deployable) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return logits of uint8 ``[N, H, W, 3]``."""
+        logits: torch.Tensor = self.network(images)[0]
+        return logits
+
+
+class ImageBatches:
+    """Images for the whole network: what training is without a cache."""
+
+    def __init__(self, setting: Setting, network: Deployable, train: Split, validation: Split) -> None:
+        whole = LogitsNetwork(network)
+        self.part = TrainedPart(whole, whole)
+        self._setting = setting
+        self._train = train
+        self._validation = validation
+
+    def training(self, order: EpochOrder, first: int) -> Iterator[tuple[Tensors, torch.Tensor]]:
+        """See ``BatchSource``."""
+        device = self._setting.device
+        batches = iterate_batches(
+            self._train,
+            order.indices[first * order.batch_size :],
+            order.batch_size,
+            self._setting.preprocessing,
+            augment=make_augment(self._setting.recipe.augment, *_two_seeds(order.seed)),
+            workers=self._setting.threads,
+        )
+        for images, targets, _ in batches:
+            yield [torch.from_numpy(images).to(device)], torch.from_numpy(targets).to(device)
+
+    def validation(self) -> Iterator[Tensors]:
+        """See ``BatchSource``."""
+        order = np.arange(len(self._validation), dtype=np.int64)
+        for images, _, _ in iterate_batches(
+            self._validation, order, VALIDATION_BATCH, self._setting.preprocessing, workers=self._setting.threads
+        ):
+            yield [torch.from_numpy(images).to(self._setting.device)]
+
+
+class ActivationBatches:
+    """Kept activations for the part behind the frozen one."""
+
+    def __init__(
+        self, cut: Cut, places: Sequence[int], train: Activations, validation: Activations, device: torch.device
+    ) -> None:
+        """Prepare one stage.
+
+        Args:
+            cut: where it cuts the network.
+            places: which of the kept tensors are its frontier, in its order.
+            train: activations of the training images.
+            validation: activations of the validation images.
+            device: where training runs.
+        """
+        self.part = TrainedPart(cut.train, cut.infer)
+        self._places = tuple(places)
+        self._train = train
+        self._validation = validation
+        self._device = device
+
+    def training(self, order: EpochOrder, first: int) -> Iterator[tuple[Tensors, torch.Tensor]]:
+        """See ``BatchSource``; a fresh view of each image is drawn per epoch."""
+        views = np.random.default_rng([*order.seed, 1]).integers(0, self._train.views, len(self._train.targets))
+
+        def load(images: Indices) -> tuple[Tensors, torch.Tensor]:
+            tensors = self._train.load(self._places, images, views[images], self._device)
+            return tensors, torch.from_numpy(self._train.targets[images]).to(self._device)
+
+        return load_ahead(load, order.batches(first), workers=1, prefetch=PREFETCH)
+
+    def validation(self) -> Iterator[Tensors]:
+        """See ``BatchSource``."""
+        everything = EpochOrder(np.arange(len(self._validation.targets), dtype=np.int64), VALIDATION_BATCH, ())
+
+        def load(images: Indices) -> Tensors:
+            return self._validation.load(self._places, images, np.zeros_like(images), self._device)
+
+        return load_ahead(load, everything.batches(0), workers=1, prefetch=PREFETCH)
+
+    def unaugmented(self, images: Indices) -> Tensors:
+        """Return training images, given by int64 ``[b]``, as ``part`` takes them, without augmentation."""
+        return self._train.load(self._places, images, np.zeros_like(images), self._device)
+
+
+def _two_seeds(seed: tuple[int, ...]) -> tuple[int, int]:
+    """Return seed and epoch as ``make_augment`` takes them."""
+    first, *rest = seed
+    return first, int(np.random.SeedSequence(rest).generate_state(1)[0])

@@ -1,0 +1,96 @@
+"""Which weights are kept at the end: those of the best epoch on the validation images, or of the last one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from toolkit.compare.metrics import wilson_interval
+from toolkit.recipe import TrainRecipe
+from toolkit.training.history import Epoch
+
+Kept = Literal["best", "last", "last sound"]
+"""The epoch that is best on the validation images; the last one; or the last one whose validation loss is not far above
+that of what would be kept otherwise."""
+
+ENOUGH_IMAGES = 50
+"""Fewer validation images do not choose an epoch: their 95% interval at 80% right is 22 points wide and more."""
+FAR_ABOVE = (2.0, 0.1)
+"""A loss of more than twice another and 0.1 nats: even two images tell that, e.g. that a stage undid the one before."""
+AT = 0.8
+"""The accuracy at which it is said how far validation can be off."""
+
+
+@dataclass
+class Best:
+    """The weights that are kept so far, with what validation said of them.
+
+    Of the epochs the one with the highest validation accuracy (the lower validation loss decides a tie), or the newest.
+    """
+
+    stage: int = 0
+    epoch: int = 0
+    accuracy: float = -1.0
+    loss: float = math.inf
+    weights: dict[str, torch.Tensor] | None = None
+    score: float = -1.0
+    """What the epochs are compared by: the accuracy, or with class weights the mean recall of the classes."""
+
+    def offer(
+        self, done: Epoch, weights: Mapping[str, torch.Tensor], kept: Kept = "best", score: float | None = None
+    ) -> None:
+        """Keep these weights if they are better, or in any case; copied.
+
+        Args:
+            done: the epoch.
+            weights: after it.
+            kept: which epoch is wanted.
+            score: what to compare by; the validation accuracy by default.
+        """
+        score = done.validation_accuracy if score is None else score
+        factor, margin = FAR_ABOVE
+        wanted = {
+            "best": (score, -done.validation_loss) > (self.score, -self.loss),
+            "last": True,
+            "last sound": done.validation_loss <= factor * self.loss + margin,
+        }
+        if wanted[kept]:
+            self.stage, self.epoch, self.accuracy, self.loss, self.score = (
+                done.stage,
+                done.epoch,
+                done.validation_accuracy,
+                done.validation_loss,
+                score,
+            )
+            self.weights = {name: value.detach().cpu().clone() for name, value in weights.items()}
+
+
+def which_to_keep(recipe: TrainRecipe, validation_images: int) -> Kept:
+    """Return which epoch is kept: few validation images cannot tell the best from the last."""
+    if recipe.keep != "auto":
+        return recipe.keep
+    return "best" if validation_images >= ENOUGH_IMAGES else "last sound"
+
+
+def what_validation_tells(recipe: TrainRecipe, images: int) -> str:
+    """Say in one line what the validation images can tell apart, and which epoch is kept for that reason."""
+    right = round(AT * images)
+    interval = wilson_interval(right, images)
+    plural = "" if images == 1 else "s"
+    line = (
+        f"{images} validation image{plural}: accuracy moves in steps of {100 / images:.2g} points, and {right} of "
+        f"{images} right can be anything from {interval.low:.0%} to {interval.high:.0%} (95% interval)"
+    )
+    kept = which_to_keep(recipe, images)
+    if kept == "last sound":
+        return (
+            f"{line}. They are too few to choose an epoch by, so the weights of the last one are kept, or of the last "
+            "one before their loss more than doubled (--keep best takes the best one all the same)"
+        )
+    if kept == "best" and images < ENOUGH_IMAGES:
+        return f"{line}. They choose the epoch, as --keep best asks, and are few for that"
+    return f"{line}; the weights of the {kept} epoch are kept"

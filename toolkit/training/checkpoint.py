@@ -1,0 +1,139 @@
+"""Checkpoints.
+
+Everything that a killed run needs to go on at the step it had reached and end as if it had never been killed.
+
+A checkpoint is written under a name of its own; ``latest.json`` then names it with its SHA-256 and is replaced in one
+step. Tensors are read without running anything the file holds (``weights_only``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from toolkit.errors import RunError, first_line
+from toolkit.files import read_regular, write_bytes
+from toolkit.results import Record
+from toolkit.training.best_weights import Best
+from toolkit.training.history import Epoch
+
+LATEST = "latest.json"
+
+
+class Pointer(Record):
+    """``checkpoints/latest.json``."""
+
+    file: str
+    sha256: str
+    stage: int
+    epoch: int
+    step: int
+
+
+@dataclass
+class State:
+    """Where a run is.
+
+    Attributes:
+        stage: 1 or 2; 3 once training has ended.
+        epoch: of the stage, 1 is the first.
+        step: of the epoch, 0 is the first; the next to be made.
+        loss_sum: of the epoch's steps so far, each loss times its images.
+        right: images classified right in the epoch so far.
+        seen: images of the epoch so far.
+        rates: learning rates of the last step: of the head and, where blocks are unfrozen, of these.
+        epoch_seconds: spent in the epoch so far.
+        stage_seconds: spent in each stage, by number.
+        seconds: spent in all sessions up to the checkpoint, this one included.
+        history: finished epochs.
+        best: best weights so far.
+        model: parameters and buffers that training may change.
+        optimizer: its ``state_dict``; empty before a stage's first step.
+        scheduler: its ``state_dict``.
+        scaler: of float16 gradients; empty without one.
+        identity: what must not have changed when a run goes on: name of the thing to its digest.
+    """
+
+    stage: int = 1
+    epoch: int = 1
+    step: int = 0
+    loss_sum: float = 0.0
+    right: int = 0
+    seen: int = 0
+    rates: tuple[float, ...] = ()
+    epoch_seconds: float = 0.0
+    stage_seconds: dict[int, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    history: list[Epoch] = field(default_factory=list)
+    best: Best = field(default_factory=Best)
+    model: dict[str, torch.Tensor] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    scheduler: dict[str, Any] = field(default_factory=dict)
+    scaler: dict[str, float] = field(default_factory=dict)
+    identity: dict[str, str] = field(default_factory=dict)
+
+    def end_epoch(self, done: Epoch) -> None:
+        """Put a finished epoch into the history and go to the start of the next."""
+        self.history.append(done)
+        self.stage_seconds[done.stage] = self.stage_seconds.get(done.stage, 0.0) + done.seconds
+        self.epoch += 1
+        self.step, self.loss_sum, self.right, self.seen, self.epoch_seconds = 0, 0.0, 0, 0, 0.0
+
+
+def save_checkpoint(folder: Path, state: State) -> None:
+    """Write a checkpoint, then remove older ones.
+
+    Raises:
+        FileWriteError: the folder cannot be written or the disk is full; the older checkpoint is still there.
+    """
+    content = io.BytesIO()
+    torch.save(_plain(state), content)
+    data = content.getvalue()
+    name = f"stage{state.stage}-epoch{state.epoch}-step{state.step}.pt"
+    write_bytes(folder / name, data)
+    Pointer(file=name, sha256=sha256(data).hexdigest(), stage=state.stage, epoch=state.epoch, step=state.step).save(
+        folder / LATEST
+    )
+    for other in folder.iterdir():
+        if other.name not in (name, LATEST):
+            with contextlib.suppress(OSError):  # a file that stays behind costs space and nothing else
+                other.unlink()
+
+
+def load_checkpoint(folder: Path) -> State | None:
+    """Read the newest checkpoint; None where there is none.
+
+    Raises:
+        RunError: it is missing or is not the file that was written.
+    """
+    if not (folder / LATEST).is_file():
+        return None
+    pointer = Pointer.load(folder / LATEST, "toolkit finetune")
+    path = folder / pointer.file
+    advice = f"Remove {folder} to train again from the start."
+    try:
+        data = read_regular(path)
+    except OSError as error:
+        raise RunError(f"the checkpoint {path} cannot be read ({error.strerror}). {advice}") from error
+    if sha256(data).hexdigest() != pointer.sha256:
+        raise RunError(f"the checkpoint {path} is damaged: its SHA-256 is not the one in {LATEST}. {advice}")
+    try:
+        plain = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+        return State(
+            **{**plain, "history": [Epoch(**epoch) for epoch in plain["history"]], "best": Best(**plain["best"])}
+        )
+    except Exception as error:  # a file with the right digest that cannot be understood was written by another version
+        raise RunError(
+            f"the checkpoint {path} was written by another version of toolkit ({first_line(error)}). {advice}"
+        ) from error
+
+
+def _plain(state: State) -> dict[str, Any]:
+    plain = {name: value for name, value in vars(state).items() if name not in ("history", "best")}
+    return {**plain, "history": [asdict(epoch) for epoch in state.history], "best": vars(state.best)}

@@ -1,0 +1,290 @@
+"""The training loop: epochs of one stage, validation after each, the best weights kept, a checkpoint often enough."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from toolkit.backbones import TrainableParts, apply_modes, set_trainable
+from toolkit.compare.metrics import loss_and_accuracy
+from toolkit.errors import RecipeError, TrainingError
+from toolkit.progress import Bar
+from toolkit.recipe import StageRecipe
+from toolkit.run_folder import StageSummary
+from toolkit.training.batch_sources import BatchSource, EpochOrder
+from toolkit.training.best_weights import which_to_keep
+from toolkit.training.checkpoint import State
+from toolkit.training.group import Group, epoch_order
+from toolkit.training.history import Epoch
+from toolkit.training.interruption import StoppedError, Stopper
+from toolkit.training.meter import Meter, Step, StepObserver
+from toolkit.training.optim import make_scheduler
+from toolkit.training.setting import Setting
+from toolkit.training.step import Learner, make_learner, training_step
+from toolkit.training.training_data import TrainingData
+from toolkit.training.variable import variable_tensors
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """A stage while it trains."""
+
+    number: int
+    epochs: int
+    parts: TrainableParts
+    batches: BatchSource
+    learner: Learner
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """Learning rates of the next step: of the head and, where blocks are unfrozen, of these."""
+        return tuple(group["lr"] for group in self.learner.optimizer.param_groups)
+
+
+class Trainer:
+    """All stages over one backbone.
+
+    Attributes:
+        state: where the run is.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        data: TrainingData,
+        state: State,
+        save: Callable[[], None],
+        stopper: Stopper,
+        on_step: StepObserver | None = None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            setting: the run; the state's weights are loaded into its backbone if there are any.
+            data: what each stage trains on.
+            state: where to start.
+            save: writes ``state`` as a checkpoint and the history.
+            stopper: asked between steps.
+            on_step: told of every step of this process.
+        """
+        self.state = state
+        self._setting = setting
+        self._data = data
+        self._save = save
+        self._stopper = stopper
+        self._on_step = on_step
+        self._variable = variable_tensors(setting.recipe, setting.backbone)
+        self._kept = which_to_keep(setting.recipe.train, len(setting.dataset.split("validation")))
+        self._saved_at = time.monotonic()
+        if state.model:
+            self.load(state.model)
+
+    def load(self, weights: dict[str, torch.Tensor]) -> None:
+        """Put back what training may change."""
+        self._setting.backbone.model.load_state_dict(weights, strict=False)
+
+    def variable(self) -> dict[str, torch.Tensor]:
+        """Return what training may change, by name."""
+        everything = self._setting.backbone.model.state_dict()
+        return {name: everything[name] for name in self._variable}
+
+    def run(self) -> tuple[StageSummary, ...]:
+        """Train every stage of the recipe, from where the state says.
+
+        Raises:
+            TrainingError: the loss is not finite.
+            BackboneError: a block to unfreeze does not exist.
+            StoppedError: the run was asked to stop; the state is saved.
+        """
+        return tuple(self._run_stage(number, stage) for number, stage in self._setting.recipe.stages)
+
+    def _run_stage(self, number: int, stage: StageRecipe) -> StageSummary:
+        self.state.stage = max(self.state.stage, number)
+        if self.state.stage == number:
+            # Before the modes are set: dividing the network changes them.
+            batches = self._data.batches(number)
+            self._train(self._begin(number, stage, batches))
+        parts = self._set_trainable(stage)
+        return StageSummary(
+            stage=number,
+            epochs=stage.epochs,
+            trained=parts.names,
+            trainable_parameters=sum(parameter.numel() for parameter in [*parts.head, *parts.backbone]),
+            seconds=self.state.stage_seconds.get(number, 0.0),
+        )
+
+    def _set_trainable(self, stage: StageRecipe) -> TrainableParts:
+        return set_trainable(self._setting.backbone, stage.unfreeze, train_bn=self._setting.recipe.train.train_bn)
+
+    def _begin(self, number: int, stage: StageRecipe, batches: BatchSource) -> _Stage:
+        """Make optimiser and schedule, and put back what a checkpoint kept of them."""
+        setting, state = self._setting, self.state
+        parts = self._set_trainable(stage)
+        learner = make_learner(setting, stage, parts, setting.group.share(batches.part.train))
+        steps = order_of_epoch(setting, number, 1).steps * stage.epochs
+        scheduler = make_scheduler(learner.optimizer, stage.schedule, steps)
+        if state.optimizer:
+            learner.optimizer.load_state_dict(state.optimizer)
+            scheduler.load_state_dict(state.scheduler)
+            setting.precision.load(state.scaler)
+        return _Stage(number, stage.epochs, parts, batches, learner, scheduler)
+
+    def _train(self, stage: _Stage) -> None:
+        with self._stopper.listening():
+            while self.state.epoch <= stage.epochs:
+                self._run_epoch(stage)
+            self.state.stage, self.state.epoch = stage.number + 1, 1
+            self.state.optimizer, self.state.scheduler = {}, {}
+            self._checkpoint(None)
+
+    def _run_epoch(self, stage: _Stage) -> None:
+        state, before, started = self.state, self.state.epoch_seconds, time.perf_counter()
+        local = share_of_order(order_of_epoch(self._setting, stage.number, state.epoch), self._setting.group)
+        title = f"stage {stage.number} epoch {state.epoch}/{stage.epochs}"
+        images = len(local.indices) + len(self._data.validation)
+        with self._setting.reporter.bar(title, images, "img") as bar:
+            bar.advance(state.seen)
+            apply_modes(self._setting.backbone, stage.parts)
+            self._train_epoch(stage, local, bar, lambda: before + time.perf_counter() - started)
+            self._setting.backbone.model.eval()
+            validation_loss, validation_accuracy, score = self._validate(stage.batches, bar)
+        loss_sum, right, seen = self._setting.group.sum([state.loss_sum, state.right, state.seen])
+        # A checkpoint of an earlier version does not have them.
+        rates = state.rates or stage.rates
+        done = Epoch(
+            stage=stage.number,
+            epoch=state.epoch,
+            train_loss=loss_sum / seen,
+            train_accuracy=right / seen,
+            validation_loss=validation_loss,
+            validation_accuracy=validation_accuracy,
+            head_lr=rates[0],
+            backbone_lr=rates[1] if len(rates) > 1 else 0.0,
+            seconds=before + time.perf_counter() - started,
+        )
+        state.best.offer(done, self.variable(), self._kept, score)
+        state.end_epoch(done)
+        self._checkpoint(stage)
+        self._setting.reporter.line(
+            f"{title}: train loss {done.train_loss:.4f}, accuracy {done.train_accuracy:.2%}; "
+            f"validation loss {validation_loss:.4f}, accuracy {validation_accuracy:.2%}; {done.seconds:.1f} s, "
+            f"{seen / done.seconds:.0f} img/s"
+        )
+        self._stop_if_asked()
+
+    def _train_epoch(self, stage: _Stage, order: EpochOrder, bar: Bar, elapsed: Callable[[], float]) -> None:
+        """Make the steps that are left of an epoch."""
+        state, setting = self.state, self._setting
+        meter = Meter(setting.precision.device)
+        batches = stage.batches.training(order, state.step)
+        with contextlib.closing(batches):  # type: ignore[type-var]  # sources are generators
+            for tensors, targets in batches:
+                state.rates = stage.rates
+                entropy = [setting.recipe.seed, stage.number, state.epoch, state.step, setting.group.rank]
+                result = training_step(stage.learner, tensors, targets, np.random.SeedSequence(entropy))
+                meter.add(Step(stage.number, state.epoch, state.step + 1, len(targets), state.rates), result)
+                stage.scheduler.step()
+                state.step += 1
+                if meter.full or state.step == order.steps:
+                    self._count(meter, bar)
+                if self._stopper.requested or self._checkpoint_is_due():
+                    self._count(meter, bar)
+                    state.epoch_seconds = elapsed()
+                    self._checkpoint(stage)
+                    self._stop_if_asked()
+
+    def _count(self, meter: Meter, bar: Bar) -> None:
+        """Look at what the device has computed since the last time."""
+        state = self.state
+        for step in meter.take():
+            if self._on_step is not None:
+                self._on_step(step)
+            if not math.isfinite(step.loss):
+                rates = ", ".join(f"{rate:g}" for rate in step.rates)
+                raise TrainingError(
+                    f"the loss is {step.loss} at stage {step.stage}, epoch {step.epoch}, step {step.number} (learning "
+                    f"rates {rates}): training has diverged. Lower the rates, e.g. with --stage1-head-lr or "
+                    "--stage2-backbone-lr."
+                )
+            state.loss_sum += step.loss * step.images
+            state.right += step.right
+            state.seen += step.images
+            bar.advance(
+                step.images,
+                loss=f"{state.loss_sum / state.seen:.4f}",
+                accuracy=f"{state.right / state.seen:.1%}",
+                rate=f"{step.rates[-1]:.2g}",
+            )
+
+    def _validate(self, batches: BatchSource, bar: Bar) -> tuple[float, float, float]:
+        """Return loss, accuracy, and what epochs are compared by, over the validation images of all processes.
+
+        That is the accuracy, or with class weights the accuracy in which each class counts as much as in the loss.
+        """
+        targets = self._data.validation.targets
+        parts = []
+        with torch.inference_mode(), self._setting.precision.autocast():
+            for tensors in batches.validation():
+                parts.append(batches.part.infer(*tensors).float().cpu().numpy())
+                bar.advance(len(parts[-1]))
+        count = len(targets)
+        logits = np.concatenate(parts) if parts else np.zeros((0, len(self._setting.dataset.labels)), np.float32)
+        loss, accuracy = loss_and_accuracy(logits, targets) if parts else (0.0, 0.0)
+        weights = np.asarray(self._setting.class_weights or [1.0] * logits.shape[1])[targets]
+        weighted_right = float(weights[logits.argmax(axis=1) == targets].sum())
+        loss_sum, right, seen, score, weight = self._setting.group.sum(
+            [loss * count, accuracy * count, count, weighted_right, float(weights.sum())]
+        )
+        return loss_sum / seen, right / seen, score / weight
+
+    def _checkpoint_is_due(self) -> bool:
+        return time.monotonic() - self._saved_at > self._setting.recipe.train.checkpoint_minutes * 60
+
+    def _checkpoint(self, stage: _Stage | None) -> None:
+        if stage is not None:
+            self.state.optimizer = stage.learner.optimizer.state_dict()
+            self.state.scheduler = stage.scheduler.state_dict()
+        self.state.scaler = self._setting.precision.state()
+        self.state.model = self.variable()
+        self._save()
+        self._saved_at = time.monotonic()
+
+    def _stop_if_asked(self) -> None:
+        if self._stopper.requested:
+            raise StoppedError(
+                f"stopped at stage {self.state.stage}, epoch {self.state.epoch}, step {self.state.step}, and saved."
+            )
+
+
+def order_of_epoch(setting: Setting, stage: int, epoch: int) -> EpochOrder:
+    """Return an epoch's order over the images of all processes.
+
+    Raises:
+        RecipeError: BatchNorm is to be trained on single images.
+    """
+    recipe = setting.recipe
+    seed, size = (recipe.seed, stage, epoch), recipe.train.batch_size
+    indices = epoch_order(seed, len(setting.dataset.split("train")), size, setting.group.world)
+    if recipe.train.train_bn and len(indices) % size == 1:
+        # A last batch of one image has no batch statistics.
+        if size == 1 or len(indices) == 1:
+            raise RecipeError(
+                "--train-bn needs at least two images per step: raise --batch-size, or leave BatchNorm frozen."
+            )
+        indices = indices[:-1]
+    return EpochOrder(indices, size, seed)
+
+
+def share_of_order(order: EpochOrder, group: Group) -> EpochOrder:
+    """Return this process's part of an epoch, with the images numbered as it holds them."""
+    if group.world == 1:
+        return order
+    mine = order.indices[order.indices % group.world == group.rank] // group.world
+    return EpochOrder(mine, order.batch_size // group.world, (*order.seed, group.rank))

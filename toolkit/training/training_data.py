@@ -1,0 +1,178 @@
+"""The images of a run, as each stage trains on them.
+
+Kept activations where the network can be cut at its frozen part and they fit on the disk, else the images themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from toolkit.backbones.deployable import Deployable
+from toolkit.data import Split
+from toolkit.progress import Bar
+from toolkit.training.activations.catalogue import CacheKey, cache_root
+from toolkit.training.activations.cleaning import discard_abandoned
+from toolkit.training.activations.divided_network import DividedNetwork, divide_network
+from toolkit.training.activations.extraction import Activations, Extraction, NoCacheError, training_views
+from toolkit.training.batch_sources import ActivationBatches, BatchSource, ImageBatches, Tensors, TrainedPart
+from toolkit.training.evaluate import predict_logits
+from toolkit.training.group import Group
+from toolkit.training.setting import Setting
+
+
+class TrainingData:
+    """What each stage trains on; closes the kept activations at the end of a ``with`` block.
+
+    Attributes:
+        train: this process's training images.
+        validation: this process's validation images.
+        divided: how the network is divided; None where training goes without a cache.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        """Move the network to the device, divide it and open the engine of its frozen part.
+
+        Computes nothing of the images yet.
+        """
+        self._setting = setting
+        self._activations: dict[str, Activations] = {}
+        self.train, self.validation = (
+            _part(setting.dataset.split(name), setting.group) for name in ("train", "validation")
+        )
+        model = setting.backbone.model
+        # Depthwise convolutions and most others run faster on a CPU in this layout, and uint8 [N,H,W,3] images already
+        # have it.
+        model.to(memory_format=torch.channels_last)
+        self.divided: DividedNetwork | None = divide_network(setting, None)
+        model.to(setting.device)
+        self._network = Deployable(model, setting.backbone.normalization).to(setting.device)
+
+    def batches(self, stage: int) -> BatchSource:
+        """Return what a stage, given by its number, trains on; computes or opens the activations that it needs.
+
+        Raises:
+            FileWriteError: the disk filled up, or the cache's folder cannot be written.
+            ImageError: an image has gone or changed since it was scanned.
+        """
+        if self.divided is not None and stage not in self.divided.stages:
+            self.close()
+            self.divided = divide_network(self._setting, stage)
+        if self.divided is not None and self._extract(self.divided):
+            cut = self.divided.cut(stage)
+            return ActivationBatches(
+                cut,
+                self.divided.places(cut),
+                self._activations["train"],
+                self._activations["validation"],
+                self._setting.device,
+            )
+        return self.image_batches()
+
+    def image_batches(self) -> ImageBatches:
+        """Return whole images for the whole network."""
+        return ImageBatches(self._setting, self._network, self.train, self.validation)
+
+    def predict(self, split: Split, bar: Bar) -> npt.NDArray[np.float32]:
+        """Return float32 logits ``[n, C]`` of every image of a split, with the weights as they are now.
+
+        The frozen part in its own engine.
+        """
+        self._setting.backbone.model.eval()
+        return predict_logits(self._setting, split, self._logits, bar)
+
+    def _logits(self, images: npt.NDArray[np.uint8]) -> torch.Tensor:
+        if self.divided is None or not self.divided.serves_all:
+            logits: torch.Tensor = self._network(torch.from_numpy(images).to(self._setting.device))[0]
+            return logits
+        cut = self.divided.division.cuts[-1]
+        logits = cut.infer(*self.divided.run_prefix(images, cut))
+        return logits
+
+    @property
+    def views(self) -> int:
+        """Views of each training image that are kept."""
+        return training_views(self._setting.recipe) if self.divided else 1
+
+    def sample(self, stage: int, images: npt.NDArray[np.uint8]) -> tuple[TrainedPart, Tensors]:
+        """Return what a stage trains and one batch for it, without keeping anything.
+
+        A stage that cannot be divided before an earlier one has ended is given the whole network.
+        """
+        if self.divided is None or stage not in self.divided.stages:
+            return self.image_batches().part, [torch.from_numpy(images).to(self._setting.device)]
+        cut = self.divided.cut(stage)
+        return TrainedPart(cut.train, cut.infer), self.divided.run_prefix(images, cut)
+
+    def cache_keys(self) -> list[CacheKey]:
+        """Return what decides the content of each cache that the present division needs; empty without one."""
+        if self.divided is None:
+            return []
+        extraction = Extraction(self._setting, self.divided)
+        return [extraction.key(split, views) for split, views in self._splits_and_views()]
+
+    def _extract(self, divided: DividedNetwork) -> bool:
+        """Have the activations of both splits at hand; return False where they cannot be kept, in any process."""
+        if self._activations:
+            return True
+        discard_abandoned(cache_root())
+        extraction = Extraction(self._setting, divided)
+        opened: dict[str, Activations] = {}
+        problem = ""
+        try:
+            for split, views in self._splits_and_views():
+                opened[split.name] = extraction.activations(split, views)
+        except NoCacheError as error:
+            problem = str(error)
+        except BaseException:
+            _close(opened)
+            raise
+        (failed,) = self._setting.group.sum([float(bool(problem))])
+        if failed:
+            self._setting.reporter.line(
+                f"training goes on without a cache of activations: {problem or 'another process cannot keep its own'}"
+            )
+            _close(opened)
+            self.divided = None
+            return False
+        self._activations = opened
+        return True
+
+    def _splits_and_views(self) -> list[tuple[Split, int]]:
+        return [(self.train, training_views(self._setting.recipe)), (self.validation, 1)]
+
+    def close(self) -> None:
+        """Close the kept activations; they stay on the disk."""
+        _close(self._activations)
+        self._activations = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _close(activations: Mapping[str, Activations]) -> None:
+    for kept in activations.values():
+        kept.cache.close()
+
+
+def _part(split: Split, group: Group) -> Split:
+    """Return this process's images of a split; the fingerprint says which part it is."""
+    if group.world == 1:
+        return split
+    indices = group.part(len(split))
+    return replace(
+        split,
+        sources=[split.sources[index] for index in indices],
+        targets=split.targets[indices],
+        names=tuple(split.names[index] for index in indices),
+        digests=tuple(split.digests[index] for index in indices) if split.digests else (),
+        fingerprint=f"{split.fingerprint} part {group.rank} of {group.world}",
+    )
