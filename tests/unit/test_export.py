@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from finished_runs import CHANGES, SIZE, write_finished_run
 
-from toolkit import export
+from toolkit import export, run_folder
 from toolkit.backbones.deployable import input_contract
 from toolkit.backbones.exact import outputs_in
 from toolkit.backbones.restore import load_deployable
