@@ -6,11 +6,13 @@ for the command line and for Python alike.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit.report import write_pictures
 from toolkit.run_folder import ARTIFACTS, RunFolder
+from toolkit.trackers import following, require_trackers, track
 
 if TYPE_CHECKING:
     from toolkit.progress import Reporter
@@ -26,6 +28,7 @@ def train(
     resume: bool = False,
     reporter: Reporter | None = None,
     on_step: StepObserver | None = None,
+    trackers: Sequence[str] = (),
 ) -> RunFolder:
     """Fine-tune a backbone as a recipe says, write a run folder, and draw its pictures.
 
@@ -39,16 +42,23 @@ def train(
         resume: go on with the unfinished run ``name`` from its newest checkpoint.
         reporter: where progress goes; nowhere by default.
         on_step: told of every step that this process makes, with its loss.
+        trackers: names of trackers that the run is also logged to, now and by later stages: ``tensorboard``,
+            ``mlflow``, or those of other packages.
 
     Raises:
-        ToolkitError: the data, the backbone, the device or the recipe cannot be used, training diverges, or matplotlib
-            is not installed (the run is complete then).
+        ToolkitError: the data, the backbone, the device, the recipe or a tracker cannot be used, training diverges, or
+            matplotlib is not installed (the run is complete then).
         StoppedError: Ctrl-C; the run was saved.
     """
     from toolkit.training.group import leads_here
     from toolkit.training.stage import finetune_run
 
-    run = finetune_run(recipe, name=name, root=root, resume=resume, reporter=reporter, on_step=on_step)
+    require_trackers(trackers)
+    with following(trackers, anew=not resume) as on_epochs:
+        run = finetune_run(
+            recipe, name=name, root=root, resume=resume, reporter=reporter, on_step=on_step, on_epochs=on_epochs
+        )
     if leads_here():
         write_pictures(run)
+        track(run, trackers)
     return run

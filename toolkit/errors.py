@@ -19,6 +19,8 @@
     │   └── SignatureError           a signature that is missing, stale or of another key, or a key that cannot be used
     ├── ExportError              an artifact that could not be made, or is not what was asked for
     ├── DeviceError              a device that this machine or this build cannot run on
+    ├── TrackerError             a tracker that there is not, or that cannot go on with a run
+    ├── RemoteError              a place that a bundle cannot be pushed to, or pulled from
     ├── MissingDependencyError   an optional package that this action needs, missing or broken
     ├── FileWriteError           a file or folder that cannot be written
     └── OutputError              standard output that cannot be written
@@ -132,6 +134,14 @@ class ExportError(ToolkitError):
 
 class DeviceError(ToolkitError):
     """A device was asked for that cannot be used here."""
+
+
+class TrackerError(ToolkitError):
+    """A tracker of that name does not exist, or cannot go on with a run."""
+
+
+class RemoteError(ToolkitError):
+    """A bundle cannot be pushed to a URL, or pulled from it."""
 
 
 class MissingDependencyError(ToolkitError):

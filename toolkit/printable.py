@@ -43,6 +43,29 @@ def printable_lines(text: str) -> str:
     return "".join(character if character in "\n\t" else _shown(character) for character in text)
 
 
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^\s'\"<>]*)")
+_HOST_AND_PORT = re.compile(r"[^:@/]+:\d{1,5}(?:/|$)")
+
+
+def without_credentials(text: str) -> str:
+    """Return a text in which no URL has a name, a password or a token in it, nor a query, which can hold some.
+
+    A password may hold any character, so what stands between a colon and the last ``@`` goes, a part of the path too
+    where that has one.
+    """
+    return _URL.sub(lambda match: match[1] + _place(match[2]), text)
+
+
+def _place(after_scheme: str) -> str:
+    """Return host and path."""
+    authority = after_scheme.partition("/")[0]
+    if ":" in authority and not _HOST_AND_PORT.match(after_scheme):
+        after_scheme = after_scheme.rpartition("@")[2]
+    elif "@" in authority:
+        after_scheme = after_scheme[authority.rindex("@") + 1 :]
+    return re.split("[?#]", after_scheme, maxsplit=1)[0]
+
+
 def _shown(character: str) -> str:
     if character.isprintable() or character in _JOINERS or unicodedata.category(character) in ("Zs", "Co", "Cn"):
         return character

@@ -12,6 +12,8 @@ OPT_OUT = {
     "ORT_DISABLE_TELEMETRY": "1",
     # https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    # https://mlflow.org/docs/latest/community/usage-tracking
+    "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 """Variables of the environment by which packages are told; one that the user has set stays as it is."""
 WITHHELD = "openvino_telemetry"

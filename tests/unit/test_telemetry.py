@@ -16,6 +16,7 @@ def test_engines_find_that_the_user_said_no(monkeypatch: pytest.MonkeyPatch) -> 
     assert {name: os.environ[name] for name in OPT_OUT} == {
         "ORT_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
     }
     with pytest.raises(ModuleNotFoundError):
         __import__("openvino_telemetry")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from toolkit.cli.options import (
     QuietOption,
     RunOption,
     ThreadsOption,
+    TrackOption,
 )
 from toolkit.cli.place import find_place
 from toolkit.dependencies import require_for_training
@@ -43,6 +45,7 @@ def command(
         int, typer.Option("--rounds", min=2, help="Interleaved rounds; more of them narrow the intervals.")
     ] = 7,
     allow_code: AllowCodeOption = False,
+    track: TrackOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Measure speed, latency and test accuracy of every artifact, beside PyTorch itself.
@@ -58,17 +61,21 @@ def command(
     from toolkit.cli.console import output, reporter, telling_of_lost_signature
     from toolkit.data.of_run import require_images
     from toolkit.report import print_bench, write_report
+    from toolkit.trackers import require_trackers
+    from toolkit.trackers import track as log
 
+    require_trackers(track or ())
     require_images(finished)
     for written in (folder.path, bundle):  # which gets the figures too
         require_writable(written, "The figures are written into the run: copy it to where you may write.")
     options, progress = BenchOptions(device, threads, sizes, rounds, allow_code=allow_code), reporter(quiet)
     with telling_of_lost_signature(bundle):
-        verified = _verify_first(finished, progress, allow_code)
+        verified = _verify_first(finished, progress, allow_code, track or ())
         report = bench_run(finished, options, reporter=progress)
     files = write_report(folder)
     print_bench(report, output())
     typer.echo("wrote " + ", ".join(str(path) for path in (folder.bench_file, *files)))
+    log(folder, track or (), bench=report)
     measured = any(row.missing is None for row in report.rows)
     raise typer.Exit(0 if verified and measured else 1)
 
@@ -86,7 +93,7 @@ def _sizes(text: str) -> tuple[int, ...]:
     return sizes
 
 
-def _verify_first(run: FinishedRun, progress: Reporter, allow_code: bool) -> bool:
+def _verify_first(run: FinishedRun, progress: Reporter, allow_code: bool, track: Sequence[str]) -> bool:
     """Verify what may be opened and has no verdict yet; return whether every such artifact has passed."""
     from toolkit.cli.console import output
     from toolkit.report import print_parity
@@ -94,11 +101,13 @@ def _verify_first(run: FinishedRun, progress: Reporter, allow_code: bool) -> boo
     folder = run.folder.bundle
     if any(artifact.parity is None for artifact in _openable(folder, allow_code)):
         require_for_training("torch", "safetensors")
+        from toolkit.trackers import track as log
         from toolkit.verify.run import verify_run
 
         progress.line("the bundle is not verified yet: verifying it first")
         report = verify_run(run, reporter=progress, allow_code=allow_code)
         print_parity(report, output())
+        log(run.folder, track, parity=report)
         judged = _openable(folder, allow_code)
         missing = [report.not_judged[artifact.file] for artifact in judged if artifact.file in report.not_judged]
         if missing:

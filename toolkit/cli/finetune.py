@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toolkit.cli.options import ArtifactsOption, QuietOption
+from toolkit.cli.options import ArtifactsOption, QuietOption, TrackOption
 from toolkit.cli.recipe_flags import with_recipe_flags
 from toolkit.dependencies import require_for_training
 from toolkit.errors import RecipeError
@@ -47,6 +47,7 @@ def command(
             help="Choose resolution, views and epochs to fit, e.g. 20m; the choice is in the recipe.",
         ),
     ] = None,
+    track: TrackOption = None,
     quiet: QuietOption = False,
     *,
     overrides: dict[str, Any],
@@ -59,9 +60,13 @@ def command(
     """
     # What is wrong is said before anything else is imported: PyTorch alone takes seconds.
     from toolkit.run_folder import find_unfinished, new_run
+    from toolkit.trackers import require_trackers
     from toolkit.training.auto import check_recipe, choose_recipe
     from toolkit.training.plan import parse_duration
 
+    if track and dry_run:
+        raise RecipeError("--dry-run trains nothing that --track could log: leave one of them out.")
+    require_trackers(track or ())
     budget = None if time_budget is None else parse_duration(time_budget)
     reason = None
     if resume:
@@ -93,7 +98,7 @@ def command(
     if dry_run:
         plan_run(chosen, reporter=reporter(quiet=False))
         return
-    folder = train(chosen, name=run, root=artifacts, resume=resume, reporter=progress)
+    folder = train(chosen, name=run, root=artifacts, resume=resume, reporter=progress, trackers=track or ())
     if not leads_here():
         return
     print_evaluation(folder.evaluation(), output())

@@ -52,6 +52,14 @@ RunOption = Annotated[
 ]
 ArtifactsOption = Annotated[Path, typer.Option("--artifacts", metavar="FOLDER", help="Where runs are kept.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
+TrackOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--track",
+        metavar="NAME",
+        help="Also log to this tracker, tensorboard or mlflow, now and in later commands of the run; may be repeated.",
+    ),
+]
 DeviceOption = Annotated[
     str,
     typer.Option("--device", metavar="[cpu|cuda]", help="Where to run.", callback=_one_of("cpu", "cuda")),

@@ -16,6 +16,7 @@ from toolkit.cli.options import (
     RunOption,
     ThreadsOption,
     ToleranceOption,
+    TrackOption,
     VerifyKeyOption,
     limits,
 )
@@ -80,6 +81,7 @@ def command(
     ] = None,
     verify_key: VerifyKeyOption = None,
     allow_code: AllowCodeOption = False,
+    track: TrackOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Prove that every artifact computes what it should.
@@ -99,6 +101,8 @@ def command(
     if records is not None:
         require_writable(records, "Give --output another folder.")
     _require_used(judged, other, images, full, data, max_pixels)
+    if track:
+        _require_tracked(judged, other, track)
     from toolkit.cli.console import output, reporter
     from toolkit.cli.memory import bound_memory
     from toolkit.report import print_parity
@@ -133,6 +137,10 @@ def command(
 
         write_records(report, records)
     print_parity(report, output())
+    if other is None and judged.run is not None:
+        from toolkit.trackers import track as log
+
+        log(judged.run, track or (), parity=report)
     raise typer.Exit(0 if report.passed else 1)
 
 
@@ -157,6 +165,17 @@ def _against_pytorch(judged: Place, images: int | None, how: Asked) -> ParityRep
     typer.echo(f"run {run.folder.path}: comparing with PyTorch and the weights of the run, on {drawn}")
     with telling_of_lost_signature(bundle):
         return verify_run(run, images=images, **how)
+
+
+def _require_tracked(judged: Place, other: Path | None, track: list[str]) -> None:
+    from toolkit.trackers import require_trackers
+
+    if judged.run is None or other is not None:
+        raise ToolkitError(
+            "--track logs what a run's comparison with PyTorch says, and "
+            + (f"{judged.path} is a bundle: leave it out, or give the run." if other is None else "--against is none.")
+        )
+    require_trackers(track)
 
 
 def _of_run(judged: Place) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from toolkit.files import write_text
+from toolkit.errors import RunError
+from toolkit.files import read_text, write_text
+from toolkit.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,10 @@ class Epoch:
     seconds: float
 
 
+EpochObserver = Callable[[RunFolder, Sequence[Epoch]], None]
+"""Told of a run before its first step, and whenever it is saved, with all epochs that have ended so far."""
+
+
 def write_history(path: Path, epochs: Sequence[Epoch]) -> None:
     """Write the whole table, atomically."""
     text = io.StringIO()
@@ -41,3 +47,29 @@ def write_history(path: Path, epochs: Sequence[Epoch]) -> None:
         for epoch in epochs
     )
     write_text(path, text.getvalue())
+
+
+def read_history(path: Path) -> list[Epoch]:
+    """Read what ``write_history`` wrote, to six digits.
+
+    Raises:
+        RunError: it is missing or malformed.
+    """
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_text(path))))
+        return [
+            Epoch(
+                stage=int(row["stage"]),
+                epoch=int(row["epoch"]),
+                **{
+                    field.name: float(row[field.name])
+                    for field in fields(Epoch)
+                    if field.name not in ("stage", "epoch")
+                },
+            )
+            for row in rows
+        ]
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror}): run 'toolkit finetune' first.") from error
+    except (KeyError, ValueError, TypeError) as error:
+        raise RunError(f"{path} is not what 'toolkit finetune' writes ({error}): run it again.") from error

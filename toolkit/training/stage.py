@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 from functools import partial
@@ -22,7 +22,7 @@ from toolkit.recipe import Recipe
 from toolkit.run_folder import ARTIFACTS, RunFolder, RunRecord, StageSummary, new_run
 from toolkit.training.checkpoint import LATEST, State, load_checkpoint, save_checkpoint
 from toolkit.training.group import leads_here
-from toolkit.training.history import write_history
+from toolkit.training.history import Epoch, EpochObserver, write_history
 from toolkit.training.interruption import StoppedError, Stopper
 from toolkit.training.looks import Looks, look_at_data
 from toolkit.training.measure import counts_of, make_plan, measure
@@ -44,6 +44,7 @@ def finetune_run(
     resume: bool = False,
     reporter: Reporter | None = None,
     on_step: StepObserver | None = None,
+    on_epochs: EpochObserver | None = None,
 ) -> RunFolder:
     """Fine-tune a backbone as a recipe says and write a run folder.
 
@@ -62,6 +63,7 @@ def finetune_run(
             none.
         reporter: where progress goes.
         on_step: told of every step that this process makes, with its loss.
+        on_epochs: told in the first process of the epochs that have ended, first of all of those of earlier sessions.
 
     Raises:
         ToolkitError: the data, the backbone, the device or the recipe cannot be used, or training diverges.
@@ -88,7 +90,11 @@ def finetune_run(
             announce_plan(setting, data)
         state = _first_state(setting, run, identity, resume=resume)
         seconds = _clock(state.seconds, started)
-        trainer = Trainer(setting, data, state, _saver(setting, run, state, seconds), Stopper(), on_step)
+        observe = partial(on_epochs or _unobserved, run)
+        if setting.group.leads:
+            observe(state.history)
+        save = _saver(setting, run, state, seconds, observe)
+        trainer = Trainer(setting, data, state, save, Stopper(), on_step)
         stages = trainer.run()
         if setting.group.leads:
             _write_kept(setting, run, trainer)
@@ -207,14 +213,25 @@ def _clock(before: float, started: float) -> Callable[[], float]:
     return lambda: before + time.perf_counter() - started
 
 
-def _saver(setting: Setting, run: RunFolder, state: State, seconds: Callable[[], float]) -> Callable[[], None]:
-    """Return what writes the state as a checkpoint, and the history."""
+def _unobserved(run: RunFolder, epochs: Sequence[Epoch]) -> None:
+    """Nobody wants to know."""
+
+
+def _saver(
+    setting: Setting,
+    run: RunFolder,
+    state: State,
+    seconds: Callable[[], float],
+    observe: Callable[[Sequence[Epoch]], None],
+) -> Callable[[], None]:
+    """Return what writes the state as a checkpoint, and the history, and then tells of the epochs."""
 
     def save() -> None:
         if setting.group.leads:
             state.seconds = seconds()
             save_checkpoint(run.checkpoints, state)
             write_history(run.history_file, state.history)
+            observe(state.history)
 
     return save
 
