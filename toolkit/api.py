@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from toolkit.report import write_pictures
 from toolkit.run_folder import ARTIFACTS, RunFolder
-from toolkit.trackers import following, require_trackers, track
+from toolkit.trackers import Following, require_trackers
 
 if TYPE_CHECKING:
     from toolkit.progress import Reporter
@@ -54,11 +54,11 @@ def train(
     from toolkit.training.stage import finetune_run
 
     require_trackers(trackers)
-    with following(trackers, anew=not resume) as on_epochs:
+    with Following(trackers, anew=not resume) as log:
         run = finetune_run(
-            recipe, name=name, root=root, resume=resume, reporter=reporter, on_step=on_step, on_epochs=on_epochs
+            recipe, name=name, root=root, resume=resume, reporter=reporter, on_step=on_step, on_epochs=log.observe
         )
-    if leads_here():
-        write_pictures(run)
-        track(run, trackers)
+        if leads_here():
+            write_pictures(run)
+            log.finish()
     return run

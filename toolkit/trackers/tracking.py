@@ -7,6 +7,7 @@ it has not been told, because it was killed, or its server was away, is told by 
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
@@ -18,10 +19,13 @@ from toolkit.run_folder import RunFolder
 from toolkit.trackers import figures
 from toolkit.trackers.base import Log, TrackedRun
 from toolkit.trackers.registry import usable
-from toolkit.training.history import Epoch, EpochObserver, read_history
+from toolkit.training.history import Epoch, read_history
 
 FILE = "trackers.json"
 """In the run folder."""
+MEANWHILE = "The work goes on, and the next command that logs this run makes up for it."
+LONGEST_REASON = 300
+"""Characters of somebody else's message in a sentence; those of MLflow quote whole requests."""
 
 
 class Remembered(Record):
@@ -62,40 +66,41 @@ def track(
                 log.bench(bench)
 
 
-@contextmanager
-def following(asked: Sequence[str], *, anew: bool) -> Iterator[EpochObserver]:
-    """Yield what logs epochs as they end.
+class Following:
+    """Logs a training while it runs: open it with ``with``, around the training and the drawing of its pictures."""
 
-    Args:
-        asked: names of trackers, beside those that a run which goes on remembers.
-        anew: whether the run starts from its beginning.
-    """
-    with _Following(asked, anew) as observer:
-        yield observer
+    def __init__(self, asked: Sequence[str], *, anew: bool) -> None:
+        """Prepare; the trackers are opened once the training says which run it is.
 
-
-class _Following:
-    """Opens the trackers when the training says which run it is."""
-
-    def __init__(self, asked: Sequence[str], anew: bool) -> None:
+        Args:
+            asked: names of trackers, beside those that a run which goes on remembers.
+            anew: whether the run starts from its beginning.
+        """
         self._asked = asked
         self._anew = anew
         self._logs: list[_Guarded] | None = None
 
-    def __enter__(self) -> EpochObserver:
-        return self._observe
+    def __enter__(self) -> Following:
+        return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for log in self._logs or ():
             log.close(finished=kind is None)
 
-    def _observe(self, run: RunFolder, epochs: Sequence[Epoch]) -> None:
+    def observe(self, run: RunFolder, epochs: Sequence[Epoch]) -> None:
+        """Log the epochs that are new: a ``training.history.EpochObserver``."""
         if self._logs is None:
             if self._anew:
                 (run.path / FILE).unlink(missing_ok=True)
             self._logs = _open_all(run, self._asked)
         for log in self._logs:
             log.epochs(epochs)
+
+    def finish(self) -> None:
+        """Log what the run folder has now, and try once more where something has failed."""
+        for log in self._logs or ():
+            log.retry()
+            log.catch_up()
 
 
 @contextmanager
@@ -143,9 +148,17 @@ class _Guarded:
         self._run = run
         self._name = name
         self._log: Log | None = None
+        self._reference = reference
         self._epochs_known: int | None = None
+        self._has_failed = False
         with self._guarded():
-            self._open(reference)
+            self._open()
+
+    def retry(self) -> None:
+        """Open the log again if it has failed; a second failure is not said."""
+        if self._has_failed:
+            with self._guarded():
+                self._open()
 
     def epochs(self, epochs: Sequence[Epoch]) -> None:
         """Log the epochs that it does not have."""
@@ -176,13 +189,15 @@ class _Guarded:
             with self._guarded():
                 log.close(finished=finished)
 
-    def _open(self, reference: str | None) -> None:
+    def _open(self) -> None:
         tracked = TrackedRun(name=self._run.name, folder=self._run.path, root=self._run.path.parent)
-        log = self._log = usable(self._name).open(tracked, reference)
-        if reference is None:
+        log = self._log = usable(self._name).open(tracked, self._reference)
+        if self._reference is None:
             log.parameters(figures.hyperparameters(self._run.recipe()))
-        if reference != log.reference:
+        if self._reference != log.reference:
             _remember(self._run, _remembered(self._run) | {self._name: log.reference})
+            self._reference = log.reference
+        self._epochs_known = None
 
     def _write_epochs(self, epochs: Sequence[Epoch]) -> None:
         if self._log is None:
@@ -215,15 +230,19 @@ class _Guarded:
             yield
         except Exception as failure:  # code of another package, which may raise anything
             raise_interruption(failure)
-            reason = str(failure) if isinstance(failure, ToolkitError) else f"it failed ({first_line(failure)})."
-            _say(
-                f"the tracker {self._name!r} is left out from here on: {reason} The work goes on, and the next command "
-                "of this run that logs makes up for it."
-            )
+            if not self._has_failed:
+                _say(f"the tracker {self._name!r} is left out from here on: {_reason(failure)} {MEANWHILE}")
+            self._has_failed = True
             log, self._log = self._log, None
             if log is not None:
                 with suppress(Exception):  # of what has just been said to have failed
                     log.close(finished=False)
+
+
+def _reason(failure: Exception) -> str:
+    if isinstance(failure, ToolkitError):
+        return str(failure)
+    return f"it failed ({textwrap.shorten(first_line(failure), LONGEST_REASON, placeholder=' ...')})."
 
 
 def _say(sentence: str) -> None:
