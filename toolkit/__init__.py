@@ -13,17 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from toolkit.bundle import Bundle
+    from toolkit.remote import pull, push
     from toolkit.runtime import Prediction, Predictor, load
 
 __version__ = "0.2.0"
 
-__all__ = ["Bundle", "Prediction", "Predictor", "__version__", "load"]
+__all__ = ["Bundle", "Prediction", "Predictor", "__version__", "load", "pull", "push"]
 
 _HOME = {
     "Bundle": "toolkit.bundle",
     "Prediction": "toolkit.runtime",
     "Predictor": "toolkit.runtime",
     "load": "toolkit.runtime",
+    "pull": "toolkit.remote",
+    "push": "toolkit.remote",
 }
 
 

@@ -56,6 +56,12 @@ def without_credentials(text: str) -> str:
     return _URL.sub(lambda match: match[1] + _place(match[2]), text)
 
 
+def public_url(url: str) -> str:
+    """Return a whole URL, which may hold blanks and quotes, as ``without_credentials`` returns those in a text."""
+    parts = (part.partition("://") for part in url.split("::"))
+    return "::".join(printable(f"{scheme}{mark}{_place(rest)}" if mark else scheme) for scheme, mark, rest in parts)
+
+
 def _place(after_scheme: str) -> str:
     """Return host and path."""
     authority = after_scheme.partition("/")[0]

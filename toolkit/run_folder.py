@@ -157,6 +157,7 @@ class RunFolder:
         self.history_file = path / "history.csv"
         self.evaluation_file = path / "evaluation.json"
         self.review_file = path / "review.json"
+        self.pushed_file = path / "pushed.json"
         self.model_file = path / "model.safetensors"
         self.checkpoints = path / "checkpoints"
         self.bundle = path / "bundle"

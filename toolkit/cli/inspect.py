@@ -35,6 +35,8 @@ def command(
         "there are no others"
     )
     typer.echo(f"{'signature':14} {_signed(opened, verify_key)}")
+    for number, line in enumerate(_pushed(opened)):
+        typer.echo(f"{'' if number else 'pushed':14} {line}")
 
 
 def _signed(bundle: Bundle, verify_key: Path | None) -> str:
@@ -48,6 +50,21 @@ def _signed(bundle: Bundle, verify_key: Path | None) -> str:
         if verify_key
         else f"by the key {key}, not checked: give that key with --verify-key"
     )
+
+
+def _pushed(bundle: Bundle) -> list[str]:
+    """Return where a bundle in the folder of its run was pushed; nothing of one that was not."""
+    from hashlib import sha256
+
+    from toolkit.remote import pushed_archives, run_of_bundle
+
+    run = run_of_bundle(bundle.path)
+    manifest = sha256(bundle.manifest_bytes).hexdigest()
+    return [
+        f"{pushed.url}, {pushed.created}, SHA-256 {pushed.sha256}"
+        + ("" if pushed.manifest_sha256 == manifest else " (an earlier state of the bundle)")
+        for pushed in (() if run is None else pushed_archives(run))
+    ]
 
 
 def _describe(manifest: Manifest) -> list[tuple[str, str]]:

@@ -32,6 +32,8 @@ COMMANDS = {
     "keygen": "Make a pair of keys for signing bundles.",
     "pack": "Write a bundle as one archive, the same bytes on every machine.",
     "unpack": "Check an archive and make a bundle of it.",
+    "push": "Pack a bundle and write it to a URL, where others reach it.",
+    "pull": "Fetch a packed bundle from a URL, check it and make a bundle of it.",
     "backbones": "List backbones with their size and cost.",
     "formats": "List the export formats and say which can be used here.",
     "recipes": "List the shipped recipes, or print one as TOML.",

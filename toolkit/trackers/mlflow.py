@@ -19,7 +19,7 @@ from typing import Any
 from toolkit.dependencies import import_optional, is_installed
 from toolkit.distribution import install_hint
 from toolkit.errors import TrackerError
-from toolkit.printable import without_credentials
+from toolkit.printable import public_url
 from toolkit.telemetry import opt_out
 from toolkit.trackers.base import TrackedRun, Value
 
@@ -56,7 +56,7 @@ class MlflowTracker:
         """Begin a run of MLflow, or go on with one."""
         known = {} if reference is None else json.loads(reference)
         asked = os.environ.get("MLFLOW_TRACKING_URI", "")
-        if known and without_credentials(asked) != known["store"]:
+        if known and public_url(asked) != known["store"]:
             asked = known["store"]  # which the run began in; credentials come from MLflow's own variables then
         with _quiet():
             client = _client(asked or _own_store(run.root))
@@ -68,7 +68,7 @@ class MlflowTracker:
                 identifier = client.create_run(
                     _experiment(client, run, asked), run_name=run.name, tags=tags
                 ).info.run_id
-        return _MlflowRun(client, identifier, json.dumps({"store": without_credentials(asked), "run": identifier}))
+        return _MlflowRun(client, identifier, json.dumps({"store": public_url(asked), "run": identifier}))
 
 
 class _MlflowRun:
