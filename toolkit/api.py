@@ -55,8 +55,9 @@ def train(
 
     require_trackers(trackers)
     with Following(trackers, anew=not resume) as log:
+        on_epochs = log.observe if leads_here() else None
         run = finetune_run(
-            recipe, name=name, root=root, resume=resume, reporter=reporter, on_step=on_step, on_epochs=log.observe
+            recipe, name=name, root=root, resume=resume, reporter=reporter, on_step=on_step, on_epochs=on_epochs
         )
         if leads_here():
             write_pictures(run)

@@ -20,7 +20,7 @@ from PIL import Image
 PACKAGES = ("numpy", "onnxruntime", "pillow", "platformdirs", "pydantic", "rich", "typer")
 HELP = (
     *("finetune", "export", "verify", "bench", "report", "predict", "inspect", "selftest", "card", "sign", "keygen"),
-    *("pack", "unpack", "backbones", "formats", "recipes", "cache", "doctor"),
+    *("pack", "unpack", "push", "pull", "backbones", "formats", "recipes", "cache", "doctor"),
 )
 
 
@@ -66,6 +66,9 @@ def main(bundle: str) -> None:
         if find_spec("torch") is None:
             for arguments in (("finetune",), ("finetune", "--data", "digits"), ("backbones",)):
                 run(folder, 2, "this needs torch, which is not installed: pip install", *arguments)
+        if find_spec("fsspec") is None:
+            for arguments in (("push", bundle, "there.tar"), ("pull", "it.tar", "again")):
+                run(folder, 2, "push and pull need fsspec, which is not installed: pip install", *arguments)
         if find_spec("cryptography") is not None:
             run(folder, 0, "fingerprint", "keygen", "ours")
             run(folder, 0, "signed", "sign", "there", "--key", "ours.private.pem")

@@ -1,7 +1,7 @@
 """The worked examples of the documentation: their code is taken out of the page and run.
 
-A format and a data source are packages under ``tests/assets``, which their pages show as they are:
-``test_format_of_another_package.py`` and ``test_source_of_another_package.py`` run them.
+A format, a data source and a tracker are packages under ``tests/assets``, which their pages show as they are:
+``test_format_of_another_package.py``, ``test_source_of_another_package.py`` and ``test_trackers.py`` run them.
 """
 
 from __future__ import annotations

@@ -29,8 +29,10 @@ CONTACT = re.compile(r"\b(connect|sendto|sendmsg|sendmmsg)\(.*sa_family=AF_INET6
 HERE = re.compile(r'inet_addr\("127\.|inet_pton\(AF_INET6, "::1"')
 EXPORTED = "onnx,openvino,torchscript,pt2"
 TINY = ("--train-limit", "100", "--test-limit", "50", "--stage1-epochs", "1", "--stage2-epochs", "1")
+TRACKED = ("--track", "tensorboard", "--track", "mlflow")
 COMMANDS = {
     "finetune": ("finetune", "--recipe", "digits", "--image-size", "32", "--run", "other", *TINY),
+    "track": ("finetune", "--recipe", "digits", "--image-size", "32", "--run", "tracked", *TINY, *TRACKED),
     "export": ("export", "--formats", EXPORTED),
     "verify": ("verify", "--images", "16"),
     "bench": ("bench", "--rounds", "2", "--batch-sizes", "1"),

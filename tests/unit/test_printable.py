@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.printable import printable, printable_lines, unprintable
+from toolkit.printable import printable, printable_lines, public_url, unprintable, without_credentials
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,26 @@ def test_what_could_change_what_a_terminal_shows_is_found_and_can_be_written_out
     assert unprintable("a\n\tb", lines=True) is None
     assert unprintable("a\n\x07", lines=True) == "U+0007"
     assert printable("\x1b[2J \u202e \x9b \ud800 \u732b\\") == "\\x1b[2J \\u202e \\x9b \\ud800 \u732b\\"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("s3://bucket/folder/a.tar", "s3://bucket/folder/a.tar"),
+        ("https://host:8080/a@b?x=1#y", "https://host:8080/a@b"),
+        ("https://token@host/a", "https://host/a"),
+        ("https://me:secret@host:8080/a", "https://host:8080/a"),
+        ("s3://KEY:se/c@r#e?t@bucket/a.tar", "s3://bucket/a.tar"),
+        ("s3://KEY:pass word's@bucket/a.tar", "s3://bucket/a.tar"),
+        ("simplecache::https://me:secret@host/a", "simplecache::https://host/a"),
+        ("models/a@b:c.tar", "models/a@b:c.tar"),
+        ("s3://bucket/\x1b[2J", "s3://bucket/\\x1b[2J"),
+    ],
+)
+def test_a_url_is_shown_without_what_is_secret_in_it(url: str, shown: str) -> None:
+    assert public_url(url) == shown
+
+
+def test_urls_in_a_text_are_shown_so_too() -> None:
+    text = "no answer from 'https://me:secret@host/x?key=1' and ftp://u:p@[::1]/y, see mail@host"
+    assert without_credentials(text) == "no answer from 'https://host/x' and ftp://[::1]/y, see mail@host"

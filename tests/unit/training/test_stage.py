@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from toolkit.files import sha256_file
 from toolkit.recipe import Recipe
 from toolkit.run_folder import RunFolder, unfinished_in
 from toolkit.training.checkpoint import load_checkpoint
+from toolkit.training.history import Epoch, read_history
 from toolkit.training.interruption import StoppedError
 from toolkit.training.meter import Step
 from toolkit.training.stage import finetune_run, plan_run, recipe_for_budget
@@ -225,3 +227,26 @@ def test_a_default_that_was_adapted_stands_in_the_record_and_in_the_recipe(tmp_p
     assert [sentence.partition(" instead")[0].partition(" (")[0] for sentence in record.adapted] == [
         f"stage2.unfreeze is {blocks}"
     ]
+
+
+def test_whoever_follows_is_told_of_the_run_first_and_of_every_epoch_once_it_is_saved(tmp_path: Path) -> None:
+    told: list[int] = []
+
+    def observe(run: RunFolder, epochs: Sequence[Epoch]) -> None:
+        assert run.recipe_file.exists()
+        assert len(read_history(run.history_file)) == len(epochs) if epochs else not run.history_file.exists()
+        told.append(len(epochs))
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune_run(
+            small_run_recipe(),
+            name="run",
+            root=tmp_path,
+            reporter=Listening("stage 2 epoch 1/1", stop),
+            on_epochs=observe,
+        )
+    assert sorted(set(told)) == [0, 1]
+    told.clear()
+    finetune_run(small_run_recipe(), name="run", root=tmp_path, resume=True, on_epochs=observe)
+    assert told[0] == 1
+    assert sorted(set(told)) == [1, 2]
