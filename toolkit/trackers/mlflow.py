@@ -35,9 +35,10 @@ _NOT_ALLOWED = re.compile(r"[^\w\-. /]")
 """In names: https://github.com/mlflow/mlflow/blob/master/mlflow/utils/validation.py"""
 _LONGEST_PARAMETER = 6000
 _DEFAULTS = {
-    # A server that does not answer is given up after seconds; MLflow would try for ten minutes, at every call.
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    # A server that does not answer is given up after seconds; MLflow would try for ten minutes, at every call. What is
+    # lost by that is told later.
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
 

@@ -126,3 +126,26 @@ def test_an_artifact_that_cannot_be_verified_here_is_not_measured(measure: Run) 
     code, out, err = measure(stage)
     assert (code, out, stage.options) == (2, "a parity report\n", None)
     assert "onnxruntime is not installed." in err
+
+
+def test_verdicts_and_figures_are_logged_to_the_trackers_of_the_run(
+    measure: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorboard", reason="the extra 'tensorboard' is not installed")
+    logged: list[tuple[Any, Any, list[str]]] = []
+    monkeypatch.setattr(
+        "toolkit.trackers.track", lambda run, asked, **records: logged.append((run, list(asked), sorted(records)))
+    )
+    stage = Stage(None)
+    assert measure(stage, "--track", "tensorboard")[0] == 0
+    assert logged == [(stage.folder, ["tensorboard"], ["parity"]), (stage.folder, ["tensorboard"], ["bench"])]
+    logged.clear()
+    assert measure(Stage(VERDICT))[0] == 0
+    assert [(asked, records) for _, asked, records in logged] == [([], ["bench"])]
+
+
+def test_an_unknown_tracker_is_refused_before_anything_is_measured(measure: Run) -> None:
+    stage = Stage(None)
+    code, out, err = measure(stage, "--track", "wandb")
+    assert (code, out, stage.verified, stage.options) == (2, "", 0, None)
+    assert "there is no tracker 'wandb'" in err

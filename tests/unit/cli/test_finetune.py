@@ -97,3 +97,26 @@ def test_only_the_leader_of_a_group_draws_and_prints(
     monkeypatch.setattr("toolkit.training.group.leads_here", lambda: False)
     assert run("finetune", "--quiet") == (0, "", "")
     assert len(training.calls) == 1
+
+
+def test_trackers_are_handed_on(run: Run, training: Training) -> None:
+    pytest.importorskip("tensorboard", reason="the extra 'tensorboard' is not installed")
+    assert run("finetune", "--track", "tensorboard", "--quiet")[0] == 0
+    assert run("finetune", "--quiet")[0] == 0
+    assert [asked["trackers"] for _, asked in training.calls] == [["tensorboard"], ()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--track", "wandb"), "there is no tracker 'wandb'; trackers here are tensorboard, mlflow"),
+        (("--track", "tensorboard", "--dry-run"), "--dry-run trains nothing that --track could log: leave one of them"),
+    ],
+)
+def test_a_tracker_that_cannot_log_is_refused_before_training(
+    run: Run, training: Training, arguments: tuple[str, ...], sentence: str
+) -> None:
+    code, out, err = run("finetune", *arguments)
+    assert (code, out, training.calls) == (2, "", [])
+    assert sentence in err
+    assert len(err.splitlines()) == 1

@@ -48,6 +48,8 @@ def test_a_failed_gate_is_exit_code_1(colour_bundle: Path, capsys: pytest.Captur
         (("BUNDLE", "--tolerance", "logits_relative"), "'logits_relative' is not NAME=VALUE"),
         (("BUNDLE", "--tolerance", "atol=1"), "a tolerance has no atol"),
         (("nowhere",), "there is no nowhere"),
+        (("BUNDLE", "--track", "mlflow"), "is a bundle: leave it out, or give the run"),
+        (("BUNDLE", "--against", "OTHER", "--track", "mlflow"), "and --against is none"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(
