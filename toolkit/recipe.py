@@ -388,14 +388,14 @@ def recipe_fields() -> Iterator[tuple[str, str, FieldInfo]]:
 
     The name is that of the keyword argument in Python, e.g. ``stage1_head_lr``, and with dashes that of the flag.
     """
-    for name, field in Recipe.model_fields.items():
-        section = field.annotation
+    for name, description in Recipe.model_fields.items():
+        section = description.annotation
         if isinstance(section, type) and issubclass(section, BaseModel):
-            for inner, inner_field in section.model_fields.items():
+            for inner, inner_description in section.model_fields.items():
                 dotted = f"{name}.{inner}"
-                yield dotted, NAMES.get(dotted, f"{name}_{inner}" if name in PREFIXED else inner), inner_field
+                yield dotted, NAMES.get(dotted, f"{name}_{inner}" if name in PREFIXED else inner), inner_description
         elif name not in NOT_GIVEN:
-            yield name, name, field
+            yield name, name, description
 
 
 def changes_of(given: Mapping[str, Any], origin: str) -> dict[str, Any]:
@@ -410,7 +410,9 @@ def changes_of(given: Mapping[str, Any], origin: str) -> dict[str, Any]:
     """
     names = {dotted: name for dotted, name, _ in recipe_fields()}
     fields = {name: dotted for dotted, name in names.items()}
-    problems = [f"  {printable(name)}: no such field{_meant(name, list(fields))}" for name in given if name not in fields]
+    problems = [
+        f"  {printable(name)}: no such field{_meant(name, list(fields))}" for name in given if name not in fields
+    ]
     changes = {fields[name]: value for name, value in given.items() if name in fields}
     try:
         Recipe.model_validate(_changed(Recipe().model_dump(exclude_none=True), changes))

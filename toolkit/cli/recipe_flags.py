@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 
 from toolkit.recipe import NameIn, recipe_fields
 
+
 def recipe_flags() -> Iterator[tuple[str, str, FieldInfo]]:
     """Yield the dotted field, the flag and the field's description for all of a recipe that a flag can override."""
     for dotted, name, field in recipe_fields():
