@@ -154,8 +154,9 @@ def find_deletable(names: Sequence[str], root: Path = ARTIFACTS) -> list[RunFold
     Raises:
         RunError: one is no run, is a link, or lies in another folder; all of them are named, and nothing was deleted.
     """
-    found, problems = [], []
-    for name in dict.fromkeys(names):
+    found: dict[Path, RunFolder] = {}
+    problems = []
+    for name in names:
         path = expanded(name)
         # A name, or a path that leads into this folder.
         inside = root / path.name if path.parent == Path() or _same(path.parent, root) else None
@@ -168,12 +169,12 @@ def find_deletable(names: Sequence[str], root: Path = ARTIFACTS) -> list[RunFold
         elif not _is_run(inside):
             problems.append(f"{printable(name)} is no run in {root}")
         else:
-            found.append(RunFolder(inside))
+            found[inside] = RunFolder(inside)
     if problems:
         names_there = ", ".join(folder.name for folder in _folders(root))
         there = f"runs there: {names_there}." if names_there else "there is none."
         raise RunError(f"nothing was deleted: {'; '.join(problems)}; {there}")
-    return found
+    return list(found.values())
 
 
 def delete_run(run: RunFolder) -> int:

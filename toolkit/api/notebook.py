@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import time
+import warnings
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from toolkit.dependencies import import_optional
+from toolkit.dependencies import import_optional, is_installed
 from toolkit.printable import printable_lines
 from toolkit.progress import Bar, Reporter, Silent
 
@@ -35,7 +36,18 @@ def reporter_for(progress: bool | Reporter) -> Reporter:
     if not progress:
         return Silent()
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    return Notebook() if console.is_jupyter else Lines(console)
+    if not console.is_jupyter:
+        return Lines(console)
+    _import_tqdm()
+    return Notebook()
+
+
+def _import_tqdm() -> None:
+    """Import what timm's download imports, without its warning that a notebook lacks ipywidgets: nothing here does."""
+    if is_installed("tqdm"):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="IProgress not found")
+            import_optional("tqdm.auto", "there is no tqdm")
 
 
 class _Counter:

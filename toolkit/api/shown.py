@@ -93,7 +93,7 @@ def table_html(table: Table) -> str:
             rest = len(table.columns) - len(line.cells)
             cells += f'<td colspan="{rest}" style="text-align:left;padding:2px 8px">{escaped(line.missing)}</td>'
         rows.append(f"<tr>{cells}</tr>")
-    style = "border-collapse:collapse;background:transparent;color:inherit;font-size:90%"
+    style = "border-collapse:collapse;background:transparent;color:inherit;font-size:90%;margin:8px 0"
     return (
         f'<div style="overflow-x:auto"><table style="{style}"><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"

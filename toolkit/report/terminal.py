@@ -100,7 +100,7 @@ def print_list(table: Table, console: Console) -> None:
         first, *others = [(column.header, cell) for column, cell in named if cell != figures.NONE]
         console.print(_text(first[1], style="bold"))
         facts = _text("; ".join(f"{header} {cell}" for header, cell in others))
-        console.print(Padding(facts, (0, 0, 0, 2)))
+        console.print(Padding(facts, (0, 0, 0, 2), expand=False))
 
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
