@@ -398,18 +398,19 @@ def recipe_fields() -> Iterator[tuple[str, str, FieldInfo]]:
             yield name, name, description
 
 
-def changes_of(given: Mapping[str, Any], origin: str) -> dict[str, Any]:
+def changes_of(given: Mapping[str, Any], origin: str, section: str = "") -> dict[str, Any]:
     """Return what was given by names, as ``recipe_fields`` has them, by dotted fields, as ``Recipe.override`` takes it.
 
     Args:
         given: names and values.
         origin: who gave them, named in errors.
+        section: the only one whose fields are taken, e.g. ``export.``; all by default.
 
     Raises:
         RecipeError: a field is unknown or a value is not valid; all of them are named, and the fields there are.
     """
     names = {dotted: name for dotted, name, _ in recipe_fields()}
-    fields = {name: dotted for dotted, name in names.items()}
+    fields = {name: dotted for dotted, name in names.items() if dotted.startswith(section)}
     problems = [
         f"  {printable(name)}: no such field{_meant(name, list(fields))}" for name in given if name not in fields
     ]

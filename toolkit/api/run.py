@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from toolkit.runtime import Predictor
     from toolkit.verify.options import Asked as VerifyAsked
 
+CALL = "the call of Run.export"
 IMAGES = 512
 """Test images that artifacts are compared on, unless somebody says how many."""
 
@@ -200,7 +201,7 @@ class Run:
         """
         given = {**fields, **({} if formats is None else {"formats": _plain(formats)})}
         run = FinishedRun.of(self.folder)
-        recipe = run.recipe.override(changes_of(given, "the call of export"), "the call of export")
+        recipe = run.recipe.override(changes_of(given, CALL, "export."), CALL)
         require_exportable(run, recipe.export)
         from toolkit.export import export_run
 
