@@ -398,13 +398,16 @@ def recipe_fields() -> Iterator[tuple[str, str, FieldInfo]]:
             yield name, name, description
 
 
-def changes_of(given: Mapping[str, Any], origin: str, section: str = "") -> dict[str, Any]:
+def changes_of(
+    given: Mapping[str, Any], origin: str, section: str = "", *, called: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Return what was given by names, as ``recipe_fields`` has them, by dotted fields, as ``Recipe.override`` takes it.
 
     Args:
         given: names and values.
         origin: who gave them, named in errors.
         section: the only one whose fields are taken, e.g. ``export.``; all by default.
+        called: what is meant by names that are no fields, to say so.
 
     Raises:
         RecipeError: a field is unknown or a value is not valid; all of them are named, and the fields there are.
@@ -412,7 +415,9 @@ def changes_of(given: Mapping[str, Any], origin: str, section: str = "") -> dict
     names = {dotted: name for dotted, name, _ in recipe_fields()}
     fields = {name: dotted for dotted, name in names.items() if dotted.startswith(section)}
     problems = [
-        f"  {printable(name)}: no such field{_meant(name, list(fields))}" for name in given if name not in fields
+        f"  {printable(name)}: no such field{_meant(name, list(fields), called or {})}"
+        for name in given
+        if name not in fields
     ]
     changes = {fields[name]: value for name, value in given.items() if name in fields}
     try:
@@ -425,9 +430,9 @@ def changes_of(given: Mapping[str, Any], origin: str, section: str = "") -> dict
     return changes
 
 
-def _meant(name: str, fields: list[str]) -> str:
+def _meant(name: str, fields: list[str], called: Mapping[str, str]) -> str:
     """Return which fields somebody may have meant, as the end of a sentence."""
-    meant = [field for field in fields if field.endswith(f"_{name}")]
+    meant = [called[name]] if name in called else [field for field in fields if field.endswith(f"_{name}")]
     meant = meant or difflib.get_close_matches(name, fields, n=2)
     return f" (did you mean {' or '.join(meant)}?)" if meant else ""
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from tiny_training import small_run_recipe
 
 import toolkit
 from toolkit.api import Run, finetune, train
-from toolkit.errors import RecipeError, RunError
+from toolkit.errors import DataError, RecipeError, RunError
 from toolkit.recipe import Recipe
 from toolkit.run_folder import RunFolder
 from toolkit.training.interruption import StoppedError
@@ -85,12 +86,13 @@ class TestFinetune:
 
     def test_all_that_is_wrong_is_said_at_once(self, asked: list[dict[str, Any]]) -> None:
         with pytest.raises(RecipeError) as refused:
-            finetune("digits", bakbone="resnet18", epochs=3, stage1_epochs="many", image_size=3)  # type: ignore[call-arg, typeddict-item]
+            finetune("digits", bakbone="resnet18", epochs=3, run="mine", stage1_epochs="many", image_size=3)  # type: ignore[call-arg, typeddict-item]
         first, *lines, last = str(refused.value).splitlines()
-        assert first == "4 fields of the recipe from the call of toolkit.finetune cannot be used:"
-        assert lines[:2] == [
+        assert first == "5 fields of the recipe from the call of toolkit.finetune cannot be used:"
+        assert lines[:3] == [
             "  bakbone: no such field (did you mean backbone?)",
             "  epochs: no such field (did you mean stage1_epochs or stage2_epochs?)",
+            "  run: no such field (did you mean name?)",
         ]
         assert "  image_size: Input should be greater than or equal to 16 (given: 3)" in lines
         assert [line for line in lines if line.startswith("  stage1_epochs: ")]
@@ -153,3 +155,12 @@ class TestFinetune:
         assert capsys.readouterr().err == "using the 'folder' recipe for photos\n"
         finetune("photos", progress=False)
         assert capsys.readouterr().err == ""
+
+    def test_a_sign_of_life_comes_before_pytorch_is_imported(
+        self, asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.delitem(sys.modules, "torch")
+        with pytest.raises(DataError):
+            finetune("nothing")
+        assert capsys.readouterr().err.startswith("importing PyTorch")
+        assert asked == []

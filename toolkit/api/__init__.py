@@ -7,6 +7,7 @@ for the command line and for Python alike.
 from __future__ import annotations
 
 import os
+import sys
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -17,6 +18,7 @@ from toolkit.api.run import Run, Runs, open_run, runs
 from toolkit.api.stages import require_room
 from toolkit.dependencies import require_for_training
 from toolkit.errors import RecipeError
+from toolkit.files import expanded
 from toolkit.recipe import AUTO, changes_of
 from toolkit.report import write_pictures
 from toolkit.run_folder import ARTIFACTS, RunFolder, find_unfinished, new_run
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["Run", "Runs", "finetune", "open_run", "runs", "train"]
 
 CALL = "the call of toolkit.finetune"
+CALLED = {"run": "name", "artifacts": "root", "quiet": "progress"}
+"""Flags of the command that are no fields, and what they are called here."""
 
 
 def finetune(
@@ -66,20 +70,21 @@ def finetune(
         StoppedError: it was interrupted (a ``KeyboardInterrupt``); the run was saved.
     """
     given: dict[str, Any] = {**fields} if data is None else {"data": data, **fields}
-    root, reporter = Path(root), reporter_for(progress)
+    root, reporter = expanded(root), reporter_for(progress)
     if resume:
         if given or os.fspath(recipe) != AUTO or name is not None or time_budget is not None:
             raise RecipeError(
                 "resume goes on with a run's own recipe: give no other recipe, name or field, or start a new run."
             )
         return resume_run(find_unfinished(None if resume is True else resume, root), reporter)
-    changes = changes_of({field: _plain(value) for field, value in given.items()}, CALL)
+    changes = changes_of({field: _plain(value) for field, value in given.items()}, CALL, called=CALLED)
     from toolkit.training.auto import choose_recipe
     from toolkit.training.plan import parse_duration
 
     budget = None if time_budget is None else parse_duration(time_budget)
     if name is not None:
         new_run(name, root)
+    _say_what_takes_time(reporter)
     chosen, reason = choose_recipe(os.fspath(recipe), changes)
     require_room(root, None, chosen)
     require_for_training("torch", "torchvision", "safetensors", "tomli_w")
@@ -99,8 +104,16 @@ def resume_run(run: RunFolder, progress: bool | Reporter = True) -> Run:
     root = run.path.parent
     recipe = check_recipe(run.recipe())
     require_room(root, run.path.name, recipe)
+    reporter = reporter_for(progress)
+    _say_what_takes_time(reporter)
     require_for_training("torch", "torchvision", "safetensors", "tomli_w")
-    return _trained(recipe, run.path.name, root, reporter_for(progress), resume=True)
+    return _trained(recipe, run.path.name, root, reporter, resume=True)
+
+
+def _say_what_takes_time(reporter: Reporter) -> None:
+    """Give a sign of life before PyTorch is imported."""
+    if "torch" not in sys.modules:
+        reporter.line("importing PyTorch, which takes some seconds the first time")
 
 
 def _trained(recipe: Recipe, name: str | None, root: Path, reporter: Reporter, *, resume: bool) -> Run:

@@ -23,7 +23,7 @@ from toolkit.api.stages import (
 )
 from toolkit.bundle import Bundle
 from toolkit.errors import RunError
-from toolkit.files import size_text
+from toolkit.files import expanded, size_text
 from toolkit.recipe import Recipe, changes_of
 from toolkit.report.pictures import read_history
 from toolkit.report.terminal import print_list
@@ -50,7 +50,7 @@ class Run:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.folder = RunFolder(Path(path))
+        self.folder = RunFolder(expanded(path))
         """The paths of its files."""
 
     @property
@@ -364,7 +364,8 @@ class Runs(Sequence[Run]):
 
 def runs(root: str | os.PathLike[str] = ARTIFACTS) -> Runs:
     """Return the runs of a folder, the newest first; unfinished and damaged ones, too."""
-    return Runs(Path(root), list_runs(Path(root)))
+    folder = expanded(root)
+    return Runs(folder, list_runs(folder))
 
 
 def open_run(run: str | os.PathLike[str] | None = None, root: str | os.PathLike[str] = ARTIFACTS) -> Run:
@@ -377,7 +378,7 @@ def open_run(run: str | os.PathLike[str] | None = None, root: str | os.PathLike[
     Raises:
         RunError: there is no such run; the message lists those there are.
     """
-    found = find_run(None if run is None else os.fspath(run), Path(root))
+    found = find_run(None if run is None else str(expanded(run)), expanded(root))
     if not found.recipe_file.exists() and not os.path.lexists(found.record_file):
         raise RunError(f"{found.path} is no run (it has no recipe.toml, which fine-tuning writes).")
     return Run(found.path)

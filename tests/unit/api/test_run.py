@@ -222,5 +222,11 @@ class TestOpening:
             open_run("other")
 
 
+def test_a_home_is_written_out(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(run.path.resolve().parents[1]))
+    assert list(runs("~/artifacts")) == [run]
+    assert open_run("mine", root="~/artifacts") == open_run("~/artifacts/mine") == Run("~/artifacts/mine") == run
+
+
 def test_the_package_has_them() -> None:
     assert (toolkit.Run, toolkit.Runs, toolkit.runs, toolkit.open_run) == (Run, Runs, runs, open_run)
