@@ -1,8 +1,13 @@
 """Fine-tune a pretrained image backbone, export it, prove the exports are the same model, measure them, embed them.
 
-The public API for a service is three names, loaded on first use so that ``import toolkit`` stays cheap:
+The public API is a few names, loaded on first use so that ``import toolkit`` stays cheap. For whoever trains:
 
 >>> import toolkit
+>>> run = toolkit.finetune("photos")
+>>> run.export().verify().passed
+
+and for a service, which needs no PyTorch:
+
 >>> predictor = toolkit.load("artifacts/latest/bundle")
 >>> predictor.predict(["photo.jpg"])[0].label
 """
@@ -12,21 +17,40 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from toolkit.api import Run, Runs, finetune, open_run, runs
     from toolkit.bundle import Bundle
     from toolkit.remote import pull, push
     from toolkit.runtime import Prediction, Predictor, load
 
 __version__ = "0.2.0"
 
-__all__ = ["Bundle", "Prediction", "Predictor", "__version__", "load", "pull", "push"]
+__all__ = [
+    "Bundle",
+    "Prediction",
+    "Predictor",
+    "Run",
+    "Runs",
+    "__version__",
+    "finetune",
+    "load",
+    "open_run",
+    "pull",
+    "push",
+    "runs",
+]
 
 _HOME = {
     "Bundle": "toolkit.bundle",
     "Prediction": "toolkit.runtime",
     "Predictor": "toolkit.runtime",
+    "Run": "toolkit.api",
+    "Runs": "toolkit.api",
+    "finetune": "toolkit.api",
     "load": "toolkit.runtime",
+    "open_run": "toolkit.api",
     "pull": "toolkit.remote",
     "push": "toolkit.remote",
+    "runs": "toolkit.api",
 }
 
 

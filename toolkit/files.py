@@ -33,6 +33,11 @@ class NotRegularError(OSError):
     """Something that is no regular file was to be read. ``strerror`` says what it is, to quote in a sentence."""
 
 
+def size_text(count: int) -> str:
+    """Return bytes as decimal megabytes or gigabytes, with the unit."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
 def expanded(path: str | os.PathLike[str]) -> Path:
     """Return a path with ``~`` and ``~name`` at its start written out; of a user that there is not, as it is.
 

@@ -6,6 +6,7 @@ once.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 from toolkit.decoding_limits import MAX_PIXELS
@@ -334,13 +336,7 @@ class Recipe(_Section):
         Raises:
             RecipeError: a field is unknown or a value is not valid; all of them are named.
         """
-        tree = self.model_dump(mode="python", exclude_none=True)
-        for dotted, value in changes.items():
-            *sections, field = dotted.split(".")
-            branch: Any = tree
-            for section in sections:
-                branch = branch.setdefault(section, {})
-            branch[field] = value
+        tree = _changed(self.model_dump(mode="python", exclude_none=True), changes)
         return _validate(tree, origin)._with_given(self._given.fields | changes.keys())
 
     def adapted(self, changes: Mapping[str, Any]) -> Recipe:
@@ -352,6 +348,17 @@ class Recipe(_Section):
         return self
 
 
+def _changed(tree: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Put dotted fields into a tree, which is changed."""
+    for dotted, value in changes.items():
+        *sections, field = dotted.split(".")
+        branch: Any = tree
+        for section in sections:
+            branch = branch.setdefault(section, {})
+        branch[field] = value
+    return tree
+
+
 def _fields_set(section: BaseModel, prefix: str) -> Iterator[str]:
     for name in section.model_fields_set:
         value = getattr(section, name)
@@ -359,6 +366,75 @@ def _fields_set(section: BaseModel, prefix: str) -> Iterator[str]:
             yield from _fields_set(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}"
+
+
+PREFIXED = ("augment", "stage1", "stage2")
+"""Sections whose name starts the names of their fields; the fields of the others have names that speak for
+themselves."""
+NAMES = {
+    "data.source": "data",
+    "data.root": "data_root",
+    "backbone.name": "backbone",
+    "cache.use": "cache",
+    "cache.dtype": "cache_dtype",
+}
+"""Fields that are not called what they are called in their section."""
+NOT_GIVEN = ("name", "description")
+"""What only a file says of itself."""
+
+
+def recipe_fields() -> Iterator[tuple[str, str, FieldInfo]]:
+    """Yield the dotted field, the name and the description of all of a recipe that a person can give by itself.
+
+    The name is that of the keyword argument in Python, e.g. ``stage1_head_lr``, and with dashes that of the flag.
+    """
+    for name, description in Recipe.model_fields.items():
+        section = description.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            for inner, inner_description in section.model_fields.items():
+                dotted = f"{name}.{inner}"
+                yield dotted, NAMES.get(dotted, f"{name}_{inner}" if name in PREFIXED else inner), inner_description
+        elif name not in NOT_GIVEN:
+            yield name, name, description
+
+
+def changes_of(
+    given: Mapping[str, Any], origin: str, section: str = "", *, called: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Return what was given by names, as ``recipe_fields`` has them, by dotted fields, as ``Recipe.override`` takes it.
+
+    Args:
+        given: names and values.
+        origin: who gave them, named in errors.
+        section: the only one whose fields are taken, e.g. ``export.``; all by default.
+        called: what is meant by names that are no fields, to say so.
+
+    Raises:
+        RecipeError: a field is unknown or a value is not valid; all of them are named, and the fields there are.
+    """
+    names = {dotted: name for dotted, name, _ in recipe_fields()}
+    fields = {name: dotted for dotted, name in names.items() if dotted.startswith(section)}
+    problems = [
+        f"  {printable(name)}: no such field{_meant(name, list(fields), called or {})}"
+        for name in given
+        if name not in fields
+    ]
+    changes = {fields[name]: value for name, value in given.items() if name in fields}
+    try:
+        Recipe.model_validate(_changed(Recipe().model_dump(exclude_none=True), changes))
+    except ValidationError as error:
+        problems += _problems(error, names)
+    if problems:
+        more = f"\nFields are {', '.join(sorted(fields))}." if given.keys() - fields.keys() else ""
+        raise RecipeError(_summary(problems, origin) + more)
+    return changes
+
+
+def _meant(name: str, fields: list[str], called: Mapping[str, str]) -> str:
+    """Return which fields somebody may have meant, as the end of a sentence."""
+    meant = [called[name]] if name in called else [field for field in fields if field.endswith(f"_{name}")]
+    meant = meant or difflib.get_close_matches(name, fields, n=2)
+    return f" (did you mean {' or '.join(meant)}?)" if meant else ""
 
 
 def last_part(text: str) -> str:
@@ -371,15 +447,17 @@ def _validate(tree: Mapping[str, Any], origin: str) -> Recipe:
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
-        raise RecipeError(_describe(error, origin)) from error
+        raise RecipeError(_summary(_problems(error), origin)) from error
 
 
-def _describe(error: ValidationError, origin: str) -> str:
+def _problems(error: ValidationError, names: Mapping[str, str] | None = None) -> list[str]:
+    """Return a line for each field that is not valid, called by its name where there are ``names``."""
     lines = []
     for problem in error.errors():
         field = ".".join(
             str(part) for part in problem["loc"] if not (isinstance(part, str) and ("[" in part or part == "int"))
         )
+        field = (names or {}).get(field, field)
         if problem["type"] == "extra_forbidden":
             lines.append(f"  {field}: no such field; fields here are {', '.join(_siblings(problem['loc']))}")
         elif problem["type"] == "value_error":
@@ -390,6 +468,10 @@ def _describe(error: ValidationError, origin: str) -> str:
             )
         else:
             lines.append(f"  {field}: {problem['msg']} (given: {problem['input']!r})")
+    return lines
+
+
+def _summary(lines: list[str], origin: str) -> str:
     return (
         f"{len(lines)} field{'s' if len(lines) > 1 else ''} of the recipe from {origin} cannot be used:\n"
         + "\n".join(dict.fromkeys(lines))

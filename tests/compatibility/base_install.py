@@ -20,7 +20,7 @@ from PIL import Image
 PACKAGES = ("numpy", "onnxruntime", "pillow", "platformdirs", "pydantic", "rich", "typer")
 HELP = (
     *("finetune", "export", "verify", "bench", "report", "predict", "inspect", "selftest", "card", "sign", "keygen"),
-    *("pack", "unpack", "push", "pull", "backbones", "formats", "recipes", "cache", "doctor"),
+    *("pack", "unpack", "push", "pull", "backbones", "formats", "recipes", "runs", "cache", "doctor"),
 )
 
 

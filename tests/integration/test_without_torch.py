@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pointed_at import write_whole_run
 
 from toolkit.cli.doctor import TRAINING_PACKAGES
 
@@ -199,3 +200,35 @@ main(sys.argv[1:])
         "toolkit: onnxruntime is not installed: pip install 'vision-deploy-toolkit[cpu]' (or "
         "'vision-deploy-toolkit[gpu]')."
     )
+
+
+def test_runs_are_listed_shown_and_deleted(tmp_path: Path, colour_bundle: Path) -> None:
+    write_whole_run(tmp_path / "artifacts", colour_bundle)
+    program = """
+import os, toolkit
+os.chdir(sys.argv.pop(1))
+print(repr(toolkit.open_run()).splitlines()[0])
+assert "right on" in toolkit.runs()["tiny"]._repr_html_()
+from toolkit.cli.main import main
+main(sys.argv[1:])
+"""
+    done = run(program, str(tmp_path), "runs", "--json")
+    assert done.returncode == 0, done.stderr
+    first, rest = done.stdout.split("\n", 1)
+    assert first.startswith("Run('artifacts/tiny'): ")
+    assert [listed["name"] for listed in json.loads(rest)] == ["tiny"]
+    assert run(program, str(tmp_path), "runs", "delete", "tiny", "--yes").returncode == 0
+    assert list((tmp_path / "artifacts").iterdir()) == []
+
+
+def test_fine_tuning_from_python_says_what_is_missing(tmp_path: Path) -> None:
+    program = """
+import toolkit
+from toolkit.errors import MissingDependencyError
+try:
+    toolkit.finetune("digits", root=sys.argv[1], progress=False)
+except MissingDependencyError as error:
+    print(error)
+"""
+    done = run(program, str(tmp_path))
+    assert "which is not installed: pip install 'vision-deploy-toolkit[train]'" in done.stdout, done.stderr

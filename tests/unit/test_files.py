@@ -25,6 +25,7 @@ from toolkit.files import (
     read_text,
     require_writable,
     sha256_file,
+    size_text,
     stands_for_another,
     sync_files,
     write_bytes,
@@ -265,3 +266,10 @@ def test_what_stands_for_another_file_is_named(head: bytes, reason: str) -> None
 @pytest.mark.parametrize("head", [b"", b"\xff\xd8\xff", b"\x89PNG", b"<svg", b"version 2"])
 def test_other_files_stand_for_themselves(head: bytes) -> None:
     assert stands_for_another(head) is None
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(0, "0.0 MB"), (13_564_849, "13.6 MB"), (999_949_999, "999.9 MB"), (2_500_000_000, "2.50 GB")]
+)
+def test_sizes_have_their_unit(count: int, said: str) -> None:
+    assert size_text(count) == said

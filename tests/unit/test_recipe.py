@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from toolkit.errors import RecipeError
-from toolkit.recipe import Recipe, load_recipe, parse_recipe, shipped_recipes
+from toolkit.recipe import Recipe, changes_of, load_recipe, parse_recipe, recipe_fields, shipped_recipes
 
 
 @pytest.mark.parametrize("name", ["cifar10", "digits", "folder", "textbook"])
@@ -177,3 +177,33 @@ def test_an_adapted_field_is_still_a_default() -> None:
     assert adapted.stage2.unfreeze == 2
     assert adapted.is_given("seed")
     assert not adapted.is_given("stage2.unfreeze")
+
+
+def test_every_field_has_one_name_for_flags_and_for_python() -> None:
+    named = {name: dotted for dotted, name, _ in recipe_fields()}
+    assert len(named) == len(list(recipe_fields()))
+    assert all(name.isidentifier() for name in named)
+    assert (named["data"], named["backbone"], named["stage2_head_lr"]) == (
+        "data.source",
+        "backbone.name",
+        "stage2.head_lr",
+    )
+    assert {"name", "description"}.isdisjoint(named)
+
+
+def test_what_is_given_by_names_becomes_changes() -> None:
+    assert changes_of({"data": "photos", "stage1_epochs": 2, "image_size": None}, "a test") == {
+        "data.source": "photos",
+        "stage1.epochs": 2,
+        "backbone.image_size": None,
+    }
+
+
+def test_unknown_names_and_bad_values_are_said_together() -> None:
+    with pytest.raises(RecipeError) as refused:
+        changes_of({"lr": 0.1, "stage1_epochs": -1}, "a test")
+    first, *problems, fields = str(refused.value).splitlines()
+    assert first == "2 fields of the recipe from a test cannot be used:"
+    assert problems[0].startswith("  lr: no such field (did you mean stage1_head_lr or ")
+    assert problems[1] == "  stage1_epochs: Input should be greater than or equal to 0 (given: -1)"
+    assert fields.startswith("Fields are ")

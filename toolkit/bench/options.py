@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypedDict
 
 from toolkit import provenance
 from toolkit.errors import ToolkitError, is_count, require_count
@@ -48,3 +49,15 @@ class BenchOptions:
     def thread_count(self) -> int:
         """How many threads that is."""
         return provenance.default_threads() if self.threads is None else self.threads
+
+
+class Asked(TypedDict, total=False):
+    """The fields of ``BenchOptions``, as arguments by name."""
+
+    device: str
+    threads: int | None
+    batch_sizes: tuple[int, ...]
+    rounds: int
+    min_seconds: float
+    accuracy_images: int | None
+    allow_code: bool

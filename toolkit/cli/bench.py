@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -19,14 +18,7 @@ from toolkit.cli.options import (
     TrackOption,
 )
 from toolkit.cli.place import find_place
-from toolkit.dependencies import require_for_training
-from toolkit.errors import MissingDependencyError, ToolkitError
-from toolkit.files import require_writable
-
-if TYPE_CHECKING:
-    from toolkit.bundle import ArtifactRecord
-    from toolkit.progress import Reporter
-    from toolkit.run_folder import FinishedRun
+from toolkit.errors import ToolkitError
 
 LARGEST_BATCH = 65_536
 """Images in one call; a million of them takes the memory of every other program with it before anything is measured."""
@@ -55,22 +47,22 @@ def command(
     """
     sizes = _sizes(batch_sizes)
     finished = find_place(place, run, artifacts).finished_run("bench compares it with PyTorch on the images of its run")
-    folder = finished.folder
-    bundle = folder.exported()
+    from toolkit.api.stages import all_passed, require_measurable, verify_first
     from toolkit.bench import BenchOptions, bench_run
     from toolkit.cli.console import output, reporter, telling_of_lost_signature
-    from toolkit.data.of_run import require_images
-    from toolkit.report import print_bench, write_report
+    from toolkit.report import print_bench, print_parity, write_report
     from toolkit.trackers import require_trackers
     from toolkit.trackers import track as log
 
     require_trackers(track or ())
-    require_images(finished)
-    for written in (folder.path, bundle):  # which gets the figures too
-        require_writable(written, "The figures are written into the run: copy it to where you may write.")
+    folder, bundle = finished.folder, require_measurable(finished)
     options, progress = BenchOptions(device, threads, sizes, rounds, allow_code=allow_code), reporter(quiet)
     with telling_of_lost_signature(bundle):
-        verified = _verify_first(finished, progress, allow_code, track or ())
+        parity = verify_first(finished, progress, allow_code=allow_code)
+        if parity is not None:
+            print_parity(parity, output())
+            log(folder, track or (), parity=parity)
+        verified = all_passed(finished, parity, allow_code=allow_code)
         report = bench_run(finished, options, reporter=progress)
     files = write_report(folder)
     print_bench(report, output())
@@ -91,35 +83,3 @@ def _sizes(text: str) -> tuple[int, ...]:
             "commas, e.g. 1,8,32."
         )
     return sizes
-
-
-def _verify_first(run: FinishedRun, progress: Reporter, allow_code: bool, track: Sequence[str]) -> bool:
-    """Verify what may be opened and has no verdict yet; return whether every such artifact has passed."""
-    from toolkit.cli.console import output
-    from toolkit.report import print_parity
-
-    folder = run.folder.bundle
-    if any(artifact.parity is None for artifact in _openable(folder, allow_code)):
-        require_for_training("torch", "safetensors")
-        from toolkit.trackers import track as log
-        from toolkit.verify.run import verify_run
-
-        progress.line("the bundle is not verified yet: verifying it first")
-        report = verify_run(run, reporter=progress, allow_code=allow_code)
-        print_parity(report, output())
-        log(run.folder, track, parity=report)
-        judged = _openable(folder, allow_code)
-        missing = [report.not_judged[artifact.file] for artifact in judged if artifact.file in report.not_judged]
-        if missing:
-            raise MissingDependencyError(" ".join(dict.fromkeys(missing)))
-    verdicts = [artifact.parity for artifact in _openable(folder, allow_code)]
-    return all(verdict is not None and verdict.passed for verdict in verdicts)
-
-
-def _openable(folder: Path, allow_code: bool) -> list[ArtifactRecord]:
-    """Return the artifacts that may be opened; the others are named in the table."""
-    from toolkit.bundle import Bundle
-    from toolkit.formats.opening import not_opened
-
-    bundle = Bundle.open(folder, allow_code=allow_code)
-    return [artifact for artifact in bundle.manifest.artifacts if not_opened(bundle, artifact) is None]

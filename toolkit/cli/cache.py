@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from toolkit.files import size_text
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -44,7 +46,7 @@ def _clear(root: Path, chosen: Sequence[Entry]) -> None:
     from toolkit.training.activations import cleaning
 
     freed = sum(cleaning.clear(root, entry.digest) for entry in chosen) if chosen else cleaning.clear(root, None)
-    typer.echo(f"{_size(freed)} freed in {root}")
+    typer.echo(f"{size_text(freed)} freed in {root}")
 
 
 def _list(root: Path, entries: Sequence[Entry], unfinished: int) -> None:
@@ -53,19 +55,20 @@ def _list(root: Path, entries: Sequence[Entry], unfinished: int) -> None:
     for entry in entries:
         rows = "?" if entry.rows is None else str(entry.rows)
         dates = f"{_date(entry.created):16}  {_date(entry.last_used):16}"
-        typer.echo(f"{entry.digest[:12]}  {_size(entry.bytes):>9}  {rows:>9}  {dates}  {_tensors(entry)}")
+        typer.echo(f"{entry.digest[:12]}  {size_text(entry.bytes):>9}  {rows:>9}  {dates}  {_tensors(entry)}")
     total = sum(entry.bytes for entry in entries)
-    typer.echo(f"{_size(total)} in {len(entries)} {'cache' if len(entries) == 1 else 'caches'} in {root}")
+    typer.echo(f"{size_text(total)} in {len(entries)} {'cache' if len(entries) == 1 else 'caches'} in {root}")
     if unfinished:
         typer.echo(
-            f"{_size(unfinished)} more are being written, or were when their process was killed (--clear removes those)"
+            f"{size_text(unfinished)} more are being written, or were when their process was killed (--clear removes "
+            "those)"
         )
 
 
 def _describe(entry: Entry) -> None:
     values = {
         "digest": entry.digest,
-        "size": _size(entry.bytes),
+        "size": size_text(entry.bytes),
         "created": _date(entry.created),
         "last used": _date(entry.last_used),
     }
@@ -81,10 +84,6 @@ def _tensors(entry: Entry) -> str:
     if entry.key is None:
         return "unknown: its index cannot be read, or is of another version"
     return ", ".join(f"{spec.name} {list(spec.shape)}" for spec in entry.tensors) + f" {entry.key.dtype}"
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def _date(moment: datetime | None) -> str:

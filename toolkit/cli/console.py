@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import typer
@@ -89,21 +89,11 @@ def reporter(quiet: bool) -> Reporter:
     return Silent() if quiet else Terminal()
 
 
-@contextmanager
-def telling_of_lost_signature(bundle: Path) -> Iterator[None]:
+def telling_of_lost_signature(bundle: Path) -> AbstractContextManager[None]:
     """Say on standard error, also of a quiet command, if the block has removed a bundle's signature."""
-    from toolkit.bundle.manifest import SIGNATURE_NAME
+    from toolkit.api import stages
 
-    signed = (bundle / SIGNATURE_NAME).exists()
-    try:
-        yield
-    finally:
-        if signed and not (bundle / SIGNATURE_NAME).exists():
-            typer.echo(
-                f"toolkit: {bundle} is no longer signed, because its manifest has changed: sign it again with "
-                "'toolkit sign'.",
-                err=True,
-            )
+    return stages.telling_of_lost_signature(bundle, lambda said: typer.echo(f"toolkit: {said}", err=True))
 
 
 def output() -> Console:

@@ -9,8 +9,6 @@ import typer
 
 from toolkit.cli.options import ArtifactsOption, PlaceArgument, QuietOption, RunOption
 from toolkit.cli.place import find_place
-from toolkit.dependencies import require_for_training
-from toolkit.files import require_writable
 
 if TYPE_CHECKING:
     from toolkit.bundle.manifest import ArtifactRecord
@@ -72,15 +70,9 @@ def command(
         "max_drop": max_drop,
     }
     recipe = finished.recipe.override({f"export.{key}": value for key, value in changes.items() if value is not None})
-    from toolkit.data.of_run import require_images
-    from toolkit.formats.registry import get_format
+    from toolkit.api.stages import require_exportable
 
-    for name in recipe.export.formats:
-        get_format(name)
-    finished.require_own_weights()
-    require_images(finished)
-    require_writable(finished.folder.path, "The bundle is made in the run: copy it to where you may write.")
-    require_for_training("torch", "safetensors")
+    require_exportable(finished, recipe.export)
     from toolkit.cli.console import reporter
     from toolkit.export import export_run
 

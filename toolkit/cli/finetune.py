@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -13,9 +12,6 @@ from toolkit.cli.recipe_flags import with_recipe_flags
 from toolkit.dependencies import require_for_training
 from toolkit.errors import RecipeError
 from toolkit.recipe import AUTO
-
-if TYPE_CHECKING:
-    from toolkit.recipe import Recipe
 
 
 @with_recipe_flags
@@ -59,6 +55,7 @@ def command(
     images. Every field of the recipe has a flag.
     """
     # What is wrong is said before anything else is imported: PyTorch alone takes seconds.
+    from toolkit.api.stages import require_room
     from toolkit.run_folder import find_unfinished, new_run
     from toolkit.trackers import require_trackers
     from toolkit.training.auto import check_recipe, choose_recipe
@@ -82,7 +79,7 @@ def command(
             new_run(run, artifacts)
         chosen, reason = choose_recipe(recipe, overrides)
     if not dry_run:
-        _require_room(artifacts, run if resume else None, chosen)
+        require_room(artifacts, run if resume else None, chosen)
     require_for_training("torch", "torchvision", "safetensors", "tomli_w")
     from toolkit.api import train
     from toolkit.cli.console import output, reporter
@@ -103,22 +100,3 @@ def command(
         return
     print_evaluation(folder.evaluation(), output())
     typer.echo(f"run {folder.path}")
-
-
-def _require_room(artifacts: Path, resumed: str | None, recipe: Recipe) -> None:
-    """Refuse folders that cannot be written before the training whose result would be lost.
-
-    Raises:
-        FileWriteError: the folder of runs, or that of activations.
-    """
-    from toolkit.download import cache_folder
-    from toolkit.files import require_writable
-
-    if os.environ.get("RANK", "0") != "0":  # of several processes the first one writes
-        return
-    folder = artifacts if resumed is None else artifacts / resumed
-    require_writable(folder, "Give --artifacts another folder, or free some space.")
-    if recipe.cache.use:
-        require_writable(
-            cache_folder(), "Name another folder for what is kept between runs with TOOLKIT_CACHE, or give --no-cache."
-        )

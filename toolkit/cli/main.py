@@ -24,6 +24,7 @@ COMMANDS = {
     "verify": "Prove that every artifact computes what PyTorch computes.",
     "bench": "Measure speed, latency and test accuracy of every artifact.",
     "report": "Write the Markdown and CSV reports of a run again.",
+    "runs": "List the runs, or delete some.",
     "predict": "Classify images with a bundle; needs no PyTorch.",
     "inspect": "Print what is in a bundle.",
     "selftest": "Run a bundle's own samples through it; needs no PyTorch.",
@@ -40,7 +41,8 @@ COMMANDS = {
     "cache": "List or clear what was computed once and kept: activations of frozen prefixes.",
     "doctor": "Say what this machine can run, and why not.",
 }
-"""Name to one-line help, in the order of the work; ``toolkit.cli.NAME`` holds ``command``."""
+"""Name to one-line help, in the order of the work; ``toolkit.cli.NAME`` holds ``command`` and, where it has commands of
+its own, ``SUBCOMMANDS``."""
 
 UNUSABLE_PATHS = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM})
 """What the system says of a path that no command can use, wherever it is first touched."""
@@ -64,7 +66,13 @@ class LazyGroup(TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
-        app.command(name=cmd_name)(import_module(f"toolkit.cli.{cmd_name}").command)
+        module = import_module(f"toolkit.cli.{cmd_name}")
+        if subcommands := getattr(module, "SUBCOMMANDS", None):
+            app.callback(invoke_without_command=True)(module.command)
+            for name, subcommand in subcommands.items():
+                app.command(name=name)(subcommand)
+        else:
+            app.command(name=cmd_name)(module.command)
         return typer.main.get_command(app)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

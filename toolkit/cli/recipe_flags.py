@@ -7,34 +7,15 @@ from collections.abc import Callable, Iterator
 from typing import Annotated, Any, get_args
 
 import typer
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from toolkit.recipe import NameIn, Recipe
-
-PREFIXED = ("augment", "stage1", "stage2")
-"""Sections whose name starts their flags; the fields of the others have names that speak for themselves."""
-TITLES = {
-    ("data", "source"): "data",
-    ("data", "root"): "data-root",
-    ("backbone", "name"): "backbone",
-    ("cache", "use"): "cache",
-    ("cache", "dtype"): "cache-dtype",
-    ("export", "input"): "input",
-}
-HIDDEN = ("name", "description")
+from toolkit.recipe import NameIn, recipe_fields
 
 
 def recipe_flags() -> Iterator[tuple[str, str, FieldInfo]]:
     """Yield the dotted field, the flag and the field's description for all of a recipe that a flag can override."""
-    for name, field in Recipe.model_fields.items():
-        section = field.annotation
-        if isinstance(section, type) and issubclass(section, BaseModel):
-            for inner, inner_field in section.model_fields.items():
-                plain = TITLES.get((name, inner), inner.replace("_", "-"))
-                yield f"{name}.{inner}", f"--{name}-{plain}" if name in PREFIXED else f"--{plain}", inner_field
-        elif name not in HIDDEN:
-            yield name, f"--{name}", field
+    for dotted, name, field in recipe_fields():
+        yield dotted, f"--{name.replace('_', '-')}", field
 
 
 def with_recipe_flags(command: Callable[..., None]) -> Callable[..., None]:

@@ -22,8 +22,7 @@ from toolkit.cli.options import (
 )
 from toolkit.cli.place import Place, find_place
 from toolkit.decoding_limits import MAX_PIXELS
-from toolkit.dependencies import require_for_training
-from toolkit.errors import MissingDependencyError, ToolkitError
+from toolkit.errors import ToolkitError
 from toolkit.files import require_writable
 
 if TYPE_CHECKING:
@@ -145,20 +144,11 @@ def command(
 
 
 def _against_pytorch(judged: Place, images: int | None, how: Asked) -> ParityReport:
+    from toolkit.api.stages import require_verifiable
     from toolkit.cli.console import telling_of_lost_signature
-    from toolkit.data.of_run import require_images
 
     run = judged.finished_run("verify compares it with PyTorch")
-    bundle = run.folder.exported()
-    require_images(run)
-    for folder in (run.folder.path, bundle):  # which gets the verdicts too
-        require_writable(folder, "The verdicts are written into the run: copy it to where you may write.")
-    try:
-        require_for_training("torch", "safetensors")
-    except MissingDependencyError as error:
-        raise MissingDependencyError(
-            f"{error} Or give the bundle, {bundle}, to compare it with its golden samples."
-        ) from error
+    bundle = require_verifiable(run)
     from toolkit.verify.run import verify_run
 
     drawn = "all its test images" if images is None else f"{images} of its test images (all, if it has fewer)"

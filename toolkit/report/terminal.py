@@ -5,10 +5,12 @@ from __future__ import annotations
 from rich import box
 from rich.console import Console, RenderableType
 from rich.measure import Measurement
+from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from toolkit.printable import printable_lines
+from toolkit.report import figures
 from toolkit.report.parity import parity_checks, parity_failures, parity_table, path_table
 from toolkit.report.tables import Column, Line, Table, bench_table, class_table, headline, most_confused, remarks
 from toolkit.results import BenchReport, Bisection, Evaluation, ParityReport
@@ -85,6 +87,20 @@ def _print_bisection(name: str, bisection: Bisection, console: Console) -> None:
                 + (" and more" if len(bisection.lacking) > WORST else "")
             )
         )
+
+
+def print_list(table: Table, console: Console) -> None:
+    """Print a table whose columns are all of one group; a line becomes two where the console is too narrow."""
+    whole = _rich(table, ("key",))
+    if Measurement.get(console, console.options.update(width=10_000), whole).maximum <= console.width:
+        console.print(whole)
+        return
+    for line in table.lines:
+        named = zip(table.columns, line.cells, strict=True)
+        first, *others = [(column.header, cell) for column, cell in named if cell != figures.NONE]
+        console.print(_text(first[1], style="bold"))
+        facts = _text("; ".join(f"{header} {cell}" for header, cell in others))
+        console.print(Padding(facts, (0, 0, 0, 2), expand=False))
 
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:

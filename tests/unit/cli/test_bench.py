@@ -66,7 +66,7 @@ def measure(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[in
         monkeypatch.setattr("toolkit.run_folder.FinishedRun.of", lambda run: run)
         monkeypatch.setattr("toolkit.data.of_run.require_images", lambda run: None)
         monkeypatch.setattr("toolkit.bench.bench_run", stage.bench_run)
-        monkeypatch.setattr("toolkit.cli.bench._openable", stage.openable)
+        monkeypatch.setattr("toolkit.api.stages._openable", stage.openable)
         monkeypatch.setattr("toolkit.verify.run.verify_run", stage.verify_run)
         monkeypatch.setattr("toolkit.report.print_bench", lambda report, console: typer.echo("the table"))
         monkeypatch.setattr("toolkit.report.print_parity", lambda report, console: typer.echo("a parity report"))

@@ -157,6 +157,13 @@ MISTAKES = {
     "keygen": "Missing argument",
     "recipes nope": "no recipe 'nope'",
     "cache nope": "nope",
+    "runs nope": "No such command 'nope'",
+    "runs delete": "Missing argument",
+    "runs delete nope": "nope is no run in artifacts; runs there: ",
+    "runs delete tiny/bundle": "tiny/bundle does not lie in artifacts (--artifacts names another folder)",
+    "runs delete latest": "'latest' only points to the newest run: give its name",
+    "runs delete tiny": "there is no terminal to ask on: give --yes to delete without being asked.",
+    "runs --json delete tiny": "give --artifacts after 'delete', and no --json.",
     "predcit": "No such command",
 }
 

@@ -1,0 +1,135 @@
+"""The fields of a recipe as keyword arguments, for editors and type checkers.
+
+``toolkit.recipe`` is where they are: a test holds names, types and descriptions against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, TypedDict
+
+
+class ExportFields(TypedDict, total=False):
+    """What an export may be told besides its formats."""
+
+    input: Literal["images", "tensor"]
+    """Graph input: uint8 images [N,H,W,3], or a normalised float tensor [N,3,H,W]."""
+    profile: Literal["wide", "newest"] | None
+    """ONNX opset and IR version for the most readers, or the newest ones."""
+    opset: int | None
+    """ONNX opset (default: the profile's, or the exporter's recommended one)."""
+    ir: int | None
+    """ONNX IR version (default: the profile's, or the exporter's own)."""
+    max_drop: float
+    """Points of validation accuracy that a quantised artifact may lose."""
+
+
+class RecipeFields(ExportFields, total=False):
+    """What a recipe says, by the names of the flags; ``data`` is an argument of its own.
+
+    What is left out is the recipe's default.
+    """
+
+    seed: int
+    """Seed of splits, initial head, order and augmentation."""
+    data_root: str | Path | None
+    """Where sources keep the files that they download (default: the user's cache folder)."""
+    validation_fraction: float
+    """Share of the training images set aside to choose the best weights."""
+    test_fraction: float
+    """Share set aside for the test where the source has no test split of its own."""
+    train_limit: int | None
+    """Use at most this many training images, drawn per class (validation images included)."""
+    test_limit: int | None
+    """Use at most this many test images, drawn per class."""
+    layout: Literal["auto", "splits", "classes"]
+    """What the folders in the folder of images are; auto tells by their names, and refuses what could be both."""
+    max_pixels: int
+    """Refuse images of more pixels, before they are decoded, as unreadable."""
+    skip_unreadable: bool
+    """Leave out files that cannot be decoded instead of stopping."""
+    check_duplicates: bool
+    """Also look for the same picture in another encoding or size, or slightly cropped (identical files are found
+    anyway)."""
+    resize: Literal["squash", "crop"]
+    """Squash both sides to the model's size, or scale the short side and crop."""
+    interpolation: Literal["bilinear", "bicubic", "lanczos", "box", "nearest"]
+    """Resampling filter."""
+    sixteen_bit: str
+    """How grey images of 16 and 32 bits become 8 bits: 'high-byte', 'scale' (from the range of the training images) or
+    a range of values, e.g. 0..4095."""
+    backbone: str
+    """'torchvision:NAME', 'timm:NAME', or a bare name (torchvision first)."""
+    weights: str | Path
+    """'default' (pretrained), 'none' (random), or a checkpoint file."""
+    image_size: int | None
+    """Side of the square input in pixels (default: the backbone's own)."""
+    augment_flip: bool
+    """Mirror left and right with probability one half."""
+    augment_shift: float
+    """Shift by up to this fraction of the side, repeating the edge pixels."""
+    augment_mixup: float
+    """Mixup: alpha of the Beta distribution of the shares; 0 leaves it out."""
+    cache: bool
+    """Compute the frozen part of the network once per image and keep the result on disk."""
+    views: int | None
+    """Views of each training image that are kept, each epoch draws one (default: 4 with augmentation, 1 without)."""
+    cache_dtype: Literal["float16", "float32"]
+    """Precision in which activations are kept."""
+    loss: str
+    """Cross-entropy, or mean squared error on one-hot targets."""
+    label_smoothing: float
+    """Label smoothing of the cross-entropy."""
+    class_weights: Literal["none", "balanced"]
+    """Balanced multiplies the loss of a class by what makes all classes count alike."""
+    keep: Literal["auto", "best", "last"]
+    """Keep the weights of the epoch that is best on the validation images, or of the last one; auto is last where they
+    are too few to tell epochs apart."""
+    batch_size: int
+    """Images per step."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"]
+    """Arithmetic of forward and backward passes; auto is bfloat16 where the processor and the trained layers gain, else
+    float32."""
+    checkpoint_minutes: float
+    """Save a checkpoint after every epoch, and at least this often."""
+    train_bn: bool
+    """Let BatchNorm layers of unfrozen blocks use and update batch statistics."""
+    device: Literal["auto", "cpu", "cuda"]
+    """Where to train; auto takes CUDA if there is one."""
+    threads: int | None
+    """CPU threads (default: all cores)."""
+    stage1_epochs: int
+    """Passes over the training images; 0 leaves the stage out."""
+    stage1_optimizer: str
+    """Optimiser."""
+    stage1_head_lr: float
+    """Learning rate of the new head."""
+    stage1_backbone_lr: float
+    """Learning rate of the unfrozen blocks."""
+    stage1_momentum: float
+    """Momentum of SGD."""
+    stage1_weight_decay: float
+    """Weight decay."""
+    stage1_schedule: str
+    """Learning-rate schedule over the stage, stepped per batch."""
+    stage1_unfreeze: int | str | Sequence[str]
+    """How many of the last blocks to train beside the head, or module names."""
+    stage2_epochs: int
+    """Passes over the training images; 0 leaves the stage out."""
+    stage2_optimizer: str
+    """Optimiser."""
+    stage2_head_lr: float
+    """Learning rate of the new head."""
+    stage2_backbone_lr: float
+    """Learning rate of the unfrozen blocks."""
+    stage2_momentum: float
+    """Momentum of SGD."""
+    stage2_weight_decay: float
+    """Weight decay."""
+    stage2_schedule: str
+    """Learning-rate schedule over the stage, stepped per batch."""
+    stage2_unfreeze: int | str | Sequence[str]
+    """How many of the last blocks to train beside the head, or module names."""
+    formats: str | Sequence[str]
+    """Export formats, separated by commas."""
