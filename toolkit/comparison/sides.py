@@ -89,7 +89,7 @@ class Side:
             BundleError: the bundle is malformed.
         """
         manifest = read_manifest(self.bundle) if self.bundle is not None else None
-        verdicts = {} if manifest is None else {entry.sha256: _state(entry) for entry in manifest.artifacts}
+        verdicts = {} if manifest is None else {entry.sha256: parity_state(entry) for entry in manifest.artifacts}
         if self.report is not None and self.report.exists():
             report = BenchReport.load(self.report, "toolkit bench")
             if self.kind != "bundle" or any(row.sha256 in verdicts for row in report.rows):
@@ -182,8 +182,7 @@ def _figures_of_manifest(manifest: Manifest, kind: Kind) -> Figures:
     about = ComparedSide(
         kind=kind,
         name=manifest.origin.run,
-        model=f"{manifest.origin.backbone}, {manifest.preprocessing.height} x {manifest.preprocessing.width}, "
-        f"{len(manifest.labels)} classes",
+        model=model_of(manifest),
         data=manifest.origin.data,
         measured=times.pop() if len(times) == 1 else None,
         processor="; ".join(on_cpu) or None,
@@ -198,7 +197,7 @@ def _figures_of_manifest(manifest: Manifest, kind: Kind) -> Figures:
             threads=summary.threads,
             sha256=artifact.sha256,
             size_bytes=artifact.total_bytes,
-            parity=_state(artifact),
+            parity=parity_state(artifact),
             speeds={
                 # How many rounds there were is not in the manifest.
                 summary.batch_size: Speed(
@@ -215,7 +214,14 @@ def _figures_of_manifest(manifest: Manifest, kind: Kind) -> Figures:
     return Figures(about, rows, None, (remark,))
 
 
-def _state(artifact: ArtifactRecord) -> ParityState:
+def model_of(manifest: Manifest) -> str:
+    """Return what a report calls the network of a bundle."""
+    size = f"{manifest.preprocessing.height} x {manifest.preprocessing.width}"
+    return f"{manifest.origin.backbone}, {size}, {len(manifest.labels)} classes"
+
+
+def parity_state(artifact: ArtifactRecord) -> ParityState:
+    """Return what verification has said of an artifact."""
     if artifact.parity is None:
         return "not verified"
     return "passed" if artifact.parity.passed else "failed"
