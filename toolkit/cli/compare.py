@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -151,7 +152,7 @@ def _share(option: str, text: str | None) -> float | None:
     return share
 
 
-def _require_sense(measure: bool, any_machine: bool, how: dict[str, object]) -> None:
+def _require_sense(measure: bool, any_machine: bool, how: Mapping[str, object]) -> None:
     """Refuse what would have no effect."""
     given = [option for option, value in how.items() if value is not None]
     if given and not measure:

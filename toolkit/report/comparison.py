@@ -173,7 +173,7 @@ def _method(comparison: Comparison) -> Iterator[str]:
         yield (
             f"all {comparison.tests} intervals hold together with {1 - comparison.false_calls:.0%} "
             f"({joint_level(comparison.tests):.2%} each): of comparisons in which nothing differs at most "
-            f"{comparison.false_calls:.0%} call any difference; of speed, less than {comparison.told:.0%} is never called"
+            f"{comparison.false_calls:.0%} call any; of speed, a difference below {comparison.told:.0%} is never called"
         )
 
 
