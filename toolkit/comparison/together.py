@@ -126,6 +126,11 @@ def sweep_both(
     return results
 
 
+def speeds_of(measured: Measured) -> dict[int, Speed]:
+    """Return what was measured of a row, by batch size."""
+    return {size: Speed(statistics.estimate(rates), tuple(rates)) for size, rates in measured.rounds.items() if rates}
+
+
 def _one_start(
     pairs: Sequence[tuple[Measured, Measured]],
     sides: tuple[Ready, Ready],
@@ -246,16 +251,15 @@ def _row(measured: Measured, bundle: Bundle, threads: int, images: int) -> Row:
     facts = _facts(bundle.artifact(measured.plan.name), measured.plan.device, threads, measured.missing)
     if measured.missing is not None:
         return facts
-    speeds = {size: Speed(statistics.estimate(rates), tuple(rates)) for size, rates in measured.rounds.items() if rates}
     scored = Scored(measured.right_count / images, images, measured.right) if images else None
-    return replace(facts, speeds=speeds, scored=scored)
+    return replace(facts, speeds=speeds_of(measured), scored=scored)
 
 
 def _about(side: Side, bundle: Bundle) -> ComparedSide:
     now, manifest = provenance.collect(), bundle.manifest
     return ComparedSide(
         kind=side.kind,
-        name=manifest.origin.run,
+        name=side.run.name if side.kind == "run" and side.run is not None else manifest.origin.run,
         model=model_of(manifest),
         data=manifest.origin.data,
         measured=now.created,

@@ -18,7 +18,7 @@ SPEED_COLUMNS = (
     Column("batch"),
     Column("A img/s"),
     Column("B img/s"),
-    Column("B / A [interval]"),
+    Column("B / A (interval)"),
     Column("verdict", "left"),
 )
 MODEL_COLUMNS = (
@@ -26,7 +26,7 @@ MODEL_COLUMNS = (
     Column("device", "left"),
     Column("A accuracy"),
     Column("B accuracy"),
-    Column("B - A, points [interval]"),
+    Column("B - A, points (interval)"),
     Column("verdict", "left"),
     Column("A MB"),
     Column("B MB"),
@@ -169,6 +169,11 @@ def _method(comparison: Comparison) -> Iterator[str]:
         )
     if "intervals" in methods:
         yield "a side does not hold its rounds, so intervals of ratios are approximations from those of its medians"
+    if {"paired rounds", "separate rounds"} & methods:
+        yield (
+            "B / A is the median over all pairs of rounds (Hodges and Lehmann), not the quotient of the two columns "
+            "beside it, and its interval is that of the exact rank test"
+        )
     if comparison.tests:
         yield (
             f"all {comparison.tests} intervals hold together with {1 - comparison.false_calls:.0%} "

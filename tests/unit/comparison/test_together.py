@@ -147,6 +147,7 @@ def test_runs_of_the_same_images_are_scored(bundle: Path, tmp_path: Path, monkey
     for figures in (a, b):
         assert figures.test_images == Split.fingerprint
         assert figures.remarks == ()
+        assert figures.about.name == "tiny"  # of the run, not of the one that its bundle was exported from
         scored = figures.rows[0].scored
         assert scored is not None
         assert (scored.images, scored.accuracy) == (3, pytest.approx(2 / 3))

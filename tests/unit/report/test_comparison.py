@@ -64,6 +64,8 @@ def test_the_notes_say_what_a_reader_must_know() -> None:
         "say which of them were right",
         "the sides were measured at different times, so what the machine did between them is in the ratios: --measure "
         "measures both in turns",
+        "B / A is the median over all pairs of rounds (Hodges and Lehmann), not the quotient of the two columns beside "
+        "it, and its interval is that of the exact rank test",
         "all 2 intervals hold together with 95% (97.50% each): of comparisons in which nothing differs at most 5% call "
         "any; of speed, a difference below 1% is never called",
     ]
@@ -111,3 +113,4 @@ def test_the_terminal_shows_everything_whole(slower: Comparison, width: int) -> 
     assert "FAILED in 2 of 6 lines" in flat
     assert "onnx on cpu at batch 1 reaches 0.9" in flat
     assert "no difference shown" in flat
+    assert "(interval)" in flat
