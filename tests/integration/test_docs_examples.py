@@ -6,6 +6,8 @@ A format and a data source are packages under ``tests/assets``, which their page
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import sys
 import types
 from collections.abc import Callable
@@ -19,9 +21,12 @@ from pages import fenced, text_of
 
 from toolkit.backbones import asked, create_backbone, registry, set_trainable
 from toolkit.backbones.frontier import divide_at_frontier
-from toolkit.bundle import Bundle
+from toolkit.bundle import Bundle, read_manifest
 from toolkit.bundle.content import Content
+from toolkit.bundle.manifest import ParityVerdict
+from toolkit.bundle.writer import write_manifest
 from toolkit.cli.main import main
+from toolkit.compare.tolerances import TOLERANCES
 from toolkit.errors import BackboneError
 from toolkit.formats.registry import get_format
 from toolkit.recipe import Recipe
@@ -108,3 +113,42 @@ def test_the_workflow_to_copy(colour_bundle: Path, tmp_path: Path, monkeypatch: 
             main(call)
         assert ended.value.code == 0
     assert sorted(path.name for path in Path("parity").iterdir()) == ["junit.xml", "parity.json"]
+
+
+def test_the_workflow_that_compares(colour_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (job,) = yaml.safe_load(text_of(".github/workflows/compare-example.yml"))["jobs"].values()
+    commands = [step["run"] for step in job["steps"] if "run" in step]
+    judge(colour_bundle)
+    here = tmp_path / "repository"
+    for place in ("model", "before/model"):
+        shutil.copytree(colour_bundle, here / place / "bundle")
+    monkeypatch.chdir(here)
+    monkeypatch.setattr("toolkit.comparison.together.ROUNDS", 9)
+    calls = [shlex.split(command)[1:] for command in commands if command.startswith("toolkit ")]
+    assert [call[0] for call in calls] == ["verify", "compare"]
+    for call in calls:
+        with pytest.raises(SystemExit) as ended:
+            main(call)
+        assert not ended.value.code
+    assert sorted(path.name for path in Path("compare").iterdir()) == ["junit.xml", "summary.md"]
+    shown = next(command for command in commands if "GITHUB_STEP_SUMMARY" in command)
+    assert Path(shown.split()[1]).read_text(encoding="utf-8").startswith("### toolkit compare: passed\n")
+    uploaded = next(step["with"]["path"] for step in job["steps"] if "upload-artifact" in step.get("uses", ""))
+    assert all(Path(folder).is_dir() for folder in uploaded.split())
+
+
+def judge(bundle: Path) -> None:
+    """Let every artifact of a bundle have passed verification, as in the run that it was exported from."""
+    manifest = read_manifest(bundle)
+    verdict = ParityVerdict(
+        passed=True,
+        failures=(),
+        device="cpu",
+        test_images=1,
+        max_absolute_logits=0.0,
+        top1_agreement=1.0,
+        tolerance=TOLERANCES["float32"],
+        verified="2030-01-02T03:04:05+00:00",
+    )
+    judged = tuple(artifact.model_copy(update={"parity": verdict}) for artifact in manifest.artifacts)
+    write_manifest(bundle, manifest.model_copy(update={"artifacts": judged}))
