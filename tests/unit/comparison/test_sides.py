@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 from bench_reports import noisy_report, report, row, timing
+from bundles import judge
 
 from toolkit.bundle import read_manifest
-from toolkit.bundle.manifest import ParityVerdict
 from toolkit.bundle.recording import record_benchmarks
-from toolkit.bundle.writer import write_manifest
-from toolkit.compare.tolerances import TOLERANCES
 from toolkit.comparison import side_of_bundle, side_of_report, side_of_run
 from toolkit.errors import RunError
 from toolkit.results import BenchReport, Load, MachineState
@@ -34,22 +32,6 @@ def measured(colour_bundle: Path, digest: str, **changes: object) -> tuple[RunFo
     made = report([row("onnx", [timing(1, RATES), timing(32, RATES)], sha256=digest)], **changes)
     made.save(run.bench_file)
     return run, made
-
-
-def judge(bundle: Path, passed: bool) -> None:
-    manifest = read_manifest(bundle)
-    verdict = ParityVerdict(
-        passed=passed,
-        failures=(),
-        device="cpu",
-        test_images=1,
-        max_absolute_logits=None,
-        top1_agreement=None,
-        tolerance=TOLERANCES["float32"],
-        verified="",
-    )
-    judged = tuple(artifact.model_copy(update={"parity": verdict}) for artifact in manifest.artifacts)
-    write_manifest(bundle, manifest.model_copy(update={"artifacts": judged}))
 
 
 def test_a_run_a_report_and_a_bundle_at_home_have_the_same_figures(colour_bundle: Path, digest: str) -> None:

@@ -8,15 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bundles import judge
 from finished_runs import write_finished_run
 
 from toolkit.bench import BenchOptions
 from toolkit.bench.inputs import Inputs
 from toolkit.bench.rows import ARTIFACT_FACTORY, Plan
-from toolkit.bundle import Bundle, read_manifest
-from toolkit.bundle.manifest import ParityVerdict
-from toolkit.bundle.writer import write_manifest
-from toolkit.compare.tolerances import TOLERANCES
+from toolkit.bundle import Bundle
 from toolkit.comparison import compare_figures, side_of_bundle, side_of_report, side_of_run, together
 from toolkit.comparison.together import Ready, measure_together, sweep_both
 from toolkit.errors import IntegrityError, RunError, ToolkitError
@@ -27,24 +25,7 @@ OPTIONS = BenchOptions("cpu", 1, (1, 3), rounds=4, min_seconds=0.0)
 @pytest.fixture
 def bundle(colour_bundle: Path) -> Path:
     """A bundle whose artifact has passed verification."""
-    return verified(colour_bundle)
-
-
-def verified(bundle: Path, passed: bool = True, **changes: object) -> Path:
-    manifest = read_manifest(bundle)
-    verdict = ParityVerdict(
-        passed=passed,
-        failures=() if passed else ("logits differ",),
-        device="cpu",
-        test_images=1,
-        max_absolute_logits=None,
-        top1_agreement=None,
-        tolerance=TOLERANCES["float32"],
-        verified="",
-    )
-    judged = tuple(artifact.model_copy(update={"parity": verdict, **changes}) for artifact in manifest.artifacts)
-    write_manifest(bundle, manifest.model_copy(update={"artifacts": judged}))
-    return bundle
+    return judge(colour_bundle)
 
 
 def test_two_bundles_are_measured_in_turns(bundle: Path, tmp_path: Path) -> None:
@@ -75,7 +56,7 @@ def test_what_cannot_be_measured_says_why(bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="toolkit export"):
         measure_together(side_of_run(write_finished_run(tmp_path / "run")), side_of_bundle(bundle), OPTIONS)
     other = shutil.copytree(bundle, tmp_path / "other")
-    verified(other, format="openvino", family="openvino")
+    judge(other, format="openvino", family="openvino")
     with pytest.raises(ToolkitError, match=r"no format in common \(A: onnx; B: openvino\)"):
         measure_together(side_of_bundle(bundle), side_of_bundle(other), OPTIONS)
     (bundle / "model.onnx").write_bytes(b"changed")
@@ -89,7 +70,7 @@ def test_an_artifact_that_was_not_verified_is_not_measured(colour_bundle: Path) 
 
 
 def test_an_artifact_that_failed_verification_is_a_line_without_figures(bundle: Path, tmp_path: Path) -> None:
-    other = verified(shutil.copytree(bundle, tmp_path / "other"), passed=False)
+    other = judge(shutil.copytree(bundle, tmp_path / "other"), passed=False)
     found = compare_figures(
         *measure_together(side_of_bundle(bundle), side_of_bundle(other), OPTIONS, starts=2), interleaved=True
     )
