@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +12,7 @@ import typer
 from toolkit.cli.bench import sizes_of
 from toolkit.cli.options import AllowCodeOption, ArtifactsOption, BenchDeviceOption, QuietOption, ThreadsOption
 from toolkit.cli.place import find_place
-from toolkit.errors import ToolkitError
+from toolkit.errors import FileWriteError, ToolkitError
 from toolkit.files import expanded, require_writable
 
 if TYPE_CHECKING:
@@ -84,10 +84,8 @@ def command(
     }
     _require_sense(measure, any_machine, how)
     sizes = sizes_of(batch_sizes or BATCH_SIZES)
-    for file in (junit, markdown, json):
-        if file is not None:
-            require_writable(file.parent, f"{file} is to be written there: name another place.")
     first, second = (_side(text, artifacts) for text in (a, b))
+    _require_files([file for file in (junit, markdown, json) if file is not None], first, second)
     from toolkit.cli.console import output, reporter
     from toolkit.comparison import Limits, compare_figures
     from toolkit.report import print_comparison
@@ -159,6 +157,18 @@ def _require_sense(measure: bool, any_machine: bool, how: Mapping[str, object]) 
         raise ToolkitError(f"{given[0]} says how to measure, and nothing is measured: add --measure, or leave it out.")
     if measure and any_machine:
         raise ToolkitError("--measure measures both sides on this machine: leave --any-machine out.")
+
+
+def _require_files(files: Sequence[Path], first: Side, second: Side) -> None:
+    """Refuse what cannot be written, or would replace what is compared, before anything is measured."""
+    taken = [side.report.resolve() for side in (first, second) if side.report is not None]
+    for file in files:
+        if not file.name or file.is_dir():
+            raise FileWriteError(f"cannot write {file}: it is a folder. Name a file that is new or may be replaced.")
+        if file.resolve() in taken:
+            raise FileWriteError(f"cannot write {file}: it is compared, or named twice. Name another file.")
+        taken.append(file.resolve())
+        require_writable(file.parent, f"{file} is to be written there: name another place.")
 
 
 def _write(comparison: Comparison, junit: Path | None, markdown: Path | None, json: Path | None) -> None:

@@ -95,6 +95,8 @@ class Side:
             if self.kind != "bundle" or any(row.sha256 in verdicts for row in report.rows):
                 return figures_of_report(report, self.kind, verdicts)
         if manifest is None or not any(artifact.benchmarks for artifact in manifest.artifacts):
+            if self.kind == "run" and self.run is not None:
+                self.run.exported()  # says which command comes next, if it is an earlier one
             raise RunError(f"{self.given} was never measured: {NOT_MEASURED}.")
         return _figures_of_manifest(manifest, self.kind)
 

@@ -99,16 +99,23 @@ def test_a_limit_is_a_percentage(run: Run, reports: Path, option: str, given: st
         (("a.json", "nowhere.json"), "there is no nowhere.json."),
         (("a.json", "broken.json"), "broken.json is not what 'toolkit bench' writes"),
         (("a.json", "it.tar"), "it.tar is a file, a bundle is a folder. 'toolkit unpack'"),
-        (("a.json", "same.json", "--junit", "a.json/x.xml"), "cannot write into a.json"),
+        (("a.json", "same.json", "--junit", "slower.json/x.xml"), "cannot write into slower.json"),
+        (("a.json", "same.json", "--junit", "."), "cannot write .: it is a folder. Name a file"),
+        (("a.json", "same.json", "--markdown", "artifacts"), "cannot write artifacts: it is a folder. Name a file"),
+        (("a.json", "same.json", "--json", "a.json"), "cannot write a.json: it is compared, or named twice"),
+        (("a.json", "same.json", "--json", "x", "--junit", "./x"), "cannot write x: it is compared, or named twice"),
         (("a.json", "same.json", "--measure", "--batch-sizes", "0"), "--batch-sizes '0' is not a list of sizes"),
     ],
 )
 def test_mistakes(run: Run, reports: Path, arguments: tuple[str, ...], said: str) -> None:
     (reports / "broken.json").write_text("{")
     (reports / "it.tar").write_bytes(b"")
+    (reports / "artifacts").mkdir()
+    before = (reports / "a.json").read_bytes()
     code, _, err = run("compare", *arguments)
     assert code == 2
     assert said in err
+    assert (reports / "a.json").read_bytes() == before
 
 
 def test_a_run_is_found_by_its_name_and_a_bundle_by_its_folder(run: Run, here: Path, colour_bundle: Path) -> None:

@@ -93,6 +93,17 @@ def test_what_was_never_measured_says_what_to_do(colour_bundle: Path) -> None:
             side.figures()
 
 
+def test_of_a_run_that_is_not_exported_or_not_finished_an_earlier_command_comes_next(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "mine")
+    run.path.mkdir()
+    run.recipe_file.write_text("")
+    with pytest.raises(RunError, match="toolkit finetune --resume"):
+        side_of_run(run).figures()
+    run.record_file.write_text("{}")
+    with pytest.raises(RunError, match="run 'toolkit export"):
+        side_of_run(run).figures()
+
+
 def test_a_report_that_counts_other_images_than_it_has_is_refused(tmp_path: Path) -> None:
     report([row("onnx", [timing(1, RATES)], correct="ff")]).save(tmp_path / "bench.json")
     with pytest.raises(RunError, match="does not say of each test image of onnx"):
