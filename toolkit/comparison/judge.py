@@ -84,6 +84,7 @@ class _Conditions:
     same_images: bool
     drifts: dict[tuple[str, int], Interval]
     """By device and batch size."""
+    limits: Limits
 
 
 def compare_figures(
@@ -115,8 +116,9 @@ def compare_figures(
     level = joint_level(tests)
     drifts = {} if interleaved or differences else _drifts(a.about, b.about, pairs, level)
     same_images = a.test_images is not None and a.test_images == b.test_images
-    rows = tuple(_row(pair, _Conditions(level, interleaved, same_images, drifts)) for pair in pairs)
-    gates = tuple(_gates(rows, limits or Limits()))
+    under = _Conditions(level, interleaved, same_images, drifts, limits or Limits())
+    rows = tuple(_row(pair, under) for pair in pairs)
+    gates = tuple(_gates(rows, under.limits))
     return Comparison(
         a=a.about,
         b=b.about,
@@ -250,6 +252,7 @@ def _speed(one: Row, other: Row, size: int, under: _Conditions) -> SpeedComparis
         verdict=verdict,
         why=None,
         remarks=tuple(f"{side} never settled" for side in unsettled),
+        failure=_too_slow(ratio.ratio, interval, verdict, under.limits.throughput),
     )
 
 
@@ -279,28 +282,33 @@ def _accuracy(a: Scored, b: Scored, under: _Conditions) -> AccuracyComparison:
         p_value = exact_mcnemar(only_a, only_b)
         # The interval is an approximation; the test is exact.
         shown = p_value <= 1 - level
+        verdict: Verdict = _better(interval) if shown else "no difference shown"
+        difference = (only_b - only_a) / a.images
         return AccuracyComparison.model_validate(
             {
                 **facts,
                 "paired": True,
-                "difference": (only_b - only_a) / a.images,
+                "difference": difference,
                 "interval": interval,
                 "only_a_right": only_a,
                 "only_b_right": only_b,
                 "p_value": p_value,
-                "verdict": _better(interval) if shown else "no difference shown",
+                "verdict": verdict,
                 "why": None,
+                "failure": _too_wrong(difference, interval, verdict, under.limits.accuracy),
             }
         )
+    difference = b.accuracy - a.accuracy
     interval = separate_interval(b.accuracy, _wilson(b, level), a.accuracy, _wilson(a, level))
     return AccuracyComparison.model_validate(
         {
             **facts,
             "paired": False,
-            "difference": b.accuracy - a.accuracy,
+            "difference": difference,
             "interval": interval,
             "verdict": _better(interval),
             "why": NO_BITS if under.same_images else OTHER_IMAGES,
+            "failure": _too_wrong(difference, interval, _better(interval), under.limits.accuracy),
         }
     )
 
@@ -315,32 +323,47 @@ def _better(interval: Interval) -> Verdict:
 
 def _gates(rows: tuple[ComparedRow, ...], limits: Limits) -> Iterator[Gate]:
     if limits.throughput is not None:
-        speeds = [(row, speed, speed.interval) for row in rows for speed in row.speeds if speed.interval is not None]
+        speeds = [(row, speed) for row in rows for speed in row.speeds if speed.interval is not None]
         yield Gate(
             name="throughput",
             limit=limits.throughput,
             judged=len(speeds),
             failures=tuple(
-                f"{row.name} on {row.device} at batch {speed.batch_size} reaches {speed.ratio:.3f} of A's throughput "
-                f"[{interval.low:.3f}, {interval.high:.3f}], and {1 - limits.throughput:.3f} is allowed"
-                for row, speed, interval in speeds
-                if interval.high < 1 - limits.throughput
+                f"{row.name} on {row.device} at batch {speed.batch_size} {speed.failure}"
+                for row, speed in speeds
+                if speed.failure is not None
             ),
         )
     if limits.accuracy is not None:
-        scores = [(row, row.accuracy, row.accuracy.interval) for row in rows if row.accuracy is not None]
-        judged = [(row, scored, interval) for row, scored, interval in scores if interval is not None]
+        scores = [(row, row.accuracy) for row in rows if row.accuracy is not None]
         yield Gate(
             name="accuracy",
             limit=limits.accuracy,
-            judged=len(judged),
+            judged=len(scores),
             failures=tuple(
-                f"{row.name} on {row.device} loses {-(scored.difference or 0):.2%} of the test images "
-                f"[{-interval.high:.2%}, {-interval.low:.2%}], and {limits.accuracy:.2%} is allowed"
-                for row, scored, interval in judged
-                if interval.high < -limits.accuracy
+                f"{row.name} on {row.device} {scored.failure}" for row, scored in scores if scored.failure is not None
             ),
         )
+
+
+def _too_slow(ratio: float, interval: Interval, verdict: Verdict, limit: float | None) -> str | None:
+    """Say that a line lost more throughput than is allowed; only what is called can fail."""
+    if limit is None or verdict != "slower" or interval.high >= 1 - limit:
+        return None
+    return (
+        f"reaches {ratio:.3f} of A's throughput [{interval.low:.3f}, {interval.high:.3f}], and {1 - limit:.3f} is "
+        "allowed"
+    )
+
+
+def _too_wrong(difference: float, interval: Interval, verdict: Verdict, limit: float | None) -> str | None:
+    """Say that a row lost more accuracy than is allowed."""
+    if limit is None or verdict != "worse" or interval.high >= -limit:
+        return None
+    return (
+        f"loses {-difference:.2%} of the test images [{-interval.high:.2%}, {-interval.low:.2%}], and {limit:.2%} is "
+        "allowed"
+    )
 
 
 def _remarks(a: Figures, b: Figures, drifts: dict[tuple[str, int], Interval]) -> Iterator[str]:

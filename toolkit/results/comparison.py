@@ -52,6 +52,8 @@ class SpeedComparison(Record):
     why: str | None
     """Why it is not comparable, as one sentence."""
     remarks: tuple[str, ...] = ()
+    failure: str | None = None
+    """What a gate says of this line, as the end of a sentence; None where none fails."""
 
 
 class AccuracyComparison(Record):
@@ -75,6 +77,8 @@ class AccuracyComparison(Record):
     verdict: Verdict
     why: str | None
     """Why it is not comparable, or why the images are not paired."""
+    failure: str | None = None
+    """What a gate says of this line, as the end of a sentence; None where none fails."""
 
 
 class ComparedRow(Record):

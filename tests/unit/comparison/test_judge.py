@@ -225,6 +225,22 @@ def test_a_few_images_are_no_difference() -> None:
     )
 
 
+def test_the_interval_alone_does_not_call_a_loss_that_the_exact_test_does_not() -> None:
+    """Of 20 images A alone gets 5 right: the interval leaves 0 out, and five heads of five are one in sixteen."""
+    right = [True] * 10 + [False] * 10
+    a, b = one(STEADY, right=right), one(STEADY, right=[False] * 5 + right[5:])
+    found, scored = accuracy(a, b, Limits(accuracy=0.001))
+    assert scored.interval.high < -0.001
+    assert scored.p_value == pytest.approx(2 / 2**5)
+    assert (scored.verdict, found.passed) == ("no difference shown", True)
+
+
+def test_a_gate_below_what_is_ever_called_fails_on_nothing_that_is_not() -> None:
+    a, b = one(STEADY), one([0.993 * rate for rate in STEADY])
+    assert compared(a, b, Limits(throughput=0.002), interleaved=True).passed
+    assert not compared(a, one([0.98 * rate for rate in STEADY]), Limits(throughput=0.002), interleaved=True).passed
+
+
 def test_files_sizes_and_unsettled_rows_are_told() -> None:
     unsettled = row("onnx", [timing(1, STEADY).model_copy(update={"settled": False})], sha256="b" * 64, size_bytes=7)
     found = compared(one(STEADY), report([unsettled])).rows[0]
