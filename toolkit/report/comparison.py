@@ -12,26 +12,8 @@ from toolkit.report.tables import Column, Line, Table
 from toolkit.results import AccuracyComparison, ComparedRow, ComparedSide, Comparison, Gate, SpeedComparison
 
 NOT_COMPARABLE = "not comparable"
-SPEED_COLUMNS = (
-    Column("model", "left"),
-    Column("device", "left"),
-    Column("batch"),
-    Column("A img/s"),
-    Column("B img/s"),
-    Column("B / A (interval)"),
-    Column("verdict", "left"),
-)
-MODEL_COLUMNS = (
-    Column("model", "left"),
-    Column("device", "left"),
-    Column("A accuracy"),
-    Column("B accuracy"),
-    Column("B - A, points (interval)"),
-    Column("verdict", "left"),
-    Column("A MB"),
-    Column("B MB"),
-    Column("parity A, B", "left"),
-)
+SHORT = {"no difference shown": "none shown"}
+"""Verdicts in the column ``difference`` of a table, which has to fit 80 columns."""
 
 
 def comparison_headline(comparison: Comparison) -> str:
@@ -55,52 +37,57 @@ def gate_sentence(gate: Gate) -> str:
     return f"{limit}: passed, {gate.judged} lines"
 
 
-def speed_table(comparison: Comparison) -> Table:
-    """Return the speeds: a line per row and batch size."""
-    return Table(
-        SPEED_COLUMNS,
-        tuple(
-            Line(
-                (
-                    row.name,
-                    row.device,
-                    str(speed.batch_size),
-                    figures.NONE if speed.a is None else figures.number(speed.a.median),
-                    figures.NONE if speed.b is None else figures.number(speed.b.median),
-                    _ratio(speed),
-                    speed.verdict,
-                )
-            )
-            for row, speed in _speeds(comparison)
-        ),
+def comparison_tables(comparison: Comparison) -> list[Table]:
+    """Return the tables of speed, of accuracy, and of files, as far as each has lines; each fits 80 columns."""
+    rows = [row for row in comparison.rows if row.missing is None]
+    devices = sorted({row.device for row in comparison.rows})
+    keys = (
+        (Column(f"model on {devices[0]}", "left"),)
+        if len(devices) == 1
+        else (Column("model", "left"), Column("device", "left"))
+    )
+
+    def table(columns: tuple[Column, ...], lines: Iterator[tuple[ComparedRow, tuple[str, ...]]]) -> Table:
+        return Table(
+            keys + columns,
+            tuple(Line((*((row.name, row.device)[: len(keys)]), *cells)) for row, cells in lines),
+        )
+
+    ratio, difference = Column("B / A (interval)"), Column("difference", "left")
+    speeds = (Column("batch"), Column("A img/s"), Column("B img/s"), ratio, difference)
+    accuracies = (Column("A right"), Column("B right"), Column("B - A, points (interval)"), difference)
+    files = (Column("A MB"), Column("B MB"), Column("A parity", "left"), Column("B parity", "left"))
+    made = (
+        table(speeds, ((row, _speed_cells(speed)) for row, speed in _speeds(comparison))),
+        table(accuracies, ((row, _accuracy_cells(scored)) for row, scored in _scores(comparison))),
+        table(files, ((row, _file_cells(row)) for row in rows)),
+    )
+    return [each for each in made if each.lines]
+
+
+def _speed_cells(speed: SpeedComparison) -> tuple[str, ...]:
+    return (
+        str(speed.batch_size),
+        figures.NONE if speed.a is None else figures.number(speed.a.median),
+        figures.NONE if speed.b is None else figures.number(speed.b.median),
+        _ratio(speed),
+        SHORT.get(speed.verdict, speed.verdict),
     )
 
 
-def model_table(comparison: Comparison) -> Table:
-    """Return accuracy, size and parity: a line per row."""
-    lines = []
-    for row in comparison.rows:
-        if row.missing is not None:
-            continue
-        scored = row.accuracy
-        lines.append(
-            Line(
-                (
-                    row.name,
-                    row.device,
-                    figures.percent(scored.a if scored else None),
-                    figures.percent(scored.b if scored else None),
-                    figures.NONE
-                    if scored is None or scored.difference is None or scored.interval is None
-                    else figures.points(scored.difference, scored.interval),
-                    figures.NONE if scored is None else scored.verdict + (", paired" if scored.paired else ""),
-                    figures.megabytes(row.size_a_bytes),
-                    figures.megabytes(row.size_b_bytes),
-                    f"{row.parity_a or figures.NONE}, {row.parity_b or figures.NONE}",
-                )
-            )
-        )
-    return Table(MODEL_COLUMNS, tuple(lines))
+def _accuracy_cells(scored: AccuracyComparison) -> tuple[str, ...]:
+    known = None if scored.difference is None or scored.interval is None else (scored.difference, scored.interval)
+    return (
+        figures.percent(scored.a),
+        figures.percent(scored.b),
+        figures.NONE if known is None else figures.points(*known),
+        SHORT.get(scored.verdict, scored.verdict),
+    )
+
+
+def _file_cells(row: ComparedRow) -> tuple[str, ...]:
+    sizes = (figures.megabytes(row.size_a_bytes), figures.megabytes(row.size_b_bytes))
+    return (*sizes, row.parity_a or figures.NONE, row.parity_b or figures.NONE)
 
 
 def comparison_failures(comparison: Comparison) -> list[str]:
@@ -148,10 +135,7 @@ def comparison_markdown(comparison: Comparison) -> str:
     parts = [f"### toolkit compare{verdict}", f"{escape(comparison_headline(comparison))}."]
     if failures := comparison_failures(comparison):
         parts.append(bullets([f"{escape(failure)}." for failure in failures]))
-    if speeds := speed_table(comparison).lines:
-        parts.append(markdown_table(Table(SPEED_COLUMNS, speeds)))
-    if models := model_table(comparison).lines:
-        parts.append(markdown_table(Table(MODEL_COLUMNS, models)))
+    parts += [markdown_table(table) for table in comparison_tables(comparison)]
     sides = [side_sentence("A", comparison.a), side_sentence("B", comparison.b)]
     parts.append("<details><summary>What was compared, and how</summary>")
     parts.append(bullets([f"{escape(line)}." for line in (*sides, *comparison_notes(comparison))]))

@@ -13,9 +13,8 @@ from toolkit.report.comparison import (
     comparison_failures,
     comparison_headline,
     comparison_notes,
-    model_table,
+    comparison_tables,
     side_sentence,
-    speed_table,
 )
 from toolkit.report.parity import parity_checks, parity_failures, parity_table, path_table
 from toolkit.report.tables import Column, Line, Table, bench_table, class_table, headline, most_confused, remarks
@@ -103,9 +102,8 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     console.print(_text(comparison_headline(comparison), style=style or "bold"))
     for failure in comparison_failures(comparison):
         console.print(_text(failure, style="red"))
-    for table in (speed_table(comparison), model_table(comparison)):
-        if table.lines:
-            console.print(_rich(table, ("key",)))
+    for table in comparison_tables(comparison):
+        console.print(_rich(table, ("key",)))
     for note in comparison_notes(comparison):
         console.print(_text(note))
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from toolkit.comparison import Limits, compare_figures
 from toolkit.comparison.sides import figures_of_report
 from toolkit.report import comparison_markdown, print_comparison
-from toolkit.report.comparison import comparison_headline, comparison_notes, model_table, side_sentence, speed_table
+from toolkit.report.comparison import comparison_headline, comparison_notes, comparison_tables, side_sentence
 from toolkit.results import BenchReport, Comparison
 
 LIMITS = Limits(throughput=0.05, accuracy=0.01)
@@ -40,13 +40,23 @@ def test_the_headline_says_what_came_of_it(slower: Comparison) -> None:
 
 
 def test_every_line_has_its_figures(slower: Comparison) -> None:
-    lines = {line.cells[:3]: line.cells[3:] for line in speed_table(slower).lines}
-    a, b, ratio, verdict = lines["onnx", "cpu", "1"]
+    speeds, accuracies, files = comparison_tables(slower)
+    assert [column.header for column in speeds.columns[:2]] == ["model on cpu", "batch"]
+    lines = {line.cells[:2]: line.cells[2:] for line in speeds.lines}
+    a, b, ratio, verdict = lines["onnx", "1"]
     assert verdict == "slower"
     assert ratio.startswith("0.9")
     assert float(b) / float(a) == pytest.approx(1 / 1.1, rel=0.04)
-    assert model_table(slower).lines[1].cells[:4] == ("onnx", "cpu", "95.0%", "95.0%")
-    assert model_table(slower).lines[1].cells[5:] == ("no difference shown, paired", "13.0", "13.0", "-, -")
+    assert lines["eager", "1"][3] == "none shown"
+    assert accuracies.lines[1].cells[:3] == ("onnx", "95.0%", "95.0%")
+    assert accuracies.lines[1].cells[4] == "none shown"
+    assert files.lines[1].cells == ("onnx", "13.0", "13.0", "-", "-")
+
+
+def test_devices_stand_in_a_column_where_there_are_several() -> None:
+    rows = [row("onnx", [timing(1, [100.0] * 8)], device=device) for device in ("cpu", "cuda")]
+    speeds, *_ = comparison_tables(compared(report(rows), report(rows)))
+    assert [line.cells[:3] for line in speeds.lines] == [("onnx", "cpu", "1"), ("onnx", "cuda", "1")]
 
 
 def test_the_notes_say_what_a_reader_must_know() -> None:
@@ -88,7 +98,7 @@ def test_markdown_begins_with_the_verdict(slower: Comparison) -> None:
     text = comparison_markdown(slower)
     assert text.startswith("### toolkit compare: **FAILED**\n\nthroughput may fall by 5.00%: FAILED in 2 of 6 lines;")
     assert "- onnx on cpu at batch 1 reaches 0.9" in text
-    assert text.index("| model | device | batch |") < text.index("<details>")
+    assert text.index("| model on cpu | batch |") < text.index("<details>")
     assert text.rstrip().endswith("</details>")
     assert comparison_markdown(compared(noisy_report(1), noisy_report(2), LIMITS)).startswith(
         "### toolkit compare: passed\n"
@@ -109,6 +119,8 @@ def test_the_terminal_shows_everything_whole(slower: Comparison, width: int) -> 
     print_comparison(slower, console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert max(map(len, text.splitlines())) <= width
+    # No cell is broken over two lines.
+    assert any("torchscript" in line and "2707" in line and "]   none shown" in line for line in text.splitlines())
     flat = " ".join(text.split())
     assert "FAILED in 2 of 6 lines" in flat
     assert "onnx on cpu at batch 1 reaches 0.9" in flat
