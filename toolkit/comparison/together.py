@@ -148,7 +148,7 @@ def _one_start(
         for row, outcome in zip(pair, both, strict=True):
             row.missing = outcome.missing
             if start == 0 and outcome.missing is None:
-                row.right, row.right_count = _right(outcome)
+                row.right, row.right_count = _right(outcome, inputs.count)
         if any(outcome.missing is not None for outcome in both):
             continue
         first, second = (_rounds(outcome) for outcome in both)
@@ -193,8 +193,8 @@ def _rounds(outcome: Outcome) -> Mapping[int, list[list[float]]]:
     return outcome.rounds
 
 
-def _right(outcome: Outcome) -> tuple[npt.NDArray[np.bool_] | None, int]:
-    """Return which test images were classified rightly, where that is known, and how many."""
+def _right(outcome: Outcome, images: int) -> tuple[npt.NDArray[np.bool_] | None, int]:
+    """Return which of so many test images were classified rightly, where that is known, and how many."""
     return None, outcome.correct
 
 
