@@ -22,9 +22,10 @@ import numpy.typing as npt
 from benchmarks.harness.command_line import main, positive, report_parser
 from benchmarks.harness.figures import Spread, spread
 from benchmarks.harness.report import Claim, Report, Table, finish
+from benchmarks.random_artifact import write_onnx
 from toolkit import provenance
 from toolkit.bundle.content import Content
-from toolkit.formats.onnx import OnnxFormat, OnnxSession
+from toolkit.formats.onnx import OnnxSession
 
 NAME = "global_pooling"
 BACKBONES = "torchvision:resnet18,torchvision:mobilenet_v3_small,timm:tf_efficientnet_lite0"
@@ -68,16 +69,8 @@ def exported_as(side: str) -> Iterator[None]:
 def export(backbone: str, size: int, threads: int, path: Path) -> File:
     """Write a network with random weights and open it."""
     import onnx
-    import torch
 
-    from toolkit.backbones import create_backbone
-    from toolkit.backbones.deployable import Deployable
-    from toolkit.formats.base import ExportRequest
-
-    made = create_backbone(backbone, weights="none", classes=10, image_size=size, seed=0)
-    deployable = Deployable(made.model, made.normalization).eval()
-    sample = torch.zeros(2, size, size, 3, dtype=torch.uint8)
-    OnnxFormat().export(deployable, sample, path, ExportRequest("images", ("logits", "probabilities"), {}), None)
+    write_onnx(backbone, size, path)
     return File(len(onnx.load(path).graph.node), path.stat().st_size, OnnxSession(Content.of(path), "cpu", threads))
 
 

@@ -23,6 +23,7 @@ from benchmarks.harness.command_line import main, positive, report_parser
 from benchmarks.harness.errors import BenchmarkError
 from benchmarks.harness.figures import Spread, spread
 from benchmarks.harness.report import Claim, Report, Table, finish
+from benchmarks.random_artifact import write_onnx
 from toolkit import provenance
 from toolkit.formats.onnx import SPINNING, import_onnxruntime
 
@@ -73,21 +74,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=0.8, help="of each turn")
     parser.add_argument("--worker-rounds", type=positive, default=5, help="turns of each side with several workers")
     return parser.parse_args(arguments)
-
-
-def export(backbone: str, size: int, path: Path) -> None:
-    """Write the ONNX file of a network with random weights, as toolkit exports it."""
-    import torch
-
-    from toolkit.backbones import create_backbone
-    from toolkit.backbones.deployable import Deployable
-    from toolkit.formats.base import ExportRequest
-    from toolkit.formats.onnx import OnnxFormat
-
-    made = create_backbone(backbone, weights="none", classes=10, image_size=size, seed=0)
-    deployable = Deployable(made.model, made.normalization).eval()
-    sample = torch.zeros(2, size, size, 3, dtype=torch.uint8)
-    OnnxFormat().export(deployable, sample, path, ExportRequest("images", ("logits", "probabilities"), {}), None)
 
 
 def open_side(path: Path, threads: int, spins: bool) -> Any:  # onnxruntime ships no type information
@@ -219,7 +205,7 @@ def benchmark(arguments: Sequence[str]) -> int:
     )
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         path = Path(folder) / "model.onnx"
-        export(options.backbone, options.image_size, path)
+        write_onnx(options.backbone, options.image_size, path)
         sessions = {side: open_side(path, options.threads, spins) for side, spins in SIDES.items()}
 
         def caller(session: Any) -> Callable[[], object]:

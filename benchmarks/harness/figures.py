@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from toolkit.compare.metrics import wilson_interval
+from toolkit.compare.paired import separate_interval
 from toolkit.results import Interval
 
 GIGABYTE = 10**9
@@ -48,11 +48,8 @@ def difference_interval(accuracy: float, baseline: float, images: int) -> Interv
 
     It takes the two as independent, which for the same test images is wider than a paired interval would be.
     """
-    first, second = accuracy_interval(accuracy, images), accuracy_interval(baseline, images)
-    difference = accuracy - baseline
-    return Interval(
-        low=difference - math.hypot(accuracy - first.low, second.high - baseline),
-        high=difference + math.hypot(first.high - accuracy, baseline - second.low),
+    return separate_interval(
+        accuracy, accuracy_interval(accuracy, images), baseline, accuracy_interval(baseline, images)
     )
 
 

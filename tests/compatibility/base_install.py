@@ -19,8 +19,8 @@ from PIL import Image
 
 PACKAGES = ("numpy", "onnxruntime", "pillow", "platformdirs", "pydantic", "rich", "typer")
 HELP = (
-    *("finetune", "export", "verify", "bench", "report", "predict", "inspect", "selftest", "card", "sign", "keygen"),
-    *("pack", "unpack", "push", "pull", "backbones", "formats", "recipes", "runs", "cache", "doctor"),
+    *("finetune", "export", "verify", "bench", "compare", "report", "predict", "inspect", "selftest", "card", "sign"),
+    *("keygen", "pack", "unpack", "push", "pull", "backbones", "formats", "recipes", "runs", "cache", "doctor"),
 )
 
 

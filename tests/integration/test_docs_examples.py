@@ -6,6 +6,8 @@ A format, a data source and a tracker are packages under ``tests/assets``, which
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import sys
 import types
 from collections.abc import Callable
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from bundles import judge
 from pages import fenced, text_of
 
 from toolkit.backbones import asked, create_backbone, registry, set_trainable
@@ -108,3 +111,25 @@ def test_the_workflow_to_copy(colour_bundle: Path, tmp_path: Path, monkeypatch: 
             main(call)
         assert ended.value.code == 0
     assert sorted(path.name for path in Path("parity").iterdir()) == ["junit.xml", "parity.json"]
+
+
+def test_the_workflow_that_compares(colour_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (job,) = yaml.safe_load(text_of(".github/workflows/compare-example.yml"))["jobs"].values()
+    commands = [step["run"] for step in job["steps"] if "run" in step]
+    judge(colour_bundle)
+    here = tmp_path / "repository"
+    for place in ("model", "before/model"):
+        shutil.copytree(colour_bundle, here / place / "bundle")
+    monkeypatch.chdir(here)
+    monkeypatch.setattr("toolkit.comparison.together.ROUNDS", 9)
+    calls = [shlex.split(command)[1:] for command in commands if command.startswith("toolkit ")]
+    assert [call[0] for call in calls] == ["verify", "compare"]
+    for call in calls:
+        with pytest.raises(SystemExit) as ended:
+            main(call)
+        assert not ended.value.code
+    assert sorted(path.name for path in Path("compare").iterdir()) == ["junit.xml", "summary.md"]
+    shown = next(command for command in commands if "GITHUB_STEP_SUMMARY" in command)
+    assert Path(shown.split()[1]).read_text(encoding="utf-8").startswith("### toolkit compare: passed\n")
+    uploaded = next(step["with"]["path"] for step in job["steps"] if "upload-artifact" in step.get("uses", ""))
+    assert all(Path(folder).is_dir() for folder in uploaded.split())

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bench_reports import noisy_report
+from bundles import judge
 from PIL import Image
 from pointed_at import write_whole_run
 
@@ -134,6 +136,22 @@ def test_verify_compares_two_bundles(colour_bundle: Path, tmp_path: Path) -> Non
     done = run(CLI, "verify", str(colour_bundle), "--against", str(colour_bundle), "--threads", "1", "--quiet")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "parity with the bundle colours passed" in done.stdout
+
+
+def test_two_reports_are_compared(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        noisy_report(seed).save(tmp_path / f"{seed}.json")
+    done = run(CLI, "compare", str(tmp_path / "1.json"), str(tmp_path / "2.json"), "--fail-over", "5%")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "throughput may fall by 5.00%: passed, 6 lines" in done.stdout
+
+
+def test_two_bundles_are_measured_in_turns(colour_bundle: Path) -> None:
+    bundle = str(judge(colour_bundle))
+    how = ("--measure", "--rounds", "6", "--batch-sizes", "1", "--threads", "1", "--quiet")
+    done = run(CLI, "compare", bundle, bundle, *how)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "both sides were measured now, in turns" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def plan_rows(run: FinishedRun, bundle: Bundle, on: Sequence[str], threads: int)
     plans, manifest = [], bundle.manifest
     for device in on:
         plans += [_pytorch(run, manifest, name, device, threads, channels_last) for name, channels_last in PYTORCH_ROWS]
-        plans += [_artifact(bundle, artifact, device, threads) for artifact in manifest.artifacts]
+        plans += [artifact_plan(bundle, artifact, device, threads) for artifact in manifest.artifacts]
     return plans
 
 
@@ -89,7 +89,8 @@ def _pytorch(run: FinishedRun, manifest: Manifest, name: str, device: str, threa
     )
 
 
-def _artifact(bundle: Bundle, artifact: ArtifactRecord, device: str, threads: int) -> Plan:
+def artifact_plan(bundle: Bundle, artifact: ArtifactRecord, device: str, threads: int) -> Plan:
+    """Return the row of an artifact; one that failed verification or must not be opened is refused, with the reason."""
     verdict = artifact.parity
     refused = not_opened(bundle, artifact)
     if verdict is not None and not verdict.passed:

@@ -45,7 +45,7 @@ def command(
     Artifacts that were not verified are verified first. Writes RUN/bench/bench.json, bench.csv and report.md; exit code
     1 if an artifact failed verification, or if nothing could be measured.
     """
-    sizes = _sizes(batch_sizes)
+    sizes = sizes_of(batch_sizes)
     finished = find_place(place, run, artifacts).finished_run("bench compares it with PyTorch on the images of its run")
     from toolkit.api.stages import all_passed, require_measurable, verify_first
     from toolkit.bench import BenchOptions, bench_run
@@ -72,7 +72,12 @@ def command(
     raise typer.Exit(0 if verified and measured else 1)
 
 
-def _sizes(text: str) -> tuple[int, ...]:
+def sizes_of(text: str) -> tuple[int, ...]:
+    """Read the batch sizes of a command line.
+
+    Raises:
+        ToolkitError: the text is no list of sizes.
+    """
     try:
         sizes = tuple(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:

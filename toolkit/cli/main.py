@@ -23,6 +23,7 @@ COMMANDS = {
     "export": "Export a run to TorchScript, ONNX and other formats in one checked bundle.",
     "verify": "Prove that every artifact computes what PyTorch computes.",
     "bench": "Measure speed, latency and test accuracy of every artifact.",
+    "compare": "Compare two reports, runs or bundles, or measure both now; a gate for CI.",
     "report": "Write the Markdown and CSV reports of a run again.",
     "runs": "List the runs, or delete some.",
     "predict": "Classify images with a bundle; needs no PyTorch.",

@@ -51,17 +51,37 @@ def paired_interval(both: int, only_first: int, only_second: int, neither: int, 
         raise ValueError("no images were compared")
     first, second = (both + only_first) / n, (both + only_second) / n
     of_first, of_second = wilson_interval(both + only_first, n, level), wilson_interval(both + only_second, n, level)
-    correlation = _correlation(both, only_first, only_second, neither)
+    return _square_and_add((first, of_first), (second, of_second), _correlation(both, only_first, only_second, neither))
 
-    def distance(left: float, right: float) -> float:
-        return math.sqrt(max(0.0, left * left - 2 * correlation * left * right + right * right))
 
-    difference = first - second
-    return Interval(
-        low=max(-1.0, difference - distance(first - of_first.low, of_second.high - second)),
-        high=min(1.0, difference + distance(of_first.high - first, second - of_second.low)),
-        level=level,
-    )
+def separate_interval(first: float, of_first: Interval, second: float, of_second: Interval) -> Interval:
+    """Return the interval of the difference of two proportions of different images, first minus second.
+
+    The square-and-add score interval of Newcombe 1998, Statistics in Medicine 17:873-890, method 10.
+
+    Args:
+        first: a share.
+        of_first: its Wilson score interval.
+        second: another share.
+        of_second: its interval, of the same level.
+    """
+    return _square_and_add((first, of_first), (second, of_second), 0.0)
+
+
+def right_images(bits: str, images: int) -> Right:
+    """Return which images were classified rightly, ``[images]``.
+
+    Args:
+        bits: as ``BenchRow.correct`` holds them.
+        images: how many there are.
+
+    Raises:
+        ValueError: the text is not of so many images.
+    """
+    raw = np.frombuffer(bytes.fromhex(bits), np.uint8)
+    if raw.size != -(-images // 8):
+        raise ValueError(f"{raw.size} bytes are not one bit for each of {images} images")
+    return np.unpackbits(raw)[:images].astype(np.bool_)
 
 
 def paired_accuracy(
@@ -76,7 +96,7 @@ def paired_accuracy(
         labels: the C class names.
     """
     expected, given = top1(reference["logits"]) == targets, top1(actual["logits"]) == targets
-    both, lost, won, neither = _table(expected, given)
+    both, lost, won, neither = fourfold(expected, given)
     return PairedAccuracy(
         images=len(targets),
         reference_accuracy=float(expected.mean()),
@@ -95,7 +115,7 @@ def paired_accuracy(
 
 
 def _class_difference(expected: Right, given: Right, members: Right, label: str) -> ClassDifference:
-    both, lost, won, neither = _table(expected[members], given[members])
+    both, lost, won, neither = fourfold(expected[members], given[members])
     return ClassDifference(
         label=label,
         support=both + lost + won + neither,
@@ -105,13 +125,28 @@ def _class_difference(expected: Right, given: Right, members: Right, label: str)
     )
 
 
-def _table(expected: Right, given: Right) -> tuple[int, int, int, int]:
+def fourfold(expected: Right, given: Right) -> tuple[int, int, int, int]:
     """Count images that both, only the reference, only the artifact, and neither get right."""
     return (
         int((expected & given).sum()),
         int((expected & ~given).sum()),
         int((~expected & given).sum()),
         int((~expected & ~given).sum()),
+    )
+
+
+def _square_and_add(first: tuple[float, Interval], second: tuple[float, Interval], correlation: float) -> Interval:
+    """Join two shares with their intervals to the interval of their difference, first minus second."""
+    (share, interval), (other, of_other) = first, second
+    difference = share - other
+
+    def distance(left: float, right: float) -> float:
+        return math.sqrt(max(0.0, left * left - 2 * correlation * left * right + right * right))
+
+    return Interval(
+        low=max(-1.0, difference - distance(share - interval.low, of_other.high - other)),
+        high=min(1.0, difference + distance(interval.high - share, other - of_other.low)),
+        level=interval.level,
     )
 
 

@@ -1,19 +1,24 @@
 """Records as text and pictures, for people and for spreadsheets. Never imports torch or a stage."""
 
+from toolkit.report.comparison import comparison_markdown
+from toolkit.report.comparison_junit import comparison_junit
 from toolkit.report.csv_table import bench_csv
 from toolkit.report.files import write_pictures, write_report
 from toolkit.report.markdown import bench_markdown
 from toolkit.report.pictures import confusion_picture, learning_curves
 from toolkit.report.tables import bench_table
-from toolkit.report.terminal import print_bench, print_evaluation, print_parity
+from toolkit.report.terminal import print_bench, print_comparison, print_evaluation, print_parity
 
 __all__ = [
     "bench_csv",
     "bench_markdown",
     "bench_table",
+    "comparison_junit",
+    "comparison_markdown",
     "confusion_picture",
     "learning_curves",
     "print_bench",
+    "print_comparison",
     "print_evaluation",
     "print_parity",
     "write_pictures",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-
-from toolkit.printable import printable
+from toolkit.report.markdown_text import bullets as _bullets
+from toolkit.report.markdown_text import escape as _escape
+from toolkit.report.markdown_text import markdown_table as _table
 from toolkit.report.parity import parity_checks, parity_failures, parity_table
-from toolkit.report.tables import Table, bench_table, class_table, headline, most_confused, remarks
+from toolkit.report.tables import bench_table, class_table, headline, most_confused, remarks
 from toolkit.results import BenchReport, Evaluation, ParityReport
 
 
@@ -123,35 +122,3 @@ def _evaluation(evaluation: Evaluation) -> str:
         )
         parts.append(f"Most frequent mistakes: {confusions}.")
     return "\n\n".join(parts)
-
-
-def _table(table: Table) -> str:
-    head = [column.header for column in table.columns]
-    rule = ["---" if column.align == "left" else "---:" for column in table.columns]
-    lines = [_row(head), _row(rule)]
-    for line in table.lines:
-        cells = [_escape(cell) for cell in line.cells]
-        if line.missing is not None:
-            # Markdown has no spanning cells: the reason stands in full under "What was not measured".
-            noticed = next(index for index, column in enumerate(table.columns) if column.notice)
-            cells = [
-                cells[index] if index < len(cells) else "not measured, see below" if index == noticed else ""
-                for index in range(len(head))
-            ]
-        lines.append(_row(cells))
-    return "\n".join(lines)
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _bullets(lines: Sequence[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)
-
-
-def _escape(text: str) -> str:
-    """Keep labels and messages from being read as Markdown."""
-    text = re.sub(r"([\\|*`<])", r"\\\1", printable(" ".join(text.split()))).replace("](", "]\\(")
-    # Inside a word an underscore is an underscore.
-    return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)

@@ -11,9 +11,16 @@ from rich.text import Text
 
 from toolkit.printable import printable_lines
 from toolkit.report import figures
+from toolkit.report.comparison import (
+    comparison_failures,
+    comparison_headline,
+    comparison_notes,
+    comparison_tables,
+    side_sentence,
+)
 from toolkit.report.parity import parity_checks, parity_failures, parity_table, path_table
 from toolkit.report.tables import Column, Line, Table, bench_table, class_table, headline, most_confused, remarks
-from toolkit.results import BenchReport, Bisection, Evaluation, ParityReport
+from toolkit.results import BenchReport, Bisection, Comparison, Evaluation, ParityReport
 
 MANY_CLASSES = 20
 """Above this many classes only the worst are listed."""
@@ -101,6 +108,20 @@ def print_list(table: Table, console: Console) -> None:
         console.print(_text(first[1], style="bold"))
         facts = _text("; ".join(f"{header} {cell}" for header, cell in others))
         console.print(Padding(facts, (0, 0, 0, 2), expand=False))
+
+
+def print_comparison(comparison: Comparison, console: Console) -> None:
+    """Print two sides beside each other: what came of it, what failed, the tables, and what a reader must know."""
+    style = "" if not comparison.gates else "bold green" if comparison.passed else "bold red"
+    console.print(_text(side_sentence("A", comparison.a)))
+    console.print(_text(side_sentence("B", comparison.b)))
+    console.print(_text(comparison_headline(comparison), style=style or "bold"))
+    for failure in comparison_failures(comparison):
+        console.print(_text(failure, style="red"))
+    for table in comparison_tables(comparison):
+        console.print(_rich(table, ("key",)))
+    for note in comparison_notes(comparison):
+        console.print(_text(note))
 
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:

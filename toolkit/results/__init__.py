@@ -20,6 +20,16 @@ from toolkit.results.bench import (
     SettingTiming,
     Tuned,
 )
+from toolkit.results.comparison import (
+    AccuracyComparison,
+    ComparedRow,
+    ComparedSide,
+    Comparison,
+    Gate,
+    ParityState,
+    SpeedComparison,
+    Verdict,
+)
 from toolkit.results.evaluation import ClassScore, Evaluation, Leak
 from toolkit.results.parity import (
     ArtifactParity,
@@ -43,6 +53,7 @@ from toolkit.results.record import Interval, Record
 from toolkit.results.review import CalibrationBin, ConfusedPair, LabelIssues, Review, ReviewedImage
 
 __all__ = [
+    "AccuracyComparison",
     "ArtifactParity",
     "BatchTiming",
     "BenchReport",
@@ -53,6 +64,9 @@ __all__ = [
     "Check",
     "ClassDifference",
     "ClassScore",
+    "ComparedRow",
+    "ComparedSide",
+    "Comparison",
     "ConfusedPair",
     "DivergedNode",
     "Divergence",
@@ -61,6 +75,7 @@ __all__ = [
     "Estimate",
     "Evaluation",
     "Flip",
+    "Gate",
     "GoldenLimits",
     "GroupSensitivity",
     "Hardware",
@@ -73,6 +88,7 @@ __all__ = [
     "OutputParity",
     "PairedAccuracy",
     "ParityReport",
+    "ParityState",
     "Peak",
     "Phase",
     "Provenance",
@@ -83,6 +99,8 @@ __all__ = [
     "ReviewedImage",
     "Rounding",
     "SettingTiming",
+    "SpeedComparison",
     "Tolerance",
     "Tuned",
+    "Verdict",
 ]

@@ -25,9 +25,9 @@ def junit_xml(report: ParityReport) -> str:
             _case(suite, f"toolkit.verify.{report.run}.{artifact.file}", check, {} if position else _facts(artifact))
     for file, reason in report.not_judged.items():
         case = ET.SubElement(
-            suite, "testcase", classname=_clean(f"toolkit.verify.{report.run}.{file}"), name="opens", time="0.000"
+            suite, "testcase", classname=xml_text(f"toolkit.verify.{report.run}.{file}"), name="opens", time="0.000"
         )
-        ET.SubElement(case, "skipped", message=_clean(reason))
+        ET.SubElement(case, "skipped", message=xml_text(reason))
     cases = suite.findall("testcase")
     suite.attrib |= {
         "tests": str(len(cases)),
@@ -47,14 +47,14 @@ def _whole(artifact: ArtifactParity) -> Check:
 
 def _case(suite: ET.Element, owner: str, check: Check, facts: dict[str, str] | None = None) -> None:
     case = ET.SubElement(
-        suite, "testcase", classname=_clean(owner), name=_clean(check.name), time=f"{check.seconds:.3f}"
+        suite, "testcase", classname=xml_text(owner), name=xml_text(check.name), time=f"{check.seconds:.3f}"
     )
     _properties(case, {**(facts or {}), "measured": check.detail})
     if not check.passed:
         failure = ET.SubElement(
-            case, "failure", type="parity", message=_clean(check.failures[0] if check.failures else "not verified")
+            case, "failure", type="parity", message=xml_text(check.failures[0] if check.failures else "not verified")
         )
-        failure.text = _clean("\n".join(check.failures))
+        failure.text = xml_text("\n".join(check.failures))
 
 
 def _facts(artifact: ArtifactParity) -> dict[str, str]:
@@ -77,8 +77,9 @@ def _facts(artifact: ArtifactParity) -> dict[str, str]:
 def _properties(parent: ET.Element, values: dict[str, str]) -> None:
     properties = ET.SubElement(parent, "properties")
     for name, value in values.items():
-        ET.SubElement(properties, "property", name=name, value=_clean(value))
+        ET.SubElement(properties, "property", name=name, value=xml_text(value))
 
 
-def _clean(text: str) -> str:
+def xml_text(text: str) -> str:
+    """Return a text without what XML 1.0 does not allow."""
     return _NOT_XML.sub("\ufffd", text)

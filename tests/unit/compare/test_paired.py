@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from toolkit.compare.metrics import softmax
-from toolkit.compare.paired import exact_mcnemar, paired_accuracy, paired_interval
+from toolkit.compare.metrics import softmax, wilson_interval
+from toolkit.compare.paired import (
+    exact_mcnemar,
+    paired_accuracy,
+    paired_interval,
+    right_images,
+    separate_interval,
+)
 
 
 @pytest.mark.parametrize(("first", "second"), [(0, 0), (1, 0), (0, 6), (12, 2), (5, 5), (40, 61), (700, 500)])
@@ -64,3 +70,18 @@ def test_accuracy_is_counted_on_the_same_images() -> None:
     confidence = float(softmax(reference).max())
     assert found.reference_calibration_error == pytest.approx(abs(5 / 6 - confidence), abs=1e-6)
     assert found.artifact_calibration_error == pytest.approx(abs(4 / 6 - confidence), abs=1e-6)
+
+
+def test_the_interval_of_different_images_of_a_published_example() -> None:
+    # Newcombe 1998, Statistics in Medicine 17:873, table II, method 10, example (a): 56/70 and 48/80.
+    found = separate_interval(56 / 70, wilson_interval(56, 70), 48 / 80, wilson_interval(48, 80))
+    assert (round(found.low, 4), round(found.high, 4)) == (0.0524, 0.3339)
+    assert separate_interval(0.5, wilson_interval(5, 10, 0.99), 0.5, wilson_interval(5, 10, 0.99)).level == 0.99
+
+
+def test_the_images_of_a_record_are_read_from_the_highest_bit() -> None:
+    assert right_images("a180", 10).tolist() == [True, False, True, False, False, False, False, True, True, False]
+    assert right_images("ff", 8).all()
+    for bits, images in (("ff", 9), ("ffff", 8), ("f", 4), ("xy", 8)):
+        with pytest.raises(ValueError, match=r"one bit for each|hexadecimal"):
+            right_images(bits, images)

@@ -34,8 +34,10 @@ def constraints() -> dict[str, str]:
     return dict(line.split("==") for line in lines)
 
 
-def test_the_three_are_there() -> None:
-    assert {"docs.yml", "parity-example.yml", "tests.yml"} <= {path.rpartition("/")[2] for path in WORKFLOWS}
+def test_the_four_are_there() -> None:
+    assert {"compare-example.yml", "docs.yml", "parity-example.yml", "tests.yml"} <= {
+        path.rpartition("/")[2] for path in WORKFLOWS
+    }
 
 
 @pytest.mark.parametrize("path", WORKFLOWS)

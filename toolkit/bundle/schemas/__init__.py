@@ -15,7 +15,7 @@ from pydantic_core.core_schema import FloatSchema
 
 from toolkit.bundle.manifest import SCHEMA_VERSION, Golden, Manifest
 from toolkit.bundle.trust.signature import Signature
-from toolkit.results import BenchReport, ParityReport, Record
+from toolkit.results import BenchReport, Comparison, ParityReport, Record
 
 FOLDER = Path(__file__).parent
 RECORDS: dict[str, type[Record]] = {
@@ -24,6 +24,7 @@ RECORDS: dict[str, type[Record]] = {
     "signature.json": Signature,
     "parity.json": ParityReport,
     "bench.json": BenchReport,
+    "comparison.json": Comparison,
 }
 """File in this folder to the record it describes."""
 

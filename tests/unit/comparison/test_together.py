@@ -1,0 +1,158 @@
+"""Both sides in one sweep, over real workers with tiny models."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bundles import judge
+from finished_runs import write_finished_run
+
+from toolkit.bench import BenchOptions
+from toolkit.bench.inputs import Inputs
+from toolkit.bench.rows import ARTIFACT_FACTORY, Plan
+from toolkit.bundle import Bundle
+from toolkit.comparison import compare_figures, side_of_bundle, side_of_report, side_of_run, together
+from toolkit.comparison.together import Ready, measure_together, sweep_both
+from toolkit.errors import IntegrityError, RunError, ToolkitError
+
+OPTIONS = BenchOptions("cpu", 1, (1, 3), rounds=4, min_seconds=0.0)
+
+
+@pytest.fixture
+def bundle(colour_bundle: Path) -> Path:
+    """A bundle whose artifact has passed verification."""
+    return judge(colour_bundle)
+
+
+def test_two_bundles_are_measured_in_turns(bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundle, tmp_path / "other")
+    a, b = measure_together(side_of_bundle(bundle), side_of_bundle(tmp_path / "other"), OPTIONS, starts=2)
+    for figures in (a, b):
+        (row,) = figures.rows
+        assert (row.name, row.device, row.threads, row.missing, row.parity) == ("onnx", "cpu", 1, None, "passed")
+        assert {size: len(speed.rounds) for size, speed in row.speeds.items()} == {1: 4, 3: 4}
+        assert row.scored is None
+        assert figures.test_images is None
+    assert a.remarks == ("accuracy was not measured, and speed on the golden samples: only runs have test images",)
+    found = compare_figures(a, b, interleaved=True)
+    assert found.interleaved
+    assert found.machine_differences == ()
+    assert found.rows[0].same_file
+
+
+def test_one_side_twice_is_no_mistake(bundle: Path) -> None:
+    a, b = measure_together(side_of_bundle(bundle), side_of_bundle(bundle), OPTIONS, starts=1)
+    assert a.rows[0].speeds.keys() == b.rows[0].speeds.keys() == {1, 3}
+
+
+def test_what_cannot_be_measured_says_why(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "bench.json").write_text("{}")
+    with pytest.raises(ToolkitError, match="is a report, which cannot be measured: give its run or a bundle"):
+        measure_together(side_of_bundle(bundle), side_of_report(tmp_path / "bench.json"), OPTIONS)
+    with pytest.raises(RunError, match="toolkit export"):
+        measure_together(side_of_run(write_finished_run(tmp_path / "run")), side_of_bundle(bundle), OPTIONS)
+    other = shutil.copytree(bundle, tmp_path / "other")
+    judge(other, format="openvino", family="openvino")
+    with pytest.raises(ToolkitError, match=r"no format in common \(A: onnx; B: openvino\)"):
+        measure_together(side_of_bundle(bundle), side_of_bundle(other), OPTIONS)
+    (bundle / "model.onnx").write_bytes(b"changed")
+    with pytest.raises(IntegrityError):
+        measure_together(side_of_bundle(bundle), side_of_bundle(bundle), OPTIONS)
+
+
+def test_an_artifact_that_was_not_verified_is_not_measured(colour_bundle: Path) -> None:
+    with pytest.raises(RunError, match="was not verified: run 'toolkit verify' first"):
+        measure_together(side_of_bundle(colour_bundle), side_of_bundle(colour_bundle), OPTIONS)
+
+
+def test_an_artifact_that_failed_verification_is_a_line_without_figures(bundle: Path, tmp_path: Path) -> None:
+    other = judge(shutil.copytree(bundle, tmp_path / "other"), passed=False)
+    found = compare_figures(
+        *measure_together(side_of_bundle(bundle), side_of_bundle(other), OPTIONS, starts=2), interleaved=True
+    )
+    assert found.rows[0].missing == "B has no figures: failed verification: logits differ"
+    assert (found.rows[0].parity_a, found.rows[0].parity_b) == ("passed", "failed")
+
+
+def test_each_side_gets_its_own_images_and_input(bundle: Path, tmp_path: Path) -> None:
+    """B takes images of another size: with those of A its worker would fail."""
+    opened = Bundle.open(bundle)
+    plan = Plan("onnx", "model.onnx", "a" * 64, 1, "cpu", ARTIFACT_FACTORY, {})
+    artifact = opened.artifact("onnx")
+    arguments = {
+        "bundle": str(bundle),
+        "artifact": artifact.model_dump(mode="json"),
+        "files": {name: record.model_dump(mode="json") for name, record in opened.files.items()},
+        "device": "cpu",
+        "threads": 1,
+    }
+    sides = []
+    for name, side in (("good", 8), ("bad", 4)):
+        folder = tmp_path / name
+        folder.mkdir()
+        np.save(folder / "images.npy", np.zeros((2, side, side, 3), np.uint8))
+        np.save(folder / "targets.npy", np.zeros(2, np.int64))
+        inputs = Inputs(folder=folder, images=folder / "images.npy", targets=folder / "targets.npy", count=2)
+        sides.append(Ready((replace(plan, arguments=arguments),), inputs, opened.manifest.input))
+    good, bad = sides
+    (first,), (second,) = sweep_both(good, bad, OPTIONS, starts=1)
+    assert first.missing is None
+    assert "invalid dimensions" in str(second.missing)
+    assert (first.rounds, second.rounds) == ({}, {})  # half of a pair could mislead
+    (first,), (second,) = sweep_both(good, good, OPTIONS, starts=1)
+    assert (first.right_count, second.right_count) == (2, 2)  # black images are blue, the first class
+
+
+class Split:
+    """Test images of a run, all black."""
+
+    fingerprint = "f" * 64
+    targets = np.array([0, 0, 1])
+
+    def __len__(self) -> int:
+        return 3
+
+    def load(self, indices: np.ndarray, preprocessing: object) -> np.ndarray:
+        return np.zeros((len(indices), 8, 8, 3), np.uint8)
+
+
+def test_runs_of_the_same_images_are_scored(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = write_finished_run(tmp_path / "runs" / "tiny")
+    shutil.copytree(bundle, run.bundle)
+    monkeypatch.setattr(together, "load_test_split", lambda run, reporter: Split())
+    a, b = measure_together(side_of_run(run), side_of_run(run), OPTIONS, starts=1)
+    for figures in (a, b):
+        assert figures.test_images == Split.fingerprint
+        assert figures.remarks == ()
+        assert figures.about.name == "tiny"  # of the run, not of the one that its bundle was exported from
+        scored = figures.rows[0].scored
+        assert scored is not None
+        assert (scored.images, scored.accuracy) == (3, pytest.approx(2 / 3))
+
+
+def test_runs_of_other_images_are_not_scored(tmp_path: Path) -> None:
+    first, second = (write_finished_run(tmp_path / name) for name in ("one", "two"))
+    record = second.record()
+    splits = {name: split.model_copy(update={"fingerprint": "0" * 64}) for name, split in record.data.splits.items()}
+    changed = record.model_copy(update={"data": record.data.model_copy(update={"splits": splits})})
+    changed.save(second.record_file)
+    assert together._test_images(side_of_run(first), side_of_run(second)) == (
+        None,
+        "the two runs have other test images",
+    )
+    found, why = together._test_images(side_of_run(first), side_of_run(first))
+    assert found is not None
+    assert why == ""
+    second.record_file.unlink()
+    record.model_copy(update={"labels": (*record.labels[:-1], "other")}).save(second.record_file)
+    assert together._test_images(side_of_run(first), side_of_run(second)) == (None, "the two runs have other classes")
+
+
+def test_every_start_measures_its_share_of_the_rounds_in_another_order() -> None:
+    settings = [together._settings(BenchOptions(rounds=10), start, 3) for start in range(3)]
+    assert {each.rounds for each in settings} == {4}
+    assert [each.seed for each in settings] == [0, 1, 2]
