@@ -89,4 +89,4 @@ def _check(probabilities: Probabilities, labels: Labels) -> int:
         raise ValueError(f"probabilities {list(probabilities.shape)} and labels {list(labels.shape)} do not fit")
     if labels.min() < 0 or labels.max() >= probabilities.shape[1]:
         raise ValueError(f"labels go from {labels.min()} to {labels.max()}, classes to {probabilities.shape[1] - 1}")
-    return probabilities.shape[1]
+    return int(probabilities.shape[1])
