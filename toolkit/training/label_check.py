@@ -145,7 +145,8 @@ def _groups(dataset: Dataset, duplicates: Duplicates) -> npt.NDArray[np.int64]:
     numbers = np.arange(sum(len(dataset.split(name)) for name in SPLITS))
     for group in duplicates.groups:
         members = [starts[place.split] + place.position for place in group]
-        numbers[np.isin(numbers, numbers[members])] = numbers[members].min()
+        # A group of near copies holds all places of each of its contents: no other group reaches out of it.
+        numbers[members] = numbers[members].min()
     return numbers
 
 
