@@ -434,7 +434,9 @@ def test_a_folder_of_ones_own_images(tmp_path: Path) -> None:
     assert [(one.name, one.label, one.predicted) for one in suspects] == [("hund/planted.jpg", "hund", "katze 猫")]
     with Image.open(folder.path / (suspects[0].thumbnail or "")) as opened:
         assert opened.size == (50, 40)
-    assert "labels that look wrong: 1 of 25, first hund/planted.jpg (hund, not katze 猫?)" in done.stdout
+    assert (
+        "labels that look wrong to a classifier that is right on 96.0%: 1 of 25, first hund/planted.jpg" in done.stdout
+    )
     assert run(tmp_path, "export", "--formats", "onnx").returncode == 0
     assert run(tmp_path, "verify", "--threads", "1").returncode == 0
     done = run(tmp_path, "predict", "artifacts/latest", "photos/katze 猫")

@@ -22,7 +22,6 @@ UNTESTED = {
     "results/parity.py": _RECORDS,
     "results/provenance.py": _RECORDS,
     "results/quantization.py": _RECORDS,
-    "results/review.py": _RECORDS,
 }
 """Module to the reason why it has no test file of its own."""
 

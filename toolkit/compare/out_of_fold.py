@@ -7,6 +7,7 @@ looking at every image costs about as much as one product of the features with t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +46,7 @@ class OutOfFold:
     temperature: float
 
 
-def divide_into_folds(targets: Targets, groups: Targets, count: int, seed: int) -> Targets:
+def divide_into_folds(targets: Targets, groups: Targets, count: int, seed: Sequence[int]) -> Targets:
     """Divide images into folds, each with its share of every class; images of one group stay together.
 
     Args:
@@ -57,7 +58,7 @@ def divide_into_folds(targets: Targets, groups: Targets, count: int, seed: int) 
     Returns:
         int64 ``[n]``, 0 to count - 1.
     """
-    random = np.random.default_rng([seed, len(targets), count])
+    random = np.random.default_rng([*seed, len(targets), count])
     _, first, group = np.unique(groups, return_index=True, return_inverse=True)
     order = random.permutation(len(first))
     # One class after the other, dealt out in turn.
@@ -74,31 +75,30 @@ def projection(features: int, seed: int) -> Features | None:
     return np.random.default_rng([seed, features]).standard_normal((features, MOST_FEATURES), np.float32)
 
 
-def out_of_fold(features: Features, targets: Targets, folds: Targets, classes: int) -> OutOfFold:
-    """Classify each image by all folds but its own.
+def out_of_fold(features: Features, targets: Targets, divisions: Sequence[Targets], classes: int) -> OutOfFold:
+    """Classify each image by all folds but its own, in several divisions, and take the mean of the logits.
 
     The shrinkage and the temperature, two numbers in all, are chosen by what they make of labels out of fold.
 
     Args:
         features: float32 ``[n, d]``; standardised in place.
         targets: labels, ``[n]``, 0 to C - 1.
-        folds: fold of each image, from ``divide_into_folds``.
+        divisions: fold of each image, from ``divide_into_folds``, for each division.
         classes: C.
     """
     features -= features.mean(axis=0)
     deviation = features.std(axis=0)
     features /= np.where(deviation > 0, deviation, 1)
     everything = _Sums.of(features, targets, classes)
-    logits = np.empty((len(features), classes), np.float32)
+    logits = np.zeros((len(features), classes), np.float32)
     shrinkage: float | None = None
-    for fold in np.unique(folds):
-        inside = folds == fold
+    for inside in (folds == fold for folds in divisions for fold in np.unique(folds)):
         held_out = features[inside]
         rest = everything.less(_Sums.of(held_out, targets[inside], classes))
         if shrinkage is None:
             tried = {each: _best_temperature(rest.logits(held_out, each), targets[inside])[0] for each in SHRINKAGES}
             shrinkage = min(tried, key=lambda each: tried[each])
-        logits[inside] = rest.logits(held_out, shrinkage)
+        logits[inside] += rest.logits(held_out, shrinkage) / len(divisions)
     _, temperature = _best_temperature(logits, targets)
     probabilities = softmax(logits / temperature)
     accuracy = float((probabilities.argmax(axis=1) == targets).mean())

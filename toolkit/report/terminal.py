@@ -116,7 +116,8 @@ def print_review(review: Review, listed_in: Path, console: Console) -> None:
         return
     first = next(iter(issues.suspects), None)
     which = f", first {first.name} ({first.label}, not {first.predicted}?)" if first else ""
-    console.print(_text(f"labels that look wrong: {issues.estimated_wrong} of {issues.looked_at}{which}"))
+    judge = f"to a classifier that is right on {issues.accuracy:.1%}"
+    console.print(_text(f"labels that look wrong {judge}: {issues.estimated_wrong} of {issues.looked_at}{which}"))
 
 
 def _text(content: str, style: str = "") -> Text:

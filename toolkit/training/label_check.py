@@ -23,6 +23,8 @@ from toolkit.training.setting import Setting
 from toolkit.training.training_data import TrainingData
 
 FOLDS = 5
+DIVISIONS = 3
+"""Times that all images are divided into folds; the mean depends less on what happens to be in one."""
 FEWEST = 5
 """Different pictures that a class must have to be looked at: as many as folds, so that none is without it."""
 MOST_SUSPECTS = 100
@@ -89,8 +91,11 @@ def check_labels(setting: Setting, data: TrainingData, duplicates: Duplicates) -
     features = _features(setting, data, chosen)
     if not np.isfinite(features).all():
         return LabelCheck(not_looked="the pretrained network computes numbers that are not finite")
-    folds = divide_into_folds(chosen.targets, chosen.groups, FOLDS, setting.recipe.seed)
-    judged = out_of_fold(features, chosen.targets, folds, len(chosen.classes))
+    divisions = [
+        divide_into_folds(chosen.targets, chosen.groups, FOLDS, [setting.recipe.seed, each])
+        for each in range(DIVISIONS)
+    ]
+    judged = out_of_fold(features, chosen.targets, divisions, len(chosen.classes))
     if judged.accuracy < TOO_WEAK:
         return LabelCheck(
             not_looked=f"a classifier over what the pretrained network makes of the images is right on "
@@ -98,7 +103,7 @@ def check_labels(setting: Setting, data: TrainingData, duplicates: Duplicates) -
         )
     check = _found(setting, data, chosen, judged, duplicates)
     if check.issues is not None:
-        setting.reporter.line(_line(check.issues, judged.accuracy))
+        setting.reporter.line(_line(check.issues))
     return check
 
 
@@ -194,6 +199,7 @@ def _found(
         estimated_wrong=wrong,
         folds=FOLDS,
         features=_in_words(setting, data),
+        accuracy=judged.accuracy,
         suspects=tuple(_suspect(setting.dataset, chosen, judged, index) for index in listed),
         limits=_limits(setting, chosen, judged, duplicates),
     )
@@ -251,11 +257,11 @@ def _limits(setting: Setting, chosen: _Chosen, judged: OutOfFold, duplicates: Du
     return tuple(sentence for sentence in sentences if sentence is not None)
 
 
-def _line(issues: LabelIssues, accuracy: float) -> str:
+def _line(issues: LabelIssues) -> str:
     named = ", ".join(f"{each.name} ({each.label}, not {each.predicted}?)" for each in issues.suspects[:NAMED])
     count = (
         f"{issues.estimated_wrong} of {issues.looked_at} look wrong" if issues.estimated_wrong else "none looks wrong"
     )
-    return f"labels: {count} to a classifier that did not see them and is right on {accuracy:.1%}" + (
+    return f"labels: {count} to a classifier that did not see them and is right on {issues.accuracy:.1%}" + (
         f"; the most suspect: {named}" if named else ""
     )

@@ -163,15 +163,21 @@ def test_what_a_person_should_look_at_is_two_lines():
         label_probability=0.1,
         thumbnail=None,
     )
-    issues = LabelIssues(looked_at=95, estimated_wrong=2, folds=5, features="made", suspects=(image,), limits=())
+    issues = LabelIssues(
+        looked_at=95, estimated_wrong=2, folds=5, features="made", accuracy=0.93, suspects=(image,), limits=()
+    )
 
     def show(record, console):
         print_review(record, Path("artifacts/run/review.json"), console)
 
-    assert shown(show, review(issues), 100).splitlines() == [
+    assert shown(show, review(issues), 160).splitlines() == [
         "mistakes: 4 of 25 test images; listed in artifacts/run/review.json",
-        "labels that look wrong: 2 of 95, first cats/a\\x1b[31m.jpg (cat, not dog?)",
+        "labels that look wrong to a classifier that is right on 93.0%: 2 of 95, "
+        "first cats/a\\x1b[31m.jpg (cat, not dog?)",
     ]
     none = issues.model_copy(update={"estimated_wrong": 0, "suspects": ()})
-    assert shown(show, review(none), 100).splitlines()[1] == "labels that look wrong: 0 of 95"
+    assert (
+        shown(show, review(none), 160).splitlines()[1]
+        == "labels that look wrong to a classifier that is right on 93.0%: 0 of 95"
+    )
     assert shown(show, review(None, "a reason"), 100).splitlines()[1] == "labels were not looked at: a reason"
