@@ -86,9 +86,10 @@ def out_of_fold(features: Features, targets: Targets, divisions: Sequence[Target
         divisions: fold of each image, from ``divide_into_folds``, for each division.
         classes: C.
     """
-    features -= features.mean(axis=0)
-    deviation = features.std(axis=0)
-    features /= np.where(deviation > 0, deviation, 1)
+    # Without a copy of the features, which may be as large as the memory allows.
+    features -= features.mean(axis=0, dtype=np.float64).astype(np.float32)
+    deviation = np.sqrt(np.einsum("nd,nd->d", features, features, dtype=np.float64) / len(features))
+    features /= np.where(deviation > 0, deviation, 1).astype(np.float32)
     everything = _Sums.of(features, targets, classes)
     logits = np.zeros((len(features), classes), np.float32)
     shrinkage: float | None = None
