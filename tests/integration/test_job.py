@@ -98,14 +98,15 @@ class TestFinetune:
                 assert opened.size == (8, 8)
         assert review.label_issues is not None or review.not_looked
 
-    def test_nothing_that_ships_names_an_image(self, finished: Path) -> None:
+    def test_neither_manifest_nor_card_names_an_image_to_review(self, finished: Path) -> None:
         review = small(finished).review()
         assert review is not None
         names = {image.name for image in review.mistakes}
         assert names
-        for path in small(finished).bundle.rglob("*"):
-            if path.suffix in (".json", ".md"):
-                assert not [name for name in names if name in path.read_text(encoding="utf-8")], path
+        bundle = small(finished).bundle
+        for file in ("manifest.json", "MODEL_CARD.md", "README.md"):
+            assert not [name for name in names if name in (bundle / file).read_text(encoding="utf-8")]
+        assert not [path for path in bundle.rglob("*") if path.name.startswith("review")]
 
     def test_the_same_seed_gives_the_same_weights_bit_for_bit(self, finished: Path, tmp_path: Path) -> None:
         done = run(tmp_path, "finetune", *SMALL, "--run", "again", "--quiet")
