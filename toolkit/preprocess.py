@@ -204,7 +204,7 @@ def is_one_image(source: object) -> bool:
     return isinstance(source, kinds) or hasattr(source, "read")
 
 
-def decode(source: ImageSource, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
+def decode(source: ImageSource, max_pixels: int = MAX_PIXELS, *, sixteen_bit: str = HIGH_BYTE) -> npt.NDArray[np.uint8]:
     """Turn an image into RGB pixels at its own size.
 
     Args:
@@ -212,6 +212,7 @@ def decode(source: ImageSource, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.
             first.
         max_pixels: images of more pixels are refused before they are decoded, and the images that threads decode at
             the same time have at most so many together. Arrays, which are pixels already, are not refused.
+        sixteen_bit: what becomes of pixels of more than 8 bits, see ``Preprocessing.sixteen_bit``.
 
     Returns:
         uint8 ``[h, w, 3]``, contiguous. An array that is this already is returned as it is, not copied.
@@ -227,7 +228,7 @@ def decode(source: ImageSource, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.
         and source.size
     ):
         return np.ascontiguousarray(source)
-    with _rgb_or_error(source, max_pixels, HIGH_BYTE) as image:
+    with _rgb_or_error(source, max_pixels, sixteen_bit) as image:
         return np.array(image)
 
 

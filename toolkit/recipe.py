@@ -119,6 +119,10 @@ class DataRecipe(_Section):
         description="also look for the same picture in another encoding or size, or slightly cropped (identical files "
         "are found anyway)",
     )
+    check_labels: bool = Field(
+        True,
+        description="look for labels that are probably wrong, with what the pretrained network makes of the images",
+    )
     resize: Literal["squash", "crop"] = Field(
         "squash", description="squash both sides to the model's size, or scale the short side and crop"
     )

@@ -18,7 +18,7 @@ from toolkit.files import follow_link, only_writer, point_link, read_text, sha25
 from toolkit.preprocess import Preprocessing
 from toolkit.printable import printable
 from toolkit.recipe import Recipe, parse_recipe
-from toolkit.results import Evaluation, Interval, Leak, Provenance, Record
+from toolkit.results import Evaluation, Interval, Leak, Provenance, Record, Review
 
 ARTIFACTS = Path("artifacts")
 LATEST = "latest"
@@ -158,6 +158,7 @@ class RunFolder:
         self.evaluation_file = path / "evaluation.json"
         self.review_file = path / "review.json"
         self.pushed_file = path / "pushed.json"
+        self.thumbnails = path / "review"
         self.model_file = path / "model.safetensors"
         self.checkpoints = path / "checkpoints"
         self.bundle = path / "bundle"
@@ -268,6 +269,14 @@ class RunFolder:
             RunError: the run has not been evaluated.
         """
         return Evaluation.load(self.evaluation_file, "toolkit finetune")
+
+    def review(self) -> Review | None:
+        """Read ``review.json``; None in a run of a version that wrote none.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        return Review.load(self.review_file, "toolkit finetune") if os.path.lexists(self.review_file) else None
 
     def remove_leftovers(self) -> None:
         """Remove half-written files that a killed process left beside their targets."""

@@ -81,6 +81,33 @@ class TestFinetune:
         assert evaluation.top1_interval.low < evaluation.top1 < evaluation.top1_interval.high
         assert evaluation.top1 > 0.5
 
+    def test_the_review_agrees_with_the_evaluation(self, finished: Path) -> None:
+        folder = small(finished)
+        review, evaluation = folder.review(), folder.evaluation()
+        assert review is not None
+        confusion = np.array(evaluation.confusion)
+        assert review.mistakes_in_all == len(review.mistakes) == 100 - np.trace(confusion)
+        assert {(pair.label, pair.predicted): pair.count for pair in review.pairs} == {
+            (str(row), str(column)): confusion[row, column] for row, column in np.argwhere(confusion) if row != column
+        }
+        gaps = [one.images * abs(one.confidence - one.accuracy) for one in review.calibration]
+        assert sum(gaps) / 100 == pytest.approx(evaluation.expected_calibration_error)
+        assert sum(review.class_images["train"] + review.class_images["validation"]) == 300
+        for image in review.mistakes:
+            with Image.open(folder.path / (image.thumbnail or "")) as opened:
+                assert opened.size == (8, 8)
+        assert review.label_issues is not None or review.not_looked
+
+    def test_neither_manifest_nor_card_names_an_image_to_review(self, finished: Path) -> None:
+        review = small(finished).review()
+        assert review is not None
+        names = {image.name for image in review.mistakes}
+        assert names
+        bundle = small(finished).bundle
+        for file in ("manifest.json", "MODEL_CARD.md", "README.md"):
+            assert not [name for name in names if name in (bundle / file).read_text(encoding="utf-8")]
+        assert not [path for path in bundle.rglob("*") if path.name.startswith("review")]
+
     def test_the_same_seed_gives_the_same_weights_bit_for_bit(self, finished: Path, tmp_path: Path) -> None:
         done = run(tmp_path, "finetune", *SMALL, "--run", "again", "--quiet")
         assert done.returncode == 0, done.stderr
@@ -370,12 +397,17 @@ def make_photos(folder: Path) -> None:
     for label, colour in (("katze 猫", (200, 40, 40)), ("hund", (40, 200, 40))):
         (folder / label).mkdir(parents=True)
         for index in range(12):
-            pixels = np.clip(generator.normal(colour, 30, (40, 50, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / label / f"{index}.jpg")
+            photo(generator, colour).save(folder / label / f"{index}.jpg")
+
+
+def photo(generator: np.random.Generator, colour: tuple[int, int, int]) -> Image.Image:
+    return Image.fromarray(np.clip(generator.normal(colour, 30, (40, 50, 3)), 0, 255).astype(np.uint8))
 
 
 def test_a_folder_of_ones_own_images(tmp_path: Path) -> None:
     make_photos(tmp_path / "photos")
+    # A red one among the green ones.
+    photo(np.random.default_rng(1), (200, 40, 40)).save(tmp_path / "photos" / "hund" / "planted.jpg")
     flags = (
         "--data",
         "photos",
@@ -396,6 +428,16 @@ def test_a_folder_of_ones_own_images(tmp_path: Path) -> None:
     folder = find_run(None, tmp_path / "artifacts")
     assert folder.name.startswith("photos-tf_efficientnet_lite0-")
     assert folder.record().labels == ("hund", "katze 猫")
+    review = folder.review()
+    assert review is not None
+    assert review.label_issues is not None
+    suspects = review.label_issues.suspects
+    assert [(one.name, one.label, one.predicted) for one in suspects] == [("hund/planted.jpg", "hund", "katze 猫")]
+    with Image.open(folder.path / (suspects[0].thumbnail or "")) as opened:
+        assert opened.size == (50, 40)
+    assert (
+        "labels that look wrong to a classifier that is right on 96.0%: 1 of 25, first hund/planted.jpg" in done.stdout
+    )
     assert run(tmp_path, "export", "--formats", "onnx").returncode == 0
     assert run(tmp_path, "verify", "--threads", "1").returncode == 0
     done = run(tmp_path, "predict", "artifacts/latest", "photos/katze 猫")

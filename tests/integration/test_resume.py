@@ -93,12 +93,17 @@ class Undisturbed:
     weights: str
     history: list[dict[str, str]]
     evaluation: bytes
+    review: bytes
     cpu_seconds: float
 
     def check(self, run: RunFolder) -> None:
         assert sha256_file(run.model_file) == self.weights
         assert history(run) == self.history
         assert run.evaluation_file.read_bytes() == self.evaluation
+        assert run.review_file.read_bytes() == self.review
+        review = run.review()
+        assert review is not None
+        assert all(image.thumbnail and (run.path / image.thumbnail).is_file() for image in review.mistakes)
         assert sorted(path.name for path in run.path.iterdir() if path.name.startswith(".")) == []
 
 
@@ -109,7 +114,11 @@ def undisturbed(commands: Commands, tmp_path: Path) -> Undisturbed:
     assert done.returncode == 0, done.stderr
     run = RunFolder(tmp_path / "artifacts" / "killed")
     whole = Undisturbed(
-        sha256_file(run.model_file), history(run), run.evaluation_file.read_bytes(), commands.cpu_seconds
+        sha256_file(run.model_file),
+        history(run),
+        run.evaluation_file.read_bytes(),
+        run.review_file.read_bytes(),
+        commands.cpu_seconds,
     )
     forget(run)
     return whole

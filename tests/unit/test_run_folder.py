@@ -29,6 +29,14 @@ def test_the_newest_run_is_found_without_a_name(tmp_path: Path) -> None:
     assert find_run(str(tmp_path / "latest"), Path("elsewhere")).name == "second"
 
 
+def test_a_run_of_a_version_that_wrote_no_review_has_none(tmp_path: Path) -> None:
+    run = finished(tmp_path, "old")
+    assert run.review() is None
+    run.review_file.write_text("{}")
+    with pytest.raises(RunError, match=r"review.json is not what 'toolkit finetune' writes .* run 'toolkit finetune'"):
+        run.review()
+
+
 def test_a_finished_run_is_never_overwritten(tmp_path: Path) -> None:
     finished(tmp_path, "mine")
     with pytest.raises(RunError, match="finished run 'mine'"):

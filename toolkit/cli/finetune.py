@@ -83,7 +83,7 @@ def command(
     require_for_training("torch", "torchvision", "safetensors", "tomli_w")
     from toolkit.api import train
     from toolkit.cli.console import output, reporter
-    from toolkit.report import print_evaluation
+    from toolkit.report import print_evaluation, print_review
     from toolkit.training.group import leads_here
     from toolkit.training.stage import plan_run, recipe_for_budget
 
@@ -99,4 +99,6 @@ def command(
     if not leads_here():
         return
     print_evaluation(folder.evaluation(), output())
+    if (review := folder.review()) is not None:
+        print_review(review, folder.review_file, output())
     typer.echo(f"run {folder.path}")

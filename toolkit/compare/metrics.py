@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from toolkit.compare.agreement import top1
 from toolkit.errors import TrainingError
-from toolkit.results import ClassScore, Evaluation, Interval
+from toolkit.results import CalibrationBin, ClassScore, Evaluation, Interval
 
 Array = npt.NDArray[np.floating]
 TOP5_MIN_CLASSES = 6
+CALIBRATION_BINS = 15
 
 
 def evaluate(logits: Array, targets: npt.NDArray[np.integer], labels: Sequence[str], split: str) -> Evaluation:
@@ -98,7 +99,9 @@ def wilson_interval(successes: int, n: int, level: float = 0.95) -> Interval:
     return Interval(low=low, high=high, level=level)
 
 
-def expected_calibration_error(probabilities: Array, targets: npt.NDArray[np.integer], bins: int = 15) -> float:
+def expected_calibration_error(
+    probabilities: Array, targets: npt.NDArray[np.integer], bins: int = CALIBRATION_BINS
+) -> float:
     """Return the mean gap between confidence and accuracy over equal-width bins ``(low, high]`` (Guo et al. 2017).
 
     Args:
@@ -106,12 +109,38 @@ def expected_calibration_error(probabilities: Array, targets: npt.NDArray[np.int
         targets: the true class of each image, ``[n]``.
         bins: how many bins.
     """
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    right = top1(probabilities) == targets
-    index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    confidence, right, index = _binned(probabilities, targets, bins)
     # The share of a bin times its gap is the difference of its sums over n.
     gaps = np.bincount(index, weights=right - confidence, minlength=bins)
     return float(np.abs(gaps).sum() / len(targets))
+
+
+def calibration_bins(
+    probabilities: Array, targets: npt.NDArray[np.integer], bins: int = CALIBRATION_BINS
+) -> tuple[CalibrationBin, ...]:
+    """Return the bins that ``expected_calibration_error`` is a mean over, without the empty ones; see there."""
+    confidence, right, index = _binned(probabilities, targets, bins)
+    images = np.bincount(index, minlength=bins)
+    confident, correct = (np.bincount(index, weights=each, minlength=bins) for each in (confidence, right))
+    return tuple(
+        CalibrationBin(
+            low=place / bins,
+            high=(place + 1) / bins,
+            images=int(images[place]),
+            confidence=float(confident[place] / images[place]),
+            accuracy=float(correct[place] / images[place]),
+        )
+        for place in np.flatnonzero(images).tolist()
+    )
+
+
+def _binned(
+    probabilities: Array, targets: npt.NDArray[np.integer], bins: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+    """Return of each image the confidence, whether it is right, and the number of its bin."""
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    return confidence, top1(probabilities) == targets, index
 
 
 def _check(logits: Array, targets: npt.NDArray[np.integer], classes: int) -> None:

@@ -7,7 +7,7 @@ from toolkit.report.files import write_pictures, write_report
 from toolkit.report.markdown import bench_markdown
 from toolkit.report.pictures import confusion_picture, learning_curves
 from toolkit.report.tables import bench_table
-from toolkit.report.terminal import print_bench, print_comparison, print_evaluation, print_parity
+from toolkit.report.terminal import print_bench, print_comparison, print_evaluation, print_parity, print_review
 
 __all__ = [
     "bench_csv",
@@ -21,6 +21,7 @@ __all__ = [
     "print_comparison",
     "print_evaluation",
     "print_parity",
+    "print_review",
     "write_pictures",
     "write_report",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich import box
 from rich.console import Console, RenderableType
 from rich.measure import Measurement
@@ -20,7 +22,7 @@ from toolkit.report.comparison import (
 )
 from toolkit.report.parity import parity_checks, parity_failures, parity_table, path_table
 from toolkit.report.tables import Column, Line, Table, bench_table, class_table, headline, most_confused, remarks
-from toolkit.results import BenchReport, Bisection, Comparison, Evaluation, ParityReport
+from toolkit.results import BenchReport, Bisection, Comparison, Evaluation, ParityReport, Review
 
 MANY_CLASSES = 20
 """Above this many classes only the worst are listed."""
@@ -140,6 +142,19 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
                 + "; ".join(f"{true} taken for {predicted} ({images})" for true, predicted, images in mistakes)
             )
         )
+
+
+def print_review(review: Review, listed_in: Path, console: Console) -> None:
+    """Print how many images a person should look at, and where they are listed."""
+    images = sum(review.class_images["test"])
+    console.print(_text(f"mistakes: {review.mistakes_in_all} of {images} test images; listed in {listed_in}"))
+    if (issues := review.label_issues) is None:
+        console.print(_text(f"labels were not looked at: {review.not_looked}"))
+        return
+    first = next(iter(issues.suspects), None)
+    which = f", first {first.name} ({first.label}, not {first.predicted}?)" if first else ""
+    judge = f"to a classifier that is right on {issues.accuracy:.1%}"
+    console.print(_text(f"labels that look wrong {judge}: {issues.estimated_wrong} of {issues.looked_at}{which}"))
 
 
 def _text(content: str, style: str = "") -> Text:

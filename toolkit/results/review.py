@@ -46,6 +46,9 @@ class LabelIssues(Record):
     """What that classifier sees, as a phrase."""
     suspects: tuple[ReviewedImage, ...]
     """The most suspect ones first; ``probability`` and ``label_probability`` are out of fold."""
+    accuracy: float = 1.0
+    """Share of the images whose label is that classifier's most probable class: where it is low, images that are hard
+    for it are among the suspects."""
     limits: tuple[str, ...]
     """What this estimate cannot tell, a sentence each."""
 

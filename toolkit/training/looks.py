@@ -58,13 +58,13 @@ class Looks:
     data: TrainingData
     duplicates: Duplicates
 
-    def test(self) -> Evaluation:
-        """Look once at the test images."""
+    def test(self) -> tuple[Evaluation, npt.NDArray[np.float32]]:
+        """Look once at the test images; also returns their logits, float32 ``[n, C]``."""
         dataset, test = self.setting.dataset, self.setting.dataset.split("test")
         logits = self._logits("test")
         leak = self._leak("test", logits)
         evaluation = evaluate(logits, test.targets, dataset.labels, "test")
-        return evaluation.model_copy(update={"leak": leak})
+        return evaluation.model_copy(update={"leak": leak}), logits
 
     def validation(self, best: Best) -> ValidationSummary:
         """Say what validation found out; looks again at the images only where some were trained on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from toolkit.errors import RecipeError
 from toolkit.recipe import Recipe
@@ -61,6 +61,7 @@ class Plan:
         disk_bytes: of the activations that are kept.
         memory_bytes: peak resident memory; None where the system does not tell.
         shorter: changes that would make it shorter, as flags, with their seconds.
+        labels: the look at the labels, which runs the frozen part over the test images.
     """
 
     prefix: float
@@ -69,11 +70,12 @@ class Plan:
     disk_bytes: int
     memory_bytes: int | None
     shorter: tuple[tuple[str, float], ...] = ()
+    labels: float = 0.0
 
     @property
     def seconds(self) -> float:
         """All of it."""
-        return self.prefix + sum(self.stages.values()) + self.test
+        return self.prefix + self.labels + sum(self.stages.values()) + self.test
 
 
 def estimate(recipe: Recipe, counts: Counts, rates: Rates, views: int, *, kept: bool = False) -> Plan:
@@ -99,6 +101,7 @@ def estimate(recipe: Recipe, counts: Counts, rates: Rates, views: int, *, kept: 
         test=counts.test / rates.prefix + counts.test / rates.infer,
         disk_bytes=rows * rates.row_bytes,
         memory_bytes=rates.memory_bytes,
+        labels=counts.test / rates.prefix if recipe.data.check_labels else 0.0,
     )
 
 
@@ -135,7 +138,7 @@ def with_suggestions(plan: Plan, recipe: Recipe, counts: Counts, rates: Rates, v
             (f"--stage2-epochs {FEWEST_EPOCHS}", estimate(fewer, counts, rates, views, kept=plan.prefix == 0).seconds)
         )
     useful = [(flag, seconds) for flag, seconds in shorter if seconds < WORTH_SAYING * plan.seconds]
-    return Plan(plan.prefix, plan.stages, plan.test, plan.disk_bytes, plan.memory_bytes, tuple(useful[:3]))
+    return replace(plan, shorter=tuple(useful[:3]))
 
 
 def fit(
@@ -217,6 +220,8 @@ def lines(plan: Plan, rates: Rates, views: int) -> list[str]:
             else "the frozen part is done"
         )
         work.insert(0, before)
+    if plan.labels:
+        work.append(f"the look at the labels takes about {duration(plan.labels)}")
     memory = f", {plan.memory_bytes / 1e9:.1f} GB of memory" if plan.memory_bytes else ""
     text = [
         f"plan: about {duration(plan.seconds)} in all; {plan.disk_bytes / 1e9:.2f} GB of disk{memory}",

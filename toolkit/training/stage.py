@@ -12,7 +12,6 @@ from pathlib import Path
 
 from toolkit import provenance
 from toolkit.backbones import save_weights, takes_image_size
-from toolkit.compare.metrics import evaluate
 from toolkit.data.near_duplicates import require_imagehash
 from toolkit.data.registry import plain_name
 from toolkit.errors import RunError, TrainingError
@@ -24,10 +23,12 @@ from toolkit.training.checkpoint import LATEST, State, load_checkpoint, save_che
 from toolkit.training.group import leads_here
 from toolkit.training.history import Epoch, EpochObserver, write_history
 from toolkit.training.interruption import StoppedError, Stopper
+from toolkit.training.label_check import check_labels
 from toolkit.training.looks import Looks, look_at_data
 from toolkit.training.measure import counts_of, make_plan, measure
 from toolkit.training.meter import StepObserver
 from toolkit.training.plan import Plan, duration, fit, lines
+from toolkit.training.review import write_review
 from toolkit.training.setting import Setting, identity_of, prepared_setting
 from toolkit.training.trainer import Trainer
 from toolkit.training.training_data import TrainingData
@@ -48,8 +49,9 @@ def finetune_run(
 ) -> RunFolder:
     """Fine-tune a backbone as a recipe says and write a run folder.
 
-    Writes ``recipe.toml`` first, ``history.csv`` and a checkpoint after every epoch, then ``model.safetensors`` and
-    ``evaluation.json``, and ``run.json`` last: a run that has ``run.json`` is complete. ``latest`` then points at it.
+    Writes ``recipe.toml`` first, ``history.csv`` and a checkpoint after every epoch, then ``model.safetensors``,
+    ``evaluation.json`` and ``review.json``, and ``run.json`` last: a run that has ``run.json`` is complete. ``latest``
+    then points at it.
     Draws nothing: ``toolkit.api.train`` does this and draws the pictures.
 
     Started by ``torchrun``, each process trains on its part of every batch; the first one (``group.leads_here``)
@@ -89,6 +91,8 @@ def finetune_run(
         if not resume and not isinstance(setting.reporter, Silent):
             announce_plan(setting, data)
         state = _first_state(setting, run, identity, resume=resume)
+        # Before the trainer loads what was trained: labels are judged by the network as it was before it saw any.
+        labels = check_labels(setting, data, duplicates)
         seconds = _clock(state.seconds, started)
         observe = partial(on_epochs or _unobserved, run)
         if setting.group.leads:
@@ -99,7 +103,9 @@ def finetune_run(
         if setting.group.leads:
             _write_kept(setting, run, trainer)
             looks = Looks(setting, data, duplicates)
-            looks.test().save(run.evaluation_file)
+            evaluation, logits = looks.test()
+            evaluation.save(run.evaluation_file)
+            write_review(setting, logits, labels, run)
             # The record comes last of what a later stage needs: a run that has one is complete, and it is the latest.
             record = _record(looks, run, stages, state, seconds())
             run.make_latest()
@@ -246,14 +252,6 @@ def _write_kept(setting: Setting, run: RunFolder, trainer: Trainer) -> None:
     )
     trainer.load(best.weights)
     save_weights(setting.backbone.model.eval(), run.model_file)
-
-
-def _evaluate(setting: Setting, data: TrainingData, run: RunFolder) -> None:
-    """Look once at the test images."""
-    test = setting.dataset.split("test")
-    with setting.reporter.bar("test", len(test), "img") as bar:
-        logits = data.predict(test, bar)
-    evaluate(logits, test.targets, setting.dataset.labels, "test").save(run.evaluation_file)
 
 
 def _name(recipe: Recipe) -> str:

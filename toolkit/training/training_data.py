@@ -5,7 +5,7 @@ Kept activations where the network can be cut at its frozen part and they fit on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Self
 
@@ -15,11 +15,19 @@ import torch
 
 from toolkit.backbones.deployable import Deployable
 from toolkit.data import Split
+from toolkit.data.batches import iterate_batches
 from toolkit.progress import Bar
 from toolkit.training.activations.catalogue import CacheKey, cache_root
 from toolkit.training.activations.cleaning import discard_abandoned
 from toolkit.training.activations.divided_network import DividedNetwork, divide_network
-from toolkit.training.activations.extraction import Activations, Extraction, NoCacheError, training_views
+from toolkit.training.activations.extraction import (
+    EXTRACTION_BATCH,
+    Activations,
+    Extraction,
+    NoCacheError,
+    training_views,
+)
+from toolkit.training.activations.prefix import from_stored
 from toolkit.training.batch_sources import ActivationBatches, BatchSource, ImageBatches, Tensors, TrainedPart
 from toolkit.training.evaluate import predict_logits
 from toolkit.training.group import Group
@@ -73,6 +81,35 @@ class TrainingData:
                 self._setting.device,
             )
         return self.image_batches()
+
+    def keep(self) -> bool:
+        """Compute or open the activations that the present division needs; return False where there are none."""
+        return self.divided is not None and self._extract(self.divided)
+
+    def unaugmented(self, name: str, images: npt.NDArray[np.int64]) -> Iterator[list[torch.Tensor]]:
+        """Yield in batches what the frozen part makes of images as they are: all its tensors, float32, on the CPU.
+
+        Of training and validation images what ``keep`` kept, of test images computed now: before anything is trained,
+        where the frozen part may share its weights with what is to be trained.
+
+        Args:
+            name: of their split.
+            images: indices into it, int64 ``[n]``.
+        """
+        divided, cpu = self.divided, torch.device("cpu")
+        if divided is None:
+            raise ValueError("the network is not divided")
+        every = range(len(divided.division.tensors))
+        if (kept := self._activations.get(name)) is not None:
+            for start in range(0, len(images), EXTRACTION_BATCH):
+                batch = images[start : start + EXTRACTION_BATCH]
+                yield kept.load(every, batch, np.zeros_like(batch), cpu)
+            return
+        setting = self._setting
+        for pixels, _, _ in iterate_batches(
+            setting.dataset.split(name), images, EXTRACTION_BATCH, setting.preprocessing, workers=setting.threads
+        ):
+            yield [from_stored(array, cpu) for array in divided.prefix.run(pixels, every)]
 
     def image_batches(self) -> ImageBatches:
         """Return whole images for the whole network."""

@@ -22,6 +22,7 @@ class Training:
         self.calls: list[tuple[str, Any]] = []
         self.folder = SimpleNamespace(name="unfinished", path=Path("artifacts/done"), recipe=lambda: self.recipe)
         self.folder.evaluation = lambda: "the evaluation"
+        self.folder.review_file, self.folder.review = Path("artifacts/done/review.json"), lambda: "the review"
 
     def train(self, recipe: Recipe, **asked: Any) -> Any:
         asked.pop("reporter")
@@ -47,12 +48,13 @@ def training(monkeypatch: pytest.MonkeyPatch) -> Training:
         monkeypatch.setattr(f"toolkit.training.stage.{name}", getattr(fake, name))
     monkeypatch.setattr("toolkit.run_folder.find_unfinished", lambda run, root: fake.folder)
     monkeypatch.setattr("toolkit.report.print_evaluation", lambda evaluation, console: console.print(evaluation))
+    monkeypatch.setattr("toolkit.report.print_review", lambda review, file, console: console.print(f"{review} {file}"))
     return fake
 
 
 def test_a_run_is_made_and_named(run: Run, training: Training) -> None:
     code, out, _ = run("finetune", "--run", "mine", "--stage1-epochs", 1, "--quiet")
-    assert (code, out) == (0, f"the evaluation\nrun {training.folder.path}\n")
+    assert (code, out) == (0, f"the evaluation\nthe review artifacts/done/review.json\nrun {training.folder.path}\n")
     ((kind, asked),) = training.calls
     assert (kind, asked["name"], asked["root"]) == ("finetune", "mine", Path("artifacts"))
     assert asked["recipe"].stage1.epochs == 1

@@ -8,6 +8,7 @@ from scipy.stats import binomtest
 from sklearn import metrics as sk
 
 from toolkit.compare.metrics import (
+    calibration_bins,
     confusion_matrix,
     evaluate,
     expected_calibration_error,
@@ -118,6 +119,15 @@ def test_calibration_error_of_hand_made_probabilities() -> None:
     assert found == pytest.approx(1 / 3 * 0.5 + 2 / 3 * abs(0.5 - 0.8))
     assert expected_calibration_error(np.array([[1.0, 0.0]]), np.array([0])) == 0.0
     assert expected_calibration_error(np.array([[1.0, 0.0]]), np.array([1])) == 1.0
+
+
+def test_calibration_bins_are_what_the_error_is_made_of() -> None:
+    probabilities = np.array([[0.5, 0.5], [0.9, 0.1], [0.3, 0.7]])
+    low, high = calibration_bins(probabilities, np.array([0, 0, 0]), bins=2)
+    assert (low.low, low.high, low.images, low.confidence, low.accuracy) == (0.0, 0.5, 1, 0.5, 1.0)
+    assert (high.images, high.confidence, high.accuracy) == (2, pytest.approx(0.8), 0.5)
+    (only,) = calibration_bins(np.array([[1.0, 0.0]]), np.array([1]))
+    assert (only.low, only.high, only.images, only.accuracy) == (pytest.approx(14 / 15), 1.0, 1, 0.0)
 
 
 def test_softmax_of_large_logits_is_finite_and_sums_to_one() -> None:

@@ -1,12 +1,13 @@
 """What a person sees at several widths, away from a terminal."""
 
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from toolkit.report.terminal import print_bench, print_evaluation, print_parity
-from toolkit.results import Bisection, DivergedNode
+from toolkit.report.terminal import print_bench, print_evaluation, print_parity, print_review
+from toolkit.results import Bisection, DivergedNode, LabelIssues, Review, ReviewedImage
 
 
 def shown(show, record, width):
@@ -138,3 +139,45 @@ def test_what_a_name_holds_steers_no_terminal(parity, bench):
 def test_a_leak_is_said_below_the_accuracy(leaking):
     text = shown(print_evaluation, leaking, 160)
     assert text.splitlines()[1].startswith("37 of 400 test images are also in train; without them 91.2% (95% interval")
+
+
+def review(issues, not_looked=None):
+    return Review(
+        mistakes=(),
+        mistakes_in_all=4,
+        pairs=(),
+        calibration=(),
+        label_issues=issues,
+        not_looked=not_looked,
+        class_images={"train": (30, 30), "validation": (5, 5), "test": (12, 13)},
+    )
+
+
+def test_what_a_person_should_look_at_is_two_lines():
+    image = ReviewedImage(
+        split="train",
+        name="cats/a\x1b[31m.jpg",
+        label="cat",
+        predicted="dog",
+        probability=0.9,
+        label_probability=0.1,
+        thumbnail=None,
+    )
+    issues = LabelIssues(
+        looked_at=95, estimated_wrong=2, folds=5, features="made", accuracy=0.93, suspects=(image,), limits=()
+    )
+
+    def show(record, console):
+        print_review(record, Path("artifacts/run/review.json"), console)
+
+    assert shown(show, review(issues), 160).splitlines() == [
+        "mistakes: 4 of 25 test images; listed in artifacts/run/review.json",
+        "labels that look wrong to a classifier that is right on 93.0%: 2 of 95, "
+        "first cats/a\\x1b[31m.jpg (cat, not dog?)",
+    ]
+    none = issues.model_copy(update={"estimated_wrong": 0, "suspects": ()})
+    assert (
+        shown(show, review(none), 160).splitlines()[1]
+        == "labels that look wrong to a classifier that is right on 93.0%: 0 of 95"
+    )
+    assert shown(show, review(None, "a reason"), 100).splitlines()[1] == "labels were not looked at: a reason"

@@ -55,7 +55,7 @@ def test_accuracy_is_measured_without_what_was_trained_on() -> None:
     setting = leaking_setting(listening)
     with TrainingData(setting) as data:
         looks = Looks(setting, data, look_at_data(setting))
-        evaluation = looks.test()
+        evaluation, _ = looks.test()
         validation = looks.validation(Best(accuracy=0.5))
     assert evaluation.images == 4
     assert evaluation.leak is not None
@@ -72,6 +72,6 @@ def test_without_leaks_there_is_one_look_at_the_test_images_and_no_more() -> Non
     setting = tiny_setting(tiny_recipe(), listening)
     with TrainingData(setting) as data:
         looks = Looks(setting, data, look_at_data(setting))
-        assert looks.test().leak is None
+        assert looks.test()[0].leak is None
         assert looks.validation(Best(accuracy=1.0)).leak is None
     assert listening.bars == ["test"]

@@ -27,7 +27,12 @@ RATES = Rates(
 
 def recipe(**changes: object) -> Recipe:
     return load_recipe("folder").override(
-        {"stage1.epochs": 2, "stage2.epochs": 5, **{k.replace("__", "."): v for k, v in changes.items()}}
+        {
+            "stage1.epochs": 2,
+            "stage2.epochs": 5,
+            "data.check_labels": False,
+            **{k.replace("__", "."): v for k, v in changes.items()},
+        }
     )
 
 
@@ -39,6 +44,15 @@ def test_the_parts_add_up() -> None:
     assert plan.seconds == pytest.approx(31 + 1.2 + 102.5 + 3)
     assert plan.disk_bytes == 3100 * 1000
     assert estimate(recipe(), COUNTS, RATES, views=3, kept=True).prefix == 0
+
+
+def test_the_look_at_the_labels_runs_the_frozen_part_over_the_test_images() -> None:
+    with_it, without = (estimate(recipe(data__check_labels=each), COUNTS, RATES, views=3) for each in (True, False))
+    assert (with_it.labels, without.labels) == (2.0, 0.0)
+    assert with_it.seconds == pytest.approx(without.seconds + 2.0)
+    assert "the look at the labels takes about 2 s" in lines(with_it, RATES, 3)[1]
+    assert "labels" not in lines(without, RATES, 3)[1]
+    assert estimate(recipe(data__check_labels=True), COUNTS, replace(RATES, prefix=None), views=1).labels == 0
 
 
 def test_without_a_cache_every_epoch_pays_for_the_whole_network() -> None:
