@@ -38,6 +38,8 @@ class Plan:
     factory: str
     """See ``toolkit.bench.job.Job``."""
     arguments: dict[str, Any]
+    precision: str = "float32"
+    """What it computes in."""
     refused: str | None = None
     """Why it must not be measured; None if it may."""
 
@@ -108,6 +110,7 @@ def _artifact(bundle: Bundle, artifact: ArtifactRecord, device: str, threads: in
             "device": device,
             "threads": threads,
         },
+        precision=artifact.precision,
         refused=refused,
     )
 

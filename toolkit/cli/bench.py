@@ -19,7 +19,6 @@ from toolkit.cli.options import (
 from toolkit.cli.place import find_place
 from toolkit.dependencies import require_for_training
 from toolkit.errors import MissingDependencyError, ToolkitError
-from toolkit.files import require_writable
 
 if TYPE_CHECKING:
     from toolkit.bundle import ArtifactRecord
@@ -40,8 +39,13 @@ def command(
         str, typer.Option("--batch-sizes", metavar="A,B", help="Batch sizes, separated by commas.")
     ] = "1,32",
     rounds: Annotated[
-        int, typer.Option("--rounds", min=2, help="Interleaved rounds; more of them narrow the intervals.")
-    ] = 7,
+        int,
+        typer.Option("--rounds", min=2, help="At most so many interleaved rounds; more of them narrow the intervals."),
+    ] = 12,
+    max_seconds: Annotated[
+        float,
+        typer.Option("--max-seconds", help="Measured time of a row at one batch size after which it stops."),
+    ] = 60.0,
     allow_code: AllowCodeOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -60,9 +64,9 @@ def command(
     from toolkit.report import print_bench, write_report
 
     require_images(finished)
-    for written in (folder.path, bundle):  # which gets the figures too
-        require_writable(written, "The figures are written into the run: copy it to where you may write.")
-    options, progress = BenchOptions(device, threads, sizes, rounds, allow_code=allow_code), reporter(quiet)
+    folder.require_writable("figures")
+    options = BenchOptions(device, threads, sizes, rounds, allow_code=allow_code, max_seconds=max_seconds)
+    progress = reporter(quiet)
     with telling_of_lost_signature(bundle):
         verified = _verify_first(finished, progress, allow_code)
         report = bench_run(finished, options, reporter=progress)

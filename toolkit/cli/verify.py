@@ -143,8 +143,7 @@ def _against_pytorch(judged: Place, images: int | None, how: Asked) -> ParityRep
     run = judged.finished_run("verify compares it with PyTorch")
     bundle = run.folder.exported()
     require_images(run)
-    for folder in (run.folder.path, bundle):  # which gets the verdicts too
-        require_writable(folder, "The verdicts are written into the run: copy it to where you may write.")
+    run.folder.require_writable("verdicts")
     try:
         require_for_training("torch", "safetensors")
     except MissingDependencyError as error:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from toolkit.printable import printable_lines
 from toolkit.report.parity import parity_checks, parity_failures, parity_table, path_table
-from toolkit.report.tables import Column, Line, Table, bench_table, class_table, headline, most_confused, remarks
+from toolkit.report.tables import Column, Line, Table, bench_table, class_table, headline, marks, most_confused, remarks
 from toolkit.results import BenchReport, Bisection, Evaluation, ParityReport
 
 MANY_CLASSES = 20
@@ -39,6 +39,8 @@ def print_bench(report: BenchReport, console: Console) -> None:
     for line in table.lines:
         if line.missing is not None:
             console.print(_text(f"{' on '.join(line.cells)} is not measured: {line.missing}", style="yellow"))
+    for sentence in marks(report):
+        console.print(_text(sentence, style="yellow"))
 
 
 def print_parity(report: ParityReport, console: Console) -> None:
