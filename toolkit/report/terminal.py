@@ -117,7 +117,7 @@ def _rich(table: Table, groups: tuple[str, ...]) -> RichTable:
 
     Cells wrap where a terminal is too narrow: a cut figure would be a wrong figure.
     """
-    rich = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, header_style="bold")
+    rich = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True, pad_edge=False, header_style="bold")
     shown = [index for index, column in enumerate(table.columns) if column.group in groups]
     for index in shown:
         rich.add_column(table.columns[index].header, justify=table.columns[index].align, overflow="fold")
