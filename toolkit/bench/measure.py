@@ -18,7 +18,7 @@ STABLE_WITHIN = 1.05
 """The largest median of these windows over the smallest."""
 WINDOW_SHARE = 0.5
 """A window is as many calls as fill this share of a round."""
-WARM_UP_ROUNDS = 20
+WARM_UP_ROUNDS = 10
 """Warm-up ends at the latest when it has taken as long as this many rounds, the first call not counted."""
 
 
@@ -67,7 +67,7 @@ def warm_up(runner: Runner, inputs: npt.NDArray[np.generic], clock: Clock, min_s
     Engines compile, choose kernels and fill their memory pools in the first calls of each shape. Calls are grouped into
     windows of half a round, or of a single call where that takes longer. Times are stable once the medians of three
     windows in a row are within 5% of each other: one that goes on falling by 4% a window is not. The first call, which
-    may compile, is no part of a window. After as long as 20 rounds warm-up ends, stable or not; one more window than is
+    may compile, is no part of a window. After as long as 10 rounds warm-up ends, stable or not; one more window than is
     needed is always made.
 
     Args:
