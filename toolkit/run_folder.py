@@ -14,7 +14,7 @@ from typing import Literal
 
 from toolkit.bundle.manifest import MANIFEST_NAME, Manifest, Normalization
 from toolkit.errors import RunError, first_line
-from toolkit.files import follow_link, only_writer, point_link, read_text, sha256_file
+from toolkit.files import follow_link, only_writer, point_link, read_text, require_writable, sha256_file
 from toolkit.preprocess import Preprocessing
 from toolkit.printable import printable
 from toolkit.recipe import Recipe, parse_recipe
@@ -180,18 +180,42 @@ class RunFolder:
         return f"toolkit {stage} --run {self.name if self.path.parent == ARTIFACTS else shlex.quote(str(self.path))}"
 
     @contextmanager
-    def only_writer(self) -> Iterator[None]:
+    def only_writer(self, otherwise: str = "wait for it, or train a run of another name (--run).") -> Iterator[None]:
         """Refuse a run that another process is writing: two were given one name, or were named in the same second.
+
+        Args:
+            otherwise: what to do then, as the end of the message.
 
         Raises:
             RunError: another process is in this block.
         """
         with only_writer(self.path) as alone:
             if not alone:
-                raise RunError(
-                    f"another process is writing the run {self.name!r}: wait for it, or train a run of another name "
-                    "(--run)."
-                )
+                raise RunError(f"another process is writing the run {self.name!r}: {otherwise}")
+            yield
+
+    def require_writable(self, what: str) -> None:
+        """Refuse a run that cannot be written, before the work whose result would be lost.
+
+        Args:
+            what: what is written into the run and its bundle, e.g. ``figures``.
+
+        Raises:
+            FileWriteError: the folder of the run or of its bundle cannot be written.
+        """
+        for folder in (self.path, self.bundle):
+            require_writable(folder, f"The {what} are written into the run: copy it to where you may write.")
+
+    @contextmanager
+    def recording(self, what: str) -> Iterator[None]:
+        """Refuse a run that cannot be written, or that another process writes; ``what`` as for ``require_writable``.
+
+        Raises:
+            FileWriteError: the folder of the run or of its bundle cannot be written.
+            RunError: another process is verifying, measuring, exporting or training this run.
+        """
+        self.require_writable(what)
+        with self.only_writer("wait for it to end."):
             yield
 
     def exported(self) -> Path:

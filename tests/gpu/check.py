@@ -290,7 +290,8 @@ def bench_lines(name: str, *arguments: str) -> Step:
 
     def step(machine: Machine) -> list[Line]:
         machine.gate(machine.record_file(name, "bench", "bench.json"), "bench", "--run", name, *arguments)
-        return row_lines(name, machine.record(name, "bench", "bench.json"))
+        report = machine.record(name, "bench", "bench.json")
+        return [*row_lines(name, report), measuring_line(name, report, machine.device)]
 
     return step
 
@@ -304,6 +305,44 @@ def row_lines(name: str, report: Mapping[str, Any]) -> list[Line]:
         outcome = "could not" if row["missing"] else "proved"
         lines.append(Line(f"bench {name} {row['device']} {row['name']}", outcome, detail, figures=row))
     return lines or [Line(f"bench {name}", "failed", "no row was measured")]
+
+
+EVENTS_WITHIN = 1.05
+"""How much longer the time between two events may be than the clock's around them."""
+
+
+def measuring_line(name: str, report: Mapping[str, Any], device: str) -> Line:
+    """Say whether what is recorded beside the speed of the rows is there, and fits together."""
+    rows = [row for row in report["rows"] if row["device"] == device and not row["missing"]]
+    problems = [f"{row['name']}: {problem}" for row in rows for problem in _row_problems(row, device)]
+    if not any(peak["device"] == device for peak in report["peaks"]):
+        problems.append("no matrix product was measured")
+    if not rows:
+        problems.append("no row was measured")
+    figures = {key: report[key] for key in ("peaks", "flops_per_image", "machine", "precision")}
+    detail = "; ".join(problems) or f"{len(rows)} rows: provider, precision, events, ratio, memory and peak are there"
+    return Line(f"bench {name} measuring", "failed" if problems else "proved", detail, figures=figures)
+
+
+def _row_problems(row: Mapping[str, Any], device: str) -> list[str]:
+    on_gpu = device == "cuda"
+    problems = []
+    if not row["provider"] or (on_gpu and "cpu" in row["provider"].lower()):
+        problems.append(f"it ran in {row['provider']}")
+    if row["tf32"] is not (False if on_gpu else None):
+        problems.append(f"TF32 is {row['tf32']}")
+    problems += [f"no {key}" for key in ("cold_start_seconds", "memory_above_idle_bytes", "correct") if not row[key]]
+    for timing in row["timings"]:
+        where = f"batch {timing['batch_size']}"
+        if timing["ratio"] is None and row["name"] != "eager":
+            problems.append(f"no ratio at {where}")
+        share = timing["share_of_peak"]
+        if share is None or (row["precision"] == "float32" and not 0 < share < 1):
+            problems.append(f"{share} of the peak at {where}")
+        events, clock = timing["device_p50_seconds"], timing["latency"]["p50_seconds"]
+        if on_gpu and row["engine"].startswith("torch") and (events is None or not 0 < events <= EVENTS_WITHIN * clock):
+            problems.append(f"{events} s between events, {clock} s by the clock at {where}")
+    return problems
 
 
 LARGE_JOB = ("--recipe", "digits", "--backbone", "torchvision:resnet50", "--weights", "none", "--image-size", "224")

@@ -46,6 +46,13 @@ def test_every_row_of_the_benchmark_ran_on_the_device(exported: RunFolder) -> No
     assert {row.device for row in report.rows} == {"cuda"}
     assert all(timing.throughput.median > 0 for row in report.rows for timing in row.timings)
     assert all(row.test_accuracy is not None and row.test_accuracy > 0.9 for row in report.rows)
+    assert {row.tf32 for row in report.rows} == {False}
+    assert not [row.provider for row in report.rows if row.provider is None or "cpu" in row.provider.lower()]
+    assert [peak.device for peak in report.peaks] == ["cuda"]
+    for row in report.rows:
+        # PyTorch's rows are timed by events too, which lie inside what the clock sees.
+        events = [timing.device_p50_seconds for timing in row.timings]
+        assert all(value is not None for value in events) == (row.engine or "").startswith("torch")
 
 
 def test_a_service_gets_the_same_answers_on_the_device(exported: RunFolder) -> None:

@@ -365,6 +365,13 @@ class TestBench:
             for timing in row.timings:
                 assert timing.throughput.interval.low <= timing.throughput.median <= timing.throughput.interval.high
                 assert 0 < timing.latency.p50_seconds <= timing.latency.p95_seconds <= timing.latency.p99_seconds
+                assert (timing.ratio is None) == (row.name == "eager")
+                assert timing.processor_seconds_per_image is not None
+                assert timing.share_of_peak is not None
+            assert row.provider == ("CPUExecutionProvider" if row.name == "onnx" else "cpu")
+            assert row.cold_start_seconds is not None
+            assert row.load_seconds is not None
+            assert row.cold_start_seconds > row.load_seconds
         for name in ("bench.csv", "report.md"):
             assert name in done.stdout
             assert "onnx" in (small(job).bench / name).read_text()

@@ -76,8 +76,7 @@ def require_verifiable(run: FinishedRun) -> Path:
 
     bundle = run.folder.exported()
     require_images(run)
-    for folder in (run.folder.path, bundle):  # which gets the verdicts too
-        require_writable(folder, "The verdicts are written into the run: copy it to where you may write.")
+    run.folder.require_writable("verdicts")
     try:
         require_for_training("torch", "safetensors")
     except MissingDependencyError as error:
@@ -97,8 +96,7 @@ def require_measurable(run: FinishedRun) -> Path:
 
     bundle = run.folder.exported()
     require_images(run)
-    for folder in (run.folder.path, bundle):  # which gets the figures too
-        require_writable(folder, "The figures are written into the run: copy it to where you may write.")
+    run.folder.require_writable("figures")
     return bundle
 
 

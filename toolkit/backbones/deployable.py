@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -9,7 +11,7 @@ from torch import nn
 
 from toolkit.bundle.manifest import InputContract, Normalization, OutputContract
 from toolkit.errors import DeviceError
-from toolkit.formats.torch_session import compute_in_float32, torch_threads
+from toolkit.formats.torch_session import call_on_device, compute_in_float32, device_name, torch_threads, uses_tf32
 
 
 class Deployable(nn.Module):
@@ -86,8 +88,18 @@ class TorchSession:
         self.device = device
         self.threads = threads
         self.engine = f"torch {torch.__version__}"
+        self.provider = device_name(device)
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self._network = deployable.to(device).to(memory_format=memory_format).eval()
+
+    @property
+    def tf32(self) -> bool | None:
+        """Whether float32 products may be computed in TF32; None on the CPU."""
+        return uses_tf32(self.device)
+
+    def on_device(self, inputs: npt.NDArray[np.generic]) -> Callable[[], float]:
+        """Return one call with everything on the GPU (see ``formats.base.Session``)."""
+        return call_on_device(self._network, inputs, self.threads)
 
     def run(self, inputs: npt.NDArray[np.generic]) -> dict[str, npt.NDArray[np.float32]]:
         """Run one batch (see ``formats.base.Session.run``); the copy back to the host waits for the device."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,8 @@ class Inputs:
     targets: Path
     """``.npy``, int64 ``[count]``."""
     count: int
+    fingerprint: str = ""
+    """SHA-256 of shape and content of the images, then of the classes."""
 
 
 @contextmanager
@@ -70,26 +73,32 @@ def prepared_inputs(
         indices = np.sort(np.random.default_rng(seed).choice(indices, size=limit, replace=False))
     with tempfile.TemporaryDirectory(prefix="toolkit-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        inputs = Inputs(folder=folder, images=folder / "images.npy", targets=folder / "targets.npy", count=len(indices))
+        images, targets = folder / "images.npy", folder / "targets.npy"
+        chosen = np.asarray(split.targets, np.int64)[indices]
         try:
-            _write_images(inputs.images, split, indices, preprocessing, reporter)
-            np.save(inputs.targets, np.asarray(split.targets, np.int64)[indices])
+            digest = _write_images(images, split, indices, preprocessing, reporter)
+            np.save(targets, chosen)
         except OSError as error:
             raise FileWriteError(
                 f"cannot write the prepared test images to {folder}: {error.strerror or error}. "
                 "Point TMPDIR at a disk with more space, or measure accuracy on fewer images."
             ) from error
-        yield inputs
+        digest.update(chosen.astype("<i8").tobytes())
+        yield Inputs(folder, images, targets, len(indices), digest.hexdigest())
 
 
 def _write_images(
     path: Path, split: Split, indices: npt.NDArray[np.int64], preprocessing: Preprocessing, reporter: Reporter
-) -> None:
+) -> hashlib._Hash:
     shape = (len(indices), preprocessing.height, preprocessing.width, 3)
+    digest = hashlib.sha256(repr(shape).encode())
     chunk = max(1, CHUNK_BYTES // (preprocessing.height * preprocessing.width * 3))
     with path.open("wb") as file, reporter.bar("test images", total=len(indices), unit="images") as bar:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         for start in range(0, len(indices), chunk):
             part = indices[start : start + chunk]
-            file.write(np.ascontiguousarray(split.load(part, preprocessing)).tobytes())
+            content = np.ascontiguousarray(split.load(part, preprocessing)).tobytes()
+            file.write(content)
+            digest.update(content)
             bar.advance(len(part))
+    return digest

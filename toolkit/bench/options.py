@@ -9,6 +9,11 @@ from typing import TypedDict
 from toolkit import provenance
 from toolkit.errors import ToolkitError, is_count, require_count
 
+LARGEST_ROUNDS = 1000
+"""More would say nothing that these do not."""
+LARGEST_SECONDS = 86_400.0
+"""A day."""
+
 
 @dataclass(frozen=True)
 class BenchOptions:
@@ -24,14 +29,19 @@ class BenchOptions:
     """CPU threads of every row; by default ``provenance.default_threads``."""
     batch_sizes: tuple[int, ...] = (1, 32)
     """Batch sizes to measure."""
-    rounds: int = 7
-    """Interleaved rounds; more of them narrow the intervals."""
-    min_seconds: float = 0.15
+    rounds: int = 12
+    """Most interleaved rounds, at most 1,000; a row stops after 7 of them or more once its interval is narrow."""
+    min_seconds: float = 0.1
     """Least measured time per row, batch size and round."""
     accuracy_images: int | None = None
     """How many test images to measure accuracy on, drawn at random; all by default."""
     allow_code: bool = False
     """Open artifacts that can carry code, whoever made the bundle."""
+    max_seconds: float = 60.0
+    """Measured time of a row at one batch size after which it stops; 3 rounds are made in any case."""
+    precision: float | None = 0.02
+    """Half the width of the 95% interval of a row's ratio to the reference, relative to its middle value, at which the
+    row stops. None makes all rounds."""
 
     def __post_init__(self) -> None:
         if not self.batch_sizes or not all(is_count(size) for size in self.batch_sizes):
@@ -42,8 +52,18 @@ class BenchOptions:
             value = getattr(self, name)
             if value is not None:
                 require_count(name, value)
+        if self.rounds > LARGEST_ROUNDS:
+            raise ToolkitError(f"rounds is {self.rounds}: give {LARGEST_ROUNDS} or fewer.")
         if not 0 <= self.min_seconds < math.inf:
             raise ToolkitError(f"min_seconds is {self.min_seconds}: give 0 or more seconds.")
+        if not 0 < self.max_seconds <= LARGEST_SECONDS:
+            raise ToolkitError(
+                f"max_seconds is {self.max_seconds}: give more than 0 and at most {LARGEST_SECONDS:.0f} seconds."
+            )
+        if self.precision is not None and not 0 < self.precision < 1:
+            raise ToolkitError(
+                f"precision is {self.precision}: give a share between 0 and 1, e.g. 0.02, or None for all rounds."
+            )
 
     @property
     def thread_count(self) -> int:
@@ -61,3 +81,5 @@ class Asked(TypedDict, total=False):
     min_seconds: float
     accuracy_images: int | None
     allow_code: bool
+    max_seconds: float
+    precision: float | None

@@ -38,6 +38,8 @@ class Plan:
     factory: str
     """See ``toolkit.bench.job.Job``."""
     arguments: dict[str, Any]
+    precision: str = "float32"
+    """What it computes in."""
     refused: str | None = None
     """Why it must not be measured; None if it may."""
 
@@ -109,6 +111,7 @@ def artifact_plan(bundle: Bundle, artifact: ArtifactRecord, device: str, threads
             "device": device,
             "threads": threads,
         },
+        precision=artifact.precision,
         refused=refused,
     )
 

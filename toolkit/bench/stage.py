@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from toolkit import provenance
-from toolkit.bench import statistics
 from toolkit.bench.clock import Clock, MonotonicClock
+from toolkit.bench.figures import Setting, bench_row, peaks
+from toolkit.bench.flops import flops_per_image
 from toolkit.bench.inputs import prepared_inputs
+from toolkit.bench.machine import Watch, machine_state, warning
 from toolkit.bench.options import BenchOptions
 from toolkit.bench.rows import devices, plan_rows
-from toolkit.bench.sweep import Outcome, Settings, Sweep
+from toolkit.bench.sweep import Settings, Sweep, reference_of
 from toolkit.bundle import Bundle
 from toolkit.bundle.recording import record_benchmarks
-from toolkit.compare.metrics import wilson_interval
 from toolkit.data.of_run import load_test_split
 from toolkit.errors import RunError
 from toolkit.formats.opening import not_opened
 from toolkit.progress import Reporter, Silent
-from toolkit.results import BatchTiming, BenchReport, BenchRow
+from toolkit.results import BenchReport
 from toolkit.run_folder import FinishedRun, RunFolder
 
 SEED = 0
@@ -33,13 +34,14 @@ def bench_run(
         reporter: where progress goes.
 
     Raises:
-        RunError: the run is not finished, not verified, its bundle is of other weights, or its test images have
-            changed.
+        RunError: the run is not finished, not verified, its bundle is of other weights, its test images have changed,
+            or another process is writing it.
+        FileWriteError: the run or its bundle cannot be written; said before anything is measured.
         BundleError: there is no bundle, or a file of it was changed.
         DeviceError: there is no such device.
     """
     clock: Clock = MonotonicClock()
-    start = clock.now()
+    start, watch = clock.now(), Watch()
     options, reporter = options or BenchOptions(), reporter or Silent()
     threads = options.thread_count
     run = FinishedRun.of(run)
@@ -49,23 +51,48 @@ def bench_run(
     run.require_exported_weights(manifest)
     run.require_own_weights()
     plans = plan_rows(run, bundle, devices(options.device), threads)
-    test = load_test_split(run, reporter)
-    settings = Settings(tuple(dict.fromkeys(options.batch_sizes)), options.rounds, options.min_seconds, SEED)
-    with prepared_inputs(test, manifest.preprocessing, options.accuracy_images, SEED, reporter) as inputs:
-        outcomes = Sweep(plans, inputs, manifest.input, settings, reporter).run()
-        images = inputs.count
-    size = f"{manifest.preprocessing.height} x {manifest.preprocessing.width}"
-    report = BenchReport(
-        run=run.folder.name,
-        model=f"{record.backbone}, {size}, {len(record.labels)} classes",
-        data=record.data.source,
-        rows=tuple(bench_row(outcome, threads, images) for outcome in outcomes),
-        seconds=clock.now() - start,
-        provenance=provenance.collect(),
-    )
-    report.save(run.folder.bench_file)
-    record_benchmarks(run.folder.bundle, report)
+    with run.folder.recording("figures"):
+        test = load_test_split(run, reporter)
+        flops = flops_per_image(record.backbone, len(record.labels), manifest.preprocessing.height)
+        with prepared_inputs(test, manifest.preprocessing, options.accuracy_images, SEED, reporter) as inputs:
+            before = watch.load()
+            if (warned := warning(before)) is not None:
+                reporter.line(warned)
+            sweep = Sweep(plans, inputs, manifest.input, _settings(options), reporter)
+            sweep.after_round = watch.sample
+            outcomes = sweep.run()
+            machine = machine_state(before, watch.load())
+            setting = Setting(threads, inputs.count, flops, options.precision)
+            # Further parts of a row, which need the prepared images, go here.
+            rows = tuple(bench_row(one, setting, reference_of(outcomes, one.plan.device)) for one in outcomes)
+        size = f"{manifest.preprocessing.height} x {manifest.preprocessing.width}"
+        report = BenchReport(
+            run=run.folder.name,
+            model=f"{record.backbone}, {size}, {len(record.labels)} classes",
+            data=record.data.source,
+            rows=rows,
+            seconds=clock.now() - start,
+            provenance=provenance.collect(),
+            machine=machine,
+            peaks=peaks(outcomes, threads),
+            flops_per_image=flops,
+            test_fingerprint=inputs.fingerprint,
+            precision=options.precision,
+        )
+        report.save(run.folder.bench_file)
+        record_benchmarks(run.folder.bundle, report)
     return report
+
+
+def _settings(options: BenchOptions) -> Settings:
+    return Settings(
+        batch_sizes=tuple(dict.fromkeys(options.batch_sizes)),
+        rounds=options.rounds,
+        min_seconds=options.min_seconds,
+        seed=SEED,
+        max_seconds=options.max_seconds,
+        precision=options.precision,
+    )
 
 
 def check_verified(bundle: Bundle) -> None:
@@ -86,44 +113,3 @@ def check_verified(bundle: Bundle) -> None:
             f"{', '.join(unverified)} of {bundle.path} {'was' if len(unverified) == 1 else 'were'} not verified: run "
             "'toolkit verify' first."
         )
-
-
-def bench_row(outcome: Outcome, threads: int, images: int) -> BenchRow:
-    """Turn what was measured into a row.
-
-    A row that dropped out has no figures at all, so that half of them cannot mislead.
-
-    Args:
-        outcome: of one row.
-        threads: CPU threads it was given.
-        images: test images that accuracy was measured on.
-    """
-    plan, measured = outcome.plan, outcome.missing is None
-    return BenchRow(
-        name=plan.name,
-        file=plan.file,
-        sha256=plan.sha256,
-        device=plan.device,
-        missing=outcome.missing,
-        engine=outcome.engine if measured else None,
-        threads=threads,
-        spinning=outcome.spinning if measured else None,
-        timings=tuple(batch_timing(size, rounds) for size, rounds in sorted(outcome.rounds.items()))
-        if measured
-        else (),
-        load_seconds=outcome.load_seconds if measured else None,
-        peak_memory_bytes=outcome.peak_memory_bytes if measured else None,
-        size_bytes=plan.size_bytes,
-        test_accuracy=outcome.correct / images if measured else None,
-        test_accuracy_interval=wilson_interval(outcome.correct, images) if measured else None,
-        test_images=images if measured else 0,
-    )
-
-
-def batch_timing(batch_size: int, rounds: list[list[float]]) -> BatchTiming:
-    """Return speed at one batch size from the per-call seconds of each round."""
-    return BatchTiming(
-        batch_size=batch_size,
-        throughput=statistics.estimate([statistics.throughput(batch_size, seconds) for seconds in rounds], seed=SEED),
-        latency=statistics.latency([call for seconds in rounds for call in seconds]),
-    )

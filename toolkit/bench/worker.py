@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, TextIO
 
@@ -19,12 +19,27 @@ import numpy.typing as npt
 
 from toolkit.bench.clock import Clock, MonotonicClock
 from toolkit.bench.job import Job
-from toolkit.bench.measure import measure_round, warm_up
+from toolkit.bench.measure import Runner, measure_round, warm_up
+from toolkit.bench.peak import peak_of_torch
 from toolkit.errors import ToolkitError, first_line
 from toolkit.formats.base import Session
 from toolkit.provenance import peak_memory_bytes
 
 ACCURACY_BATCH = 32
+
+
+class _OnDevice:
+    """A session's call with its input on the device already and its outputs left there (``Session.on_device``)."""
+
+    def __init__(self, call: Callable[[], float | None]) -> None:
+        self._call = call
+        self.device_seconds: list[float] = []
+        """Between two events around each call, where the engine has events."""
+
+    def run(self, inputs: npt.NDArray[np.generic]) -> None:
+        del inputs
+        if (seconds := self._call()) is not None:
+            self.device_seconds.append(seconds)
 
 
 class Worker:
@@ -39,25 +54,34 @@ class Worker:
         self._targets = np.load(job.targets)
         self._session: Session | None = None
         self._inputs: dict[int, npt.NDArray[np.generic]] = {}
+        self._runners: dict[int, Runner] = {}
 
     def answer(self, command: Mapping[str, Any]) -> dict[str, Any]:
-        """Do one command: ``open``, ``warm_up``, ``measure``, ``memory`` or ``accuracy``."""
+        """Do one command: ``open``, ``answer``, ``warm_up``, ``measure``, ``memory``, ``accuracy`` or ``peak``."""
         match command["do"]:
             case "open":
                 return self._open()
-            case "warm_up":
-                warm_up(self._opened(), self._batch(command["batch_size"]), self._clock, self._job.min_seconds)
+            case "answer":
+                self._opened().run(self._batch(command["batch_size"]))
                 return {}
+            case "warm_up":
+                size = command["batch_size"]
+                done = warm_up(self._runner(size), self._batch(size), self._clock, self._job.min_seconds)
+                return {"seconds": done.seconds, "warm": done.warm}
             case "measure":
-                return {"seconds": self._measure(command["batch_size"])}
+                return self._measure(command["batch_size"])
             case "memory":
                 return {"peak_memory_bytes": peak_memory_bytes()}
             case "accuracy":
-                return {"correct": self._correct(command["start"], command["stop"])}
+                return {"correct": self._correct(command["start"], command["stop"]).hex()}
+            case "peak":
+                session = self._opened()
+                return {"flops_per_second": peak_of_torch(session.device, session.threads, self._clock)}
             case unknown:
                 raise ValueError(f"no command {unknown!r}")
 
     def _open(self) -> dict[str, Any]:
+        idle = peak_memory_bytes()
         start = self._clock.now()
         self._session = self._opener()
         load_seconds = self._clock.now() - start
@@ -66,7 +90,10 @@ class Worker:
             "engine": self._session.engine,
             "threads": self._session.threads,
             "spinning": getattr(self._session, "spinning", None),
+            "provider": getattr(self._session, "provider", None),
+            "tf32": getattr(self._session, "tf32", None),
             "load_seconds": load_seconds,
+            "idle_memory_bytes": idle,
         }
 
     def _opened(self) -> Session:
@@ -80,21 +107,39 @@ class Worker:
             self._inputs[size] = self._job.contract.encode(self._images[np.arange(size) % len(self._images)])
         return self._inputs[size]
 
-    def _measure(self, batch_size: int) -> list[float]:
-        session, inputs = self._opened(), self._batch(batch_size)
+    def _runner(self, batch_size: int) -> Runner:
+        """Return what is timed at a batch size: on a GPU the call alone, without copies to and from the device."""
+        if batch_size not in self._runners:
+            session = self._opened()
+            on_device = getattr(session, "on_device", None) if session.device == "cuda" else None
+            self._runners[batch_size] = session if on_device is None else _OnDevice(on_device(self._batch(batch_size)))
+        return self._runners[batch_size]
+
+    def _measure(self, batch_size: int) -> dict[str, Any]:
+        runner, inputs = self._runner(batch_size), self._batch(batch_size)
         # Another process has computed since the last round: caches are cold and threads asleep. One call that nobody
         # counts wakes them.
-        session.run(inputs)
-        return measure_round(session, inputs, self._clock, self._job.min_seconds)
+        runner.run(inputs)
+        events = runner.device_seconds if isinstance(runner, _OnDevice) else []
+        events.clear()
+        before = self._clock.processor()
+        seconds = measure_round(runner, inputs, self._clock, self._job.min_seconds)
+        return {
+            "seconds": seconds,
+            "processor_seconds": self._clock.processor() - before,
+            "device_seconds": list(events),
+        }
 
-    def _correct(self, start: int, stop: int) -> int:
-        correct = 0
+    def _correct(self, start: int, stop: int) -> bytes:
+        """Return a bit for each image, set where it was classified rightly, the first one the highest of its byte."""
+        bits = np.zeros(stop - start, bool)
         for first in range(start, stop, ACCURACY_BATCH):
             last = min(first + ACCURACY_BATCH, stop)
             logits = self._opened().run(self._job.contract.encode(np.array(self._images[first:last])))["logits"]
             named = logits.argmax(axis=1) == self._targets[first:last]
-            correct += int((named & np.isfinite(logits).all(axis=1)).sum())  # not-a-number names no class
-        return correct
+            # Not-a-number names no class.
+            bits[first - start : last - start] = named & np.isfinite(logits).all(axis=1)
+        return np.packbits(bits).tobytes()
 
 
 def serve(commands: TextIO, replies: TextIO, clock: Clock) -> None:

@@ -34,8 +34,13 @@ def command(
         str, typer.Option("--batch-sizes", metavar="A,B", help="Batch sizes, separated by commas.")
     ] = "1,32",
     rounds: Annotated[
-        int, typer.Option("--rounds", min=2, help="Interleaved rounds; more of them narrow the intervals.")
-    ] = 7,
+        int,
+        typer.Option("--rounds", min=2, help="At most so many interleaved rounds; more of them narrow the intervals."),
+    ] = 12,
+    max_seconds: Annotated[
+        float,
+        typer.Option("--max-seconds", help="Measured time of a row at one batch size after which it stops."),
+    ] = 60.0,
     allow_code: AllowCodeOption = False,
     track: TrackOption = None,
     quiet: QuietOption = False,
@@ -56,7 +61,8 @@ def command(
 
     require_trackers(track or ())
     folder, bundle = finished.folder, require_measurable(finished)
-    options, progress = BenchOptions(device, threads, sizes, rounds, allow_code=allow_code), reporter(quiet)
+    options = BenchOptions(device, threads, sizes, rounds, allow_code=allow_code, max_seconds=max_seconds)
+    progress = reporter(quiet)
     with telling_of_lost_signature(bundle):
         parity = verify_first(finished, progress, allow_code=allow_code)
         if parity is not None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from toolkit import provenance
-from toolkit.bench.rows import PYTORCH_ROWS
 from toolkit.compare.metrics import wilson_interval
 from toolkit.compare.paired import exact_mcnemar, fourfold, paired_interval, separate_interval
 from toolkit.compare.ratios import (
@@ -22,6 +21,7 @@ from toolkit.compare.ratios import (
 from toolkit.comparison.sides import Figures, Row, Scored, Speed
 from toolkit.errors import ToolkitError
 from toolkit.results import (
+    REFERENCE_ROW,
     AccuracyComparison,
     ComparedRow,
     ComparedSide,
@@ -33,7 +33,7 @@ from toolkit.results import (
     Verdict,
 )
 
-CONTROL = PYTORCH_ROWS[0][0]
+CONTROL = REFERENCE_ROW
 """PyTorch itself: of one version and one network it is the same on both sides, so what moves it is the machine."""
 OTHER_IMAGES = "the test images are not the same ones, as far as is known: their samples differ by chance too"
 NO_BITS = "the test images are the same, and a report is too old to say which of them were right"

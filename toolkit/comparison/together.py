@@ -25,6 +25,7 @@ from toolkit.bench.stage import check_verified
 from toolkit.bench.sweep import Outcome, Settings, Sweep
 from toolkit.bundle import ArtifactRecord, Bundle
 from toolkit.bundle.manifest import InputContract
+from toolkit.compare.paired import right_images
 from toolkit.comparison.sides import Figures, Row, Scored, Side, Speed, model_of, parity_state
 from toolkit.data.of_run import load_test_split, require_images
 from toolkit.errors import RunError, ToolkitError
@@ -190,12 +191,13 @@ def _settings(options: BenchOptions, start: int, starts: int) -> Settings:
 
 def _rounds(outcome: Outcome) -> Mapping[int, list[list[float]]]:
     """Return per-call seconds of each round by batch size."""
-    return outcome.rounds
+    return {size: timed.rounds for size, timed in outcome.timed.items()}
 
 
-def _right(outcome: Outcome, images: int) -> tuple[npt.NDArray[np.bool_] | None, int]:
-    """Return which of so many test images were classified rightly, where that is known, and how many."""
-    return None, outcome.correct
+def _right(outcome: Outcome, images: int) -> tuple[npt.NDArray[np.bool_], int]:
+    """Return which of so many test images were classified rightly, and how many."""
+    right = right_images(outcome.correct.hex(), images)
+    return right, int(right.sum())
 
 
 def _titled(plan: Plan, side: str) -> Plan:

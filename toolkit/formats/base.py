@@ -109,7 +109,14 @@ class Session(Protocol):
     """An opened artifact.
 
     Several threads may call ``run`` at once: each gets what it would get alone, in memory of its own.
-    It may have an attribute ``interface`` (``Interface``), which is then held against the manifest.
+    It may have attributes and a method more, which are looked for:
+
+    - ``interface`` (``Interface``) is held against the manifest.
+    - ``provider`` (text) says what really computes, in the engine's own words; ``tf32`` (truth value or None) whether
+      float32 products may be computed in TF32. Both go into the records of the benchmark.
+    - ``on_device(inputs)`` copies a batch to the GPU once and returns a function without arguments: one call with the
+      input there already and the outputs left there. It returns when the GPU has finished, with the seconds between
+      two events around the call, or None where the engine has no events. On CUDA the benchmark times that.
     """
 
     device: str

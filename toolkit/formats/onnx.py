@@ -134,6 +134,8 @@ class OnnxSession:
         self.threads = threads
         self.spinning = spinning
         self.engine = engine_name()
+        self.provider: str = self._session.get_providers()[0]
+        self.tf32 = _uses_tf32(self._session) if device == "cuda" else None
         self._input = next((value.name for value in self._session.get_inputs()), "")
         self._outputs = [output.name for output in self._session.get_outputs()]
         self.interface = Interface(_typed(self._session.get_inputs()), _typed(self._session.get_outputs()))
@@ -142,6 +144,20 @@ class OnnxSession:
     def run(self, inputs: npt.NDArray[np.generic]) -> dict[str, npt.NDArray[np.float32]]:
         """Run one batch."""
         return dict(zip(self._outputs, self._session.run(self._outputs, {self._input: inputs}), strict=True))
+
+    def on_device(self, inputs: npt.NDArray[np.generic]) -> Callable[[], None]:
+        """Return one call through an I/O binding, with input and outputs on the GPU (see ``formats.base.Session``)."""
+        onnxruntime = import_onnxruntime()
+        binding = self._session.io_binding()
+        binding.bind_ortvalue_input(self._input, onnxruntime.OrtValue.ortvalue_from_numpy(inputs, self.device, 0))
+        for name in self._outputs:
+            binding.bind_output(name, self.device, 0)
+
+        def call() -> None:
+            self._session.run_with_iobinding(binding)
+            binding.synchronize_outputs()
+
+        return call
 
 
 def build(deployable: torch.nn.Module, sample: torch.Tensor, request: ExportRequest) -> onnx.ModelProto:
@@ -390,6 +406,12 @@ def _create(onnxruntime: Any, model: Path | bytes, options: Any, device: str, wh
     finally:
         if device == "cuda":
             onnxruntime.set_default_logger_severity(2)
+
+
+def _uses_tf32(session: Any) -> bool | None:
+    """Say whether the CUDA provider computes float32 in TF32; None where it does not tell."""
+    said = session.get_provider_options().get(PROVIDERS["cuda"], {}).get("use_tf32")
+    return None if said is None else said == "1"
 
 
 def _typed(values: Sequence[Any]) -> dict[str, Typed]:

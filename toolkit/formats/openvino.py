@@ -126,6 +126,7 @@ class OpenVinoSession:
         self.device = next(
             name for name, engine in DEVICES.items() if engine in self._model.get_property("EXECUTION_DEVICES")
         )
+        self.provider = ", ".join(self._model.get_property("EXECUTION_DEVICES"))
         self.threads = threads
         self.engine = f"openvino {openvino.__version__}"
         # A compiled model has one request, which is busy while a call of it runs; calls take turns, as the threads of

@@ -85,7 +85,13 @@ class ModuleSession:
         self.device = device
         self.threads = threads
         self.engine = f"torch {torch.__version__} ({kind})"
+        self.provider = device_name(device)
         self._module = module
+
+    @property
+    def tf32(self) -> bool | None:
+        """Whether float32 products may be computed in TF32; None on the CPU."""
+        return uses_tf32(self.device)
 
     def run(self, inputs: npt.NDArray[np.generic]) -> dict[str, npt.NDArray[np.float32]]:
         """Run one batch; the copy back to the host waits for the device."""
@@ -94,6 +100,53 @@ class ModuleSession:
         with torch_threads(self.threads), torch.inference_mode():
             logits, probabilities = self._module(torch.from_numpy(np.ascontiguousarray(inputs)).to(self.device))
             return {"logits": logits.cpu().numpy(), "probabilities": probabilities.cpu().numpy()}
+
+    def on_device(self, inputs: npt.NDArray[np.generic]) -> Callable[[], float]:
+        """Return one call with everything on the GPU (see ``formats.base.Session``)."""
+        return call_on_device(self._module, inputs, self.threads)
+
+
+def device_name(device: str) -> str:
+    """Return the device as PyTorch calls it, on CUDA with the name of the card."""
+    import torch
+
+    return f"cuda: {torch.cuda.get_device_name()}" if device == "cuda" else device
+
+
+def uses_tf32(device: str) -> bool | None:
+    """Say whether this process may compute float32 products in TF32 now; None on the CPU."""
+    import torch
+
+    if device != "cuda":
+        return None
+    return bool(torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32)
+
+
+def call_on_device(module: Module, inputs: npt.NDArray[np.generic], threads: int) -> Callable[[], float]:
+    """Copy a batch to the GPU and return one call of a module on it.
+
+    The call waits for the GPU and returns the seconds between two CUDA events around it; its outputs stay on the GPU.
+
+    Args:
+        module: on CUDA, in inference mode.
+        inputs: the batch, on the host.
+        threads: CPU threads for one call.
+    """
+    import torch
+
+    batch = torch.from_numpy(np.ascontiguousarray(inputs)).to("cuda")
+    event: Any = torch.cuda.Event  # without type information
+    first, last = (event(enable_timing=True) for _ in range(2))
+
+    def call() -> float:
+        with torch_threads(threads), torch.inference_mode():
+            first.record()
+            module(batch)
+            last.record()
+            torch.cuda.synchronize()
+        return float(first.elapsed_time(last)) / 1000  # milliseconds
+
+    return call
 
 
 class _Blocks:

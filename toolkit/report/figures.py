@@ -63,6 +63,16 @@ def ratio(value: float | None) -> str:
     return NONE if value is None else f"{value:.2f}x"
 
 
+def ratio_interval(value: Estimate) -> str:
+    """Return ``1.31x [1.28, 1.34]``, the interval with the decimals of the ratio."""
+    return f"{value.median:.2f}x [{value.interval.low:.2f}, {value.interval.high:.2f}]"
+
+
+def billions(value: float | None) -> str:
+    """Return billions without the unit."""
+    return NONE if value is None else number(value / 1e9)
+
+
 def scientific(value: float) -> str:
     """Return an error as ``1.2e-06``, and an exact 0 as ``0``."""
     return "0" if value == 0 else f"{value:.1e}"

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from toolkit.report import figures
 from toolkit.report.markdown_text import bullets as _bullets
 from toolkit.report.markdown_text import escape as _escape
 from toolkit.report.markdown_text import markdown_table as _table
 from toolkit.report.parity import parity_checks, parity_failures, parity_table
-from toolkit.report.tables import bench_table, class_table, headline, most_confused, remarks
-from toolkit.results import BenchReport, Evaluation, ParityReport
+from toolkit.report.tables import bench_table, class_table, cost_table, headline, marks, most_confused, remarks
+from toolkit.results import BenchReport, Evaluation, Load, ParityReport
+
+_COSTS = (
+    "Processor time is of all threads of the worker, and more than the time of the call where several compute. GFLOP/s "
+    "counts the network's convolutions and matrix products, a multiplication and an addition as two, whatever the "
+    "precision; the peak is the fastest float32 matrix product of PyTorch in the same run, on the same device with the "
+    "same threads. Memory above idle is the peak of the process less what it took before the model was opened."
+)
 
 
 def bench_markdown(report: BenchReport, parity: ParityReport | None, evaluation: Evaluation | None) -> str:
@@ -24,6 +32,8 @@ def bench_markdown(report: BenchReport, parity: ParityReport | None, evaluation:
         f"written again from its records by `toolkit report --run {report.run}`.",
         "## Comparison",
         _table(bench_table(report)),
+        *([_bullets([_escape(sentence) for sentence in marks(report)])] if marks(report) else []),
+        *(["## What it costs", _table(costs), _COSTS] if (costs := cost_table(report)).lines else []),
         "## How it was measured",
         _method(report),
         "## Machine",
@@ -49,7 +59,10 @@ def _method(report: BenchReport) -> str:
             "on real test images that are already decoded and resized.",
             "img/s is the median over rounds with its 95% bootstrap interval; p50, p95 and p99 are percentiles of "
             "the time of one call over all "
-            "rounds; `vs eager` compares with plain PyTorch on the same device.",
+            "rounds; `vs eager` compares with plain PyTorch on the same device, round by round.",
+            "Warm-up ends when the times of calls are stable; a row stops after 7 rounds or more once the interval of "
+            "its ratio is narrow.",
+            "A cold start is from the start of a process to its first answer, measured once, alone. "
             "Load time is opening the file with the engine already imported, memory is the peak of the process while "
             "speed was measured, "
             "accuracy is over the test images with its 95% Wilson interval.",
@@ -72,7 +85,29 @@ def _machine(report: BenchReport) -> str:
         f"{provenance.created}, {report.seconds:.0f} s"
         + (f", commit {provenance.commit}." if provenance.commit else "."),
     ]
+    if report.machine is not None:
+        lines += [
+            f"Just before: {_load(report.machine.before)}.",
+            f"While it measured: {_load(report.machine.during)}.",
+        ]
+    lines += [
+        f"Fastest float32 matrix product on {peak.device}, {peak.threads} threads: "
+        f"{figures.billions(peak.flops_per_second)} GFLOP/s."
+        for peak in report.peaks
+    ]
+    if report.flops_per_image is not None:
+        lines.append(f"One image takes {figures.billions(report.flops_per_image)} GFLOP.")
     return _bullets(lines)
+
+
+def _load(load: Load) -> str:
+    known = [
+        f"load average {load.load_average:.1f}" if load.load_average is not None else "",
+        f"other processes {load.busy_share:.0%} of processor time" if load.busy_share is not None else "",
+        f"steal {load.steal_share:.1%}" if load.steal_share is not None else "",
+        f"{load.frequency_mhz:.0f} MHz" if load.frequency_mhz is not None else "",
+    ]
+    return ", ".join(part for part in known if part) or "the system does not say how busy it was"
 
 
 def _unmeasured(report: BenchReport) -> list[str]:

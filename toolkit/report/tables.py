@@ -7,11 +7,11 @@ from typing import Literal
 
 from toolkit.compare.leak import leak_sentence
 from toolkit.report import figures
-from toolkit.results import BatchTiming, BenchReport, BenchRow, Evaluation
+from toolkit.results import REFERENCE_ROW, BatchTiming, BenchReport, BenchRow, Evaluation
 
-REFERENCE_ROW = "eager"
-"""The row that ratios are relative to, on the same device and at the same batch size."""
 MOST_CONFUSED = 5
+UNSETTLED, NOT_WARM = "*", "^"
+"""Marks behind a throughput; ``marks`` says in a sentence what they mean."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,10 @@ BENCH_COLUMNS = (
     Column("test accuracy [95%]", group="model", notice=True),
     Column("size MB", group="model"),
     Column("load ms", group="model"),
+    Column("cold start s", group="model"),
     Column("memory MB", group="model"),
 )
+_ROW_CELLS = sum(column.group == "model" for column in BENCH_COLUMNS)
 
 
 def bench_table(report: BenchReport) -> Table:
@@ -73,7 +75,7 @@ def bench_table(report: BenchReport) -> Table:
             lines.append(Line((row.name, row.device), missing=row.missing))
             continue
         for position, timing in enumerate(row.timings):
-            model = ("", "", "", "") if position else _model_cells(row)
+            model = ("",) * _ROW_CELLS if position else _model_cells(row)
             lines.append(
                 Line((row.name, row.device, *_speed_cells(report, row, timing), *model), continues=position > 0)
             )
@@ -88,6 +90,60 @@ def relative_throughput(report: BenchReport, row: BenchRow, batch_size: int) -> 
     )
     base = None if reference is None else _median(reference, batch_size)
     return None if own is None or not base else own / base
+
+
+def cost_table(report: BenchReport) -> Table:
+    """Return what a row takes beside time; no lines for reports that do not know."""
+    columns = (
+        Column("model", "left"),
+        Column("device", "left"),
+        Column("batch"),
+        Column("processor ms per image"),
+        Column("GFLOP/s"),
+        Column("of peak"),
+        Column("warm-up s"),
+        Column("memory above idle MB"),
+    )
+    lines = [
+        Line(
+            (
+                row.name,
+                row.device,
+                str(timing.batch_size),
+                figures.milliseconds(timing.processor_seconds_per_image),
+                figures.billions(timing.flops_per_second),
+                figures.NONE if timing.share_of_peak is None else f"{timing.share_of_peak:.0%}",
+                figures.NONE if timing.warm_up_seconds is None else figures.number(timing.warm_up_seconds),
+                "" if position else figures.megabytes(row.memory_above_idle_bytes),
+            ),
+            continues=position > 0,
+        )
+        for row in report.rows
+        for position, timing in enumerate(row.timings)
+        if timing.processor_seconds_per_image is not None
+    ]
+    return Table(columns, tuple(lines))
+
+
+def marks(report: BenchReport) -> list[str]:
+    """Return what the marks behind figures mean, a sentence for each that there is, and what is known of the machine.
+
+    Whoever shows ``bench_table`` shows these too.
+    """
+    timings = [timing for row in report.rows for timing in row.timings]
+    width = "" if report.precision is None else f" than {report.precision:.0%} to either side"
+    sentences = []
+    if any(timing.settled is False for timing in timings):
+        sentences.append(
+            f"{UNSETTLED} never settled: the interval was still wider{width} when rounds or time were over. More "
+            "--rounds or a quieter machine narrow it."
+        )
+    if any(timing.warm is False for timing in timings):
+        sentences.append(
+            f"{NOT_WARM} never warm: the times of calls were still changing when warm-up had to end, so that the "
+            "figure may be too low."
+        )
+    return [*sentences, *(report.machine.remarks if report.machine else ())]
 
 
 def class_table(evaluation: Evaluation, worst: int | None = None) -> Table:
@@ -137,8 +193,12 @@ def remarks(evaluation: Evaluation) -> list[str]:
 def _speed_cells(report: BenchReport, row: BenchRow, timing: BatchTiming) -> tuple[str, ...]:
     return (
         str(timing.batch_size),
-        figures.estimate(timing.throughput),
-        figures.ratio(relative_throughput(report, row, timing.batch_size)),
+        figures.estimate(timing.throughput)
+        + (UNSETTLED if timing.settled is False else "")
+        + (NOT_WARM if timing.warm is False else ""),
+        figures.ratio(relative_throughput(report, row, timing.batch_size))
+        if timing.ratio is None
+        else figures.ratio_interval(timing.ratio),
         figures.milliseconds(timing.latency.p50_seconds),
         figures.milliseconds(timing.latency.p95_seconds),
         figures.milliseconds(timing.latency.p99_seconds),
@@ -150,6 +210,7 @@ def _model_cells(row: BenchRow) -> tuple[str, ...]:
         figures.percent_interval(row.test_accuracy, row.test_accuracy_interval),
         figures.megabytes(row.size_bytes),
         figures.milliseconds(row.load_seconds),
+        figures.NONE if row.cold_start_seconds is None else figures.number(row.cold_start_seconds),
         figures.NONE if row.peak_memory_bytes is None else f"{row.peak_memory_bytes / 1e6:.0f}",
     )
 

@@ -21,7 +21,7 @@ from toolkit.report.comparison import (
     side_sentence,
 )
 from toolkit.report.parity import parity_checks, parity_failures, parity_table, path_table
-from toolkit.report.tables import Column, Line, Table, bench_table, class_table, headline, most_confused, remarks
+from toolkit.report.tables import Column, Line, Table, bench_table, class_table, headline, marks, most_confused, remarks
 from toolkit.results import BenchReport, Bisection, Comparison, Evaluation, ParityReport, Review
 
 MANY_CLASSES = 20
@@ -50,6 +50,8 @@ def print_bench(report: BenchReport, console: Console) -> None:
     for line in table.lines:
         if line.missing is not None:
             console.print(_text(f"{' on '.join(line.cells)} is not measured: {line.missing}", style="yellow"))
+    for sentence in marks(report):
+        console.print(_text(sentence, style="yellow"))
 
 
 def print_parity(report: ParityReport, console: Console) -> None:
@@ -167,7 +169,7 @@ def _rich(table: Table, groups: tuple[str, ...]) -> RichTable:
 
     Cells wrap where a terminal is too narrow: a cut figure would be a wrong figure.
     """
-    rich = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, header_style="bold")
+    rich = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True, pad_edge=False, header_style="bold")
     shown = [index for index, column in enumerate(table.columns) if column.group in groups]
     for index in shown:
         rich.add_column(table.columns[index].header, justify=table.columns[index].align, overflow="fold")

@@ -7,6 +7,7 @@ One family of records a file; each is imported from here.
 """
 
 from toolkit.results.bench import (
+    REFERENCE_ROW,
     BatchTiming,
     BenchReport,
     BenchRow,
@@ -53,6 +54,7 @@ from toolkit.results.record import Interval, Record
 from toolkit.results.review import CalibrationBin, ConfusedPair, LabelIssues, Review, ReviewedImage
 
 __all__ = [
+    "REFERENCE_ROW",
     "AccuracyComparison",
     "ArtifactParity",
     "BatchTiming",

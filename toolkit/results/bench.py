@@ -7,6 +7,9 @@ from typing import Literal
 from toolkit.results.provenance import Provenance
 from toolkit.results.record import Interval, Record
 
+REFERENCE_ROW = "eager"
+"""The row that ratios are relative to, on the same device and at the same batch size."""
+
 
 class Estimate(Record):
     """A measured quantity: median over rounds, and a bootstrap interval of that median."""
@@ -39,9 +42,11 @@ class BatchTiming(Record):
     in older files."""
     ratio: Estimate | None = None
     """Throughput relative to the reference row on the same device, from the ratios of the same rounds; None where there
-    is no reference."""
+    is no reference, and for the reference itself."""
     settled: bool | None = None
-    """Whether the interval became as narrow as was asked for before the time of the row was up; None in older files."""
+    """Whether the interval of ``ratio``, or of ``throughput`` where there is none, became as narrow as
+    ``BenchReport.precision`` before the rounds or the time of the row were over; None where the number of rounds was
+    fixed, and in older files."""
     warm_up_seconds: float | None = None
     """How long calls were made until their times were stable."""
     warm: bool | None = None
@@ -52,6 +57,9 @@ class BatchTiming(Record):
     """Floating point operations of the network per second; a multiplication and an addition are two."""
     share_of_peak: float | None = None
     """``flops_per_second`` of what a matrix product reached in the same run on the same device, in float32."""
+    device_p50_seconds: float | None = None
+    """Median over calls of the time between two CUDA events around the call; None on a CPU, and where the engine has
+    none."""
 
 
 class Phase(Record):
@@ -166,6 +174,8 @@ class BenchRow(Record):
     """What really computed, in the engine's own words, e.g. ``CPUExecutionProvider``."""
     tf32: bool | None = None
     """Whether float32 products may be computed in TF32; None on a CPU, or where the engine does not say."""
+    precision: str | None = None
+    """What the model computes in, as its format says, e.g. ``float32``."""
     correct: str | None = None
     """Which test images were classified rightly: one bit an image in the order of the split, the first one the highest
     bit of the first byte, in hexadecimal; None in older files."""
@@ -194,3 +204,6 @@ class BenchReport(Record):
     test_fingerprint: str | None = None
     """SHA-256 of the prepared test images and their classes: two reports with the same one can be compared image by
     image."""
+    precision: float | None = None
+    """Half the width of a 95% interval, relative to its middle value, at which a row counted as settled; None where the
+    number of rounds was fixed, and in older files."""

@@ -44,8 +44,9 @@ def verify_run(
         how: fields of ``VerifyOptions``.
 
     Raises:
-        RunError: the run is not finished, its weights or test images have changed, or the bundle was exported from
-            another state of it.
+        RunError: the run is not finished, its weights or test images have changed, the bundle was exported from
+            another state of it, or another process is writing the run.
+        FileWriteError: the run or its bundle cannot be written; said before anything is compared.
         BundleError: there is no bundle, or a file in it is not the one its manifest describes.
         ExportError: an artifact's format is not known here.
         DeviceError: the device cannot be used here.
@@ -58,9 +59,10 @@ def verify_run(
     bundle = options.opened(run.folder.bundle)
     _require_same_model(run, bundle.manifest)
     candidates = candidates_of(bundle, options)
-    report = judge(run.folder.name, candidates, PyTorch(run, bundle, images, options), options)
-    write_records(report, run.folder.verify)
-    record_parity(run.folder.bundle, report)
+    with run.folder.recording("verdicts"):
+        report = judge(run.folder.name, candidates, PyTorch(run, bundle, images, options), options)
+        write_records(report, run.folder.verify)
+        record_parity(run.folder.bundle, report)
     return report
 
 

@@ -51,9 +51,14 @@ class FakeClock:
     """Time stands still until somebody moves it."""
 
     time: float = 100.0
+    computed: float = 0.0
+    """Processor time."""
 
     def now(self) -> float:
         return self.time
+
+    def processor(self) -> float:
+        return self.computed
 
 
 class Lines:

@@ -1,5 +1,7 @@
 """The temporary files of test images."""
 
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -17,6 +19,9 @@ def test_all_images_in_pieces(split, preprocessing, lines, monkeypatch):
         assert images[:, 3, 3, 2].tolist() == list(range(20))
         assert targets.tolist() == split.targets.tolist()
         assert inputs.count == 20
+        shape = b"(20, 4, 4, 3)"
+        content = shape + images.tobytes() + split.targets.astype("<i8").tobytes()
+        assert inputs.fingerprint == hashlib.sha256(content).hexdigest()
         del images  # a mapped file cannot be removed on Windows
     assert split.loaded == [8, 8, 4]
     assert lines.bars["test images"] == [20, 20]

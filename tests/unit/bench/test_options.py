@@ -33,6 +33,22 @@ def test_time_does_not_run_backwards() -> None:
         BenchOptions(min_seconds=-0.1)
 
 
+def test_rounds_and_time_have_an_end() -> None:
+    BenchOptions(rounds=1000, max_seconds=86_400)
+    with pytest.raises(ToolkitError, match=r"rounds is 1001: give 1000 or fewer\."):
+        BenchOptions(rounds=1001)
+    for seconds in (0, -1.0, 86_401, float("nan"), float("inf")):
+        with pytest.raises(ToolkitError, match=r"max_seconds is .*: give more than 0 and at most 86400 seconds\."):
+            BenchOptions(max_seconds=seconds)
+
+
+@pytest.mark.parametrize("precision", [0.0, 1.0, -0.1, float("nan")])
+def test_a_precision_is_a_share_or_none(precision: float) -> None:
+    BenchOptions(precision=None)
+    with pytest.raises(ToolkitError, match=r"precision is .*: give a share between 0 and 1"):
+        BenchOptions(precision=precision)
+
+
 @pytest.mark.parametrize("seconds", [float("nan"), float("inf")])
 def test_time_ends(seconds: float) -> None:
     with pytest.raises(ToolkitError, match="min_seconds is"):

@@ -57,7 +57,7 @@ def test_replies_are_not_mixed_with_what_the_engine_prints(start, tmp_path):
     worker.wait_ready()
     assert worker.ask("open")["engine"] == "fake 1.0"
     assert len(worker.ask("measure", batch_size=2)["seconds"]) >= 3
-    assert worker.ask("accuracy", start=0, stop=20) == {"correct": 15}
+    assert worker.ask("accuracy", start=0, stop=20) == {"correct": "07fff0"}
     worker.close()
     assert "chatter" in (tmp_path / "0.log").read_text()
 

@@ -1,19 +1,25 @@
 """The whole stage on a hand-built run with fake engines: gates, rows, files."""
 
+import hashlib
+import tempfile
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from toolkit.bench import rows, stage
+from toolkit.bench.machine import Watch
 from toolkit.bench.options import BenchOptions
-from toolkit.bench.sweep import Outcome
+from toolkit.bench.statistics import half_width
 from toolkit.bundle import Bundle, read_manifest
 from toolkit.bundle.manifest import ArtifactRecord, Manifest, Origin, OutputContract, ParityVerdict
 from toolkit.bundle.writer import write_manifest
 from toolkit.compare.metrics import wilson_interval
-from toolkit.errors import DeviceError, IntegrityError, RunError, ToolkitError
+from toolkit.errors import DeviceError, FileWriteError, IntegrityError, RunError, ToolkitError
 from toolkit.files import sha256_file, write_bytes
 from toolkit.provenance import collect, default_threads
 from toolkit.recipe import Recipe
-from toolkit.results import BenchReport, Tolerance
+from toolkit.results import BenchReport, Load, Tolerance
 from toolkit.run_folder import DataSummary, FinishedRun, RunFolder, RunRecord, SplitSummary
 
 PASSED = ParityVerdict(
@@ -121,10 +127,11 @@ def quick(monkeypatch, fakes, split):
     monkeypatch.setattr(rows, "ARTIFACT_FACTORY", fakes)
     monkeypatch.setattr(rows, "_cuda_usable", lambda: False)
     monkeypatch.setattr(stage, "load_test_split", lambda run, reporter: split)
+    monkeypatch.setattr(stage, "flops_per_image", lambda backbone, classes, side: 1000.0 * side)
     return {"rounds": 2, "min_seconds": 0.0, "batch_sizes": (2, 1, 2), "threads": 1}
 
 
-def test_the_report_and_the_manifest(make_run, quick):
+def test_the_report_and_the_manifest(make_run, quick, split, preprocessing):
     run = make_run(onnx=PASSED, torchscript=FAILED)
     report = stage.bench_run(run, BenchOptions(**quick))
     assert BenchReport.load(run.bench_file, "toolkit bench") == report
@@ -141,6 +148,23 @@ def test_the_report_and_the_manifest(make_run, quick):
     assert all(timing.latency.calls >= 6 for timing in good.timings)
     assert (good.test_accuracy, good.test_images, good.test_accuracy_interval) == (0.75, 20, wilson_interval(15, 20))
     assert (good.engine, good.size_bytes, good.missing) == ("fake 1.0", 6, None)
+    eager, channels_last = report.rows[:2]
+    for timing, base in zip(good.timings, eager.timings, strict=True):
+        pairs = zip(timing.rounds_images_per_second, base.rounds_images_per_second, strict=True)
+        assert timing.ratio.median == pytest.approx(np.median([own / other for own, other in pairs]))
+        assert timing.settled is (half_width(timing.ratio) <= 0.02)
+        assert timing.flops_per_second == pytest.approx(4000 * timing.throughput.median)
+        assert timing.warm_up_seconds > 0
+        assert timing.processor_seconds_per_image > 0
+    assert {timing.ratio for timing in eager.timings} == {None}
+    assert all(timing.ratio for timing in channels_last.timings)
+    assert (good.correct, good.precision) == ("07fff0", "float32")
+    assert good.cold_start_seconds > good.load_seconds
+    assert report.flops_per_image == 4000.0
+    assert (report.precision, report.peaks) == (0.02, ())  # a fake engine has no matrix product
+    content = b"(20, 4, 4, 3)" + split.load(np.arange(20), preprocessing).tobytes() + split.targets.tobytes()
+    assert report.test_fingerprint == hashlib.sha256(content).hexdigest()
+    assert report.machine is not None
     assert failed.missing == "failed verification: logits differ by 3.0 where 0.001 is allowed"
     assert (failed.timings, failed.test_accuracy, failed.engine, failed.load_seconds) == ((), None, None, None)
     recorded = {artifact.format: artifact.benchmarks for artifact in read_manifest(run.bundle).artifacts}
@@ -265,39 +289,56 @@ def test_other_test_images_than_those_of_the_run_are_refused(make_run, split, mo
         stage.load_test_split(FinishedRun.of(run), lines)
 
 
-def test_batch_timing_pools_calls_and_takes_the_median_of_rounds():
-    timing = stage.batch_timing(4, [[0.5, 0.5], [1.0], [0.25, 0.25, 0.25, 0.25]])
-    assert timing.throughput.median == 8.0
-    assert (timing.throughput.interval.low, timing.throughput.interval.high) == (4.0, 16.0)
-    assert (timing.latency.calls, timing.latency.p50_seconds) == (7, 0.25)
-
-
-def test_a_row_that_dropped_out_half_way_shows_no_figures(plan):
-    outcome = Outcome(
-        plan("half"),
-        missing="it died",
-        engine="fake",
-        load_seconds=1.0,
-        peak_memory_bytes=1,
-        correct=3,
-        rounds={1: [[0.1]]},
-    )
-    row = stage.bench_row(outcome, threads=1, images=20)
-    figures = (
-        row.engine,
-        row.timings,
-        row.load_seconds,
-        row.peak_memory_bytes,
-        row.test_accuracy,
-        row.test_accuracy_interval,
-        row.test_images,
-    )
-    assert figures == (None, (), None, None, None, None, 0)
-
-
 def test_nothing_is_left_in_the_temporary_folder(make_run, quick, tmp_path, monkeypatch):
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
     stage.bench_run(make_run(onnx=PASSED), BenchOptions(**{**quick, "rounds": 1, "batch_sizes": (1,)}))
     assert list(scratch.iterdir()) == []
+
+
+def test_two_processes_do_not_measure_one_run(make_run, quick):
+    run = make_run(onnx=PASSED)
+    with run.only_writer(), pytest.raises(RunError, match=r"another process is writing .*: wait for it to end\.$"):
+        stage.bench_run(run, BenchOptions(**quick))
+    assert not run.bench_file.exists()
+
+
+@pytest.mark.parametrize("part", ["path", "bundle"])
+def test_a_run_that_cannot_be_written_is_refused_before_anything_is_measured(make_run, quick, monkeypatch, part):
+    run = make_run(onnx=PASSED)
+    folder = getattr(run, part)
+
+    def mkstemp(prefix="", dir=None):
+        if dir == folder:
+            raise PermissionError(13, "Permission denied")
+        return made(prefix=prefix, dir=dir)
+
+    made = tempfile.mkstemp
+    monkeypatch.setattr(tempfile, "mkstemp", mkstemp)
+    monkeypatch.setattr(stage, "Sweep", None)
+    with pytest.raises(FileWriteError, match=r"The figures are written into the run: copy it to where you may write"):
+        stage.bench_run(run, BenchOptions(**quick))
+
+
+def test_a_busy_machine_is_said_at_once_and_in_the_record(make_run, quick, lines, monkeypatch):
+    load = Load(load_average=3.0, busy_share=0.34, steal_share=0.05, frequency_mhz=2000.0)
+    monkeypatch.setattr(Watch, "load", lambda self: load)
+    report = stage.bench_run(make_run(onnx=PASSED), BenchOptions(**quick), reporter=lines)
+    assert lines.lines[0].startswith(
+        "The machine was busy: other processes took 34% of its processor time just before measuring."
+    )
+    assert report.machine.before == report.machine.during == load
+    assert report.machine.remarks == (
+        "The machine was busy: other processes took 34% of its processor time while it was measured. End them and "
+        "measure again for figures that hold.",
+        "The host of this virtual machine gave 5% of its processor time to other machines while it was measured "
+        "(steal).",
+    )
+
+
+def test_rounds_are_fixed_where_no_precision_is_asked_for(make_run, quick):
+    options = replace(BenchOptions(**quick), precision=None)
+    report = stage.bench_run(make_run(onnx=PASSED), options)
+    assert report.precision is None
+    assert {timing.settled for row in report.rows for timing in row.timings} == {None}

@@ -40,6 +40,7 @@ class Stage:
         self.not_judged: dict[str, str] = {}
         self.folder = SimpleNamespace(path=Path("run"), bundle=Path("bundle"), bench_file=Path("bench.json"))
         self.folder.exported = lambda: self.folder.bundle
+        self.folder.require_writable = lambda what: None
         # A finished run knows its folder; here one object is both.
         self.folder.folder = self.folder
 
@@ -108,8 +109,30 @@ def test_nothing_measured_is_exit_code_1_and_one_row_is_enough(measure: Run) -> 
 
 def test_flags_reach_the_stage(measure: Run) -> None:
     stage = Stage(VERDICT)
-    measure(stage, "--batch-sizes", "8, 1,8", "--rounds", 3, "--threads", 2, "--device", "cpu", "--quiet")
-    assert stage.options == BenchOptions("cpu", 2, (8, 1), 3)
+    flags = ("--batch-sizes", "8, 1,8", "--rounds", 3, "--threads", 2, "--device", "cpu", "--max-seconds", 9, "--quiet")
+    measure(stage, *flags)
+    assert stage.options == BenchOptions("cpu", 2, (8, 1), 3, max_seconds=9.0)
+
+
+def test_without_flags_it_is_measured_as_from_python(measure: Run) -> None:
+    stage = Stage(VERDICT)
+    measure(stage)
+    assert stage.options == BenchOptions()
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "sentence"),
+    [
+        ("--rounds", 1001, "rounds is 1001: give 1000 or fewer."),
+        ("--max-seconds", 0, "max_seconds is 0.0: give more than 0 and at most 86400 seconds."),
+        ("--max-seconds", "inf", "max_seconds is inf: give more than 0 and at most 86400 seconds."),
+    ],
+)
+def test_a_measurement_without_end_is_refused(measure: Run, flag: str, value: object, sentence: str) -> None:
+    stage = Stage(VERDICT)
+    code, out, err = measure(stage, flag, value)
+    assert (code, out, stage.options) == (2, "", None)
+    assert sentence in err
 
 
 @pytest.mark.parametrize("sizes", ["100000", "0", "1,-2", "many", "1,,2", "1.5"])

@@ -5,6 +5,7 @@ import types
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnxruntime
 import pytest
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from toolkit.backbones.deployable import Deployable
+from toolkit.bundle.content import Content
 from toolkit.bundle.manifest import Normalization
 from toolkit.errors import ExportError
 from toolkit.formats import onnx as onnx_module
@@ -164,3 +166,50 @@ def test_the_exporters_own_loggers_do_not_reach_the_terminal(monkeypatch: pytest
     OnnxFormat().export(deployable(), SAMPLE, tmp_path / "model.onnx", REQUEST, None)
     assert heard == [False]
     assert logger.isEnabledFor(logging.ERROR)
+
+
+class Binding:
+    """Notes what is bound and when the device is waited for."""
+
+    def __init__(self) -> None:
+        self.log: list[object] = []
+
+    def bind_ortvalue_input(self, name: str, value: object) -> None:
+        self.log.append((name, value))
+
+    def bind_output(self, name: str, device: str, number: int) -> None:
+        self.log.append((name, device, number))
+
+    def synchronize_outputs(self) -> None:
+        self.log.append("waited")
+
+
+def test_on_a_gpu_one_call_has_its_input_there_and_leaves_its_outputs_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    binding = Binding()
+    values = [types.SimpleNamespace(name=name, type="tensor(float)", shape=["N", 3]) for name in ("x", "y", "z")]
+    engine = types.SimpleNamespace(
+        get_inputs=lambda: values[:1],
+        get_outputs=lambda: values[1:],
+        get_modelmeta=lambda: types.SimpleNamespace(custom_metadata_map={}),
+        get_providers=lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"],
+        get_provider_options=lambda: {"CUDAExecutionProvider": {"use_tf32": "0"}},
+        io_binding=lambda: binding,
+        run_with_iobinding=lambda bound: binding.log.append("ran" if bound is binding else "ran another"),
+    )
+    monkeypatch.setattr(onnx_module, "open_session", lambda *given: engine)
+    copied = types.SimpleNamespace(ortvalue_from_numpy=lambda array, device, number: (array.shape, device, number))
+    monkeypatch.setattr(onnxruntime, "OrtValue", copied)
+    session = onnx_module.OnnxSession(Content(Path("model.onnx"), "model.onnx", {"model.onnx": b""}), "cuda", 1)
+    assert (session.provider, session.tf32) == ("CUDAExecutionProvider", False)
+    call = session.on_device(np.zeros((2, 3), np.float32))
+    assert binding.log == [("x", ((2, 3), "cuda", 0)), ("y", "cuda", 0), ("z", "cuda", 0)]
+    binding.log.clear()
+    call()
+    call()
+    assert binding.log == ["ran", "waited"] * 2
+
+
+@pytest.mark.parametrize(("options", "said"), [({"use_tf32": "1"}, True), ({"use_tf32": "0"}, False), ({}, None)])
+def test_whether_it_computes_in_tf32_is_what_the_engine_says(options: dict[str, str], said: bool | None) -> None:
+    engine = types.SimpleNamespace(get_provider_options=lambda: {"CUDAExecutionProvider": options})
+    assert onnx_module._uses_tf32(engine) is said

@@ -4,7 +4,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -17,10 +17,14 @@ from toolkit.formats.base import Exported, ExportRequest, Facts
 from toolkit.formats.torch_session import (
     ModuleSession,
     TorchFormat,
+    call_on_device,
     check_device,
+    device_name,
+    full_float32,
     require_any_batch,
     torch_is_missing,
     torch_threads,
+    uses_tf32,
 )
 
 REQUEST = ExportRequest("images", ("logits", "probabilities"), {"toolkit.run": "test"})
@@ -172,3 +176,54 @@ def test_without_torch_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
     assert "torch is not installed" in missing
     with pytest.raises(MissingDependencyError, match="it needs torch"):
         check_device("it", "cpu")
+
+
+class Event:
+    """A CUDA event on a machine without CUDA: each is recorded a millisecond and a half after the one before."""
+
+    log: ClassVar[list[str]] = []
+
+    def __init__(self, enable_timing: bool) -> None:
+        assert enable_timing
+
+    def record(self) -> None:
+        self.log.append("event")
+
+    def elapsed_time(self, last: Event) -> float:
+        self.log.append("read")
+        return 1.5
+
+
+def test_a_call_on_the_device_is_between_two_events_and_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    log: list[str] = []
+    moved = torch.zeros(2, 3)
+
+    def module(batch: torch.Tensor) -> None:
+        assert batch is moved
+        assert torch.is_inference_mode_enabled()
+        log.append("call")
+
+    monkeypatch.setattr(Event, "log", log)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: log.append("wait"))
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, device: moved if device == "cuda" else self)
+    call = call_on_device(module, np.zeros((2, 3), np.float32), 1)
+    assert log == []
+    assert call() == 0.0015
+    assert log == ["event", "call", "event", "wait", "read"]
+
+
+def test_tf32_is_what_the_process_has_set() -> None:
+    assert uses_tf32("cpu") is None
+    with full_float32():
+        assert uses_tf32("cuda") is False
+        torch.backends.cudnn.allow_tf32 = True
+        assert uses_tf32("cuda") is True
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = True
+        assert uses_tf32("cuda") is True
+
+
+def test_the_name_of_the_card_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Example GPU")
+    assert (device_name("cpu"), device_name("cuda")) == ("cpu", "cuda: Example GPU")

@@ -154,6 +154,74 @@ def test_a_row_without_figures_says_why() -> None:
     assert (missing.outcome, missing.detail) == ("could not", "it is compiled for the CPU")
 
 
+class TestMeasuring:
+    """What is recorded beside the speed of a row."""
+
+    def test_all_of_it_is_proved(self) -> None:
+        line = check.measuring_line("run", bench_report(bench_row()), "cuda")
+        assert (line.outcome, line.detail[:7]) == ("proved", "1 rows:")
+
+    @pytest.mark.parametrize(
+        ("changes", "problem"),
+        [
+            ({"provider": "CPUExecutionProvider"}, "onnx: it ran in CPUExecutionProvider"),
+            ({"tf32": True}, "onnx: TF32 is True"),
+            ({"cold_start_seconds": None}, "onnx: no cold_start_seconds"),
+            ({"memory_above_idle_bytes": None}, "onnx: no memory_above_idle_bytes"),
+            ({"ratio": None}, "onnx: no ratio at batch 1"),
+            ({"share_of_peak": 1.5}, "onnx: 1.5 of the peak at batch 1"),
+            (
+                {"engine": "torch 2.9", "device_p50_seconds": 0.0011},
+                "onnx: 0.0011 s between events, 0.001 s by the clock at batch 1",
+            ),
+            ({"engine": "torch 2.9"}, "onnx: None s between events, 0.001 s by the clock at batch 1"),
+        ],
+    )
+    def test_what_is_not_as_it_should_be_fails(self, changes: dict[str, Any], problem: str) -> None:
+        line = check.measuring_line("run", bench_report(bench_row(**changes)), "cuda")
+        assert (line.outcome, line.detail) == ("failed", problem)
+
+    def test_float16_may_pass_the_peak_of_float32_and_the_reference_has_no_ratio(self) -> None:
+        half = bench_row(share_of_peak=1.5, precision="float16")
+        eager = bench_row(name="eager", ratio=None, engine="torch 2.9", device_p50_seconds=0.0009)
+        assert check.measuring_line("run", bench_report(half, eager), "cuda").outcome == "proved"
+
+    def test_nothing_measured_is_a_failure(self) -> None:
+        line = check.measuring_line("run", {**bench_report(), "peaks": []}, "cuda")
+        assert (line.outcome, line.detail) == ("failed", "no matrix product was measured; no row was measured")
+
+
+def bench_row(**changes: Any) -> dict[str, Any]:
+    """A row of bench.json on CUDA; changes may be of its only timing."""
+    timing = {
+        "batch_size": 1,
+        "ratio": {"median": 2.0},
+        "share_of_peak": 0.5,
+        "device_p50_seconds": None,
+        "latency": {"p50_seconds": 0.001},
+    }
+    row = {
+        "name": "onnx",
+        "device": "cuda",
+        "missing": None,
+        "engine": "onnxruntime 1.20",
+        "provider": "CUDAExecutionProvider",
+        "precision": "float32",
+        "tf32": False,
+        "cold_start_seconds": 2.0,
+        "memory_above_idle_bytes": 1000,
+        "correct": "ff",
+    }
+    of_row = {key: value for key, value in changes.items() if key in row}
+    of_timing = {key: value for key, value in changes.items() if key not in row}
+    return {**row, **of_row, "timings": [{**timing, **of_timing}]}
+
+
+def bench_report(*rows: dict[str, Any]) -> dict[str, Any]:
+    peaks = [{"device": "cuda", "threads": 1, "flops_per_second": 5e13}]
+    return {"rows": list(rows), "peaks": peaks, "flops_per_image": 8e9, "machine": None, "precision": 0.02}
+
+
 def test_without_wheels_it_says_how_to_get_them_and_leaves_the_record(tmp_path: Path) -> None:
     out = tmp_path / "check.json"
     command = [sys.executable, "-m", "gpu.check", "--wheels", str(tmp_path / "none"), "--out", str(out)]

@@ -24,9 +24,12 @@ from toolkit.results import (
     Interval,
     Latency,
     Leak,
+    Load,
+    MachineState,
     OutputParity,
     PairedAccuracy,
     ParityReport,
+    Peak,
     Provenance,
     Rounding,
     Tolerance,
@@ -92,6 +95,44 @@ def bench() -> BenchReport:
         ),
         seconds=31.2,
         provenance=PROVENANCE,
+    )
+
+
+@pytest.fixture
+def settled_bench(bench) -> BenchReport:
+    """The same, with the figures of later versions in the row ``onnx``: settled at batch 1, not at batch 32."""
+    row = bench.rows[2]
+    interval = Interval(low=1.27, high=1.36)
+    one, many = (
+        timing.model_copy(
+            update={
+                "ratio": Estimate(median=1.3125, interval=interval, rounds=7),
+                "settled": timing.batch_size == 1,
+                "warm": timing.batch_size == 1,
+                "warm_up_seconds": 0.21,
+                "processor_seconds_per_image": 0.015,
+                "flops_per_second": 12.3e9,
+                "share_of_peak": 0.25,
+            }
+        )
+        for timing in row.timings
+    )
+    changed = {
+        "timings": (one, many),
+        "cold_start_seconds": 2.345,
+        "memory_above_idle_bytes": 90_000_000,
+        "provider": "CPUExecutionProvider",
+        "precision": "float32",
+    }
+    load = Load(load_average=1.5, busy_share=0.34, steal_share=0.0, frequency_mhz=2500.0)
+    return bench.model_copy(
+        update={
+            "rows": (*bench.rows[:2], row.model_copy(update=changed), bench.rows[3]),
+            "machine": MachineState(before=load, during=load, remarks=("The machine was busy.",)),
+            "peaks": (Peak(device="cpu", threads=2, flops_per_second=49.2e9),),
+            "flops_per_image": 94e6,
+            "precision": 0.02,
+        }
     )
 
 

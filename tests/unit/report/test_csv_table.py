@@ -52,3 +52,24 @@ def test_labels_that_are_signs_and_numbers_stay_as_they_are(text):
 def test_every_text_of_the_table_is_guarded(bench):
     changed = bench.model_copy(update={"run": "=cmd|x"})
     assert {row["run"] for row in csv.DictReader(io.StringIO(bench_csv(changed)))} == {"'=cmd|x"}
+
+
+def test_what_later_versions_measured(settled_bench):
+    row = list(csv.DictReader(io.StringIO(bench_csv(settled_bench))))[5]
+    expected = {
+        "throughput_relative_to_eager": "1.3125",
+        "throughput_relative_low": "1.27",
+        "throughput_relative_high": "1.36",
+        "settled": "False",
+        "warm": "False",
+        "warm_up_seconds": "0.21",
+        "processor_seconds_per_image": "0.015",
+        "flops_per_second": "12300000000.0",
+        "share_of_peak": "0.25",
+        "cold_start_seconds": "2.345",
+        "memory_above_idle_bytes": "90000000",
+        "provider": "CPUExecutionProvider",
+        "precision": "float32",
+        "tf32": "",
+    }
+    assert {name: row[name] for name in expected} == expected

@@ -3,6 +3,7 @@
 import pytest
 
 from toolkit.report.markdown import bench_markdown
+from toolkit.results import Load
 
 
 def test_the_whole_report(bench, parity, evaluation):
@@ -62,3 +63,28 @@ def test_labels_are_not_read_as_markdown(bench, make_evaluation):
 
 def test_a_leak_is_said_below_the_accuracy(bench, leaking):
     assert "37 of 400 test images are also in train; without them 91.2%" in bench_markdown(bench, None, leaking)
+
+
+def test_costs_marks_and_the_state_of_the_machine(settled_bench):
+    text = bench_markdown(settled_bench, None, None)
+    assert "| onnx | cpu | 32 | 1234 [1173, 1272]\\*^ | 1.31x [1.27, 1.36] |" in text
+    assert "- \\* never settled: the interval was still wider than 2% to either side" in text
+    assert "- The machine was busy." in text
+    assert "| onnx | cpu | 1 | 15.0 | 12.3 | 25% | 0.210 | 90.0 |" in text
+    busy = "load average 1.5, other processes 34% of processor time, steal 0.0%, 2500 MHz."
+    assert f"- Just before: {busy}\n- While it measured: {busy}" in text
+    assert "- Fastest float32 matrix product on cpu, 2 threads: 49.2 GFLOP/s." in text
+    assert "- One image takes 0.094 GFLOP." in text
+
+
+def test_a_report_of_an_older_version_says_nothing_of_what_it_did_not_measure(bench):
+    text = bench_markdown(bench, None, None)
+    for words in ("## What it costs", "Just before", "matrix product on", "One image takes", "never settled"):
+        assert words not in text
+
+
+def test_a_system_that_does_not_tell_how_busy_it_was(settled_bench):
+    silent = Load(load_average=None, busy_share=None, steal_share=None, frequency_mhz=None)
+    machine = settled_bench.machine.model_copy(update={"during": silent})
+    text = bench_markdown(settled_bench.model_copy(update={"machine": machine}), None, None)
+    assert "- While it measured: the system does not say how busy it was." in text

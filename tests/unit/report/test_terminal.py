@@ -52,6 +52,18 @@ def test_a_row_without_figures_says_so_in_the_table(bench):
     assert line.split() == ["onnx", "cuda", "not", "measured"]
 
 
+@pytest.mark.parametrize("width", [100, 180])
+def test_marks_are_explained_and_a_busy_machine_is_said_below_the_table(settled_bench, width):
+    text = shown(print_bench, settled_bench, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "1234 [1173, 1272]*^" in text
+    assert "1.31x [1.27, 1.36]" in text
+    flat = " ".join(text.split())
+    assert "* never settled: the interval was still wider than 2% to either side" in flat
+    assert "^ never warm:" in flat
+    assert flat.endswith("The machine was busy.")
+
+
 @pytest.mark.parametrize("width", [100, 160])
 def test_verdicts_and_their_reasons(parity, width):
     text = shown(print_parity, parity, width)

@@ -19,7 +19,7 @@ from toolkit.bundle.manifest import Normalization, Origin
 from toolkit.bundle.writer import new_bundle, write_golden, write_manifest
 from toolkit.data import of_run
 from toolkit.decoding_limits import MAX_PIXELS
-from toolkit.errors import BundleError, MissingDependencyError, RecipeError, RunError
+from toolkit.errors import BundleError, FileWriteError, MissingDependencyError, RecipeError, RunError
 from toolkit.files import sha256_file
 from toolkit.formats import opening
 from toolkit.preprocess import Preprocessing
@@ -340,3 +340,24 @@ def test_a_run_without_a_bundle_is_refused(run: RunFolder) -> None:
     run.bundle.rename(run.path / "elsewhere")
     with pytest.raises(BundleError, match="toolkit export"):
         stage.verify_run(run, threads=1)
+
+
+def test_two_processes_do_not_judge_one_run(run: RunFolder, fake_format: FakeFormat) -> None:
+    with (
+        run.only_writer(),
+        pytest.raises(RunError, match=r"another process is writing the run 'tiny': wait for it to end"),
+    ):
+        stage.verify_run(run, threads=1)
+    assert not run.parity_file.exists()
+
+
+def test_a_run_that_cannot_be_written_is_refused_before_anything_is_compared(
+    run: RunFolder, fake_format: FakeFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**where: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    with pytest.raises(FileWriteError, match=r"tiny: Permission denied\. The verdicts are written into the run"):
+        stage.verify_run(run, threads=1)
+    assert fake_format.opened == []

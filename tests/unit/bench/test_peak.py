@@ -1,0 +1,52 @@
+"""The fastest matrix product: exact with a clock that moves only inside a product, and once with PyTorch itself."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from toolkit.bench import peak
+from toolkit.bench.clock import MonotonicClock
+from toolkit.bench.peak import fastest_product, peak_of_torch
+
+
+def test_the_fastest_call_of_all_sides_counts_and_the_first_call_does_not(clock: Any) -> None:
+    taken = {2: iter([0.5, 4.0, 2.0, 8.0]), 4: iter([0.5, 16.0, 8.0, 9.0])}
+
+    def product(side: int) -> Callable[[], None]:
+        def multiply() -> None:
+            clock.time += next(taken[side])
+
+        return multiply
+
+    # 2 * 2^3 operations in 2 s at best, 2 * 4^3 in 8 s.
+    assert fastest_product(product, [2], clock) == 8.0
+    taken[2] = iter([0.5, 4.0, 2.0, 8.0])
+    assert fastest_product(product, [2, 4], clock) == 16.0
+
+
+def test_pytorch_multiplies_in_float32_and_with_the_threads_of_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(peak, "SIZES", {"cpu": (8,)})
+    monkeypatch.setattr(peak, "SECONDS", 0.0)
+    seen = []
+
+    def mm(left: Any, right: Any, *, out: Any) -> None:
+        seen.append((left.dtype, right.shape, out.device.type, torch.get_num_threads()))
+
+    before = torch.get_num_threads()
+    monkeypatch.setattr(torch, "mm", mm)
+    found = peak_of_torch("cpu", before + 1, MonotonicClock())
+    assert found is not None
+    assert found > 0
+    assert set(seen) == {(torch.float32, torch.Size([8, 8]), "cpu", before + 1)}
+    assert torch.get_num_threads() == before
+
+
+def test_nothing_is_imported_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    assert peak_of_torch("cpu", 1, MonotonicClock()) is None
