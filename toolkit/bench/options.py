@@ -31,6 +31,10 @@ class BenchOptions:
     """How many test images to measure accuracy on, drawn at random; all by default."""
     allow_code: bool = False
     """Open artifacts that can carry code, whoever made the bundle."""
+    sweep: bool = False
+    """Look for the best batch size, threads and parallel streams of each artifact."""
+    end_to_end: bool = True
+    """Measure also from the bytes of image files to labels."""
 
     def __post_init__(self) -> None:
         if not self.batch_sizes or not all(is_count(size) for size in self.batch_sizes):

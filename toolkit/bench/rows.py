@@ -40,6 +40,8 @@ class Plan:
     arguments: dict[str, Any]
     refused: str | None = None
     """Why it must not be measured; None if it may."""
+    artifact: ArtifactRecord | None = None
+    """Its entry in the manifest; None for PyTorch itself."""
 
 
 def devices(asked: str) -> tuple[str, ...]:
@@ -109,6 +111,7 @@ def _artifact(bundle: Bundle, artifact: ArtifactRecord, device: str, threads: in
             "threads": threads,
         },
         refused=refused,
+        artifact=artifact,
     )
 
 

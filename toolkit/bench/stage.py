@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 from toolkit import provenance
 from toolkit.bench import statistics
 from toolkit.bench.clock import Clock, MonotonicClock
-from toolkit.bench.inputs import prepared_inputs
+from toolkit.bench.end_to_end import Asked, image_files, measure_end_to_end
+from toolkit.bench.inputs import Inputs, prepared_inputs
 from toolkit.bench.options import BenchOptions
 from toolkit.bench.rows import devices, plan_rows
+from toolkit.bench.settings_sweep import Found, sweep_settings
 from toolkit.bench.sweep import Outcome, Settings, Sweep
+from toolkit.bench.why import with_reasons
 from toolkit.bundle import Bundle
 from toolkit.bundle.recording import record_benchmarks
 from toolkit.compare.metrics import wilson_interval
+from toolkit.data import Split
 from toolkit.data.of_run import load_test_split
 from toolkit.errors import RunError
 from toolkit.formats.opening import not_opened
 from toolkit.progress import Reporter, Silent
-from toolkit.results import BatchTiming, BenchReport, BenchRow
+from toolkit.results import BatchTiming, BenchReport, BenchRow, EndToEnd
 from toolkit.run_folder import FinishedRun, RunFolder
 
 SEED = 0
@@ -54,18 +61,55 @@ def bench_run(
     with prepared_inputs(test, manifest.preprocessing, options.accuracy_images, SEED, reporter) as inputs:
         outcomes = Sweep(plans, inputs, manifest.input, settings, reporter).run()
         images = inputs.count
+        further = _measure_further(bundle, outcomes, test, inputs, options, reporter)
     size = f"{manifest.preprocessing.height} x {manifest.preprocessing.width}"
     report = BenchReport(
         run=run.folder.name,
         model=f"{record.backbone}, {size}, {len(record.labels)} classes",
         data=record.data.source,
-        rows=tuple(bench_row(outcome, threads, images) for outcome in outcomes),
+        rows=tuple(further.added(bench_row(outcome, threads, images)) for outcome in outcomes),
         seconds=clock.now() - start,
         provenance=provenance.collect(),
     )
+    report = with_reasons(report)
     report.save(run.folder.bench_file)
     record_benchmarks(run.folder.bundle, report)
     return report
+
+
+@dataclass(frozen=True)
+class Further:
+    """What else was measured of artifacts, by name and device of the row."""
+
+    found: Mapping[tuple[str, str], Found]
+    end_to_end: Mapping[tuple[str, str], EndToEnd]
+
+    def added(self, row: BenchRow) -> BenchRow:
+        """Return a row with it."""
+        key = (row.name, row.device)
+        found = self.found.get(key, Found())
+        return row.model_copy(
+            update={"sweep": found.sweep, "tuned": found.tuned, "end_to_end": self.end_to_end.get(key)}
+        )
+
+
+def _measure_further(
+    bundle: Bundle,
+    outcomes: Sequence[Outcome],
+    test: Split,
+    inputs: Inputs,
+    options: BenchOptions,
+    reporter: Reporter,
+) -> Further:
+    """Measure what is asked for of the artifacts that could be measured at all."""
+    plans = [outcome.plan for outcome in outcomes if outcome.plan.artifact is not None and outcome.missing is None]
+    end_to_end: dict[tuple[str, str], EndToEnd] = {}
+    if options.end_to_end and plans:
+        files = image_files(test, inputs.folder / "files", SEED)
+        asked = Asked(bundle.path, options.thread_count, options.allow_code, options.min_seconds)
+        end_to_end = measure_end_to_end(plans, files, asked, reporter)
+    found = sweep_settings(plans, inputs, bundle.manifest.input, options, reporter) if options.sweep else {}
+    return Further(found, end_to_end)
 
 
 def check_verified(bundle: Bundle) -> None:
@@ -117,6 +161,7 @@ def bench_row(outcome: Outcome, threads: int, images: int) -> BenchRow:
         test_accuracy=outcome.correct / images if measured else None,
         test_accuracy_interval=wilson_interval(outcome.correct, images) if measured else None,
         test_images=images if measured else 0,
+        precision=None if plan.artifact is None else plan.artifact.precision,
     )
 
 

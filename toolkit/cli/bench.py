@@ -42,6 +42,17 @@ def command(
     rounds: Annotated[
         int, typer.Option("--rounds", min=2, help="Interleaved rounds; more of them narrow the intervals.")
     ] = 7,
+    sweep: Annotated[
+        bool,
+        typer.Option(
+            "--sweep",
+            help="Look for the best batch size, threads and parallel streams of each artifact; takes minutes.",
+        ),
+    ] = False,
+    end_to_end: Annotated[
+        bool,
+        typer.Option("--end-to-end/--no-end-to-end", help="Measure also from the bytes of image files to labels."),
+    ] = True,
     allow_code: AllowCodeOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -62,7 +73,8 @@ def command(
     require_images(finished)
     for written in (folder.path, bundle):  # which gets the figures too
         require_writable(written, "The figures are written into the run: copy it to where you may write.")
-    options, progress = BenchOptions(device, threads, sizes, rounds, allow_code=allow_code), reporter(quiet)
+    options = BenchOptions(device, threads, sizes, rounds, allow_code=allow_code, sweep=sweep, end_to_end=end_to_end)
+    progress = reporter(quiet)
     with telling_of_lost_signature(bundle):
         verified = _verify_first(finished, progress, allow_code)
         report = bench_run(finished, options, reporter=progress)

@@ -121,7 +121,7 @@ def quick(monkeypatch, fakes, split):
     monkeypatch.setattr(rows, "ARTIFACT_FACTORY", fakes)
     monkeypatch.setattr(rows, "_cuda_usable", lambda: False)
     monkeypatch.setattr(stage, "load_test_split", lambda run, reporter: split)
-    return {"rounds": 2, "min_seconds": 0.0, "batch_sizes": (2, 1, 2), "threads": 1}
+    return {"rounds": 2, "min_seconds": 0.0, "batch_sizes": (2, 1, 2), "threads": 1, "end_to_end": False}
 
 
 def test_the_report_and_the_manifest(make_run, quick):
