@@ -29,9 +29,6 @@ PACKAGES = (
     "scikit-learn",
 )
 
-INT8_DOT_PRODUCTS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
-"""Flags of processors in ``/proc/cpuinfo``: those of x86, then those of ARM."""
-
 
 def collect() -> Provenance:
     """Return the provenance of whatever is being made now. Takes some milliseconds and imports nothing heavy."""
@@ -64,7 +61,6 @@ def hardware() -> Hardware:
         memory_bytes=_memory_bytes(),
         gpu=_gpu(),
         operating_system=f"{platform.system()} {platform.release()}",
-        int8_dot_products=_int8_dot_products(),
     )
 
 
@@ -150,17 +146,6 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine() or "unknown"
-
-
-def _int8_dot_products() -> bool | None:
-    """Look for the instructions by the names that Linux has for them."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() in ("flags", "Features"):
-                return not INT8_DOT_PRODUCTS.isdisjoint(value.split())
-    return None
 
 
 def _memory_bytes() -> int:

@@ -20,6 +20,7 @@ from toolkit.runtime import Predictor, load
 
 PHASES_SECONDS = 0.5
 """About how long the parts of one image are measured."""
+LEAST_PASSES = 3
 
 
 class EndToEndJob(Record):
@@ -87,42 +88,53 @@ def phases(predictor: Predictor, files: Sequence[bytes], clock: Clock, seconds: 
     """Return the seconds of one image that go into ``decode``, ``resize``, ``call`` and ``other``.
 
     One image after another in this thread. Preparation as a whole, resizing of pixels that are decoded, the call, and
-    all of it are timed one after the other for each image; decoding is preparation less resizing, and other what is
-    left of the whole. Means over the images of the median time of each.
+    all of it are timed one after the other for each image, in several passes over the images; what counts is the median
+    over the passes, and the mean over the images of that. Decoding is preparation less resizing, and other what is left
+    of the whole.
 
     Args:
         predictor: with one thread.
         files: the bytes of image files.
         clock: what measures.
-        seconds: about how long to measure. Each of the first images is measured three times in any case.
+        seconds: about how long to measure. The first pass takes as many images as fit into a third of that, and at
+            least one.
     """
-
-    def timed(work: Callable[[], object]) -> float:
-        start = clock.now()
-        work()
-        return clock.now() - start
-
-    pre, limit = predictor.manifest.preprocessing, predictor.max_pixels
-    begun, images = clock.now(), []
-    for position, content in enumerate(files):
-        if position and clock.now() - begun > seconds:
+    begun = clock.now()
+    first: list[list[float]] = []
+    works: list[tuple[Callable[[], object], ...]] = []
+    for content in files:
+        works.append(_works(predictor, content))
+        first.append([_timed(work, clock) for work in works[-1]])
+        if clock.now() - begun > seconds / LEAST_PASSES:
             break
-        decoded = _decoded(content, limit)
-        pixels = prepare(content, pre, limit)[None]
-        works = (
-            lambda content=content: prepare(content, pre, limit),
-            lambda decoded=decoded: prepare(decoded, pre, limit),
-            lambda pixels=pixels: predictor.run(pixels),
-            lambda content=content: predictor.predict([content], 1),
-        )
-        images.append(np.median([[timed(work) for work in works] for _ in range(3)], axis=0))
-    prepared, resized, called, whole = np.mean(images, axis=0)
+    passes = [first]
+    while len(passes) < LEAST_PASSES or clock.now() - begun < seconds:
+        passes.append([[_timed(work, clock) for work in image] for image in works])
+    prepared, resized, called, whole = (float(value) for value in np.median(passes, axis=0).mean(axis=0))
     return {
-        "decode": float(max(0.0, prepared - resized)),
-        "resize": float(min(prepared, resized)),
-        "call": float(called),
-        "other": float(max(0.0, whole - prepared - called)),
+        "decode": max(0.0, prepared - resized),
+        "resize": min(prepared, resized),
+        "call": called,
+        "other": max(0.0, whole - prepared - called),
     }
+
+
+def _works(predictor: Predictor, content: bytes) -> tuple[Callable[[], object], ...]:
+    """Return preparation, resizing, the call, and all of it."""
+    pre, limit = predictor.manifest.preprocessing, predictor.max_pixels
+    decoded, pixels = _decoded(content, limit), prepare(content, pre, limit)[None]
+    return (
+        lambda: prepare(content, pre, limit),
+        lambda: prepare(decoded, pre, limit),
+        lambda: predictor.run(pixels),
+        lambda: predictor.predict([content], 1),
+    )
+
+
+def _timed(work: Callable[[], object], clock: Clock) -> float:
+    start = clock.now()
+    work()
+    return clock.now() - start
 
 
 def _decoded(content: bytes, limit: int) -> Image.Image:

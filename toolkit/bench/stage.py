@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from toolkit.data import Split
 from toolkit.data.of_run import load_test_split
 from toolkit.errors import RunError
 from toolkit.formats.opening import not_opened
+from toolkit.formats.quantization.arithmetic import adds_in_32_bits, processor_flags
 from toolkit.progress import Reporter, Silent
 from toolkit.results import BatchTiming, BenchReport, BenchRow, EndToEnd
 from toolkit.run_folder import FinishedRun, RunFolder
@@ -70,6 +72,7 @@ def bench_run(
         rows=tuple(further.added(bench_row(outcome, threads, images)) for outcome in outcomes),
         seconds=clock.now() - start,
         provenance=provenance.collect(),
+        int8_dot_products=adds_in_32_bits(platform.machine(), processor_flags()),
     )
     report = with_reasons(report)
     report.save(run.folder.bench_file)

@@ -109,8 +109,8 @@ def _reasons(report: BenchReport, row: BenchRow, reference: BenchRow, timing: Ba
     if own is not None and own < ASLEEP * row.threads and (others is None or own < others):
         asleep = 1 - own / row.threads
         yield f"its threads are asleep for {asleep:.0%} of the time"
-    if row.device == "cpu" and row.precision == EIGHT_BITS and report.provenance.hardware.int8_dot_products is False:
-        yield "the processor has no instructions for products of 8-bit numbers (VNNI)"
+    if row.device == "cpu" and row.precision == EIGHT_BITS and report.int8_dot_products is False:
+        yield "the processor has no instructions for products of 8-bit numbers (VNNI or AMX)"
 
 
 def _cores(row: BenchRow, timing: BatchTiming) -> float | None:

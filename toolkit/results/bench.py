@@ -202,6 +202,9 @@ class BenchReport(Record):
     peaks: tuple[Peak, ...] = ()
     flops_per_image: float | None = None
     """Of the network; a multiplication and an addition are two."""
+    int8_dot_products: bool | None = None
+    """Whether the processor has instructions that add products of 8-bit numbers in 32 bits (VNNI, AMX); None where that
+    is not known, or in older files."""
     test_fingerprint: str | None = None
     """SHA-256 of the prepared test images and their classes: two reports with the same one can be compared image by
     image."""

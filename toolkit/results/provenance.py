@@ -13,9 +13,6 @@ class Hardware(Record):
     memory_bytes: int
     gpu: str | None
     operating_system: str
-    int8_dot_products: bool | None = None
-    """Whether the processor has instructions for dot products of 8-bit numbers (VNNI, AMX, or those of ARM); None where
-    the system does not say, or in older files."""
 
 
 class Provenance(Record):

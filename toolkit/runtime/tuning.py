@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias, get_args
 from toolkit import provenance
 from toolkit.bundle import ArtifactRecord, Bundle
 from toolkit.errors import BundleError, ToolkitError
+from toolkit.printable import printable
 from toolkit.results import Tuned
 
 Purpose: TypeAlias = Literal["latency", "throughput"]
@@ -42,10 +43,8 @@ def tuned_setting(bundle: Bundle, artifact: ArtifactRecord, device: str, purpose
     Raises:
         BundleError: no setting was measured on the device.
     """
-    here = provenance.computing_part(device)
-    cores = provenance.available_cores()
     found = [
-        (summary.processor, setting)
+        (summary, setting)
         for summary in artifact.benchmarks
         if summary.device == device
         for setting in summary.tuned
@@ -56,15 +55,19 @@ def tuned_setting(bundle: Bundle, artifact: ArtifactRecord, device: str, purpose
             f"{artifact.file} of {bundle.path} was not tuned for {purpose} on {device}: run 'toolkit bench --sweep' in "
             "its run on this machine, or leave tuned out."
         )
-    processor, setting = found[0]
-    if processor == here and (device != "cpu" or setting.cores in (None, cores)):
+    summary, setting = found[0]
+    here, cores = provenance.computing_part(device), provenance.available_cores()
+    if summary.processor == here and (device != "cpu" or setting.cores in (None, cores)):
         return setting
-    there = processor if setting.cores is None or device != "cpu" else f"{setting.cores} cores of {processor}"
     warnings.warn(
-        f"{artifact.file} was tuned for {purpose} on {there}, and this is {here}"
-        + (f" with {cores}" if device == "cpu" else "")
-        + ": the defaults are used. Run 'toolkit bench --sweep' on this machine.",
+        f"{artifact.file} was tuned for {purpose} on {_said(summary.processor, setting.cores, device)}, and this is "
+        f"{_said(here, cores, device)}: the defaults are used. Run 'toolkit bench --sweep' on this machine.",
         NotTunedHereWarning,
         stacklevel=2,
     )
     return None
+
+
+def _said(processor: str, cores: int | None, device: str) -> str:
+    shown = printable(processor)
+    return shown if device != "cpu" or cores is None else f"{cores} {'core' if cores == 1 else 'cores'} of {shown}"
