@@ -148,6 +148,34 @@ def test_the_report_and_the_manifest(make_run, quick):
     assert recorded["torchscript"] == ()
 
 
+def test_a_sweep_of_each_artifact_on_request(make_run, quick):
+    run = make_run(onnx=PASSED, torchscript=FAILED)
+    report = stage.bench_run(run, BenchOptions(**quick, sweep=True))
+    assert {row.name: len(row.sweep) for row in report.rows} == {
+        "eager": 0,
+        "channels_last": 0,
+        "onnx": 2,
+        "torchscript": 0,
+    }
+    onnx = report.rows[2]
+    assert {chosen.purpose for chosen in onnx.tuned} == {"latency", "throughput"}
+    assert {(one.batch_size, one.threads, one.streams) for one in onnx.sweep} == {(1, 1, 1), (2, 1, 1)}
+    recorded = {artifact.format: artifact.benchmarks for artifact in read_manifest(run.bundle).artifacts}
+    assert recorded["onnx"][0].tuned == onnx.tuned
+
+
+def test_from_files_to_labels_by_default_and_what_fails_there_keeps_its_other_figures(make_run, quick):
+    report = stage.bench_run(make_run(onnx=PASSED), BenchOptions(**{**quick, "end_to_end": True}))
+    onnx = report.rows[2]
+    assert (onnx.missing, onnx.end_to_end) == (None, None)  # the file of this run is no model that an engine opens
+    assert onnx.timings
+
+
+def test_rows_say_what_they_compute_in(make_run, quick):
+    report = stage.bench_run(make_run(onnx=PASSED), BenchOptions(**quick))
+    assert [row.precision for row in report.rows] == [None, None, "float32"]
+
+
 def test_an_engine_that_falls_back_to_the_cpu_is_never_a_gpu_row(make_run, quick, monkeypatch):
 
     monkeypatch.setattr(rows, "ARTIFACT_FACTORY", "bench_fake_sessions:falls_back")
