@@ -348,6 +348,28 @@ class TestBench:
         assert "images/s at batch 4" in inspected.stdout
         assert run(job, "report").returncode == 0
 
+    def test_files_to_labels_reasons_and_a_sweep_whose_setting_is_used(self, job: Path) -> None:
+        flags = ("--rounds", "2", "--threads", "1", "--batch-sizes", "2", "--device", "cpu", "--quiet")
+        done = run(job, "bench", *flags, "--sweep")
+        assert done.returncode == 0, done.stderr
+        rows = BenchReport.load(small(job).bench_file, "toolkit bench").rows
+        assert [row.name for row in rows if row.end_to_end and row.sweep and row.why] == ["torchscript", "onnx"]
+        for row in rows[2:]:
+            assert row.end_to_end is not None
+            assert row.end_to_end.encoded_as_png  # the digits are no files
+            assert row.end_to_end.files == 32
+            assert [phase.name for phase in row.end_to_end.phases] == ["decode", "resize", "call", "other"]
+            assert {(one.batch_size, one.threads, one.streams) for one in row.sweep} == {(1, 1, 1), (2, 1, 1)}
+            assert [tuned.purpose for tuned in row.tuned] == ["latency", "throughput"]
+            assert f"{row.name} on cpu: {row.why}" in " ".join(done.stdout.split())
+        for artifact in read_manifest(small(job).bundle).artifacts:
+            assert artifact.benchmarks[0].tuned == next(row for row in rows if row.name == artifact.format).tuned
+        images = list(Bundle.open(small(job).bundle).golden_images())
+        tuned = toolkit.load(small(job).bundle, tuned="throughput")
+        assert tuned.tuned is not None
+        plain = toolkit.load(small(job).bundle, threads=1)
+        assert [one.label for one in tuned.predict(images)] == [one.label for one in plain.predict(images)]
+
     def test_bad_batch_sizes_are_one_sentence(self, job: Path) -> None:
         done = run(job, "bench", "--batch-sizes", "1,many")
         assert done.returncode == 2

@@ -110,6 +110,8 @@ def test_flags_reach_the_stage(measure: Run) -> None:
     stage = Stage(VERDICT)
     measure(stage, "--batch-sizes", "8, 1,8", "--rounds", 3, "--threads", 2, "--device", "cpu", "--quiet")
     assert stage.options == BenchOptions("cpu", 2, (8, 1), 3)
+    measure(stage, "--sweep", "--no-end-to-end")
+    assert stage.options == BenchOptions(sweep=True, end_to_end=False)
 
 
 @pytest.mark.parametrize("sizes", ["100000", "0", "1,-2", "many", "1,,2", "1.5"])
