@@ -10,13 +10,18 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from toolkit import provenance
 from toolkit.bundle import read_manifest
 from toolkit.bundle.content import Content
 from toolkit.bundle.edges import golden_edges
-from toolkit.bundle.manifest import ParityVerdict
+from toolkit.bundle.manifest import BenchSummary, ParityVerdict
 from toolkit.bundle.writer import GoldenFacts, file_record, write_golden, write_manifest
 from toolkit.compare.metrics import softmax
 from toolkit.compare.tolerances import TOLERANCES
+from toolkit.results import Interval, Tuned
+
+STREAMS, BATCH = 3, 2
+"""What ``tune`` finds for throughput."""
 
 
 def content_of(path: Path) -> Content:
@@ -82,3 +87,39 @@ def judge(bundle: Path, passed: bool = True, **changes: object) -> Path:
     judged = tuple(artifact.model_copy(update={"parity": verdict, **changes}) for artifact in manifest.artifacts)
     write_manifest(bundle, manifest.model_copy(update={"artifacts": judged}))
     return bundle
+
+
+def tune(bundle: Path) -> None:
+    """Write into the manifest that it was tuned on this machine: for throughput with 3 streams of a thread."""
+    one = {"images_per_second": 1.0, "latency_p50_seconds": 1.0, "cores": provenance.available_cores()}
+    summary = BenchSummary(
+        device="cpu",
+        processor=provenance.computing_part("cpu"),
+        threads=2,
+        batch_size=32,
+        images_per_second=1.0,
+        images_per_second_interval=Interval(low=1.0, high=1.0),
+        latency_batch_size=1,
+        latency_p50_seconds=1.0,
+        test_accuracy=None,
+        measured="2030-01-01T00:00:00+00:00",
+        tuned=(
+            Tuned.model_validate(
+                {"purpose": "latency", "batch_size": 1, "threads": 2, "streams": 1, "spinning": True, **one}
+            ),
+            Tuned.model_validate(
+                {
+                    "purpose": "throughput",
+                    "batch_size": BATCH,
+                    "threads": 1,
+                    "streams": STREAMS,
+                    "spinning": False,
+                    **one,
+                }
+            ),
+        ),
+    )
+    manifest = read_manifest(bundle)
+    (artifact,) = manifest.artifacts
+    changed = artifact.model_copy(update={"benchmarks": (summary,)})
+    write_manifest(bundle, manifest.model_copy(update={"artifacts": (changed,)}))

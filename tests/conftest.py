@@ -14,6 +14,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.bundles import tune
 from tests.once import made_once
 from toolkit import provenance
 from toolkit.bundle.manifest import ArtifactRecord, InputContract, Manifest, Normalization, Origin, OutputContract
@@ -164,6 +165,13 @@ def colour_bundle(
 ) -> Path:
     """Return a complete bundle that tells red, green and blue images apart."""
     return write_colour_bundle(tmp_path / "colours" / "bundle", colour_image, colour_manifest)
+
+
+@pytest.fixture
+def tuned_bundle(colour_bundle: Path) -> Path:
+    """Return such a bundle that was tuned on this machine (see ``bundles.tune``)."""
+    tune(colour_bundle)
+    return colour_bundle
 
 
 @pytest.fixture(scope="session")

@@ -64,6 +64,18 @@ def hardware() -> Hardware:
     )
 
 
+def computing_part(device: str, machine: Hardware | None = None) -> str:
+    """Return the name of what computes on a device: the processor, or the GPU.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+        machine: where; this one by default.
+    """
+    if device == "cuda":
+        return (_gpu() if machine is None else machine.gpu) or "GPU"
+    return _processor() if machine is None else machine.processor
+
+
 def available_cores() -> int:
     """Return how many cores this process may use, which in a container is fewer than the machine has.
 

@@ -350,7 +350,8 @@ def damage(folder: RunFolder, change: Callable[[np.ndarray], np.ndarray]) -> Non
 
 class TestBench:
     def test_it_verifies_first_and_measures_every_row(self, job: Path) -> None:
-        done = run(job, "bench", "--rounds", "2", "--threads", "1", "--batch-sizes", "1,4", "--device", "cpu")
+        flags = ("--rounds", "2", "--threads", "1", "--batch-sizes", "1,4", "--device", "cpu", "--sweep")
+        done = run(job, "bench", *flags)
         assert done.returncode == 0, done.stderr
         assert "not verified yet: verifying it first" in done.stderr
         report = BenchReport.load(small(job).bench_file, "toolkit bench")
@@ -381,11 +382,32 @@ class TestBench:
         assert "parity passed on" in inspected.stdout
         assert "images/s at batch 4" in inspected.stdout
         assert run(job, "report").returncode == 0
+        require_files_to_labels_and_tuned(small(job), report, done.stdout)
 
     def test_bad_batch_sizes_are_one_sentence(self, job: Path) -> None:
         done = run(job, "bench", "--batch-sizes", "1,many")
         assert done.returncode == 2
         assert "--batch-sizes '1,many' is not a list of sizes" in done.stderr
+
+
+def require_files_to_labels_and_tuned(folder: RunFolder, report: BenchReport, printed: str) -> None:
+    """Check what was measured of the artifacts beside the model alone, and use the setting that was found."""
+    rows = report.rows[2:]
+    for row in rows:
+        assert row.end_to_end is not None
+        assert row.end_to_end.encoded_as_png  # the digits are no files
+        assert row.end_to_end.files == 32
+        assert [phase.name for phase in row.end_to_end.phases] == ["decode", "resize", "call", "other"]
+        assert {(one.batch_size, one.threads, one.streams) for one in row.sweep} == {(1, 1, 1), (2, 1, 1), (4, 1, 1)}
+        assert [tuned.purpose for tuned in row.tuned] == ["latency", "throughput"]
+        assert f"{row.name} on cpu: {row.why}" in " ".join(printed.split())
+    artifacts = read_manifest(folder.bundle).artifacts
+    assert [artifact.benchmarks[0].tuned for artifact in artifacts] == [row.tuned for row in rows]
+    images = list(Bundle.open(folder.bundle).golden_images())
+    predictors = toolkit.load(folder.bundle, tuned="throughput"), toolkit.load(folder.bundle, threads=1)
+    assert predictors[0].tuned == next(row for row in rows if row.name == "onnx").tuned[1]
+    tuned, plain = ([one.label for one in predictor.predict(images)] for predictor in predictors)
+    assert tuned == plain
 
 
 def test_predict_gives_what_pytorch_gave_at_the_evaluation(finished: Path, tmp_path: Path) -> None:

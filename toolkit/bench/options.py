@@ -42,6 +42,10 @@ class BenchOptions:
     precision: float | None = 0.02
     """Half the width of the 95% interval of a row's ratio to the reference, relative to its middle value, at which the
     row stops. None makes all rounds."""
+    sweep: bool = False
+    """Look for the best batch size, threads and parallel streams of each artifact."""
+    end_to_end: bool = True
+    """Measure also from the bytes of image files to labels."""
 
     def __post_init__(self) -> None:
         if not self.batch_sizes or not all(is_count(size) for size in self.batch_sizes):
@@ -83,3 +87,5 @@ class Asked(TypedDict, total=False):
     allow_code: bool
     max_seconds: float
     precision: float | None
+    sweep: bool
+    end_to_end: bool

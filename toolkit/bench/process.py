@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from toolkit.bench.job import Job
+from toolkit.results import Record
 
 OUT_OF_MEMORY_HINT = " (the system does that when memory runs out)"
 STOP_SECONDS = 5.0
@@ -31,16 +31,17 @@ class WorkerProcess:
     Args:
         job: what it measures.
         log: file for what the worker and its engine print.
+        module: the worker, which is run as ``python -m MODULE``.
     """
 
-    def __init__(self, job: Job, log: Path) -> None:
+    def __init__(self, job: Record, log: Path, module: str = "toolkit.bench.worker") -> None:
         self._log = log
         # The child finds the same packages as this process. -P keeps it from importing what happens to lie in the
         # working directory.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         with log.open("wb") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "toolkit.bench.worker"],
+                [sys.executable, "-P", "-m", module],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

@@ -42,6 +42,8 @@ class Plan:
     """What it computes in."""
     refused: str | None = None
     """Why it must not be measured; None if it may."""
+    artifact: ArtifactRecord | None = None
+    """Its entry in the manifest; None for PyTorch itself."""
 
 
 def devices(asked: str) -> tuple[str, ...]:
@@ -113,6 +115,7 @@ def artifact_plan(bundle: Bundle, artifact: ArtifactRecord, device: str, threads
         },
         precision=artifact.precision,
         refused=refused,
+        artifact=artifact,
     )
 
 

@@ -21,7 +21,8 @@ def artifact(arguments: Mapping[str, Any]) -> Opener:
     """Import the engine of an artifact's format.
 
     Args:
-        arguments: ``bundle`` (path), ``artifact`` and ``files`` (entries of the manifest), ``device``, ``threads``.
+        arguments: ``bundle`` (path), ``artifact`` and ``files`` (entries of the manifest), ``device``, ``threads``,
+            and ``spinning`` where the engine is to be told.
 
     Returns:
         A function that opens the file.
@@ -36,9 +37,10 @@ def artifact(arguments: Mapping[str, Any]) -> Opener:
     if reason := chosen.unavailable():
         raise MissingDependencyError(reason)
     files = {name: FileRecord.model_validate(entry) for name, entry in arguments["files"].items()}
+    options = {"spinning": arguments["spinning"]} if "spinning" in arguments else {}
     # Whether it may be opened was decided by who read the manifest; here its bytes are held against the same entries.
     return lambda: chosen.open(
-        read_artifact(Path(arguments["bundle"]), record, files), arguments["device"], arguments["threads"]
+        read_artifact(Path(arguments["bundle"]), record, files), arguments["device"], arguments["threads"], **options
     )
 
 

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 from toolkit import provenance
 from toolkit.bench.clock import Clock, MonotonicClock
+from toolkit.bench.end_to_end import Asked, image_files, measure_end_to_end
 from toolkit.bench.figures import Setting, bench_row, peaks
 from toolkit.bench.flops import flops_per_image
-from toolkit.bench.inputs import prepared_inputs
+from toolkit.bench.inputs import Inputs, prepared_inputs
 from toolkit.bench.machine import Watch, machine_state, warning
 from toolkit.bench.options import BenchOptions
 from toolkit.bench.rows import devices, plan_rows
-from toolkit.bench.sweep import Settings, Sweep, reference_of
+from toolkit.bench.settings_sweep import Found, sweep_settings
+from toolkit.bench.sweep import Outcome, Settings, Sweep, reference_of
+from toolkit.bench.why import with_reasons
 from toolkit.bundle import Bundle
 from toolkit.bundle.recording import record_benchmarks
+from toolkit.data import Split
 from toolkit.data.of_run import load_test_split
 from toolkit.errors import RunError
 from toolkit.formats.opening import not_opened
+from toolkit.formats.quantization.arithmetic import adds_in_32_bits, processor_flags
 from toolkit.progress import Reporter, Silent
-from toolkit.results import BenchReport
+from toolkit.results import BenchReport, BenchRow, EndToEnd
 from toolkit.run_folder import FinishedRun, RunFolder
 
 SEED = 0
@@ -63,8 +72,10 @@ def bench_run(
             outcomes = sweep.run()
             machine = machine_state(before, watch.load())
             setting = Setting(threads, inputs.count, flops, options.precision)
-            # Further parts of a row, which need the prepared images, go here.
-            rows = tuple(bench_row(one, setting, reference_of(outcomes, one.plan.device)) for one in outcomes)
+            further = _measure_further(bundle, outcomes, test, inputs, options, reporter)
+            rows = tuple(
+                further.added(bench_row(one, setting, reference_of(outcomes, one.plan.device))) for one in outcomes
+            )
         size = f"{manifest.preprocessing.height} x {manifest.preprocessing.width}"
         report = BenchReport(
             run=run.folder.name,
@@ -78,7 +89,9 @@ def bench_run(
             flops_per_image=flops,
             test_fingerprint=inputs.fingerprint,
             precision=options.precision,
+            int8_dot_products=adds_in_32_bits(platform.machine(), processor_flags()),
         )
+        report = with_reasons(report)
         report.save(run.folder.bench_file)
         record_benchmarks(run.folder.bundle, report)
     return report
@@ -93,6 +106,41 @@ def _settings(options: BenchOptions) -> Settings:
         max_seconds=options.max_seconds,
         precision=options.precision,
     )
+
+
+@dataclass(frozen=True)
+class Further:
+    """What else was measured of artifacts, by name and device of the row."""
+
+    found: Mapping[tuple[str, str], Found]
+    end_to_end: Mapping[tuple[str, str], EndToEnd]
+
+    def added(self, row: BenchRow) -> BenchRow:
+        """Return a row with it."""
+        key = (row.name, row.device)
+        found = self.found.get(key, Found())
+        return row.model_copy(
+            update={"sweep": found.sweep, "tuned": found.tuned, "end_to_end": self.end_to_end.get(key)}
+        )
+
+
+def _measure_further(
+    bundle: Bundle,
+    outcomes: Sequence[Outcome],
+    test: Split,
+    inputs: Inputs,
+    options: BenchOptions,
+    reporter: Reporter,
+) -> Further:
+    """Measure what is asked for of the artifacts that could be measured at all."""
+    plans = [outcome.plan for outcome in outcomes if outcome.plan.artifact is not None and outcome.missing is None]
+    end_to_end: dict[tuple[str, str], EndToEnd] = {}
+    if options.end_to_end and plans:
+        files = image_files(test, inputs.folder / "files", SEED)
+        asked = Asked(bundle.path, options.thread_count, options.allow_code, options.min_seconds)
+        end_to_end = measure_end_to_end(plans, files, asked, reporter)
+    found = sweep_settings(plans, inputs, bundle.manifest.input, options, reporter) if options.sweep else {}
+    return Further(found, end_to_end)
 
 
 def check_verified(bundle: Bundle) -> None:

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 import numpy as np
 import numpy.typing as npt
@@ -142,13 +142,29 @@ class Worker:
         return np.packbits(bits).tobytes()
 
 
-def serve(commands: TextIO, replies: TextIO, clock: Clock) -> None:
+class Answering(Protocol):
+    """What answers the commands of one conversation."""
+
+    def answer(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        """Do one command and return the reply."""
+
+
+Begin = Callable[[str, Clock], Answering]
+"""Makes what answers of the first line, which is a job."""
+
+
+def begin(job: str, clock: Clock) -> Worker:
+    """Begin the conversation about one row."""
+    return Worker(Job.from_json(job), clock)
+
+
+def serve(commands: TextIO, replies: TextIO, clock: Clock, begin: Begin = begin) -> None:
     """Answer until the commands end or one fails; a failure is the last reply, ``{"error": sentence}``."""
-    worker: Worker | None = None
+    worker: Answering | None = None
     for line in commands:
         try:
             if worker is None:
-                worker = Worker(Job.from_json(line), clock)
+                worker = begin(line, clock)
                 reply: dict[str, Any] = {}
             else:
                 reply = worker.answer(json.loads(line))
@@ -162,12 +178,12 @@ def serve(commands: TextIO, replies: TextIO, clock: Clock) -> None:
             return
 
 
-def main() -> None:
+def main(begin: Begin = begin) -> None:
     """Serve on the standard streams."""
     # Engines print to standard output; what they print goes to standard error, so that it cannot be taken for a reply.
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    serve(sys.stdin, replies, MonotonicClock())
+    serve(sys.stdin, replies, MonotonicClock(), begin)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 
 from toolkit.bundle.manifest import README_NAME, ArtifactRecord, Manifest, Origin
-from toolkit.bundle.speeds import speed_table
+from toolkit.bundle.speeds import speed_table, tuned_settings
 from toolkit.compare.balance import strongly_imbalanced
 from toolkit.compare.leak import leak_sentence
 from toolkit.distribution import install_hint
@@ -192,6 +192,8 @@ def _speeds(manifest: Manifest) -> str:
 
 def _notes(artifact: ArtifactRecord) -> Iterator[str]:
     """Yield what a user of one artifact must know beside its row."""
+    for setting in tuned_settings(artifact):
+        yield f"- `{artifact.file}`, {_text(setting)}."
     if artifact.further_files:
         yield f"- `{artifact.file}` needs {', '.join(f'`{name}`' for name in artifact.further_files)} beside it."
     if artifact.carries_code:

@@ -53,7 +53,8 @@ def _files(manifest: Manifest) -> str:
         (
             *lines,
             f"- `{MANIFEST_NAME}`: labels, contract, and SHA-256 and size of every other file (`artifacts[].sha256`, "
-            f"`files{{}}.sha256`).",
+            f"`files{{}}.sha256`). What was measured of an artifact stands in its `benchmarks`: one entry a processor, "
+            "with the best batch size, threads and parallel streams under `tuned` where they were looked for.",
             f"- `{SIGNATURE_NAME}`: only if the bundle is signed: Ed25519 over the bytes of `{MANIFEST_NAME}`; key "
             "and signature are Base64.",
             f"- `{GOLDEN_EXPECTED}` and `golden/*.bin`: samples with the outputs that are expected of them.",

@@ -10,6 +10,7 @@ from toolkit.bundle.manifest import MANIFEST_NAME, ArtifactRecord, BatchSpeed, B
 from toolkit.bundle.trust.check import LARGEST_MANIFEST, parse_manifest, small_file
 from toolkit.bundle.trust.known import is_known
 from toolkit.bundle.writer import write_manifest
+from toolkit.provenance import computing_part
 from toolkit.results import ArtifactParity, BenchReport, BenchRow, ParityReport
 
 
@@ -76,8 +77,15 @@ def _verdict(result: ArtifactParity, report: ParityReport) -> ParityVerdict:
 
 def _with_benchmarks(artifact: ArtifactRecord, report: BenchReport) -> ArtifactRecord:
     fresh = [_summary(row, report) for row in report.rows if row.sha256 == artifact.sha256 and row.timings]
+    fresh = [_still_tuned(summary, artifact.benchmarks) for summary in fresh]
     of_other_devices = [old for old in artifact.benchmarks if old.device not in {summary.device for summary in fresh}]
     return artifact.model_copy(update={"benchmarks": tuple(of_other_devices + fresh)})
+
+
+def _still_tuned(fresh: BenchSummary, before: tuple[BenchSummary, ...]) -> BenchSummary:
+    """Keep the settings of an earlier sweep of the same file on the same processor where there was none this time."""
+    same = [old for old in before if (old.device, old.processor) == (fresh.device, fresh.processor)]
+    return fresh if fresh.tuned or not same else fresh.model_copy(update={"tuned": same[0].tuned})
 
 
 def _summary(row: BenchRow, report: BenchReport) -> BenchSummary:
@@ -85,9 +93,7 @@ def _summary(row: BenchRow, report: BenchReport) -> BenchSummary:
     smallest = min(row.timings, key=lambda timing: timing.batch_size)
     return BenchSummary(
         device=row.device,
-        processor=(report.provenance.hardware.gpu or "GPU")
-        if row.device == "cuda"
-        else report.provenance.hardware.processor,
+        processor=computing_part(row.device, report.provenance.hardware),
         threads=row.threads,
         batch_size=fastest.batch_size,
         images_per_second=fastest.throughput.median,
@@ -104,4 +110,5 @@ def _summary(row: BenchRow, report: BenchReport) -> BenchSummary:
             )
             for timing in sorted(row.timings, key=lambda timing: timing.batch_size)
         ),
+        tuned=row.tuned,
     )

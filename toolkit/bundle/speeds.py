@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from toolkit.bundle.manifest import ArtifactRecord, BenchSummary
+from toolkit.printable import printable
 
 NOT_MEASURED = "-"
 
@@ -39,6 +40,22 @@ def speed_table(artifacts: Sequence[ArtifactRecord]) -> list[tuple[str, ...]]:
         )
         for artifact, summary in rows
     ]
+
+
+def tuned_settings(artifact: ArtifactRecord) -> list[str]:
+    """Return a sentence for each setting that a sweep found to be the best, without its full stop."""
+    return [
+        f"best for {tuned.purpose} on {summary.device} ({printable(summary.processor)}): batch {tuned.batch_size}, "
+        f"{_counted(tuned.threads, 'thread')}, {_counted(tuned.streams, 'stream')}"
+        + (", idle threads spinning" if tuned.spinning else "")
+        + f": {tuned.images_per_second:.0f} images/s, {tuned.latency_p50_seconds * 1e3:.2f} ms per call"
+        for summary in artifact.benchmarks
+        for tuned in summary.tuned
+    ]
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _calls(summary: BenchSummary) -> dict[int, float]:

@@ -41,6 +41,17 @@ def command(
         float,
         typer.Option("--max-seconds", help="Measured time of a row at one batch size after which it stops."),
     ] = 60.0,
+    sweep: Annotated[
+        bool,
+        typer.Option(
+            "--sweep",
+            help="Look for the best batch size, threads and parallel streams of each artifact; takes minutes.",
+        ),
+    ] = False,
+    end_to_end: Annotated[
+        bool,
+        typer.Option("--end-to-end/--no-end-to-end", help="Measure also from the bytes of image files to labels."),
+    ] = True,
     allow_code: AllowCodeOption = False,
     track: TrackOption = None,
     quiet: QuietOption = False,
@@ -61,7 +72,16 @@ def command(
 
     require_trackers(track or ())
     folder, bundle = finished.folder, require_measurable(finished)
-    options = BenchOptions(device, threads, sizes, rounds, allow_code=allow_code, max_seconds=max_seconds)
+    options = BenchOptions(
+        device,
+        threads,
+        sizes,
+        rounds,
+        allow_code=allow_code,
+        max_seconds=max_seconds,
+        sweep=sweep,
+        end_to_end=end_to_end,
+    )
     progress = reporter(quiet)
     with telling_of_lost_signature(bundle):
         parity = verify_first(finished, progress, allow_code=allow_code)

@@ -11,11 +11,11 @@ import typer
 from toolkit.errors import MOST_THREADS, ToolkitError
 
 
-def _one_of(*names: str) -> Callable[[str], str]:
-    """Return what refuses any other value, before a command imports anything."""
+def _one_of(*names: str) -> Callable[[str | None], str | None]:
+    """Return what refuses any other value that is given, before a command imports anything."""
 
-    def check(value: str) -> str:
-        if value not in names:
+    def check(value: str | None) -> str | None:
+        if value is not None and value not in names:
             raise typer.BadParameter(f"{value!r} is not one of {', '.join(names)}.")
         return value
 
@@ -80,6 +80,15 @@ ThreadsOption = Annotated[
         min=1,
         max=MOST_THREADS,
         help="CPU threads (default: the cores of this process, or OMP_NUM_THREADS).",
+    ),
+]
+TunedOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tuned",
+        metavar="[latency|throughput]",
+        help="Use the threads, batch size and streams that 'toolkit bench --sweep' found to be best on this machine.",
+        callback=_one_of("latency", "throughput"),
     ),
 ]
 MaxPixelsOption = Annotated[

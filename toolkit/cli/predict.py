@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -19,6 +21,7 @@ from toolkit.cli.options import (
     QuietOption,
     RunOption,
     ThreadsOption,
+    TunedOption,
     VerifyKeyOption,
 )
 from toolkit.cli.place import find_place, is_named
@@ -28,6 +31,7 @@ from toolkit.printable import printable, printable_lines
 
 if TYPE_CHECKING:
     from toolkit.runtime import Prediction
+    from toolkit.runtime.tuning import Purpose
 
 
 def command(
@@ -53,7 +57,11 @@ def command(
     ] = None,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images per call of the engine.")] = 32,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", min=1, help="Images per call of the engine (default: 32, or the tuned one)."),
+    ] = None,
+    tuned: TunedOption = None,
     max_pixels: MaxPixelsOption = MAX_PIXELS,
     verify_key: VerifyKeyOption = None,
     allow_code: AllowCodeOption = False,
@@ -72,20 +80,24 @@ def command(
     from toolkit.cli.console import reporter
     from toolkit.cli.memory import bound_memory
     from toolkit.runtime import load
+    from toolkit.runtime.predictor import BATCH_SIZE
 
     bound_memory(device)
-    predictor = load(
-        bundle,
-        artifact=artifact,
-        device=device,
-        threads=threads,
-        verify_key=verify_key,
-        allow_code=allow_code,
-        max_pixels=max_pixels,
-    )
+    with _warnings_on_standard_error():
+        predictor = load(
+            bundle,
+            artifact=artifact,
+            device=device,
+            threads=threads,
+            verify_key=verify_key,
+            allow_code=allow_code,
+            max_pixels=max_pixels,
+            tuned=cast("Purpose | None", tuned),
+        )
+    at_once = batch_size or (predictor.tuned.batch_size if predictor.tuned else BATCH_SIZE)
     write = _json_line if as_json else _csv_writer(predictor.labels) if as_csv else _text_line
     failed: list[ImageError] = []
-    with reporter(quiet or len(files) <= batch_size).bar("predict", len(files), "img") as bar:
+    with reporter(quiet or len(files) <= at_once).bar("predict", len(files), "img") as bar:
         for path, outcome in predictor.stream(files, batch_size):
             if isinstance(outcome, ImageError):
                 failed.append(outcome)
@@ -102,6 +114,20 @@ def command(
             if count:
                 typer.echo(f"toolkit: {count} of {len(files)} {what}.", err=True)
         raise typer.Exit(2)
+
+
+@contextlib.contextmanager
+def _warnings_on_standard_error() -> Iterator[None]:
+    """Print a warning that the settings are another machine's like every other message of the command."""
+    from toolkit.runtime.tuning import NotTunedHereWarning
+
+    with warnings.catch_warnings(record=True, action="always", category=NotTunedHereWarning) as caught:
+        yield
+    for warning in caught:
+        if issubclass(warning.category, NotTunedHereWarning):
+            typer.echo(f"toolkit: {printable_lines(str(warning.message))}", err=True)
+        else:
+            warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 def _divide(given: list[str], run: str | None, artifacts: Path) -> tuple[str | None, list[Path]]:

@@ -7,8 +7,9 @@ import io
 import re
 
 from toolkit.report.tables import relative_throughput
-from toolkit.results import BatchTiming, BenchReport, BenchRow
+from toolkit.results import BatchTiming, BenchReport, BenchRow, EndToEnd
 
+PHASES = ("decode", "resize", "call", "other")
 HEADER = (
     "run",
     "name",
@@ -50,6 +51,12 @@ HEADER = (
     "file",
     "sha256",
     "missing",
+    "why",
+    "end_to_end_images_per_second",
+    "end_to_end_low_images_per_second",
+    "end_to_end_high_images_per_second",
+    "end_to_end_processor_seconds_per_image",
+    *(f"end_to_end_{name}_seconds" for name in PHASES),
 )
 
 
@@ -109,6 +116,20 @@ def _of_row(report: BenchReport, row: BenchRow) -> dict[str, object]:
         "file": row.file,
         "sha256": row.sha256,
         "missing": row.missing,
+        "why": row.why,
+        **_end_to_end(row.end_to_end),
+    }
+
+
+def _end_to_end(measured: EndToEnd | None) -> dict[str, object]:
+    if measured is None:
+        return {}
+    return {
+        "end_to_end_images_per_second": measured.throughput.median,
+        "end_to_end_low_images_per_second": measured.throughput.interval.low,
+        "end_to_end_high_images_per_second": measured.throughput.interval.high,
+        "end_to_end_processor_seconds_per_image": measured.processor_seconds_per_image,
+        **{f"end_to_end_{phase.name}_seconds": phase.seconds_per_image for phase in measured.phases},
     }
 
 

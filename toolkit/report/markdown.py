@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from toolkit.report import figures
+from toolkit.report.bench_sections import end_to_end_note, end_to_end_table, reasons, tuned_table
 from toolkit.report.markdown_text import bullets as _bullets
 from toolkit.report.markdown_text import escape as _escape
 from toolkit.report.markdown_text import markdown_table as _table
@@ -34,6 +35,7 @@ def bench_markdown(report: BenchReport, parity: ParityReport | None, evaluation:
         _table(bench_table(report)),
         *([_bullets([_escape(sentence) for sentence in marks(report)])] if marks(report) else []),
         *(["## What it costs", _table(costs), _COSTS] if (costs := cost_table(report)).lines else []),
+        *_sections(report),
         "## How it was measured",
         _method(report),
         "## Machine",
@@ -46,6 +48,17 @@ def bench_markdown(report: BenchReport, parity: ParityReport | None, evaluation:
     if evaluation is not None:
         parts += ["## Accuracy of the fine-tuned model", _evaluation(evaluation)]
     return "\n\n".join(parts) + "\n"
+
+
+def _sections(report: BenchReport) -> list[str]:
+    parts = []
+    if why := reasons(report):
+        parts += ["## Why", _bullets([f"`{name}`: {_escape(reason)}." for name, reason in why])]
+    if (end_to_end := end_to_end_table(report)).lines:
+        parts += ["## From files to labels", _table(end_to_end), f"{end_to_end_note(report)}."]
+    if (tuned := tuned_table(report)).lines:
+        parts += ["## Best settings", _table(tuned)]
+    return parts
 
 
 def _method(report: BenchReport) -> str:
@@ -111,21 +124,20 @@ def _load(load: Load) -> str:
 
 
 def _unmeasured(report: BenchReport) -> list[str]:
-    reasons = [
-        f"`{row.name}` on {row.device}: {_escape(row.missing)}" for row in report.rows if row.missing is not None
-    ]
+    said = [f"`{row.name}` on {row.device}: {_escape(row.missing)}" for row in report.rows if row.missing is not None]
     devices = {row.device for row in report.rows}
     if "cuda" not in devices:
         gpu = report.provenance.hardware.gpu
-        reasons.append(
+        said.append(
             f"GPU speed: CUDA was not asked for, or no engine here can use {_escape(gpu)}."
             if gpu
             else "GPU speed: there is no CUDA device on this machine."
         )
     if "cpu" not in devices:
-        reasons.append("CPU speed: only CUDA was asked for.")
-    reasons.append("Decoding and resizing of image files, and anything else around the call of the model.")
-    return reasons
+        said.append("CPU speed: only CUDA was asked for.")
+    if not end_to_end_table(report).lines:
+        said.append("Decoding and resizing of image files, and anything else around the call of the model.")
+    return said
 
 
 def _parity(parity: ParityReport) -> str:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from toolkit.printable import printable_lines
 from toolkit.report import figures
+from toolkit.report.bench_sections import END_TO_END_TITLE, TUNED_TITLE, end_to_end_table, reasons, tuned_table
 from toolkit.report.comparison import (
     comparison_failures,
     comparison_headline,
@@ -52,6 +53,17 @@ def print_bench(report: BenchReport, console: Console) -> None:
             console.print(_text(f"{' on '.join(line.cells)} is not measured: {line.missing}", style="yellow"))
     for sentence in marks(report):
         console.print(_text(sentence, style="yellow"))
+    _print_sections(report, console)
+
+
+def _print_sections(report: BenchReport, console: Console) -> None:
+    for name, reason in reasons(report):
+        console.print(_text(f"{name}: {reason}"))
+    for title, section in ((END_TO_END_TITLE, end_to_end_table(report)), (TUNED_TITLE, tuned_table(report))):
+        if section.lines:
+            console.print()
+            console.print(_text(title, style="bold"))
+            console.print(_rich(section, ("key",)))
 
 
 def print_parity(report: ParityReport, console: Console) -> None:

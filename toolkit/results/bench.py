@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
+from toolkit.errors import MOST_THREADS
 from toolkit.results.provenance import Provenance
 from toolkit.results.record import Interval, Record
 
@@ -83,6 +86,8 @@ class EndToEnd(Record):
     phases: tuple[Phase, ...]
     """Of one image after another in one thread."""
     batch_size: int
+    encoded_as_png: bool = False
+    """True where the data set has no image files: its pictures were written as PNG once, before anything was timed."""
 
 
 class SettingTiming(Record):
@@ -97,19 +102,23 @@ class SettingTiming(Record):
     """Images per second of all streams together."""
     latency: Latency
     """Of single calls while all streams were busy."""
+    spinning: bool | None = None
+    """Whether idle threads of the engine wait in a loop; None where the engine cannot be told."""
 
 
 class Tuned(Record):
     """The best setting of a sweep for one purpose."""
 
     purpose: Literal["latency", "throughput"]
-    batch_size: int
-    threads: int
-    streams: int
+    batch_size: int = Field(ge=1, le=65_536)
+    threads: int = Field(ge=1, le=MOST_THREADS)
+    streams: int = Field(ge=1, le=64)
     images_per_second: float
     latency_p50_seconds: float
     spinning: bool | None = None
     """Whether idle threads of the engine wait in a loop; None where the engine cannot be told."""
+    cores: int | None = None
+    """That the process could use where it was measured."""
 
 
 class Load(Record):
@@ -201,6 +210,9 @@ class BenchReport(Record):
     peaks: tuple[Peak, ...] = ()
     flops_per_image: float | None = None
     """Of the network; a multiplication and an addition are two."""
+    int8_dot_products: bool | None = None
+    """Whether the processor has instructions that add products of 8-bit numbers in 32 bits (VNNI, AMX); None where that
+    is not known, or in older files."""
     test_fingerprint: str | None = None
     """SHA-256 of the prepared test images and their classes: two reports with the same one can be compared image by
     image."""

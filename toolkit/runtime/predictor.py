@@ -9,14 +9,14 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from toolkit.bundle import ArtifactRecord, Bundle, Manifest
+from toolkit.bundle import ArtifactRecord, Manifest
 from toolkit.decoding_limits import MAX_PIXELS
 from toolkit.errors import (
     MOST_THREADS,
@@ -30,9 +30,14 @@ from toolkit.errors import (
 )
 from toolkit.formats.base import Session
 from toolkit.preprocess import ImageSource, describe, is_one_image, prepare
-from toolkit.runtime.opening import Opening, opened
+from toolkit.results import Tuned
+from toolkit.runtime.opening import Opened, Opening, opened, opened_again
 from toolkit.runtime.processes import ProcessSession, ProcessThreads, call_engine
 from toolkit.runtime.selftest import Selftest, selftest
+from toolkit.runtime.tuning import Purpose, require_purpose
+
+BATCH_SIZE = 32
+"""Images per call of the engine where nobody says."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,15 +89,21 @@ class Predictor:
         manifest: the bundle's manifest.
         artifact: the artifact in use.
         max_pixels: images of more pixels are refused before they are decoded (see ``toolkit.preprocess.decode``).
+        tuned: the measured setting in use; None where none was asked for, or where it was measured on another machine.
     """
 
-    def __init__(self, bundle: Bundle, artifact: ArtifactRecord, session: Session, opening: Opening) -> None:
-        self._bundle = bundle
-        self.manifest: Manifest = bundle.manifest
-        self.artifact = artifact
+    def __init__(self, made: Opened, opening: Opening) -> None:
+        self._bundle = made.bundle
+        self.manifest: Manifest = made.bundle.manifest
+        self.artifact: ArtifactRecord = made.artifact
         self.max_pixels = opening.max_pixels
+        self.tuned: Tuned | None = made.tuned
         self._opening = opening
-        self._session = ProcessSession(session, lambda: opened(opening)[2])
+        self._streams = tuple(
+            ProcessSession(session, lambda: opened_again(opening, made.tuned)) for session in made.sessions
+        )
+        # Counting is one step that threads cannot share, so it needs no lock, which a fork could take along.
+        self._turn = count()
 
     def __reduce__(self) -> tuple[Callable[[Opening], Predictor], tuple[Opening]]:
         """Pickle and copy by opening the bundle again."""
@@ -101,7 +112,7 @@ class Predictor:
     @property
     def session(self) -> Session:
         """The opened artifact; ``session.device`` says where it runs."""
-        return call_engine(self._session.get)
+        return call_engine(self._streams[0].get)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -132,7 +143,7 @@ class Predictor:
             )
         inputs = self.manifest.input.encode(images)
         try:
-            outputs = call_engine(lambda: self._session.get().run(inputs))
+            outputs = call_engine(lambda: self._next().get().run(inputs))
         except ToolkitError:
             raise
         except Exception as error:  # an engine may raise anything, e.g. where there is no memory for what a graph wants
@@ -154,15 +165,19 @@ class Predictor:
         Raises:
             BundleError: the bundle has no golden samples, or they are malformed.
         """
-        return call_engine(lambda: selftest(self._bundle, self.artifact, self._session.get()))
+        return call_engine(lambda: selftest(self._bundle, self.artifact, self._streams[0].get()))
 
-    def predict(self, sources: Iterable[ImageSource] | ImageSource, batch_size: int = 32) -> list[Prediction]:
+    def _next(self) -> ProcessSession:
+        """Return the session of the stream whose turn it is."""
+        return self._streams[next(self._turn) % len(self._streams)]
+
+    def predict(self, sources: Iterable[ImageSource] | ImageSource, batch_size: int | None = None) -> list[Prediction]:
         """Classify images.
 
         Args:
             sources: paths, encoded bytes, open binary files, PIL images or uint8 arrays ``[h, w]``, ``[h, w, 1|3|4]``
                 of any size; one alone is a list of one.
-            batch_size: images per call of the engine, at least 1.
+            batch_size: images per call of the engine, at least 1; by default that of the tuned setting, or 32.
 
         Raises:
             ImageError: an image cannot be decoded, or the model's output for it is not finite; the message names it.
@@ -176,8 +191,12 @@ class Predictor:
             results.append(outcome)
         return results
 
-    def stream(self, sources: Iterable[Any], batch_size: int = 32) -> Iterator[tuple[Any, Prediction | ImageError]]:
+    def stream(
+        self, sources: Iterable[Any], batch_size: int | None = None
+    ) -> Iterator[tuple[Any, Prediction | ImageError]]:
         """Classify any number of images with bounded memory, in order.
+
+        With a tuned setting of several streams, a batch for each of them is read ahead.
 
         Yields:
             Each source with its prediction, or with the error that says why it has none (``PredictionError`` where the
@@ -192,14 +211,19 @@ class Predictor:
                 f"images are given one by one or as a list, not as {type(sources).__name__}: give paths, bytes of "
                 "image files, binary files that are open, Pillow images or uint8 arrays."
             )
+        if batch_size is None:
+            batch_size = BATCH_SIZE if self.tuned is None else self.tuned.batch_size
         return self._outcomes(iter(sources), min(require_count("batch_size", batch_size), sys.maxsize))
 
     def _outcomes(self, waiting: Iterator[Any], batch_size: int) -> Iterator[tuple[Any, Prediction | ImageError]]:
-        with ProcessThreads(self.session.threads, "toolkit-decode") as threads:
-            while chunk := list(islice(waiting, batch_size)):
+        streams = len(self._streams)
+        at_once = min(batch_size * streams, sys.maxsize)
+        with ProcessThreads(self.session.threads * streams, "toolkit-decode") as threads:
+            while chunk := list(islice(waiting, at_once)):
                 prepared = threads.map(self._prepare, chunk)
                 images = [item for item in prepared if isinstance(item, np.ndarray)]
-                outputs = self.run(np.stack(images)) if images else {}
+                batches = [np.stack(images[at : at + batch_size]) for at in range(0, len(images), batch_size)]
+                outputs = _joined([self.run(batches[0])] if len(batches) == 1 else threads.map(self.run, batches))
                 row = 0
                 for source, item in zip(chunk, prepared, strict=True):
                     if isinstance(item, ImageError):
@@ -247,6 +271,7 @@ def load(  # noqa: PLR0913 - what a service says in one call, each by its name
     allow_code: bool = False,
     max_pixels: int = MAX_PIXELS,
     spinning: bool | None = None,
+    tuned: Purpose | None = None,
 ) -> Predictor:
     """Open a bundle for prediction. Every file is checked against the manifest before an engine sees it.
 
@@ -266,12 +291,17 @@ def load(  # noqa: PLR0913 - what a service says in one call, each by its name
         spinning: whether idle threads of the engine wait in a loop for the next piece of work. By default they sleep,
             which leaves the cores to others; on cores of its own a call may be quicker with True. Of the formats here
             those of onnxruntime can be told.
+        tuned: ``"latency"`` or ``"throughput"``: use the threads, batch size, parallel streams and spinning that
+            ``toolkit bench --sweep`` found to be the best for one image, or for images per second, on a machine with
+            the same processor. On another machine a ``NotTunedHereWarning`` says so, and the defaults are used. Each
+            stream is a session of its own, with the memory of one.
 
     Raises:
         ToolkitError: ``threads`` or ``max_pixels`` is no whole number of at least 1, ``threads`` is more than any
             machine has, or ``allow_code`` or ``spinning`` is neither True nor False.
-        BundleError: no bundle there, or no such artifact.
-        ToolkitError: the artifact's engine cannot be told whether to spin.
+        BundleError: no bundle there, no such artifact, or none that was tuned where ``tuned`` is given.
+        ToolkitError: the artifact's engine cannot be told whether to spin, or ``tuned`` is no such purpose, or stands
+            beside ``threads`` or ``spinning``, which it decides.
         UntrustedCodeError: the artifact can carry code, and nobody vouches for the bundle.
         SignatureError: with ``verify_key``, the bundle is not signed by that key; without, its signature is stale.
         IntegrityError: a file is not the one that the manifest describes.
@@ -283,6 +313,10 @@ def load(  # noqa: PLR0913 - what a service says in one call, each by its name
     require_flag("allow_code", allow_code)
     if spinning is not None:
         require_flag("spinning", spinning)
+    if tuned is not None and (threads is not None or spinning is not None):
+        raise ToolkitError(
+            f"tuned={require_purpose(tuned)!r} decides threads and spinning itself: leave them out, or tuned."
+        )
     return _open(
         Opening(
             path=_path("a bundle", path),
@@ -293,6 +327,7 @@ def load(  # noqa: PLR0913 - what a service says in one call, each by its name
             allow_code=allow_code,
             max_pixels=require_count("max_pixels", max_pixels),
             spinning=spinning,
+            tuned=None if tuned is None else require_purpose(tuned),
         )
     )
 
@@ -309,5 +344,12 @@ def _shapes(outputs: dict[str, npt.NDArray[np.float32]]) -> str:
 
 
 def _open(opening: Opening) -> Predictor:
-    bundle, record, session = call_engine(lambda: opened(opening))
-    return Predictor(bundle, record, session, opening.of(bundle, record))
+    made = call_engine(lambda: opened(opening))
+    return Predictor(made, opening.of(made.bundle, made.artifact))
+
+
+def _joined(parts: list[dict[str, npt.NDArray[np.float32]]]) -> dict[str, npt.NDArray[np.float32]]:
+    """Put the outputs of several batches together, in their order."""
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}

@@ -87,7 +87,10 @@ class ProcessThreads:
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix=self._name)
 
     def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-        """Do the work for all items and return what it gives, in their order."""
+        """Do the work for all items and return what it gives, in their order; one alone is done in this thread."""
+        items = list(items)
+        if len(items) == 1:  # starting a thread takes longer than decoding a small image
+            return [work(items[0])]
         if os.getpid() != self._process:  # a fork has the pool, which takes its threads for idle, and none of them
             self._start()
         return list(self._pool.map(work, items))

@@ -30,8 +30,10 @@ class FakeSplit:
     """
 
     fingerprint = "f" * 64
+    max_pixels = 1000
 
     def __init__(self, count: int = IMAGES) -> None:
+        self.sources = [np.full((SIDE, SIDE, 3), index, np.uint8) for index in range(count)]
         self.targets = np.arange(count, dtype=np.int64) % 10
         self.targets[:5] += 1
         self.loaded: list[int] = []

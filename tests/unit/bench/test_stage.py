@@ -128,7 +128,7 @@ def quick(monkeypatch, fakes, split):
     monkeypatch.setattr(rows, "_cuda_usable", lambda: False)
     monkeypatch.setattr(stage, "load_test_split", lambda run, reporter: split)
     monkeypatch.setattr(stage, "flops_per_image", lambda backbone, classes, side: 1000.0 * side)
-    return {"rounds": 2, "min_seconds": 0.0, "batch_sizes": (2, 1, 2), "threads": 1}
+    return {"rounds": 2, "min_seconds": 0.0, "batch_sizes": (2, 1, 2), "threads": 1, "end_to_end": False}
 
 
 def test_the_report_and_the_manifest(make_run, quick, split, preprocessing):
@@ -170,6 +170,34 @@ def test_the_report_and_the_manifest(make_run, quick, split, preprocessing):
     recorded = {artifact.format: artifact.benchmarks for artifact in read_manifest(run.bundle).artifacts}
     assert [summary.device for summary in recorded["onnx"]] == ["cpu"]
     assert recorded["torchscript"] == ()
+
+
+def test_a_sweep_of_each_artifact_on_request(make_run, quick):
+    run = make_run(onnx=PASSED, torchscript=FAILED)
+    report = stage.bench_run(run, BenchOptions(**quick, sweep=True))
+    assert {row.name: len(row.sweep) for row in report.rows} == {
+        "eager": 0,
+        "channels_last": 0,
+        "onnx": 2,
+        "torchscript": 0,
+    }
+    onnx = report.rows[2]
+    assert {chosen.purpose for chosen in onnx.tuned} == {"latency", "throughput"}
+    assert {(one.batch_size, one.threads, one.streams) for one in onnx.sweep} == {(1, 1, 1), (2, 1, 1)}
+    recorded = {artifact.format: artifact.benchmarks for artifact in read_manifest(run.bundle).artifacts}
+    assert recorded["onnx"][0].tuned == onnx.tuned
+
+
+def test_from_files_to_labels_by_default_and_what_fails_there_keeps_its_other_figures(make_run, quick):
+    report = stage.bench_run(make_run(onnx=PASSED), BenchOptions(**{**quick, "end_to_end": True}))
+    onnx = report.rows[2]
+    assert (onnx.missing, onnx.end_to_end) == (None, None)  # the file of this run is no model that an engine opens
+    assert onnx.timings
+
+
+def test_rows_say_what_they_compute_in(make_run, quick):
+    report = stage.bench_run(make_run(onnx=PASSED), BenchOptions(**quick))
+    assert [row.precision for row in report.rows] == [None, None, "float32"]
 
 
 def test_an_engine_that_falls_back_to_the_cpu_is_never_a_gpu_row(make_run, quick, monkeypatch):

@@ -21,6 +21,7 @@ from toolkit.results import (
     OutputParity,
     ParityReport,
     Rounding,
+    Tuned,
 )
 
 
@@ -165,6 +166,35 @@ def test_a_second_benchmark_replaces_that_of_its_device_only(colour_bundle: Path
     summaries = read_manifest(colour_bundle).artifacts[0].benchmarks
     assert {summary.device: summary.images_per_second for summary in summaries} == {"cpu": 500.0, "cuda": 9000.0}
     assert {summary.device: summary.processor for summary in summaries}["cuda"] == "Example GPU"
+
+
+TUNED = Tuned(
+    purpose="throughput", batch_size=8, threads=1, streams=2, images_per_second=500.0, latency_p50_seconds=0.03, cores=2
+)
+
+
+def test_the_best_settings_stand_in_the_manifest_and_on_the_card(colour_bundle: Path) -> None:
+    record_benchmarks(colour_bundle, bench(row(colour_bundle, "cpu", 400.0, tuned=(TUNED,))))
+    assert read_manifest(colour_bundle).artifacts[0].benchmarks[0].tuned == (TUNED,)
+    card = (colour_bundle / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert (
+        "- `model.onnx`, best for throughput on cpu (Example CPU): batch 8, 1 thread, 2 streams: 500 images/s, 30.00 "
+        "ms per call."
+    ) in card
+
+
+def test_a_benchmark_without_a_sweep_keeps_the_settings_of_the_same_processor_only(colour_bundle: Path) -> None:
+    record_benchmarks(colour_bundle, bench(row(colour_bundle, "cpu", 400.0, tuned=(TUNED,))))
+    record_benchmarks(colour_bundle, bench(row(colour_bundle, "cpu", 300.0)))
+    (summary,) = read_manifest(colour_bundle).artifacts[0].benchmarks
+    assert (summary.images_per_second, summary.tuned) == (300.0, (TUNED,))
+    report = bench(row(colour_bundle, "cpu", 300.0))
+    other = report.provenance.hardware.model_copy(update={"processor": "Other CPU"})
+    record_benchmarks(
+        colour_bundle,
+        report.model_copy(update={"provenance": report.provenance.model_copy(update={"hardware": other})}),
+    )
+    assert read_manifest(colour_bundle).artifacts[0].benchmarks[0].tuned == ()
 
 
 def test_rows_without_figures_and_of_other_files_change_nothing(colour_bundle: Path) -> None:

@@ -112,6 +112,8 @@ def test_flags_reach_the_stage(measure: Run) -> None:
     flags = ("--batch-sizes", "8, 1,8", "--rounds", 3, "--threads", 2, "--device", "cpu", "--max-seconds", 9, "--quiet")
     measure(stage, *flags)
     assert stage.options == BenchOptions("cpu", 2, (8, 1), 3, max_seconds=9.0)
+    measure(stage, "--sweep", "--no-end-to-end")
+    assert stage.options == BenchOptions(sweep=True, end_to_end=False)
 
 
 def test_without_flags_it_is_measured_as_from_python(measure: Run) -> None:

@@ -12,6 +12,8 @@ import pytest
 from bundles import change_weights
 from PIL import Image
 
+from toolkit import provenance
+
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -221,3 +223,34 @@ def test_too_many_pixels_are_refused_unless_they_are_allowed(run: Run, colour_bu
     assert "large.png cannot be read as an image: it has 40 x 30 pixels, more than 1199 pixels in all" in err
     assert run("predict", colour_bundle, folder, "--max-pixels", 1200)[0] == 0
     assert run("predict", colour_bundle, folder, "--max-pixels", 0)[0] == 2
+
+
+@pytest.mark.parametrize("purpose", ["latency", "throughput"])
+def test_tuned_uses_what_was_measured_and_gives_the_same_answers(
+    run: Run, tuned_bundle: Path, folder: Path, purpose: str
+) -> None:
+    (folder / "notes.txt").unlink()
+    code, out, err = run("predict", tuned_bundle, folder, "--tuned", purpose)
+    assert (code, err) == (0, "")
+    assert [line.split("  ")[1] for line in out.splitlines()] == ["red", "green", "blue"]
+
+
+def test_tuned_elsewhere_is_said_and_the_defaults_are_used(
+    run: Run, tuned_bundle: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provenance, "_processor", lambda: "Example CPU")
+    (folder / "notes.txt").unlink()
+    code, out, err = run("predict", tuned_bundle, folder, "--tuned", "latency")
+    assert (code, len(out.splitlines())) == (0, 3)
+    assert err.startswith("toolkit: model.onnx was tuned for latency on ")
+    assert err.endswith("of Example CPU: the defaults are used. Run 'toolkit bench --sweep' on this machine.\n")
+
+
+def test_what_was_not_tuned_and_what_is_no_purpose_are_sentences(run: Run, colour_bundle: Path, folder: Path) -> None:
+    code, out, err = run("predict", colour_bundle, folder, "--tuned", "latency")
+    assert (code, out) == (2, "")
+    assert "model.onnx of" in err
+    assert "was not tuned for latency on cpu: run 'toolkit bench --sweep' in its run on this machine" in err
+    code, _, err = run("predict", colour_bundle, folder, "--tuned", "speed")
+    assert code == 2
+    assert "'speed' is not one of latency, throughput." in err

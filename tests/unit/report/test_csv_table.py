@@ -32,6 +32,22 @@ def test_raw_numbers_of_every_row_and_batch_size(bench):
     )
 
 
+def test_why_and_the_time_from_files_to_labels_are_columns(explained):
+    rows = list(csv.DictReader(io.StringIO(bench_csv(explained))))
+    assert rows[4]["why"] == rows[5]["why"] == "60% of an image's time from file to label is decoding"
+    assert {name: value for name, value in rows[4].items() if name.startswith("end_to_end")} == {
+        "end_to_end_images_per_second": "250.0",
+        "end_to_end_low_images_per_second": "240.0",
+        "end_to_end_high_images_per_second": "255.0",
+        "end_to_end_processor_seconds_per_image": "0.0075",
+        "end_to_end_decode_seconds": "0.006",
+        "end_to_end_resize_seconds": "0.001",
+        "end_to_end_call_seconds": "0.002",
+        "end_to_end_other_seconds": "0.001",
+    }
+    assert {value for name, value in rows[0].items() if name.startswith("end_to_end") or name == "why"} == {""}
+
+
 def test_a_missing_row_has_its_reason_and_empty_fields(bench):
     row = list(csv.DictReader(io.StringIO(bench_csv(bench))))[-1]
     assert row["missing"] == "asked for cuda, onnxruntime 1.20.0 runs it on cpu"

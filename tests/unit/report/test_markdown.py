@@ -24,6 +24,21 @@ def test_the_whole_report(bench, parity, evaluation):
     assert "Most frequent mistakes: digit 0 taken for digit 1 (20)." in text
 
 
+def test_why_files_to_labels_and_best_settings_are_sections_of_their_own(explained):
+    text = bench_markdown(explained, None, None)
+    assert "## Why\n\n- `onnx on cpu`: 60% of an image's time from file to label is decoding.\n" in text
+    assert "| onnx | cpu | 250 [240, 255] | 7.50 | 60.0% | 10.0% | 20.0% | 10.0% |" in text
+    assert "Not to be compared with the time of the model alone." in text
+    assert "| onnx | cpu | throughput | 8 | 1 | 2 | spin | 1500 | 12.3 |" in text
+    assert "Decoding and resizing of image files" not in text
+
+
+def test_without_them_the_report_says_that_files_were_not_measured(bench):
+    text = bench_markdown(bench, None, None)
+    assert "## Why" not in text
+    assert "- Decoding and resizing of image files, and anything else around the call of the model." in text
+
+
 def test_every_table_line_has_as_many_cells_as_its_head(bench, parity, evaluation):
     blocks = [
         block.splitlines() for block in bench_markdown(bench, parity, evaluation).split("\n\n") if block.startswith("|")

@@ -37,6 +37,14 @@ def test_no_figure_is_cut_and_no_line_is_too_long(bench, width):
     assert "onnx on cuda is not measured: asked for cuda, onnxruntime 1.20.0 runs it on cpu" in text
 
 
+def test_below_the_table_a_line_says_why_and_the_other_figures_stand_apart(explained):
+    lines = shown(print_bench, explained, 100).splitlines()
+    why = lines.index("onnx on cpu: 60% of an image's time from file to label is decoding")
+    assert why < lines.index("from the bytes of image files to labels") < lines.index("best settings")
+    assert ["onnx", "cpu", "throughput", "8", "1", "2", "spin", "1500", "12.3"] in [line.split() for line in lines]
+    assert max(map(len, lines)) <= 100
+
+
 def test_one_table_where_it_fits_and_two_where_it_does_not(bench):
     assert shown(print_bench, bench, 160).count("channels_last") == 1
     assert shown(print_bench, bench, 100).count("channels_last") == 2

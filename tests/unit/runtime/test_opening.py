@@ -18,18 +18,19 @@ FIRST = Opening(Path(), None, "cpu", 1, None, False, MAX_PIXELS, None)
 
 def again(bundle: Path) -> Opening:
     """How to open what was opened once."""
-    found, record, _ = opened(replace(FIRST, path=bundle))
-    return replace(FIRST, path=bundle).of(found, record)
+    made = opened(replace(FIRST, path=bundle))
+    return replace(FIRST, path=bundle).of(made.bundle, made.artifact)
 
 
 def test_it_opens_what_it_is_told(colour_bundle: Path) -> None:
-    bundle, record, session = opened(replace(FIRST, path=colour_bundle.parent, threads=2, spinning=True))
-    assert (bundle.path, record.format) == (colour_bundle, "onnx")
-    assert (session.threads, session.spinning) == (2, True)
+    made = opened(replace(FIRST, path=colour_bundle.parent, threads=2, spinning=True))
+    assert (made.bundle.path, made.artifact.format) == (colour_bundle, "onnx")
+    (session,) = made.sessions
+    assert (session.threads, session.spinning, made.tuned) == (2, True, None)
 
 
 def test_threads_do_not_spin_unless_asked_to(colour_bundle: Path) -> None:
-    assert opened(replace(FIRST, path=colour_bundle))[2].spinning is False
+    assert opened(replace(FIRST, path=colour_bundle)).sessions[0].spinning is False
 
 
 def test_the_same_is_opened_again_from_any_folder(
@@ -39,7 +40,7 @@ def test_the_same_is_opened_again_from_any_folder(
     opening = again(Path(colour_bundle.name))
     monkeypatch.chdir(tmp_path)
     assert opening.path == colour_bundle.resolve()
-    assert opened(opening)[1].format == "onnx"
+    assert opened(opening).artifact.format == "onnx"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
@@ -47,7 +48,7 @@ def test_a_link_that_moves_on_does_not_change_what_is_opened(colour_bundle: Path
     (tmp_path / "latest").symlink_to(colour_bundle.parent)
     opening = again(tmp_path / "latest")
     (tmp_path / "latest").unlink()
-    assert opened(opening)[0].path == colour_bundle.resolve()
+    assert opened(opening).bundle.path == colour_bundle.resolve()
 
 
 def test_another_bundle_in_its_place_is_refused(colour_bundle: Path) -> None:

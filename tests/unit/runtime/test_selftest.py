@@ -191,7 +191,7 @@ def test_what_the_caller_replaces_counts_and_is_said(colour_bundle: Path) -> Non
 def test_a_predictor_tests_the_session_that_it_uses(colour_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     predictor = toolkit.load(colour_bundle)
     assert predictor.selftest().passed
-    monkeypatch.setattr(predictor._session, "_session", Fake(Bundle.open(colour_bundle), FAULTS["other logits"][0]))
+    monkeypatch.setattr(predictor._streams[0], "_session", Fake(Bundle.open(colour_bundle), FAULTS["other logits"][0]))
     assert not predictor.selftest().passed
 
 

@@ -37,11 +37,25 @@ def arithmetic_for(machine: str, flags: frozenset[str]) -> Arithmetic:
     """
     if machine.lower() not in X86:
         return Arithmetic("int8", 8, f"{machine}: signed products in 32 bits")
-    instructions = [flag for flag in DOT_PRODUCT_FLAGS if flag in flags]
+    instructions = _instructions(flags)
     if instructions:
         return Arithmetic("uint8", 8, f"{machine} with {', '.join(instructions)}")
     known = f"without {' or '.join(DOT_PRODUCT_FLAGS)}" if flags else "whose instructions are not known here"
     return Arithmetic("uint8", 7, f"{machine} {known}: products are taken to saturate in 16 bits")
+
+
+def adds_in_32_bits(machine: str, flags: frozenset[str]) -> bool | None:
+    """Say whether a processor has instructions that add products of 8-bit numbers in 32 bits; None if not known.
+
+    Args:
+        machine: as ``platform.machine`` says.
+        flags: what ``processor_flags`` found.
+    """
+    return bool(_instructions(flags)) if flags and machine.lower() in X86 else None
+
+
+def _instructions(flags: frozenset[str]) -> list[str]:
+    return [flag for flag in DOT_PRODUCT_FLAGS if flag in flags]
 
 
 def processor_flags(cpuinfo: Path = CPUINFO) -> frozenset[str]:

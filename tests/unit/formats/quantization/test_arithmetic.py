@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.formats.quantization.arithmetic import arithmetic_for, arithmetic_here, processor_flags
+from toolkit.formats.quantization.arithmetic import adds_in_32_bits, arithmetic_for, arithmetic_here, processor_flags
 
 AVX2 = frozenset({"sse4_2", "avx2", "fma"})
 
@@ -31,6 +31,21 @@ def test_where_the_system_does_not_tell_the_safe_choice_is_made() -> None:
 
 def test_arm_multiplies_signed_bytes() -> None:
     assert arithmetic_for("aarch64", frozenset()).activations == "int8"
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "known"),
+    [
+        ("x86_64", AVX2 | {"avx_vnni"}, True),
+        ("x86_64", AVX2, False),
+        ("x86_64", frozenset(), None),
+        ("aarch64", frozenset({"asimddp"}), None),
+    ],
+)
+def test_instructions_for_8_bits_are_known_of_x86_where_the_system_tells(
+    machine: str, flags: frozenset[str], known: bool | None
+) -> None:
+    assert adds_in_32_bits(machine, flags) is known
 
 
 def test_the_largest_products_saturate_with_8_bits_and_not_with_7() -> None:
