@@ -13,6 +13,7 @@ from toolkit.bundle.manifest import Normalization
 from toolkit.compare.metrics import evaluate, softmax, wilson_interval
 from toolkit.compare.paired import paired_accuracy
 from toolkit.preprocess import Preprocessing
+from toolkit.recipe import Recipe
 from toolkit.results import (
     ArtifactParity,
     BatchTiming,
@@ -243,8 +244,8 @@ def write_full_run(
         seed: of what is made up.
     """
     run, numbers = RunFolder(path), np.random.default_rng(seed)
-    thumbnails = path / "review"
-    thumbnails.mkdir(parents=True)
+    (path / "review").mkdir(parents=True)
+    Recipe().save(run.recipe_file)
     count = len(labels)
     truth = np.arange(images) % count
     wrong = numbers.random(images) < 0.042

@@ -47,8 +47,8 @@ def command(
 ) -> None:
     """Measure speed, latency and test accuracy of every artifact, beside PyTorch itself.
 
-    Artifacts that were not verified are verified first. Writes RUN/bench/bench.json, bench.csv and report.md; exit code
-    1 if an artifact failed verification, or if nothing could be measured.
+    Artifacts that were not verified are verified first. Writes RUN/bench/bench.json, bench.csv, report.md and
+    report.html; exit code 1 if an artifact failed verification, or if nothing could be measured.
     """
     sizes = _sizes(batch_sizes)
     finished = find_place(place, run, artifacts).finished_run("bench compares it with PyTorch on the images of its run")
@@ -57,7 +57,7 @@ def command(
     from toolkit.bench import BenchOptions, bench_run
     from toolkit.cli.console import output, reporter, telling_of_lost_signature
     from toolkit.data.of_run import require_images
-    from toolkit.report import print_bench, write_report
+    from toolkit.report import print_bench, why_no_page, write_report
 
     require_images(finished)
     for written in (folder.path, bundle):  # which gets the figures too
@@ -68,6 +68,8 @@ def command(
         report = bench_run(finished, options, reporter=progress)
     files = write_report(folder)
     print_bench(report, output())
+    if (reason := why_no_page()) is not None:
+        typer.echo(f"toolkit: {reason}", err=True)
     typer.echo("wrote " + ", ".join(str(path) for path in (folder.bench_file, *files)))
     measured = any(row.missing is None for row in report.rows)
     raise typer.Exit(0 if verified and measured else 1)

@@ -12,14 +12,14 @@ import numpy.typing as npt
 from toolkit.report import canvas, figures
 from toolkit.report.canvas import EMPTY, INK, MUTED, RULE
 from toolkit.report.pictures import History, draw_accuracy, draw_loss
-from toolkit.report.svg import BLUE, GREEN, ORANGE, PURPLE, SKY, SURFACE, VERMILION, new_figure, svg
+from toolkit.report.svg import BLUE, GREEN, ORANGE, PAGE, PURPLE, SKY, SURFACE, VERMILION, new_figure, svg
 from toolkit.results import BenchRow, CalibrationBin, EndToEnd, Evaluation, Interval, SettingTiming
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDE, NARROW = 680, 330
+WIDE, NARROW = 860, 330
 """Pixels: the column of the page on a desk, and on a phone."""
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 COUNTS_UP_TO = 12
@@ -127,8 +127,8 @@ def latencies(rows: Sequence[BenchRow], name: str, batch_size: int, chosen: str 
 
     described = "; ".join(
         f"{row.name} on {row.device}: median {figures.milliseconds(timing.latency.p50_seconds)} ms, 95th percentile "
-        f"{figures.milliseconds(timing.latency.p95_seconds)} ms, 99th {figures.milliseconds(timing.latency.p99_seconds)}"
-        " ms"
+        f"{figures.milliseconds(timing.latency.p95_seconds)} ms, 99th "
+        f"{figures.milliseconds(timing.latency.p99_seconds)} ms"
         for row, timing in shown
     )
     height = 62 + 34 * len(shown)
@@ -231,13 +231,16 @@ def learning(history: History, best: tuple[int, int] | None, name: str) -> Chart
         loss, accuracy = figure.subplots(*((1, 2) if wide else (2, 1)))
         draw_loss(loss, history)
         draw_accuracy(accuracy, history, best)
+        for axes in (loss, accuracy):
+            axes.set_facecolor("none")
+            axes.spines["bottom"].set_color(RULE)
 
     last = len(history.epoch) - 1
     described = (
         f"{last + 1} epochs; after the last one the training loss was {history.train_loss[last]:.3f}, the validation "
         f"loss {history.validation_loss[last]:.3f}, the validation accuracy {history.validation_accuracy[last]:.1%}."
     )
-    return _both(draw, (290, 540), name, "Learning curves", described)
+    return _both(draw, (310, 540), name, "Learning curves", described)
 
 
 def confusion(evaluation: Evaluation, name: str) -> Chart:
@@ -264,7 +267,7 @@ def confusion(evaluation: Evaluation, name: str) -> Chart:
         axes.set_xlabel("predicted" + ("" if named else " (position of the class)"), color=MUTED, fontsize=FONT)
         axes.set_ylabel("true" + ("" if named else " (position of the class)"), color=MUTED, fontsize=FONT)
 
-    side = float(min(WIDE, max(360, 130 + 38 * len(counts))))
+    side = float(min(680, max(360, 130 + 38 * len(counts))))
     described = (
         f"{len(counts)} true classes by {len(counts)} predicted ones; {figures.percent(evaluation.top1)} of "
         f"{evaluation.images} images lie on the diagonal. The most frequent mistakes stand in the text."
@@ -299,9 +302,7 @@ def calibration(bins: Sequence[CalibrationBin], intervals: Sequence[Interval], n
         count.locator_params(axis="y", nbins=2)
         count.set_xlabel("probability of the predicted class (%)", color=MUTED, fontsize=FONT)
 
-    described = "; ".join(
-        f"said {each.confidence:.0%}, right {each.accuracy:.0%} of {each.images}" for each in bins
-    )
+    described = "; ".join(f"said {each.confidence:.0%}, right {each.accuracy:.0%} of {each.images}" for each in bins)
     return _both(draw, (400, 380), name, "Calibration curve", described, wide=460)
 
 
@@ -366,6 +367,7 @@ def _flags(axes: Axes, points: Sequence[Point], wide: bool) -> None:
     low, high = np.log(axes.get_xlim())
     pixels = (WIDE if wide else NARROW) - 70
     levels: list[float] = []
+    placed = []
     for point in sorted(points, key=lambda point: point.throughput):
         name = _short(point.name, 30 if wide else 20)
         width = 6.4 * len(name)
@@ -373,10 +375,13 @@ def _flags(axes: Axes, points: Sequence[Point], wide: bool) -> None:
         start = min(max(centre - width / 2, 0), max(pixels - width, 0))
         level = next((index for index, end in enumerate(levels) if end + 8 < start), len(levels))
         levels[level : level + 1] = [start + width]
+        placed.append((level, (start + width / 2) / pixels, point, name))
+    # The highest first: a name lies above the lines that lead past it.
+    for level, centre, point, name in sorted(placed, key=lambda each: -each[0]):
         axes.annotate(
             name,
             (point.throughput, 100 * point.accuracy),
-            xytext=((start + width / 2) / pixels, 1.035 + 0.075 * level),
+            xytext=(centre, 1.035 + 0.075 * level),
             textcoords="axes fraction",
             ha="center",
             va="bottom",
@@ -385,7 +390,8 @@ def _flags(axes: Axes, points: Sequence[Point], wide: bool) -> None:
             fontweight="bold" if point.chosen else "normal",
             parse_math=False,
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": RULE, "linewidth": 1, "shrinkA": 1, "shrinkB": 5},
+            arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 5},
+            bbox={"facecolor": PAGE, "edgecolor": "none", "pad": 1.2},
             zorder=1,
         )
 
@@ -406,7 +412,7 @@ def _log_ticks_of(axis: Any, wide: bool) -> None:
 
     low, high = axis.get_view_interval()
     decades = float(np.log10(high / low)) if low > 0 else 1.0
-    steps = (1.0, 2.0, 5.0) if decades < (3 if wide else 1.7) else (1.0,)
+    steps: tuple[float, ...] = (1.0, 2.0, 5.0) if decades < (3 if wide else 1.7) else (1.0,)
     if decades < 0.5:
         steps = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
     axis.set_major_locator(LogLocator(subs=steps))

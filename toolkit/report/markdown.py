@@ -1,4 +1,4 @@
-"""``report.md``: what was measured, on what, how, and what was not."""
+"""``report.md``: the page of a run as text, for a pull request: what to ship first, then why."""
 
 from __future__ import annotations
 
@@ -6,37 +6,105 @@ import re
 from collections.abc import Sequence
 
 from toolkit.printable import printable
+from toolkit.report import details, figures, sentences
 from toolkit.report.parity import parity_checks, parity_failures, parity_table
-from toolkit.report.tables import Table, bench_table, class_table, headline, most_confused, remarks
-from toolkit.results import BenchReport, Evaluation, ParityReport
+from toolkit.report.records import RunRecords
+from toolkit.report.tables import Table, bench_table, headline, most_confused, remarks
+from toolkit.results import BenchReport, BenchRow, Evaluation, ParityReport, Review
+
+MOST_LISTED = 20
+"""Images, settings and classes of one kind; the records have all, and the page has more."""
 
 
-def bench_markdown(report: BenchReport, parity: ParityReport | None, evaluation: Evaluation | None) -> str:
-    """Return the report as Markdown.
-
-    Args:
-        report: the benchmark.
-        parity: verdicts of ``toolkit verify``; left out if None.
-        evaluation: the fine-tuned model on the test split; left out if None.
-    """
+def bench_markdown(records: RunRecords) -> str:
+    """Return the report as Markdown; a part that there are no records for is left out."""
+    report = records.bench
     parts = [
-        f"# {_escape(report.run)}: benchmark",
-        f"{_escape(report.model)}, fine-tuned on {_escape(report.data)}. Made by `toolkit bench --run {report.run}`; "
-        f"written again from its records by `toolkit report --run {report.run}`.",
+        f"# {_escape(report.run)}: {_escape(report.model)}, fine-tuned on {_escape(report.data)}",
+        *_answer(records),
         "## Comparison",
         _table(bench_table(report)),
+        *_reasons(report.rows),
+        *_parts(records),
         "## How it was measured",
         _method(report),
         "## Machine",
-        _machine(report),
+        _bullets([_escape(line) for line in sentences.machine_lines(report)]),
         "## What was not measured",
         _bullets(_unmeasured(report)),
+        "## Make it again",
+        "```bash\n" + "\n".join(sentences.again(records)) + "\n```",
+        f"Made by `toolkit bench --run {report.run}`; written again from its records by `toolkit report --run "
+        f"{report.run}`.",
     ]
-    if parity is not None:
-        parts += ["## Parity", _parity(parity)]
-    if evaluation is not None:
-        parts += ["## Accuracy of the fine-tuned model", _evaluation(evaluation)]
     return "\n\n".join(parts) + "\n"
+
+
+def _answer(records: RunRecords) -> list[str]:
+    """Return how good it is, what to ship, and what must be known before either is believed."""
+    lines = []
+    if records.evaluation is not None:
+        said = _escape(headline(records.evaluation))
+        lines.append(f"{said[0].upper()}{said[1:]}.")
+        lines += [f"{_escape(remark)}." for remark in remarks(records.evaluation)]
+    if records.bench.machine is not None:
+        lines += [f"**{_escape(remark)}**" for remark in records.bench.machine.remarks]
+    lines.append(_bullets([_escape(line) for line in sentences.recommendation_lines(records.recommendation)]))
+    return lines
+
+
+def _reasons(rows: Sequence[BenchRow]) -> list[str]:
+    """Return what limits each row, where the time of an image goes, and the best settings."""
+    parts = []
+    if whys := [f"`{row.name}` on {row.device}: {_escape(row.why)}" for row in rows if row.why is not None]:
+        parts += ["What limits each row:", _bullets(whys)]
+    ends = [(f"{row.name}, {row.device}", row.end_to_end) for row in rows if row.end_to_end is not None]
+    if ends:
+        parts += [
+            "## Where the time of an image goes",
+            "From the bytes of a file to a label; another quantity than the time of the model alone above.",
+            _table(details.end_to_end_table(ends)),
+        ]
+    tuned = [
+        f"`{row.name}` on {row.device}, {best.purpose}: batch size {best.batch_size}, {best.threads} threads, "
+        f"{best.streams} streams: {figures.number(best.images_per_second)} images/s, "
+        f"{figures.milliseconds(best.latency_p50_seconds)} ms per call"
+        for row in rows
+        for best in row.tuned
+    ]
+    return [*parts, "## Best settings", _bullets(tuned)] if tuned else parts
+
+
+def _parts(records: RunRecords) -> list[str]:
+    parts = []
+    if records.review is not None:
+        parts += _review(records.review)
+    if (calibrated := sentences.calibration_sentence(records)) is not None:
+        parts += ["## Calibration", _escape(calibrated)]
+    if records.parity is not None:
+        parts += ["## Parity", _parity(records.parity)]
+    if records.evaluation is not None:
+        parts += ["## Accuracy of the fine-tuned model", _evaluation(records, records.evaluation)]
+    if lines := sentences.data_lines(records):
+        parts += ["## Data", _bullets([_escape(line) for line in lines])]
+    return parts
+
+
+def _review(review: Review) -> list[str]:
+    parts = []
+    if review.mistakes:
+        parts += [
+            "## What it gets wrong",
+            f"The most confident of {review.mistakes_in_all} mistakes.",
+            _table(details.mistake_table(review.mistakes[:MOST_LISTED])),
+        ]
+    issues = review.label_issues
+    if issues is not None:
+        parts += ["## Labels that are probably wrong", _escape(sentences.label_sentence(issues))]
+        if issues.suspects:
+            parts += [_table(details.mistake_table(issues.suspects[:MOST_LISTED]))]
+        parts += [_bullets([_escape(limit) for limit in issues.limits])]
+    return parts
 
 
 def _method(report: BenchReport) -> str:
@@ -58,40 +126,11 @@ def _method(report: BenchReport) -> str:
     )
 
 
-def _machine(report: BenchReport) -> str:
-    provenance = report.provenance
-    machine = provenance.hardware
-    threads = "/".join(str(count) for count in sorted({row.threads for row in report.rows}))
-    engines = sorted({row.engine for row in report.rows if row.engine})
-    lines = [
-        f"{_escape(machine.processor)}, {machine.cores} cores, {machine.memory_bytes / 1e9:.1f} GB memory, "
-        f"{_escape(machine.operating_system)}; "
-        f"GPU: {_escape(machine.gpu) if machine.gpu else 'none'}.",
-        f"{threads} CPU threads for every row; engines: {', '.join(engines) or 'none ran'}.",
-        f"toolkit {provenance.toolkit}, Python {provenance.python}, "
-        f"{', '.join(f'{name} {version}' for name, version in provenance.packages.items())}.",
-        f"{provenance.created}, {report.seconds:.0f} s"
-        + (f", commit {provenance.commit}." if provenance.commit else "."),
-    ]
-    return _bullets(lines)
-
-
 def _unmeasured(report: BenchReport) -> list[str]:
     reasons = [
         f"`{row.name}` on {row.device}: {_escape(row.missing)}" for row in report.rows if row.missing is not None
     ]
-    devices = {row.device for row in report.rows}
-    if "cuda" not in devices:
-        gpu = report.provenance.hardware.gpu
-        reasons.append(
-            f"GPU speed: CUDA was not asked for, or no engine here can use {_escape(gpu)}."
-            if gpu
-            else "GPU speed: there is no CUDA device on this machine."
-        )
-    if "cpu" not in devices:
-        reasons.append("CPU speed: only CUDA was asked for.")
-    reasons.append("Decoding and resizing of image files, and anything else around the call of the model.")
-    return reasons
+    return reasons + [_escape(line) for line in sentences.unmeasured_lines(report)]
 
 
 def _parity(parity: ParityReport) -> str:
@@ -99,7 +138,9 @@ def _parity(parity: ParityReport) -> str:
     failures = [
         f"`{owner}`: {_escape(failure)}" for owner, sentences in parity_failures(parity) for failure in sentences
     ]
+    flips = details.flip_table(parity, MOST_LISTED)
     parts = [
+        _bullets([_escape(sentences.parity_sentence(artifact)) for artifact in parity.artifacts]),
         f"Every artifact against {_escape(parity.reference)}, by `toolkit verify --run {parity.run}`: {verdict}. "
         "Errors are those of the logits; "
         "`relative` is relative to the largest logit of the same image, `rounding` is the typical error as a "
@@ -111,12 +152,16 @@ def _parity(parity: ParityReport) -> str:
     ]
     if checks := parity_checks(parity):
         parts.append(_bullets([_escape(line) for line in checks]))
-    return "\n\n".join([*parts, _bullets(failures)] if failures else parts)
+    if failures:
+        parts.append(_bullets(failures))
+    if flips.lines:
+        parts += ["Images that change their class:", _table(flips)]
+    return "\n\n".join(parts)
 
 
-def _evaluation(evaluation: Evaluation) -> str:
-    parts = [f"{headline(evaluation)}.", *(f"{_escape(remark)}." for remark in remarks(evaluation))]
-    parts.append(_table(class_table(evaluation)))
+def _evaluation(records: RunRecords, evaluation: Evaluation) -> str:
+    table = details.class_table(records)
+    parts = [] if table is None else [_table(table)]
     if mistakes := most_confused(evaluation):
         confusions = "; ".join(
             f"{_escape(true)} taken for {_escape(predicted)} ({images})" for true, predicted, images in mistakes

@@ -18,7 +18,7 @@ from toolkit.results import BenchRow, EndToEnd, ReviewedImage
 
 FIRST_MISTAKES = 12
 """Shown on top, the most confident ones."""
-OPEN_PAIRS = 3
+OPEN_PAIRS = 1
 """Pairs of classes whose pictures are shown without a click."""
 MOST_FLIPS = 100
 MOST_GROUPS = 30

@@ -154,11 +154,7 @@ def _best(group: Group, several: bool) -> list[str]:
         f"Highest throughput{where}: {fast[0]}, "
         f"{figures.estimate(fast[1].chosen.speed.images_per_second)} images/s with {fast[1].chosen.row.name}.",
     ]
-    level = [
-        name
-        for name, choice in ranked
-        if name != accurate[0] and _level(choice, accurate[1])
-    ]
+    level = [name for name, choice in ranked if name != accurate[0] and _level(choice, accurate[1])]
     if level:
         lines.append(
             f"A difference in accuracy between {accurate[0]} and {sentences.listed(level)} is not shown: their "

@@ -68,11 +68,7 @@ def tie_sentence(choice: Choice) -> str:
     )
     if not level:
         return f"No other artifact that passed parity is as fast.{end}"
-    names = (
-        f"{len(level)} others"
-        if len(level) > NAMED_TIES
-        else listed([candidate.row.name for candidate in level])
-    )
+    names = f"{len(level)} others" if len(level) > NAMED_TIES else listed([candidate.row.name for candidate in level])
     return f"A difference in speed from {names} is not shown; {name} was taken because {_why(choice)}.{end}"
 
 
@@ -99,7 +95,9 @@ def cost_sentence(candidate: Candidate) -> str:
             f"{candidate.row.name} passed parity; its accuracy was not compared with PyTorch's on the same labelled "
             "images."
         )
-    beside = f"{figures.points(paired.difference, paired.interval)} points beside PyTorch on {paired.images} test images"
+    beside = (
+        f"{figures.points(paired.difference, paired.interval)} points beside PyTorch on {paired.images} test images"
+    )
     if paired.interval.high < 0:
         return f"{candidate.row.name} costs accuracy: {beside}."
     if paired.interval.low > 0:
@@ -124,10 +122,13 @@ def recommendation_lines(recommendation: Recommendation) -> list[str]:
     if recommendation.reason is not None:
         return [recommendation.reason]
     several = len({choice.device for choice in recommendation.choices}) > 1
-    lines = []
+    lines, told = [], set()
     for choice in recommendation.choices:
         where = f" on {device_name(choice.device)}" if several else ""
-        sentences = [speed_sentence(choice), tie_sentence(choice), cost_sentence(choice.chosen)]
+        sentences = [speed_sentence(choice), tie_sentence(choice)]
+        if (file := choice.chosen.row.file) not in told:
+            sentences.append(cost_sentence(choice.chosen))
+            told.add(file)
         if (other := lossless_sentence(choice)) is not None:
             sentences.append(other)
         lines.append(f"For {choice.purpose}{where}, ship {choice.chosen.row.name}. {' '.join(sentences)}")
@@ -175,7 +176,8 @@ def calibration_sentence(records: RunRecords) -> str | None:
     error = records.evaluation.expected_calibration_error
     review = records.review
     direction = "" if review is None else _direction(review)
-    return f"On average a probability is {100 * error:.1f} points off the accuracy (expected calibration error){direction}."
+    off = f"On average a probability is {100 * error:.1f} points off the accuracy (expected calibration error)"
+    return f"{off}{direction}."
 
 
 def _direction(review: Review) -> str:
@@ -218,10 +220,14 @@ def _duplicates(found: DuplicateSummary) -> list[str]:
     near = "" if found.near_copies is None else f", {found.near_copies} more in another encoding or size"
     lines = [f"{_count(found.copies, 'image')} {'is' if found.copies == 1 else 'are'} a copy of another one{near}."]
     if found.two_classes:
-        lines.append(f"{_count(found.two_classes, 'picture')} {'has' if found.two_classes == 1 else 'have'} two labels.")
+        lines.append(
+            f"{_count(found.two_classes, 'picture')} {'has' if found.two_classes == 1 else 'have'} two labels."
+        )
     for split, images in found.leaked.items():
         if images:
-            lines.append(f"{_count(images, f'{split} image')} {'is' if images == 1 else 'are'} in an earlier split too.")
+            lines.append(
+                f"{_count(images, f'{split} image')} {'is' if images == 1 else 'are'} in an earlier split too."
+            )
     if found.near_copies is None:
         lines.append("Copies in another encoding or size were not looked for (--check-duplicates).")
     return lines

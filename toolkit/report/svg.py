@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NO_MATPLOTLIB = f"pictures need matplotlib: {install_hint('train')}"
-SURFACE = "#ffffff"
+SURFACE, PAGE = "#ffffff", "#f7f7f5"
 BLUE, VERMILION, GREEN, ORANGE, SKY, PURPLE = "#0072b2", "#d55e00", "#009e73", "#e69f00", "#56b4e9", "#cc79a7"
 """Told apart with every kind of colour vision (Okabe and Ito 2008)."""
 VARIABLES = {
@@ -28,6 +28,7 @@ VARIABLES = {
     RULE: "rule",
     EMPTY: "empty",
     SURFACE: "surface",
+    PAGE: "page",
     BLUE: "blue",
     VERMILION: "vermilion",
     GREEN: "green",
@@ -48,9 +49,9 @@ def new_figure(width: float, height: float) -> Figure:
         MissingDependencyError: matplotlib is not installed.
     """
     figure: Figure = import_optional("matplotlib.figure", NO_MATPLOTLIB).Figure(
-        figsize=(width / PIXELS_PER_INCH, height / PIXELS_PER_INCH), facecolor="none", layout="constrained"
+        figsize=(width / PIXELS_PER_INCH, height / PIXELS_PER_INCH), facecolor="none"
     )
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.02)  # type: ignore[union-attr]
+    figure.set_layout_engine("constrained", w_pad=0.01, h_pad=0.02)
     return figure
 
 
