@@ -24,7 +24,7 @@ def command(
     places: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RUN]...",
+            metavar="RUN|BUNDLE",
             help="A run, by its name or its folder (default: the newest run); with --runs, several.",
             show_default=False,
         ),

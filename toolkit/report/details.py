@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from toolkit.report import figures
 from toolkit.report.records import RunRecords
 from toolkit.report.tables import Column, Line, Table
-from toolkit.results import BenchRow, EndToEnd, ParityReport, Review, ReviewedImage
+from toolkit.results import BenchRow, EndToEnd, ParityReport, ReviewedImage
 
 PARTS = ("decode", "resize", "call", "other")
 """Of the way from the bytes of a file to a label."""
@@ -118,12 +118,6 @@ def mistake_table(images: Sequence[ReviewedImage]) -> Table:
         columns,
         tuple(Line((i.label, i.predicted, figures.percent(i.probability), f"{i.split}: {i.name}")) for i in images),
     )
-
-
-def pair_table(review: Review, most: int) -> Table:
-    """Return which classes are taken for which, the most frequent first."""
-    columns = (Column("true", "left"), Column("predicted", "left"), Column("images"))
-    return Table(columns, tuple(Line((p.label, p.predicted, str(p.count))) for p in review.pairs[:most]))
 
 
 def duplicate_table(records: RunRecords, most: int) -> Table | None:

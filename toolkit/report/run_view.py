@@ -20,6 +20,8 @@ FIRST_MISTAKES = 12
 """Shown on top, the most confident ones."""
 OPEN_PAIRS = 1
 """Pairs of classes whose pictures are shown without a click."""
+MOST_PAIRS = 40
+"""Without pictures."""
 MOST_FLIPS = 100
 MOST_GROUPS = 30
 """Of duplicates."""
@@ -296,6 +298,7 @@ class RunView:
         return [
             Pair(label, predicted, count, tuple(pictures.get((label, predicted), ())), position < OPEN_PAIRS)
             for position, ((label, predicted), count) in enumerate(ordered)
+            if position < MOST_PAIRS or (label, predicted) in pictures
         ]
 
     @property

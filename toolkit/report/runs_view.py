@@ -88,13 +88,11 @@ def _group(number: int, machine: str, members: Sequence[tuple[RunRecords, str]])
     views = [RunView(run) for run in runs]
     points = []
     for view in views:
-        chosen = {choice.chosen.row.name for choice in view.recommendation.choices if choice.purpose == "throughput"}
-        for row in view.measured:
-            if row in view.recommendation.considered:
-                device = f", {row.device}" if len(view.devices) > 1 else ""
-                point = view.point(row, chosen, f"{view.bench.run}: {row.name}{device}")
-                if point is not None and point.chosen:
-                    points.append(point)
+        choices = [choice for choice in view.recommendation.choices if choice.purpose == "throughput"]
+        for row in [choice.chosen.row for choice in choices]:
+            device = f", {row.device}" if len(choices) > 1 else ""
+            if (point := view.point(row, set(), f"{view.bench.run}: {row.name}{device}")) is not None:
+                points.append(point)
     title = "Accuracy and throughput of what each run would ship"
     return Group(
         machine=machine,
@@ -107,17 +105,13 @@ def _group(number: int, machine: str, members: Sequence[tuple[RunRecords, str]])
 
 def _line(view: RunView) -> Line:
     latency, throughput = view.recommendation.of("latency"), view.recommendation.of("throughput")
-    evaluation = view.records.evaluation
-    accuracy = figures.NONE
-    if evaluation is not None:
-        accuracy = figures.percent_interval(evaluation.top1, evaluation.top1_interval)
     if latency is None or throughput is None:
-        return Line((view.bench.run, view.bench.model, accuracy), missing=view.recommendation.reason)
+        return Line((view.bench.run, view.bench.model), missing=view.recommendation.reason)
     return Line(
         (
             view.bench.run,
             view.bench.model,
-            accuracy,
+            _accuracy(throughput),
             latency.chosen.row.name,
             figures.milliseconds(latency.chosen.speed.p50_seconds),
             throughput.chosen.row.name,

@@ -85,7 +85,10 @@ def in_page(document: str, name: str, title: str, description: str) -> str:
     inner = re.sub(r"<!--.*?-->", "", inner, flags=re.DOTALL)
     inner = _own_identifiers(inner, name)
     inner = re.sub(r"((?:fill|stroke): )(#[0-9a-fA-F]{6})", _colour, inner)
-    inner = re.sub(r"font: (?:([\w ]+) )?([\d.]+)px [^;\"]*", _font, inner)
+    # Matplotlib writes one or the other, depending on its version.
+    inner = re.sub(r"font-family: [^;\"]*", "font-family: var(--sans)", inner)
+    inner = re.sub(r"font: ((?:[\w ]+ )?[\d.]+px) [^;\"]*", r"font: \1 var(--sans)", inner)
+    inner = re.sub(r' transform="rotate\(-0 [^"]*"', "", inner)
     inner = re.sub(r"\n\s*", "\n", inner)
     box = re.search(r'viewBox="([^"]*)"', body)
     assert box is not None
@@ -100,11 +103,6 @@ def in_page(document: str, name: str, title: str, description: str) -> str:
 def _colour(match: re.Match[str]) -> str:
     variable = VARIABLES.get(match[2].lower())
     return match[0] if variable is None else f"{match[1]}var(--{variable})"
-
-
-def _font(match: re.Match[str]) -> str:
-    weight = "600 " if match[1] and ("bold" in match[1] or match[1].strip().isdigit()) else ""
-    return f"font: {weight}{match[2]}px var(--sans)"
 
 
 def _own_identifiers(inner: str, name: str) -> str:
