@@ -257,7 +257,8 @@ def confusion(evaluation: Evaluation, name: str) -> Chart:
         named = len(counts) <= (NAMES_UP_TO if wide else RECTANGLES_UP_TO)
         if named:
             size = min(FONT - 0.5, (11 if wide else 5.5) * 42 / max(len(counts), 1))
-            axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=size, parse_math=False)
+            turned = 90 if max(map(len, labels)) > 3 else 0
+            axes.set_xticks(range(len(labels)), labels, rotation=turned, fontsize=size, parse_math=False)
             axes.set_yticks(range(len(labels)), labels, fontsize=size, parse_math=False)
         else:
             axes.xaxis.set_major_locator(canvas.whole_numbers())
