@@ -76,7 +76,7 @@ def trade_off(points: Sequence[Point], name: str, title: str) -> Chart:
                 linewidth=1.6,
                 zorder=2,
             )
-        _log_limits(axes, [point.throughput_interval for point in points], wide)
+        _log_limits(axes, points, wide)
         _flags(axes, points, wide)
         axes.set_xlabel("images per second (logarithmic)", color=MUTED, fontsize=FONT)
         axes.set_ylabel("test accuracy (%)", color=MUTED, fontsize=FONT)
@@ -137,7 +137,7 @@ def latencies(rows: Sequence[BenchRow], name: str, batch_size: int, chosen: str 
 
 def sweeps(rows: Sequence[BenchRow], name: str, title: str) -> Chart:
     """Draw the settings of sweeps: throughput against latency, a colour for each row, the tuned settings ringed."""
-    swept = [row for row in rows if row.sweep][: len(COLOURS)]
+    swept = [row for row in rows if row.sweep]
 
     def draw(figure: Figure, wide: bool) -> None:
         axes = figure.add_subplot()
@@ -145,7 +145,8 @@ def sweeps(rows: Sequence[BenchRow], name: str, title: str) -> Chart:
         axes.grid(color=RULE, linewidth=0.8)
         axes.set_xscale("log")
         axes.set_yscale("log")
-        for row, colour in zip(swept, COLOURS, strict=False):
+        for position, row in enumerate(swept):
+            colour = COLOURS[position % len(COLOURS)]
             edge = sorted(_best_settings(row.sweep), key=lambda setting: setting.latency.p50_seconds)
             times = [1000 * setting.latency.p50_seconds for setting in row.sweep]
             rates = [setting.throughput.median for setting in row.sweep]
@@ -155,6 +156,7 @@ def sweeps(rows: Sequence[BenchRow], name: str, title: str) -> Chart:
                 [setting.throughput.median for setting in edge],
                 color=colour,
                 linewidth=1.8,
+                linestyle=("-", "--", ":")[position // len(COLOURS) % 3],
                 marker="o",
                 markersize=4.5,
                 label=_short(_row_name(swept, row)),
@@ -397,9 +399,11 @@ def _flags(axes: Axes, points: Sequence[Point], wide: bool) -> None:
         )
 
 
-def _log_limits(axes: Axes, intervals: Sequence[Interval], wide: bool) -> None:
-    low, high = min(each.low for each in intervals), max(each.high for each in intervals)
-    axes.set_xlim(max(low, 1e-9) / 1.35, high * 1.35)
+def _log_limits(axes: Axes, points: Sequence[Point], wide: bool) -> None:
+    """Show all intervals, but of one that reaches far down only its upper part: a few rounds may have stood still."""
+    low = min(max(point.throughput_interval.low, point.throughput / 4) for point in points)
+    high = max(min(point.throughput_interval.high, point.throughput * 4) for point in points)
+    axes.set_xlim(low / 1.35, high * 1.35)
     _log_ticks(axes, wide)
 
 

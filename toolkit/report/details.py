@@ -67,6 +67,35 @@ def settings_table(rows: Sequence[BenchRow]) -> Table:
     return Table(columns, tuple(lines))
 
 
+def cost_table(rows: Sequence[BenchRow]) -> Table | None:
+    """Return what each row takes of the machine; None where the records are from before this was measured."""
+    columns = (
+        Column("model", "left"),
+        Column("device", "left"),
+        *map(Column, ("batch", "cold start ms", "MB above idle", "processor ms per image", "GFLOP/s", "of the peak")),
+        Column("settled", "left"),
+        Column("provider", "left"),
+    )
+    lines = []
+    for row in rows:
+        memory = None if row.memory_above_idle_bytes is None else f"{row.memory_above_idle_bytes / 1e6:.0f}"
+        for timing in row.timings:
+            flops = None if timing.flops_per_second is None else figures.number(timing.flops_per_second / 1e9)
+            settled = None if timing.settled is None else "yes" if timing.settled and timing.warm is not False else "no"
+            cells = (
+                figures.milliseconds(row.cold_start_seconds),
+                memory or figures.NONE,
+                figures.milliseconds(timing.processor_seconds_per_image),
+                flops or figures.NONE,
+                figures.percent(timing.share_of_peak),
+                settled or figures.NONE,
+                row.provider or figures.NONE,
+            )
+            lines.append(Line((row.name, row.device, str(timing.batch_size), *cells)))
+    known = any(cell != figures.NONE for line in lines for cell in line.cells[3:])
+    return Table(columns, tuple(lines)) if known else None
+
+
 def end_to_end_table(measured: Sequence[tuple[str, EndToEnd]]) -> Table:
     """Return throughput from the bytes of files to labels, and where the time of an image goes."""
     columns = (

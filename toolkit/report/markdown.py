@@ -58,6 +58,8 @@ def _reasons(rows: Sequence[BenchRow]) -> list[str]:
     parts = []
     if whys := [f"`{row.name}` on {row.device}: {_escape(row.why)}" for row in rows if row.why is not None]:
         parts += ["What limits each row:", _bullets(whys)]
+    if (costs := details.cost_table([row for row in rows if row.missing is None])) is not None:
+        parts += ["What each row takes of the machine:", _table(costs)]
     ends = [(f"{row.name}, {row.device}", row.end_to_end) for row in rows if row.end_to_end is not None]
     if ends:
         parts += [

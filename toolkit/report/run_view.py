@@ -173,8 +173,8 @@ class RunView:
     def trade_offs(self) -> list[tuple[str, Chart]]:
         """Accuracy against throughput, by device."""
         return [
-            (sentences.device_name(device), charts.trade_off(points, f"tradeoff{device}", "Accuracy and throughput"))
-            for device in self.devices
+            (sentences.device_name(device), charts.trade_off(points, f"tradeoff{place}", "Accuracy and throughput"))
+            for place, device in enumerate(self.devices)
             if (points := self._points(device))
         ]
 
@@ -201,18 +201,28 @@ class RunView:
     def latencies(self) -> list[tuple[str, Chart]]:
         """Distributions of the times of single calls at the smallest batch size, by device."""
         drawn = []
-        for device in self.devices:
+        for place, device in enumerate(self.devices):
             rows = [row for row in self.measured if row.device == device]
             size = min(timing.batch_size for row in rows for timing in row.timings)
             choice = self.recommendation.of("latency", device)
             chosen = None if choice is None else choice.chosen.row.name
-            drawn.append((sentences.device_name(device), charts.latencies(rows, f"latency{device}", size, chosen)))
+            drawn.append((sentences.device_name(device), charts.latencies(rows, f"latency{place}", size, chosen)))
         return drawn
 
     @property
     def table(self) -> Table:
         """The comparison."""
         return bench_table(self.bench)
+
+    @property
+    def picked(self) -> list[tuple[str, str]]:
+        """Name and device of the rows that are recommended."""
+        return [(choice.chosen.row.name, choice.device) for choice in self.recommendation.choices]
+
+    @property
+    def costs(self) -> Table | None:
+        """What a row takes of the machine."""
+        return details.cost_table(self.measured)
 
     @property
     def whys(self) -> list[tuple[str, str]]:

@@ -95,6 +95,18 @@ def test_a_sweep_says_its_best_settings() -> None:
     )
 
 
+def test_of_many_sweeps_none_is_dropped() -> None:
+    rows = [row("onnx", 100, 90).model_copy(update={"name": f"format-{number}"}) for number in range(9)]
+    assert {f"format-{number}" for number in range(9)} <= set(texts(charts.sweeps(rows, "s", "T").wide))
+
+
+def test_an_interval_that_reaches_far_down_leaves_the_points_apart() -> None:
+    stuck = Point("stuck", 100.0, Interval(low=0.0, high=110.0), 0.9, None)
+    drawn = texts(charts.trade_off([stuck, point("b", 200, 0.9)], "t", "T").wide)
+    ticks = [float(text.replace(",", "")) for text in drawn if re.fullmatch(r"[\d,.]+", text)]
+    assert min(tick for tick in ticks if tick > 0) >= 10
+
+
 def test_where_time_goes_says_every_part() -> None:
     measured = row("onnx", 100, 90).end_to_end
     assert measured is not None

@@ -65,8 +65,13 @@ def test_nothing_leads_to_the_network(text: str) -> None:
     assert "@import" not in own
 
 
-def test_what_no_row_has_measured_is_not_blank(records: RunRecords) -> None:
-    assert "not measured: asked for cuda, onnxruntime 1.24.0 runs it on cpu" in run_page(records)
+def test_what_no_row_has_measured_is_not_blank(text: str) -> None:
+    assert "not measured: asked for cuda, onnxruntime 1.24.0 runs it on cpu" in text
+
+
+def test_the_rows_that_are_recommended_stand_out(text: str) -> None:
+    marked = re.findall('<tr class="picked"><th scope="row">([^<]*)</th><td>([^<]*)</td>', text)
+    assert marked == [("onnx-int8", "cpu"), ("onnx-int8", "cpu")]  # at both batch sizes
 
 
 def test_what_a_row_says_once_is_repeated_so_that_it_can_be_sorted(records: RunRecords) -> None:
