@@ -123,3 +123,13 @@ def test_the_wheel_has_the_templates() -> None:
     assert len(templates) == 6
     ignored = subprocess.run(["git", "check-ignore", *templates], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ignored.stdout == ""
+
+
+def test_what_reorders_or_hides_text_is_written_out_wherever_it_comes_from(records: RunRecords) -> None:
+    named = records.bench.rows[3].model_copy(update={"name": "on\u202enx\x1b[2J", "why": "a\u2066b</li><script>"})
+    text = run_page(RunRecords(records.bench.model_copy(update={"run": "a\u202eb", "rows": (named,)})))
+    assert [character for character in "\u202e\u2066\x1b" if character in text] == []
+    assert "<title>a\\u202eb: report</title>" in text
+    assert "on\\u202enx\\x1b[2J" in text
+    assert "a\\u2066b&lt;/li&gt;&lt;script&gt;" in text
+    assert text.count("<script") == 1
