@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from toolkit.dependencies import import_optional
 from toolkit.distribution import install_hint
+from toolkit.printable import printable
 from toolkit.report.canvas import EMPTY, INK, MUTED, RULE
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def in_page(document: str, name: str, title: str, description: str) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{box[1]}" '
         f'style="max-width:{width:.0f}px" role="img" aria-labelledby="{name}-title {name}-desc">'
-        f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-desc">{escape(description)}</desc>{inner}'
+        f'<title id="{name}-title">{escape(printable(title))}</title><desc id="{name}-desc">{escape(printable(description))}</desc>{inner}'
     ).rstrip()
 
 
