@@ -22,11 +22,12 @@ LOWEST  := .lowest
 RESOLUTION ?= lowest-direct
 STAMP   := $(VENV)/.installed
 RUN_OPTION := $(if $(RUN),--run $(RUN))
+AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 MKDOCS  := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup finetune export verify bench report predict doctor test test-all check lowest docs gpu-wheels gpu-check format schemas clean
+.PHONY: help setup finetune export verify bench report predict doctor browser test test-all check lowest docs gpu-wheels gpu-check format schemas clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -87,6 +88,12 @@ gpu-wheels: $(STAMP) ## gather into .gpu-wheels/ what a machine with a GPU and n
 # Under the PyTorch of that machine, which has its GPU: no .venv is set up.
 gpu-check: ## prove on CUDA what can be proved, in 8 minutes and without network; figures in artifacts/gpu-check.json
 	@PYTHONPATH=tests $(PYTHON) -m gpu.check $(ARGS)
+
+# Of the system, not of .venv: the tests that open report.html take the Chromium that they find, or say that there is none.
+browser: ## install Chromium for the tests of report.html (Debian and Ubuntu; elsewhere it says what to do)
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
+	  { command -v apt-get >/dev/null && $(AS_ROOT) apt-get update -qq && $(AS_ROOT) apt-get install -y -qq chromium; } || \
+	  { echo "no Chromium could be installed: put 'chromium' on the PATH; without it the tests of report.html are skipped."; exit 2; }
 
 format: $(STAMP) ## format the code
 	@$(BIN)/ruff format .

@@ -58,15 +58,15 @@ def command(
 ) -> None:
     """Measure speed, latency and test accuracy of every artifact, beside PyTorch itself.
 
-    Artifacts that were not verified are verified first. Writes RUN/bench/bench.json, bench.csv and report.md; exit code
-    1 if an artifact failed verification, or if nothing could be measured.
+    Artifacts that were not verified are verified first. Writes RUN/bench/bench.json, bench.csv, report.md and
+    report.html; exit code 1 if an artifact failed verification, or if nothing could be measured.
     """
     sizes = sizes_of(batch_sizes)
     finished = find_place(place, run, artifacts).finished_run("bench compares it with PyTorch on the images of its run")
     from toolkit.api.stages import all_passed, require_measurable, verify_first
     from toolkit.bench import BenchOptions, bench_run
     from toolkit.cli.console import output, reporter, telling_of_lost_signature
-    from toolkit.report import print_bench, print_parity, write_report
+    from toolkit.report import print_bench, print_parity, why_no_page, write_report
     from toolkit.trackers import require_trackers
     from toolkit.trackers import track as log
 
@@ -92,6 +92,8 @@ def command(
         report = bench_run(finished, options, reporter=progress)
     files = write_report(folder)
     print_bench(report, output())
+    if (reason := why_no_page()) is not None:
+        typer.echo(f"toolkit: {reason}", err=True)
     typer.echo("wrote " + ", ".join(str(path) for path in (folder.bench_file, *files)))
     log(folder, track or (), bench=report)
     measured = any(row.missing is None for row in report.rows)

@@ -2,25 +2,119 @@
 
 from __future__ import annotations
 
+import glob
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.cli.options import ArtifactsOption, PlaceArgument, RunOption
-from toolkit.cli.place import find_place
+from toolkit.cli.options import ArtifactsOption, RunOption
+from toolkit.cli.place import find_place, is_place
+from toolkit.errors import ToolkitError
+from toolkit.files import expanded
+
+if TYPE_CHECKING:
+    from toolkit.run_folder import RunFolder
+
+PURPOSE = "a report is made of the records of its run"
 
 
-def command(place: PlaceArgument = None, run: RunOption = None, artifacts: ArtifactsOption = Path("artifacts")) -> None:
-    """Write the pictures and the Markdown and CSV reports of a run again, and print the comparison table."""
-    folder = find_place(place, run, artifacts).finished_run("a report is made of the records of its run").folder
+def command(
+    places: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN|BUNDLE",
+            help="A run, by its name or its folder (default: the newest run); with --runs, several.",
+            show_default=False,
+        ),
+    ] = None,
+    run: RunOption = None,
+    artifacts: ArtifactsOption = Path("artifacts"),
+    runs: Annotated[
+        bool,
+        typer.Option("--runs", help="One page on several runs: those named, 'artifacts/*' too (default: all)."),
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="With --runs: the page to write (default: report.html in the folder of runs).",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Write the page, the pictures and the Markdown and CSV reports of a run again, and print the comparison table.
+
+    With --runs, write one page that shows several runs side by side.
+    """
+    given = [*(places or []), *([run] if run is not None else [])]
+    if runs:
+        _several(given, artifacts, output or artifacts / "report.html")
+        return
+    if len(places or []) > 1:
+        raise ToolkitError(
+            f"{len(places or [])} runs are named: --runs shows several on one page; without it name one."
+        )
+    if output is not None:
+        raise ToolkitError("--output is for --runs: the report of one run is written into its folder.")
+    folder = find_place(next(iter(places or []), None), run, artifacts).finished_run(PURPOSE).folder
     folder.require_benchmark()
-    from toolkit.cli.console import output
-    from toolkit.report import print_bench, write_pictures, write_report
+    from toolkit.cli.console import output as console
+    from toolkit.report import print_bench, why_no_page, write_pictures, write_report
     from toolkit.results import BenchReport
 
     folder.remove_leftovers()
     report = BenchReport.load(folder.bench_file, "toolkit bench")
     files = write_report(folder)
-    write_pictures(folder)
-    print_bench(report, output())
+    if (reason := why_no_page()) is None:
+        write_pictures(folder)
+    print_bench(report, console())
+    if reason is not None:
+        typer.echo(f"toolkit: {reason}", err=True)
     typer.echo("wrote " + ", ".join(str(path) for path in files))
+
+
+def _several(given: list[str], artifacts: Path, target: Path) -> None:
+    """Write one page on several runs, and say what is not on it."""
+    from toolkit.report import write_runs_report
+
+    found, left_out = _measured(given, artifacts)
+    for line in left_out:
+        typer.echo(f"toolkit: left out: {line}", err=True)
+    write_runs_report(found, target, left_out)
+    typer.echo(f"wrote {target} on {', '.join(folder.name for folder in found)}")
+
+
+def _measured(given: list[str], artifacts: Path) -> tuple[list[RunFolder], list[str]]:
+    """Return the runs that were measured, each once, and a sentence on each that was not.
+
+    What a pattern of the shell names beside them, the link to the newest run or another report, is no run and is passed
+    over.
+    """
+    from toolkit.run_folder import runs_in
+
+    names = [name for text in given for name in _matches(text)] if given else [str(r.path) for r in runs_in(artifacts)]
+    found: dict[Path, RunFolder] = {}
+    left_out = []
+    for name in names:
+        path = expanded(name)
+        if os.path.lexists(path) and not is_place(path) and not is_place(artifacts / name):
+            continue
+        try:
+            folder = find_place(name, None, artifacts).finished_run(PURPOSE).folder
+            folder.require_benchmark()
+        except ToolkitError as error:
+            if not os.path.lexists(path):
+                raise
+            left_out.append(str(error))
+            continue
+        found.setdefault(folder.path.resolve(), folder)
+    return list(found.values()), list(dict.fromkeys(left_out))
+
+
+def _matches(text: str) -> list[str]:
+    """Return what a quoted pattern stands for; a text that is none, or that nothing matches, as it is."""
+    return sorted(glob.glob(str(expanded(text)))) or [text]

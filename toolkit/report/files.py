@@ -1,34 +1,67 @@
-"""Writing the report of a run from its records."""
+"""Writing the reports of runs from their records."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
+from toolkit.errors import RunError
 from toolkit.files import write_text
 from toolkit.report.csv_table import bench_csv
 from toolkit.report.markdown import bench_markdown
+from toolkit.report.page import run_page, runs_page, why_no_page
 from toolkit.report.pictures import confusion_picture, learning_curves
-from toolkit.results import BenchReport, Evaluation, ParityReport
+from toolkit.report.records import read_records
 from toolkit.run_folder import RunFolder
 
 
 def write_report(run: RunFolder) -> list[Path]:
-    """Write ``bench/bench.csv`` and ``bench/report.md`` from ``bench.json``, with parity and evaluation if there.
+    """Write ``bench/bench.csv``, ``bench/report.md`` and ``bench/report.html`` from the records of a run.
+
+    The page is left out where a package that it needs is missing; ``why_no_page`` says which.
 
     Returns:
         The files written.
 
     Raises:
         RunError: ``bench.json`` is missing, or a record is malformed.
+        BundleError: the bundle's manifest is malformed.
         FileWriteError: the folder cannot be written.
     """
-    report = BenchReport.load(run.bench_file, "toolkit bench")
-    parity = ParityReport.load(run.parity_file, "toolkit verify") if run.parity_file.exists() else None
-    evaluation = Evaluation.load(run.evaluation_file, "toolkit finetune") if run.evaluation_file.exists() else None
-    table, text = run.bench / "bench.csv", run.bench / "report.md"
-    write_text(table, bench_csv(report))
-    write_text(text, bench_markdown(report, parity, evaluation))
-    return [table, text]
+    records = read_records(run)
+    contents = {run.bench / "bench.csv": bench_csv(records.bench), run.bench / "report.md": bench_markdown(records)}
+    if why_no_page() is None:
+        contents[run.report_file] = run_page(records)
+    for path, content in contents.items():
+        write_text(path, content)
+    return list(contents)
+
+
+def write_runs_report(runs: Sequence[RunFolder], target: Path, left_out: Sequence[str] = ()) -> None:
+    """Write one page that shows several runs side by side, with links to their own pages.
+
+    Args:
+        runs: those that were measured.
+        target: HTML file to write.
+        left_out: what is not shown, and why, a sentence each.
+
+    Raises:
+        RunError: there is no run, or a record is malformed.
+        BundleError: a manifest is malformed.
+        MissingDependencyError: Jinja2 or matplotlib is not installed.
+        FileWriteError: the file cannot be written.
+    """
+    if not runs:
+        raise RunError("there is no run to show that was measured: run 'toolkit bench' first.")
+    links = [_link(run.report_file, target.parent) if run.report_file.is_file() else "" for run in runs]
+    write_text(target, runs_page([read_records(run) for run in runs], links, left_out))
+
+
+def _link(page: Path, folder: Path) -> str:
+    """Return where a page is as a relative URL."""
+    return quote(os.path.relpath(page, folder).replace(os.sep, "/"))
 
 
 def write_pictures(run: RunFolder) -> list[Path]:

@@ -1,16 +1,19 @@
-"""``report.md``: what was measured, on what, how, and what was not."""
+"""``report.md``: the page of a run as text, for a pull request: what to ship first, then why."""
 
 from __future__ import annotations
 
-from toolkit.report import figures
+from toolkit.report import details, sentences
 from toolkit.report.bench_sections import end_to_end_note, end_to_end_table, reasons, tuned_table
 from toolkit.report.markdown_text import bullets as _bullets
 from toolkit.report.markdown_text import escape as _escape
 from toolkit.report.markdown_text import markdown_table as _table
 from toolkit.report.parity import parity_checks, parity_failures, parity_table
-from toolkit.report.tables import bench_table, class_table, cost_table, headline, marks, most_confused, remarks
-from toolkit.results import BenchReport, Evaluation, Load, ParityReport
+from toolkit.report.records import RunRecords
+from toolkit.report.tables import bench_table, cost_table, headline, marks, most_confused, remarks
+from toolkit.results import BenchReport, Evaluation, ParityReport, Review
 
+MOST_LISTED = 20
+"""Images, settings and classes of one kind; the records have all, and the page has more."""
 _COSTS = (
     "Processor time is of all threads of the worker, and more than the time of the call where several compute. GFLOP/s "
     "counts the network's convolutions and matrix products, a multiplication and an addition as two, whatever the "
@@ -19,45 +22,87 @@ _COSTS = (
 )
 
 
-def bench_markdown(report: BenchReport, parity: ParityReport | None, evaluation: Evaluation | None) -> str:
-    """Return the report as Markdown.
-
-    Args:
-        report: the benchmark.
-        parity: verdicts of ``toolkit verify``; left out if None.
-        evaluation: the fine-tuned model on the test split; left out if None.
-    """
+def bench_markdown(records: RunRecords) -> str:
+    """Return the report as Markdown; a part that there are no records for is left out."""
+    report = records.bench
     parts = [
-        f"# {_escape(report.run)}: benchmark",
-        f"{_escape(report.model)}, fine-tuned on {_escape(report.data)}. Made by `toolkit bench --run {report.run}`; "
-        f"written again from its records by `toolkit report --run {report.run}`.",
+        f"# {_escape(report.run)}: {_escape(report.model)}, fine-tuned on {_escape(report.data)}",
+        *_answer(records),
         "## Comparison",
         _table(bench_table(report)),
         *([_bullets([_escape(sentence) for sentence in marks(report)])] if marks(report) else []),
-        *(["## What it costs", _table(costs), _COSTS] if (costs := cost_table(report)).lines else []),
         *_sections(report),
+        *_parts(records),
         "## How it was measured",
         _method(report),
         "## Machine",
-        _machine(report),
+        _bullets([_escape(line) for line in sentences.machine_lines(report)]),
         "## What was not measured",
         _bullets(_unmeasured(report)),
+        "## Make it again",
+        "```bash\n" + "\n".join(sentences.again(records)) + "\n```",
+        f"Made by `toolkit bench --run {report.run}`; written again from its records by `toolkit report --run "
+        f"{report.run}`.",
     ]
-    if parity is not None:
-        parts += ["## Parity", _parity(parity)]
-    if evaluation is not None:
-        parts += ["## Accuracy of the fine-tuned model", _evaluation(evaluation)]
     return "\n\n".join(parts) + "\n"
 
 
+def _answer(records: RunRecords) -> list[str]:
+    """Return how good it is, what to ship, and what must be known before either is believed."""
+    lines = []
+    if records.evaluation is not None:
+        said = _escape(headline(records.evaluation))
+        lines.append(f"{said[0].upper()}{said[1:]}.")
+        lines += [f"{_escape(remark)}." for remark in remarks(records.evaluation)]
+    if records.bench.machine is not None:
+        lines += [f"**{_escape(remark)}**" for remark in records.bench.machine.remarks]
+    lines.append(_bullets([_escape(line) for line in sentences.recommendation_lines(records.recommendation)]))
+    return lines
+
+
 def _sections(report: BenchReport) -> list[str]:
+    """Return what limits each row, what it costs, where the time of an image goes, and the best settings."""
     parts = []
     if why := reasons(report):
         parts += ["## Why", _bullets([f"`{name}`: {_escape(reason)}." for name, reason in why])]
+    if (costs := cost_table(report)).lines:
+        parts += ["## What it costs", _table(costs), _COSTS]
     if (end_to_end := end_to_end_table(report)).lines:
         parts += ["## From files to labels", _table(end_to_end), f"{end_to_end_note(report)}."]
     if (tuned := tuned_table(report)).lines:
         parts += ["## Best settings", _table(tuned)]
+    return parts
+
+
+def _parts(records: RunRecords) -> list[str]:
+    parts = []
+    if records.review is not None:
+        parts += _review(records.review)
+    if (calibrated := sentences.calibration_sentence(records)) is not None:
+        parts += ["## Calibration", _escape(calibrated)]
+    if records.parity is not None:
+        parts += ["## Parity", _parity(records.parity)]
+    if records.evaluation is not None:
+        parts += ["## Accuracy of the fine-tuned model", _evaluation(records, records.evaluation)]
+    if lines := sentences.data_lines(records):
+        parts += ["## Data", _bullets([_escape(line) for line in lines])]
+    return parts
+
+
+def _review(review: Review) -> list[str]:
+    parts = []
+    if review.mistakes:
+        parts += [
+            "## What it gets wrong",
+            f"The most confident of {review.mistakes_in_all} mistakes.",
+            _table(details.mistake_table(review.mistakes[:MOST_LISTED])),
+        ]
+    issues = review.label_issues
+    if issues is not None:
+        parts += ["## Labels that are probably wrong", _escape(sentences.label_sentence(issues))]
+        if issues.suspects:
+            parts += [_table(details.mistake_table(issues.suspects[:MOST_LISTED]))]
+        parts += [_bullets([_escape(limit) for limit in issues.limits])]
     return parts
 
 
@@ -83,61 +128,11 @@ def _method(report: BenchReport) -> str:
     )
 
 
-def _machine(report: BenchReport) -> str:
-    provenance = report.provenance
-    machine = provenance.hardware
-    threads = "/".join(str(count) for count in sorted({row.threads for row in report.rows}))
-    engines = sorted({row.engine for row in report.rows if row.engine})
-    lines = [
-        f"{_escape(machine.processor)}, {machine.cores} cores, {machine.memory_bytes / 1e9:.1f} GB memory, "
-        f"{_escape(machine.operating_system)}; "
-        f"GPU: {_escape(machine.gpu) if machine.gpu else 'none'}.",
-        f"{threads} CPU threads for every row; engines: {', '.join(engines) or 'none ran'}.",
-        f"toolkit {provenance.toolkit}, Python {provenance.python}, "
-        f"{', '.join(f'{name} {version}' for name, version in provenance.packages.items())}.",
-        f"{provenance.created}, {report.seconds:.0f} s"
-        + (f", commit {provenance.commit}." if provenance.commit else "."),
-    ]
-    if report.machine is not None:
-        lines += [
-            f"Just before: {_load(report.machine.before)}.",
-            f"While it measured: {_load(report.machine.during)}.",
-        ]
-    lines += [
-        f"Fastest float32 matrix product on {peak.device}, {peak.threads} threads: "
-        f"{figures.billions(peak.flops_per_second)} GFLOP/s."
-        for peak in report.peaks
-    ]
-    if report.flops_per_image is not None:
-        lines.append(f"One image takes {figures.billions(report.flops_per_image)} GFLOP.")
-    return _bullets(lines)
-
-
-def _load(load: Load) -> str:
-    known = [
-        f"load average {load.load_average:.1f}" if load.load_average is not None else "",
-        f"other processes {load.busy_share:.0%} of processor time" if load.busy_share is not None else "",
-        f"steal {load.steal_share:.1%}" if load.steal_share is not None else "",
-        f"{load.frequency_mhz:.0f} MHz" if load.frequency_mhz is not None else "",
-    ]
-    return ", ".join(part for part in known if part) or "the system does not say how busy it was"
-
-
 def _unmeasured(report: BenchReport) -> list[str]:
-    said = [f"`{row.name}` on {row.device}: {_escape(row.missing)}" for row in report.rows if row.missing is not None]
-    devices = {row.device for row in report.rows}
-    if "cuda" not in devices:
-        gpu = report.provenance.hardware.gpu
-        said.append(
-            f"GPU speed: CUDA was not asked for, or no engine here can use {_escape(gpu)}."
-            if gpu
-            else "GPU speed: there is no CUDA device on this machine."
-        )
-    if "cpu" not in devices:
-        said.append("CPU speed: only CUDA was asked for.")
-    if not end_to_end_table(report).lines:
-        said.append("Decoding and resizing of image files, and anything else around the call of the model.")
-    return said
+    reasons = [
+        f"`{row.name}` on {row.device}: {_escape(row.missing)}" for row in report.rows if row.missing is not None
+    ]
+    return reasons + [_escape(line) for line in sentences.unmeasured_lines(report)]
 
 
 def _parity(parity: ParityReport) -> str:
@@ -145,7 +140,9 @@ def _parity(parity: ParityReport) -> str:
     failures = [
         f"`{owner}`: {_escape(failure)}" for owner, sentences in parity_failures(parity) for failure in sentences
     ]
+    flips = details.flip_table(parity, MOST_LISTED)
     parts = [
+        _bullets([_escape(sentences.parity_sentence(artifact)) for artifact in parity.artifacts]),
         f"Every artifact against {_escape(parity.reference)}, by `toolkit verify --run {parity.run}`: {verdict}. "
         "Errors are those of the logits; "
         "`relative` is relative to the largest logit of the same image, `rounding` is the typical error as a "
@@ -157,12 +154,16 @@ def _parity(parity: ParityReport) -> str:
     ]
     if checks := parity_checks(parity):
         parts.append(_bullets([_escape(line) for line in checks]))
-    return "\n\n".join([*parts, _bullets(failures)] if failures else parts)
+    if failures:
+        parts.append(_bullets(failures))
+    if flips.lines:
+        parts += ["Images that change their class:", _table(flips)]
+    return "\n\n".join(parts)
 
 
-def _evaluation(evaluation: Evaluation) -> str:
-    parts = [f"{headline(evaluation)}.", *(f"{_escape(remark)}." for remark in remarks(evaluation))]
-    parts.append(_table(class_table(evaluation)))
+def _evaluation(records: RunRecords, evaluation: Evaluation) -> str:
+    table = details.class_table(records)
+    parts = [] if table is None else [_table(table)]
     if mistakes := most_confused(evaluation):
         confusions = "; ".join(
             f"{_escape(true)} taken for {_escape(predicted)} ({images})" for true, predicted, images in mistakes

@@ -61,10 +61,29 @@ def learning_curves(history_csv: Path, target: Path, *, best: tuple[int, int]) -
     figure = canvas.new_figure(10.5, 4.7)
     canvas.head(figure, "Learning curves", f"{history_csv.resolve().parent.name}: {_stages(history)}")
     loss, accuracy = figure.subplots(1, 2, gridspec_kw={"wspace": 0.06})
-    _curves(loss, history, history.train_loss, history.validation_loss, "Loss")
-    _curves(accuracy, history, _percent(history.train_accuracy), _percent(history.validation_accuracy), "Accuracy (%)")
-    _mark_best(accuracy, history, _index_of(history, best, history_csv))
+    _require_epoch(history, best, history_csv)
+    draw_loss(loss, history)
+    draw_accuracy(accuracy, history, best)
     canvas.save(figure, target)
+
+
+def draw_loss(axes: Axes, history: History) -> None:
+    """Draw the loss of training and validation over epochs."""
+    _curves(axes, history, history.train_loss, history.validation_loss, "Loss")
+
+
+def draw_accuracy(axes: Axes, history: History, best: tuple[int, int] | None) -> None:
+    """Draw the accuracy of training and validation over epochs; the epoch whose weights were kept is ringed.
+
+    Args:
+        axes: to draw into.
+        history: what ``read_history`` returned.
+        best: stage and epoch whose weights were kept; None, or one that is not in the history, rings none.
+    """
+    _curves(axes, history, _percent(history.train_accuracy), _percent(history.validation_accuracy), "Accuracy (%)")
+    epochs = list(zip(history.stage, history.epoch, strict=True))
+    if best in epochs:
+        _mark_best(axes, history, epochs.index(best))
 
 
 def confusion_picture(evaluation: Evaluation, target: Path) -> None:
@@ -192,14 +211,12 @@ def _mark_stages(axes: Axes, history: History) -> None:
             )
 
 
-def _index_of(history: History, epoch: tuple[int, int], path: Path) -> int:
-    """Return where an epoch, given by stage and number, stands in the history."""
-    epochs = list(zip(history.stage, history.epoch, strict=True))
-    if epoch not in epochs:
+def _require_epoch(history: History, epoch: tuple[int, int], path: Path) -> None:
+    """Refuse an epoch, given by stage and number, that is not in the history."""
+    if epoch not in zip(history.stage, history.epoch, strict=True):
         raise RunError(
             f"{path} has no stage {epoch[0]} epoch {epoch[1]}, whose weights were kept: run 'toolkit finetune' again."
         )
-    return epochs.index(epoch)
 
 
 def _mark_best(axes: Axes, history: History, best: int) -> None:

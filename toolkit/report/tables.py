@@ -126,7 +126,7 @@ def cost_table(report: BenchReport) -> Table:
 
 
 def marks(report: BenchReport) -> list[str]:
-    """Return what the marks behind figures mean, a sentence for each that there is, and what is known of the machine.
+    """Return what the marks behind figures mean, a sentence for each that there is.
 
     Whoever shows ``bench_table`` shows these too.
     """
@@ -143,7 +143,7 @@ def marks(report: BenchReport) -> list[str]:
             f"{NOT_WARM} never warm: the times of calls were still changing when warm-up had to end, so that the "
             "figure may be too low."
         )
-    return [*sentences, *(report.machine.remarks if report.machine else ())]
+    return sentences
 
 
 def class_table(evaluation: Evaluation, worst: int | None = None) -> Table:

@@ -51,7 +51,7 @@ def print_bench(report: BenchReport, console: Console) -> None:
     for line in table.lines:
         if line.missing is not None:
             console.print(_text(f"{' on '.join(line.cells)} is not measured: {line.missing}", style="yellow"))
-    for sentence in marks(report):
+    for sentence in (*marks(report), *(report.machine.remarks if report.machine else ())):
         console.print(_text(sentence, style="yellow"))
     _print_sections(report, console)
 

@@ -12,12 +12,13 @@ def test_from_all_records(tmp_path, bench, parity, evaluation):
     bench.save(run.bench_file)
     parity.save(run.parity_file)
     evaluation.save(run.evaluation_file)
-    assert write_report(run) == [run.bench / "bench.csv", run.bench / "report.md"]
+    assert write_report(run) == [run.bench / "bench.csv", run.bench / "report.md", run.report_file]
     assert (run.bench / "bench.csv").read_text(encoding="utf-8").startswith("run,name,device")
     text = (run.bench / "report.md").read_text(encoding="utf-8")
     assert "## Parity" in text
     assert "## Accuracy" in text
-    assert sorted(path.name for path in run.bench.iterdir()) == ["bench.csv", "bench.json", "report.md"]
+    assert sorted(path.name for path in run.bench.iterdir()) == ["bench.csv", "bench.json", "report.html", "report.md"]
+    assert run.report_file.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
 def test_from_the_benchmark_alone(tmp_path, bench):

@@ -1,0 +1,102 @@
+"""The tables behind the first one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from full_runs import row, write_full_run
+
+from toolkit.report import details
+from toolkit.report.records import RunRecords, read_records
+from toolkit.report.tables import Table
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> RunRecords:
+    return read_records(write_full_run(tmp_path_factory.mktemp("full") / "cifar", images=100, mistakes=2))
+
+
+def heads(table: Table) -> list[str]:
+    return [column.header for column in table.columns]
+
+
+def test_classes_with_their_images_and_scores(records: RunRecords) -> None:
+    table = details.class_table(records)
+    assert table is not None
+    assert heads(table) == ["class", "train images", "validation images", "test images", "precision", "recall"]
+    assert table.lines[1].cells[:4] == ("automobile", "4037", "4037", "10")
+
+
+def test_classes_of_the_evaluation_alone_and_of_nothing(records: RunRecords) -> None:
+    table = details.class_table(RunRecords(records.bench, evaluation=records.evaluation))
+    assert table is not None
+    assert heads(table) == ["class", "test images", "precision", "recall"]
+    assert table.lines[0].cells[:2] == ("airplane", "10")
+    assert details.class_table(RunRecords(records.bench)) is None
+
+
+def test_settings_with_what_they_are_best_for() -> None:
+    table = details.settings_table([row("onnx", 100, 90), row("eager", 100, 90)])
+    assert len(table.lines) == 16
+    assert sorted(line.cells[-1] for line in table.lines if line.cells[-1]) == ["latency", "throughput"]
+    assert {line.cells[0] for line in table.lines} == {"onnx"}
+
+
+def test_what_a_row_takes_of_the_machine() -> None:
+    new = row("onnx", 100, 90)
+    table = details.cost_table([new])
+    assert table is not None
+    assert table.lines[0].cells == (
+        *("onnx", "cpu", "1", "400", "64", "4.98", "322", "40.0%"),
+        *("yes", "CPUExecutionProvider"),
+    )
+    restless = tuple(each.model_copy(update={"warm": False}) for each in new.timings)
+    table = details.cost_table([new.model_copy(update={"timings": restless})])
+    assert table is not None
+    assert {line.cells[8] for line in table.lines} == {"no"}
+
+
+def test_of_old_records_nothing_is_said_of_it() -> None:
+    new = row("eager", 100, 90)
+    unknown = dict.fromkeys(("processor_seconds_per_image", "flops_per_second", "share_of_peak", "settled", "warm"))
+    timings = tuple(each.model_copy(update=unknown) for each in new.timings)
+    old = {"timings": timings, "cold_start_seconds": None, "memory_above_idle_bytes": None}
+    assert details.cost_table([new.model_copy(update=old)]) is None
+
+
+def test_flips_up_to_a_number(records: RunRecords) -> None:
+    assert records.parity is not None
+    table = details.flip_table(records.parity, 3)
+    assert table.lines[0].cells == (
+        "onnx-int8",
+        "automobile/00001.png",
+        "automobile",
+        "automobile",
+        "bird",
+        "0.040",
+        "yes",
+    )
+    assert len(table.lines) == 3
+    assert details.flip_table(records.parity, 100).lines[-1].cells[-1] == "no"
+
+
+def test_mistakes_with_their_files(records: RunRecords) -> None:
+    assert records.review is not None
+    image = records.review.mistakes[0]
+    line = details.mistake_table(records.review.mistakes).lines[0]
+    assert line.cells == (image.label, image.predicted, f"{image.probability:.1%}", f"test: {image.name}")
+
+
+def test_duplicates_of_a_run(records: RunRecords) -> None:
+    table = details.duplicate_table(records, 10)
+    assert table is not None
+    assert table.lines[0].cells == ("the same bytes", "train, test", "airplane, automobile", "cat/1.png, dog/2.png")
+    assert details.duplicate_table(RunRecords(records.bench), 10) is None
+
+
+def test_from_bytes_to_labels(tmp_path: Path) -> None:
+    measured = row("onnx", 100, 90).end_to_end
+    assert measured is not None
+    line = details.end_to_end_table([("onnx", measured)]).lines[0]
+    assert line.cells == ("onnx", "32", "218 [211, 225]", "5.96", "26.2%", "15.3%", "54.2%", "4.4%")
