@@ -16,7 +16,7 @@ from toolkit.bench.job import Job
 from toolkit.bench.process import WorkerFailedError, WorkerProcess
 from toolkit.bench.rows import Plan
 from toolkit.bundle.manifest import InputContract
-from toolkit.progress import Reporter
+from toolkit.progress import Reporter, working
 
 ACCURACY_STEP = 256
 """Test images per command: how often the progress bar moves."""
@@ -67,7 +67,8 @@ class Sweep:
             if outcome.missing is not None:
                 self._say(outcome)
         try:
-            self._start()
+            with working(self._reporter, "opening what is measured"):
+                self._start()
             self._measure()
             self._memory()
             self._accuracy()

@@ -10,6 +10,7 @@ from toolkit.bundle.manifest import MANIFEST_NAME, ArtifactRecord, BatchSpeed, B
 from toolkit.bundle.trust.check import LARGEST_MANIFEST, parse_manifest, small_file
 from toolkit.bundle.trust.known import is_known
 from toolkit.bundle.writer import write_manifest
+from toolkit.devices import kind_of
 from toolkit.results import ArtifactParity, BenchReport, BenchRow, ParityReport
 
 
@@ -86,7 +87,7 @@ def _summary(row: BenchRow, report: BenchReport) -> BenchSummary:
     return BenchSummary(
         device=row.device,
         processor=(report.provenance.hardware.gpu or "GPU")
-        if row.device == "cuda"
+        if kind_of(row.device) == "cuda"
         else report.provenance.hardware.processor,
         threads=row.threads,
         batch_size=fastest.batch_size,

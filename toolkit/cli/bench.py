@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from toolkit.cli.next_steps import after, closing_line
 from toolkit.cli.options import (
     AllowCodeOption,
     ArtifactsOption,
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from toolkit.progress import Reporter
     from toolkit.run_folder import FinishedRun
 
+BATCH_SIZES = "1,32"
+ROUNDS = 7
 LARGEST_BATCH = 65_536
 """Images in one call; a million of them takes the memory of every other program with it before anything is measured."""
 
@@ -38,10 +41,10 @@ def command(
     threads: ThreadsOption = None,
     batch_sizes: Annotated[
         str, typer.Option("--batch-sizes", metavar="A,B", help="Batch sizes, separated by commas.")
-    ] = "1,32",
+    ] = BATCH_SIZES,
     rounds: Annotated[
-        int, typer.Option("--rounds", min=2, help="Interleaved rounds; more of them narrow the intervals.")
-    ] = 7,
+        int, typer.Option("--rounds", metavar="N", min=2, help="Interleaved rounds; more of them narrow the intervals.")
+    ] = ROUNDS,
     allow_code: AllowCodeOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -50,30 +53,38 @@ def command(
     Artifacts that were not verified are verified first. Writes RUN/bench/bench.json, bench.csv and report.md; exit code
     1 if an artifact failed verification, or if nothing could be measured.
     """
-    sizes = _sizes(batch_sizes)
+    sizes = batch_sizes_of(batch_sizes)
     finished = find_place(place, run, artifacts).finished_run("bench compares it with PyTorch on the images of its run")
     folder = finished.folder
     bundle = folder.exported()
-    from toolkit.bench import BenchOptions, bench_run
-    from toolkit.cli.console import output, reporter, telling_of_lost_signature
+    from toolkit.cli.console import loading, output, reporter, telling_of_lost_signature
     from toolkit.data.of_run import require_images
-    from toolkit.report import print_bench, write_report
 
     require_images(finished)
     for written in (folder.path, bundle):  # which gets the figures too
         require_writable(written, "The figures are written into the run: copy it to where you may write.")
-    options, progress = BenchOptions(device, threads, sizes, rounds, allow_code=allow_code), reporter(quiet)
+    progress = reporter(quiet)
+    with loading(progress, "PyTorch"):
+        from toolkit.bench import BenchOptions, bench_run
+        from toolkit.report import print_bench, write_report
+
+    options = BenchOptions(device, threads, sizes, rounds, allow_code=allow_code)
     with telling_of_lost_signature(bundle):
         verified = _verify_first(finished, progress, allow_code)
         report = bench_run(finished, options, reporter=progress)
     files = write_report(folder)
     print_bench(report, output())
-    typer.echo("wrote " + ", ".join(str(path) for path in (folder.bench_file, *files)))
     measured = any(row.missing is None for row in report.rows)
+    closing_line(folder.bench_file, *files, then=after("bench", folder) if verified and measured else None)
     raise typer.Exit(0 if verified and measured else 1)
 
 
-def _sizes(text: str) -> tuple[int, ...]:
+def batch_sizes_of(text: str) -> tuple[int, ...]:
+    """Read ``--batch-sizes``.
+
+    Raises:
+        ToolkitError: it is no list of sizes.
+    """
     try:
         sizes = tuple(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError:

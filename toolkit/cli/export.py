@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from toolkit.cli.completion import complete_formats
+from toolkit.cli.next_steps import after, closing_line
 from toolkit.cli.options import ArtifactsOption, PlaceArgument, QuietOption, RunOption
 from toolkit.cli.place import find_place
 from toolkit.dependencies import require_for_training
 from toolkit.files import require_writable
 
 if TYPE_CHECKING:
-    from toolkit.bundle.manifest import ArtifactRecord
+    from toolkit.bundle.manifest import ArtifactRecord, Manifest
     from toolkit.results import QuantizationSearch
 
 
@@ -23,7 +25,12 @@ def command(
     artifacts: ArtifactsOption = Path("artifacts"),
     formats: Annotated[
         str | None,
-        typer.Option("--formats", metavar="A,B", help="Formats, separated by commas (default: the recipe's)."),
+        typer.Option(
+            "--formats",
+            metavar="A,B",
+            help="Formats, separated by commas (default: the recipe's).",
+            autocompletion=complete_formats,
+        ),
     ] = None,
     graph_input: Annotated[
         str | None,
@@ -43,15 +50,20 @@ def command(
     ] = None,
     opset: Annotated[
         int | None,
-        typer.Option("--opset", help="ONNX opset (default: the profile's, or the exporter's recommended one)."),
+        typer.Option(
+            "--opset", metavar="N", help="ONNX opset (default: the profile's, or the exporter's recommended one)."
+        ),
     ] = None,
     ir: Annotated[
-        int | None, typer.Option("--ir", help="ONNX IR version (default: the profile's, or the exporter's own).")
+        int | None,
+        typer.Option("--ir", metavar="N", help="ONNX IR version (default: the profile's, or the exporter's own)."),
     ] = None,
     max_drop: Annotated[
         float | None,
         typer.Option(
-            "--max-drop", help="Points of validation accuracy that a quantised artifact may lose (default: 0.5)."
+            "--max-drop",
+            metavar="POINTS",
+            help="Points of validation accuracy that a quantised artifact may lose (default: 0.5).",
         ),
     ] = None,
     quiet: QuietOption = False,
@@ -80,19 +92,28 @@ def command(
     finished.require_own_weights()
     require_images(finished)
     require_writable(finished.folder.path, "The bundle is made in the run: copy it to where you may write.")
-    require_for_training("torch", "safetensors")
-    from toolkit.cli.console import reporter
-    from toolkit.export import export_run
+    from toolkit.cli.console import loading, reporter
 
-    manifest = export_run(finished, options=recipe.export, reporter=reporter(quiet))
-    typer.echo(f"bundle {finished.folder.bundle}")
+    progress = reporter(quiet)
+    with loading(progress, "PyTorch"):
+        require_for_training("torch", "safetensors")
+        from toolkit.export import export_run
+
+    manifest = export_run(finished, options=recipe.export, reporter=progress)
+    print_bundle(finished.folder.bundle, manifest)
+    closing_line(finished.folder.bundle, then=after("export", finished.folder) if manifest.artifacts else None)
+    raise typer.Exit(1 if manifest.not_exported else 0)
+
+
+def print_bundle(bundle: Path, manifest: Manifest) -> None:
+    """Print what was exported, and what was not and why."""
+    typer.echo(f"bundle {bundle}")
     for artifact in manifest.artifacts:
         _show(artifact)
     for refused in manifest.not_exported:
         typer.echo(f"  not exported: {refused.format}: {refused.reason}")
         if refused.quantization is not None:
             _show_search(refused.quantization)
-    raise typer.Exit(1 if manifest.not_exported else 0)
 
 
 def _show(artifact: ArtifactRecord) -> None:

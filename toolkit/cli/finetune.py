@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from toolkit.cli.completion import complete_recipe, complete_run
+from toolkit.cli.grouped_help import WHICH_RUN
+from toolkit.cli.next_steps import after, closing_line
 from toolkit.cli.options import ArtifactsOption, QuietOption
 from toolkit.cli.recipe_flags import with_recipe_flags
 from toolkit.dependencies import require_for_training
@@ -23,11 +26,21 @@ def command(
     recipe: Annotated[
         str,
         typer.Option(
-            "--recipe", metavar="NAME|FILE", help="A shipped recipe, a TOML file, or auto ('toolkit recipes')."
+            "--recipe",
+            metavar="NAME|FILE",
+            help="A shipped recipe, a TOML file, or auto ('toolkit recipes').",
+            autocompletion=complete_recipe,
         ),
     ] = AUTO,
     run: Annotated[
-        str | None, typer.Option("--run", metavar="NAME", help="Name of the run (default: data, backbone and time).")
+        str | None,
+        typer.Option(
+            "--run",
+            metavar="NAME",
+            help="Name of the run (default: data, backbone and time).",
+            rich_help_panel=WHICH_RUN,
+            autocompletion=complete_run,
+        ),
     ] = None,
     artifacts: ArtifactsOption = Path("artifacts"),
     resume: Annotated[
@@ -55,7 +68,8 @@ def command(
 
     Stage 1 trains a new head on the frozen backbone; stage 2 unfreezes the last blocks at a smaller rate. The best
     weights on the validation images, or the last ones where these are few, are kept and looked at once on the test
-    images. Every field of the recipe has a flag.
+    images. Every field of the recipe has a flag; the defaults shown hold where the recipe says nothing else ('toolkit
+    recipes NAME' prints what it says).
     """
     # What is wrong is said before anything else is imported: PyTorch alone takes seconds.
     from toolkit.run_folder import find_unfinished, new_run
@@ -77,15 +91,17 @@ def command(
             new_run(run, artifacts)
         chosen, reason = choose_recipe(recipe, overrides)
     if not dry_run:
-        _require_room(artifacts, run if resume else None, chosen)
-    require_for_training("torch", "torchvision", "safetensors", "tomli_w")
-    from toolkit.api import train
-    from toolkit.cli.console import output, reporter
-    from toolkit.report import print_evaluation
-    from toolkit.training.group import leads_here
-    from toolkit.training.stage import plan_run, recipe_for_budget
+        require_room(artifacts, artifacts / unfinished.name if resume else None, chosen)
+    from toolkit.cli.console import loading, output, reporter
 
     progress = reporter(quiet)
+    with loading(progress, "PyTorch"):
+        require_for_training("torch", "torchvision", "safetensors", "tomli_w")
+        from toolkit.api import train
+        from toolkit.report import print_evaluation
+        from toolkit.training.group import leads_here
+        from toolkit.training.stage import plan_run, recipe_for_budget
+
     if reason and leads_here():
         typer.echo(f"toolkit: {reason}", err=True)
     if budget is not None:
@@ -98,9 +114,10 @@ def command(
         return
     print_evaluation(folder.evaluation(), output())
     typer.echo(f"run {folder.path}")
+    closing_line(folder.path, then=after("finetune", folder))
 
 
-def _require_room(artifacts: Path, resumed: str | None, recipe: Recipe) -> None:
+def require_room(artifacts: Path, resumed: Path | None, recipe: Recipe) -> None:
     """Refuse folders that cannot be written before the training whose result would be lost.
 
     Raises:
@@ -111,8 +128,7 @@ def _require_room(artifacts: Path, resumed: str | None, recipe: Recipe) -> None:
 
     if os.environ.get("RANK", "0") != "0":  # of several processes the first one writes
         return
-    folder = artifacts if resumed is None else artifacts / resumed
-    require_writable(folder, "Give --artifacts another folder, or free some space.")
+    require_writable(artifacts if resumed is None else resumed, "Give --artifacts another folder, or free some space.")
     if recipe.cache.use:
         require_writable(
             cache_folder(), "Name another folder for what is kept between runs with TOOLKIT_CACHE, or give --no-cache."

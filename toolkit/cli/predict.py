@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from toolkit.cli.completion import complete_format, complete_run
 from toolkit.cli.options import (
     AllowCodeOption,
     ArtifactsOption,
@@ -34,7 +35,9 @@ def command(
     first: Annotated[
         str,
         typer.Argument(
-            metavar="RUN|BUNDLE", help="A run, by its name or its folder, or a bundle's folder. Left out with --run."
+            metavar="RUN|BUNDLE",
+            help="A run, by its name or its folder, or a bundle's folder. Left out with --run.",
+            autocompletion=complete_run,
         ),
     ],
     others: Annotated[
@@ -49,11 +52,18 @@ def command(
     as_csv: Annotated[bool, typer.Option("--csv", help="A table with a header line.")] = False,
     artifact: Annotated[
         str | None,
-        typer.Option("--artifact", metavar="FORMAT", help="Artifact to use (default: onnx if there is one)."),
+        typer.Option(
+            "--artifact",
+            metavar="FORMAT",
+            help="Artifact to use (default: onnx if there is one).",
+            autocompletion=complete_format,
+        ),
     ] = None,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images per call of the engine.")] = 32,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", metavar="N", min=1, help="Images per call of the engine.")
+    ] = 32,
     max_pixels: MaxPixelsOption = MAX_PIXELS,
     verify_key: VerifyKeyOption = None,
     allow_code: AllowCodeOption = False,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import typer
-
+from toolkit.cli.next_steps import after, closing_line
 from toolkit.cli.options import ArtifactsOption, PlaceArgument, RunOption
 from toolkit.cli.place import find_place
 
@@ -23,4 +22,4 @@ def command(place: PlaceArgument = None, run: RunOption = None, artifacts: Artif
     files = write_report(folder)
     write_pictures(folder)
     print_bench(report, output())
-    typer.echo("wrote " + ", ".join(str(path) for path in files))
+    closing_line(*files, then=after("report", folder))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from toolkit.devices import kind_of
 from toolkit.printable import printable
 from toolkit.report.parity import parity_checks, parity_failures, parity_table
 from toolkit.report.tables import Table, bench_table, class_table, headline, most_confused, remarks
@@ -80,7 +81,7 @@ def _unmeasured(report: BenchReport) -> list[str]:
     reasons = [
         f"`{row.name}` on {row.device}: {_escape(row.missing)}" for row in report.rows if row.missing is not None
     ]
-    devices = {row.device for row in report.rows}
+    devices = {kind_of(row.device) for row in report.rows}
     if "cuda" not in devices:
         gpu = report.provenance.hardware.gpu
         reasons.append(

@@ -22,6 +22,7 @@ class Training:
         self.calls: list[tuple[str, Any]] = []
         self.folder = SimpleNamespace(name="unfinished", path=Path("artifacts/done"), recipe=lambda: self.recipe)
         self.folder.evaluation = lambda: "the evaluation"
+        self.folder.command = lambda stage: f"toolkit {stage} --run done"
 
     def train(self, recipe: Recipe, **asked: Any) -> Any:
         asked.pop("reporter")

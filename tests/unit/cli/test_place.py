@@ -23,7 +23,7 @@ Run = Callable[..., tuple[int, str, str]]
 ARTIFACTS = Path("artifacts")
 POINTED = ("export", "verify", "bench", "report", "predict", "inspect", "selftest", "card", "sign", "pack")
 """Commands that take a run or a bundle."""
-OTHERS = {"finetune", "keygen", "unpack", "backbones", "formats", "recipes", "cache", "doctor"}
+OTHERS = {"run", "finetune", "keygen", "unpack", "backbones", "formats", "recipes", "cache", "doctor"}
 
 
 @pytest.fixture
