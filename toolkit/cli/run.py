@@ -21,6 +21,7 @@ from toolkit.errors import RecipeError, ToolkitError
 from toolkit.recipe import AUTO
 
 if TYPE_CHECKING:
+    from toolkit.progress import Reporter
     from toolkit.recipe import Recipe
     from toolkit.run_folder import RunFolder
     from toolkit.whole_job import Done, Stage
@@ -136,7 +137,7 @@ def command(
     changed = {flag: overrides[dotted] for dotted, flag, _ in recipe_flags() if resume and dotted in overrides}
     asked = {"--images": (images, IMAGES), "--batch-sizes": (batch_sizes, BATCH_SIZES), "--rounds": (rounds, ROUNDS)}
     changed |= {flag: given for flag, (given, usual) in asked.items() if given != usual}
-    watched = _Watched(artifacts, going_on, changed)
+    watched = _Watched(progress, artifacts, going_on, changed)
     try:
         with nullcontext() if going_on is None else telling_of_lost_signature(going_on.bundle):
             outcome = run_job(job, reporter=progress, begins=watched.begins, ended=watched.ended)
@@ -156,23 +157,28 @@ def command(
 class _Watched:
     """Prints what stages say, and remembers where the job is."""
 
-    def __init__(self, root: Path, run: RunFolder | None, flags: dict[str, Any]) -> None:
+    def __init__(self, progress: Reporter, root: Path, run: RunFolder | None, flags: dict[str, Any]) -> None:
         """Prepare.
 
         Args:
+            progress: where the stages are announced.
             root: folder of runs.
             run: the one that the job goes on with.
             flags: to give again when it goes on once more, since no recipe holds them.
         """
         self.done: list[Done] = []
+        self._progress = progress
         self._root = root
         self._run = run
         self._stage: Stage = "finetune"
         self._flags = "".join(f" {flag} {shlex.quote(str(value))}" for flag, value in flags.items())
 
     def begins(self, stage: Stage) -> None:
-        """Note the stage."""
+        """Announce the stage."""
+        from toolkit.whole_job import STAGES
+
         self._stage = stage
+        self._progress.line(f"{STAGES.index(stage) + 1} of {len(STAGES)}: {stage}")
 
     def ended(self, done: Done) -> None:
         """Print what the command of the stage prints at its end; one line of what was there already."""

@@ -53,7 +53,8 @@ def training(monkeypatch: pytest.MonkeyPatch) -> Training:
 
 def test_a_run_is_made_and_named(run: Run, training: Training) -> None:
     code, out, _ = run("finetune", "--run", "mine", "--stage1-epochs", 1, "--quiet")
-    assert (code, out) == (0, f"the evaluation\nrun {training.folder.path}\n")
+    path = training.folder.path
+    assert (code, out) == (0, f"the evaluation\nrun {path}\nwrote {path}; next: toolkit export --run done\n")
     ((kind, asked),) = training.calls
     assert (kind, asked["name"], asked["root"]) == ("finetune", "mine", Path("artifacts"))
     assert asked["recipe"].stage1.epochs == 1
