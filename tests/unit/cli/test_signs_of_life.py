@@ -31,6 +31,7 @@ def lines() -> list[str]:
 def signs(clock: Clock, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> SignsOfLife:
     # The thread is asleep, so that nothing but the test looks.
     monkeypatch.setattr("toolkit.cli.signs_of_life.LOOK_SECONDS", 3600)
+    monkeypatch.setattr("toolkit.cli.signs_of_life.FIRST_SECONDS", 3)
     return SignsOfLife(lines.append, clock)
 
 
@@ -95,6 +96,7 @@ def test_the_thread_looks_by_itself_and_ends_with_the_task(
     clock: Clock, lines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("toolkit.cli.signs_of_life.LOOK_SECONDS", 0.001)
+    monkeypatch.setattr("toolkit.cli.signs_of_life.FIRST_SECONDS", 3)
     signs = SignsOfLife(lines.append, clock)
     before = set(threading.enumerate())
     with signs.task("work", 1, ONE_STEP):
