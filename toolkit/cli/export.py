@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from toolkit.cli.completion import complete_formats
+from toolkit.cli.hanging import echo_hanging
 from toolkit.cli.next_steps import after, closing_line
 from toolkit.cli.options import ArtifactsOption, PlaceArgument, QuietOption, RunOption
 from toolkit.cli.place import find_place
@@ -111,7 +112,7 @@ def print_bundle(bundle: Path, manifest: Manifest) -> None:
     for artifact in manifest.artifacts:
         _show(artifact)
     for refused in manifest.not_exported:
-        typer.echo(f"  not exported: {refused.format}: {refused.reason}")
+        echo_hanging(f"  not exported: {refused.format}: ", refused.reason)
         if refused.quantization is not None:
             _show_search(refused.quantization)
 
@@ -120,9 +121,9 @@ def _show(artifact: ArtifactRecord) -> None:
     detail = f"opset {artifact.opset}, IR {artifact.ir_version}, " if artifact.opset else ""
     if artifact.portability == "same-machine":
         detail += "for this machine only, "
-    typer.echo(
-        f"  {artifact.file:24} {artifact.format:12} {artifact.precision:8} {artifact.total_bytes / 1e6:7.1f} MB  "
-        f"{detail}{artifact.producer}"
+    size = f"{artifact.total_bytes / 1e6:7.1f} MB"
+    echo_hanging(
+        f"  {artifact.file:24} {artifact.format:12} {artifact.precision:8} {size}  ", f"{detail}{artifact.producer}"
     )
     if artifact.quantization is not None:
         _show_search(artifact.quantization)

@@ -13,6 +13,7 @@ from toolkit.cli.bench import BATCH_SIZES, ROUNDS, batch_sizes_of
 from toolkit.cli.completion import complete_recipe, complete_run
 from toolkit.cli.finetune import require_room
 from toolkit.cli.grouped_help import WHICH_RUN
+from toolkit.cli.next_steps import after, closing_line, predict_command
 from toolkit.cli.options import ArtifactsOption, QuietOption
 from toolkit.cli.recipe_flags import recipe_flags, with_recipe_flags
 from toolkit.cli.verify import IMAGES
@@ -197,6 +198,8 @@ class _Watched:
             print_bundle(done.run.bundle, done.record)
         elif done.stage == "verify":
             print_parity(done.record, output())
+            if done.passed:
+                self._progress.line(f"from now on this works too: {predict_command(str(done.run.path))}")
         elif done.stage == "report":
             print_bench(self.done[-2].record, output())
 
@@ -217,8 +220,6 @@ class _Watched:
 
     def close(self) -> None:
         """Print the last line."""
-        from toolkit.cli.next_steps import after, closing_line
-
         report = self.done[-1]
         closing_line(report.run.path, *report.record, then=after("report", report.run))
 

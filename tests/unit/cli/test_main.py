@@ -68,6 +68,7 @@ def test_help_lists_every_command_that_has_a_file(run: Run) -> None:
         "completion",
         "console",
         "grouped_help",
+        "hanging",
         "memory",
         "next_steps",
         "options",

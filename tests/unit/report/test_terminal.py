@@ -15,7 +15,7 @@ def shown(show, record, width):
     return text.getvalue()
 
 
-@pytest.mark.parametrize("width", [100, 160])
+@pytest.mark.parametrize("width", [80, 100, 160])
 def test_no_figure_is_cut_and_no_line_is_too_long(bench, width):
     text = shown(print_bench, bench, width)
     assert max(map(len, text.splitlines())) <= width
@@ -51,7 +51,7 @@ def test_a_row_without_figures_says_so_in_the_table(bench):
     assert line.split() == ["onnx", "cuda", "not", "measured"]
 
 
-@pytest.mark.parametrize("width", [100, 160])
+@pytest.mark.parametrize("width", [80, 100, 160])
 def test_verdicts_and_their_reasons(parity, width):
     text = shown(print_parity, parity, width)
     assert "digits-1: parity with PyTorch 2.9.0 FAILED" in text
