@@ -13,6 +13,11 @@ LEAST_ROOM = 24
 INDENT = 4
 
 
+def terminal_width() -> int | None:
+    """Return how many columns the terminal has; None where standard output is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
 def echo_hanging(head: str, text: str) -> None:
     """Print what comes first and a text beside it.
 
@@ -23,7 +28,7 @@ def echo_hanging(head: str, text: str) -> None:
         head: as it is, with the blanks behind it.
         text: of any length.
     """
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    width = terminal_width()
     if width is None or len(head) + len(text) <= width:
         typer.echo(f"{head}{text}".rstrip())
         return

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import sys
-
 import pytest
 
 from toolkit.cli.hanging import echo_hanging
@@ -12,10 +10,8 @@ TEXT = (
 
 
 @pytest.fixture
-def terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    del capsys  # it replaces the output that is said to be a terminal
-    monkeypatch.setenv("COLUMNS", "60")
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toolkit.cli.hanging.terminal_width", lambda: 60)
 
 
 @pytest.mark.usefixtures("terminal")
