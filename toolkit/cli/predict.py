@@ -81,18 +81,21 @@ def command(
     files = list(_expand(images))
     from toolkit.cli.console import reporter
     from toolkit.cli.memory import bound_memory
-    from toolkit.runtime import load
+    from toolkit.progress import working
 
     bound_memory(device)
-    predictor = load(
-        bundle,
-        artifact=artifact,
-        device=device,
-        threads=threads,
-        verify_key=verify_key,
-        allow_code=allow_code,
-        max_pixels=max_pixels,
-    )
+    with working(reporter(quiet), "opening the bundle"):
+        from toolkit.runtime import load
+
+        predictor = load(
+            bundle,
+            artifact=artifact,
+            device=device,
+            threads=threads,
+            verify_key=verify_key,
+            allow_code=allow_code,
+            max_pixels=max_pixels,
+        )
     write = _json_line if as_json else _csv_writer(predictor.labels) if as_csv else _text_line
     failed: list[ImageError] = []
     with reporter(quiet or len(files) <= batch_size).bar("predict", len(files), "img") as bar:

@@ -13,13 +13,16 @@ def command(place: PlaceArgument = None, run: RunOption = None, artifacts: Artif
     """Write the pictures and the Markdown and CSV reports of a run again, and print the comparison table."""
     folder = find_place(place, run, artifacts).finished_run("a report is made of the records of its run").folder
     folder.require_benchmark()
-    from toolkit.cli.console import output
-    from toolkit.report import print_bench, write_pictures, write_report
-    from toolkit.results import BenchReport
+    from toolkit.cli.console import Terminal, output
+    from toolkit.progress import working
 
-    folder.remove_leftovers()
-    report = BenchReport.load(folder.bench_file, "toolkit bench")
-    files = write_report(folder)
-    write_pictures(folder)
+    with working(Terminal(), "writing the report"):
+        from toolkit.report import print_bench, write_pictures, write_report
+        from toolkit.results import BenchReport
+
+        folder.remove_leftovers()
+        report = BenchReport.load(folder.bench_file, "toolkit bench")
+        files = write_report(folder)
+        write_pictures(folder)
     print_bench(report, output())
     closing_line(*files, then=after("report", folder))
