@@ -27,7 +27,7 @@ MKDOCS  := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup finetune export verify bench report predict doctor browser test test-all check lowest docs gpu-wheels gpu-check format schemas clean
+.PHONY: help setup run finetune export verify bench report predict doctor browser test test-all check lowest docs gpu-wheels gpu-check format schemas clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 setup: $(STAMP) ## make .venv with everything that training, export and the tests need
+
+run: $(STAMP) ## do the whole job on DATA: finetune, export, verify, bench and report
+	@$(BIN)/toolkit run $(if $(filter --resume,$(ARGS)),,--recipe $(RECIPE)) $(if $(DATA),--data '$(DATA)') $(if $(BACKBONE),--backbone $(BACKBONE)) $(RUN_OPTION) $(ARGS)
 
 finetune: $(STAMP) ## fine-tune in two stages, into artifacts/<run>
 	@$(BIN)/toolkit finetune --recipe $(RECIPE) $(if $(DATA),--data '$(DATA)') $(if $(BACKBONE),--backbone $(BACKBONE)) $(RUN_OPTION) $(ARGS)

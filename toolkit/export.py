@@ -43,7 +43,7 @@ from toolkit.formats.base import Calibration, Exported, ExportRequest, Format, N
 from toolkit.formats.profiles import resolve
 from toolkit.formats.registry import get_format
 from toolkit.formats.torch_session import torch_threads
-from toolkit.progress import Reporter, Silent
+from toolkit.progress import Reporter, Silent, working
 from toolkit.recipe import ExportRecipe, last_part
 from toolkit.results import GoldenLimits
 from toolkit.run_folder import FinishedRun, RunFolder, RunRecord
@@ -94,10 +94,13 @@ def export_run(
         outcomes = []
         with reporter.bar("export", len(chosen), "artifact") as bar:
             for wanted in chosen:
-                images_of_it = calibration if wanted.calibrates else None
-                outcomes.append(_export_artifact(wanted, deployable, contract, request, folder, images_of_it))
+                with working(reporter, f"exporting {wanted.name}"):
+                    images_of_it = calibration if wanted.calibrates else None
+                    outcomes.append(_export_artifact(wanted, deployable, contract, request, folder, images_of_it))
                 bar.advance(format=wanted.name)
         artifacts = tuple(outcome for outcome in outcomes if isinstance(outcome, ArtifactRecord))
+        with working(reporter, "golden samples"):
+            files = _write_golden(folder, deployable, contract, run, artifacts, reporter)
         manifest = write_manifest(
             folder,
             Manifest(
@@ -108,7 +111,7 @@ def export_run(
                 outputs=output_contracts(len(record.labels)),
                 artifacts=artifacts,
                 not_exported=tuple(outcome for outcome in outcomes if isinstance(outcome, RefusedArtifact)),
-                files=_write_golden(folder, deployable, contract, run, artifacts, reporter),
+                files=files,
                 evaluation=run.folder.evaluation(),
                 origin=_origin(run),
             ),

@@ -21,7 +21,25 @@ class Reporter(Protocol):
         """Print one line of progress."""
 
     def bar(self, description: str, total: int, unit: str) -> AbstractContextManager[Bar]:
-        """Open a progress bar over ``total`` units; it closes with the ``with`` block."""
+        """Open a progress bar over ``total`` units; it closes with the ``with`` block.
+
+        One over a single step (``ONE_STEP``) is work of unknown length. Bars may be nested.
+        """
+
+
+ONE_STEP = "step"
+"""The unit of a bar over one step: work that says nothing until it is done."""
+
+
+@contextmanager
+def working(reporter: Reporter, description: str) -> Iterator[None]:
+    """Have the reporter show that something is being done, for the length of the block.
+
+    For what takes seconds and has no steps to count, so that nobody looks at a screen on which nothing happens.
+    """
+    with reporter.bar(description, 1, ONE_STEP) as bar:
+        yield
+        bar.advance()
 
 
 class _SilentBar:

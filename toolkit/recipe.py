@@ -26,6 +26,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
+from toolkit import devices
 from toolkit.decoding_limits import MAX_PIXELS
 from toolkit.dependencies import import_optional
 from toolkit.distribution import install_hint
@@ -81,6 +82,12 @@ def _split(value: Any) -> Any:
 def _count_or_names(value: Any) -> Any:
     """Read ``"2"`` as a count and ``"layer3, layer4"`` as names."""
     return int(value) if isinstance(value, str) and value.strip().lstrip("-").isdigit() else _split(value)
+
+
+def _device(value: str) -> str:
+    if value != devices.AUTO and not devices.is_device(value):
+        raise ValueError(f"there is no device {value!r}: give {devices.AUTO}, {', '.join(devices.DEVICE_NAMES)}")
+    return value
 
 
 class DataRecipe(_Section):
@@ -205,8 +212,8 @@ class TrainRecipe(_Section):
         5.0, gt=0.0, description="save a checkpoint after every epoch, and at least this often"
     )
     train_bn: bool = Field(False, description="let BatchNorm layers of unfrozen blocks use and update batch statistics")
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="where to train; auto takes CUDA if there is one"
+    device: Annotated[str, AfterValidator(_device)] = Field(
+        "auto", description="where to train; auto takes CUDA if there is one, cuda:1 is the second GPU"
     )
     threads: int | None = Field(None, ge=1, le=MOST_THREADS, description="CPU threads (default: all cores)")
 

@@ -19,8 +19,8 @@ from PIL import Image
 
 PACKAGES = ("numpy", "onnxruntime", "pillow", "platformdirs", "pydantic", "rich", "typer")
 HELP = (
-    *("finetune", "export", "verify", "bench", "compare", "report", "predict", "inspect", "selftest", "card", "sign"),
-    *("keygen", "pack", "unpack", "push", "pull", "backbones", "formats", "recipes", "runs", "cache", "doctor"),
+    *("run", "finetune", "export", "verify", "bench", "compare", "report", "predict", "inspect", "selftest", "card"),
+    *("sign", "keygen", "pack", "unpack", "push", "pull", "backbones", "formats", "recipes", "runs", "cache", "doctor"),
 )
 
 
@@ -43,6 +43,7 @@ def main(bundle: str) -> None:
         Image.new("RGB", (40, 30), (200, 0, 0)).save(folder / "red.png")
         Image.new("L", (30, 40), 100).save(folder / "grey.jpg")
         run(folder, 0, "toolkit 0.", "--version")
+        run(folder, 0, f"onnxruntime {version('onnxruntime')}", "--version")
         for command in HELP:
             run(folder, 0, f"Usage: toolkit {command}", command, "--help")
         run(folder, 0, "onnxruntime on CPU yes", "doctor")
@@ -64,7 +65,7 @@ def main(bundle: str) -> None:
         run(folder, 2, "stage1.epochs: ", "finetune", "--stage1-epochs", "x")
         run(folder, 2, "is not one of cpu, cuda", "verify", bundle, "--device", "gpu")
         if find_spec("torch") is None:
-            for arguments in (("finetune",), ("finetune", "--data", "digits"), ("backbones",)):
+            for arguments in (("finetune",), ("run",), ("finetune", "--data", "digits"), ("backbones",)):
                 run(folder, 2, "this needs torch, which is not installed: pip install", *arguments)
         if find_spec("fsspec") is None:
             for arguments in (("push", bundle, "there.tar"), ("pull", "it.tar", "again")):

@@ -7,7 +7,6 @@ for the command line and for Python alike.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from numbers import Integral
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from toolkit.api.fields import RecipeFields
 from toolkit.api.notebook import reporter_for
 from toolkit.api.run import Run, Runs, open_run, runs
-from toolkit.api.stages import require_room
+from toolkit.api.stages import loading, require_room
 from toolkit.dependencies import require_for_training
 from toolkit.errors import RecipeError
 from toolkit.files import expanded
@@ -38,7 +37,7 @@ CALLED = {"run": "name", "artifacts": "root", "quiet": "progress"}
 """Flags of the command that are no fields, and what they are called here."""
 
 
-def finetune(
+def finetune(  # noqa: PLR0913 - what a person says in one call, each by its name
     data: str | os.PathLike[str] | None = None,
     *,
     recipe: str | os.PathLike[str] = AUTO,
@@ -46,6 +45,7 @@ def finetune(
     root: str | os.PathLike[str] = ARTIFACTS,
     resume: bool | str = False,
     time_budget: str | None = None,
+    track: Sequence[str] = (),
     progress: bool | Reporter = True,
     **fields: Unpack[RecipeFields],
 ) -> Run:
@@ -63,6 +63,7 @@ def finetune(
         root: folder of runs.
         resume: go on with the run that was interrupted last, or with the one of this name.
         time_budget: choose resolution, views and epochs to fit, e.g. ``"20m"``.
+        track: trackers that the run is also logged to, now and by its later stages: ``tensorboard``, ``mlflow``.
         progress: False to say nothing; or a reporter of your own.
         fields: fields of the recipe, by the names of the flags of ``toolkit finetune``.
 
@@ -78,7 +79,8 @@ def finetune(
             raise RecipeError(
                 "resume goes on with a run's own recipe: give no other recipe, name or field, or start a new run."
             )
-        return resume_run(find_unfinished(None if resume is True else resume, root), reporter)
+        return resume_run(find_unfinished(None if resume is True else resume, root), reporter, track)
+    require_trackers(_names(track))
     changes = changes_of({field: _plain(value) for field, value in given.items()}, CALL, called=CALLED)
     from toolkit.training.auto import choose_recipe
     from toolkit.training.plan import parse_duration
@@ -86,43 +88,42 @@ def finetune(
     budget = None if time_budget is None else parse_duration(time_budget)
     if name is not None:
         new_run(name, root)
-    _say_what_takes_time(reporter)
     chosen, reason = choose_recipe(os.fspath(recipe), changes)
     require_room(root, None, chosen)
-    require_for_training("torch", "torchvision", "safetensors", "tomli_w")
+    with loading(reporter):
+        require_for_training("torch", "torchvision", "safetensors", "tomli_w")
     if reason is not None:
         reporter.line(reason)
     if budget is not None:
         from toolkit.training.stage import recipe_for_budget
 
         chosen = recipe_for_budget(chosen, budget, reporter=reporter)
-    return _trained(chosen, name, root, reporter, resume=False)
+    return _trained(chosen, root, name=name, reporter=reporter, trackers=_names(track))
 
 
-def resume_run(run: RunFolder, progress: bool | Reporter = True) -> Run:
+def resume_run(run: RunFolder, progress: bool | Reporter = True, track: Sequence[str] = ()) -> Run:
     """Go on with a run that has not finished; errors as of ``finetune``."""
     from toolkit.training.auto import check_recipe
 
     root = run.path.parent
     recipe = check_recipe(run.recipe())
-    require_room(root, run.path.name, recipe)
+    require_room(root, run.path, recipe)
     reporter = reporter_for(progress)
-    _say_what_takes_time(reporter)
-    require_for_training("torch", "torchvision", "safetensors", "tomli_w")
-    return _trained(recipe, run.path.name, root, reporter, resume=True)
+    with loading(reporter):
+        require_for_training("torch", "torchvision", "safetensors", "tomli_w")
+    return _trained(recipe, root, name=run.path.name, reporter=reporter, trackers=_names(track), resume=True)
 
 
-def _say_what_takes_time(reporter: Reporter) -> None:
-    """Give a sign of life before PyTorch is imported."""
-    if "torch" not in sys.modules:
-        reporter.line("importing PyTorch, which takes some seconds the first time")
+def _names(track: Sequence[str]) -> Sequence[str]:
+    return (track,) if isinstance(track, str) else track
 
 
-def _trained(recipe: Recipe, name: str | None, root: Path, reporter: Reporter, *, resume: bool) -> Run:
+def _trained(recipe: Recipe, root: Path, **how: Any) -> Run:
+    """Call ``train``; whoever interrupts it is told how to go on from Python too."""
     from toolkit.training.interruption import StoppedError
 
     try:
-        return Run(train(recipe, name=name, root=root, resume=resume, reporter=reporter).path)
+        return Run(train(recipe, root=root, **how).path)
     except StoppedError as stopped:
         where = "" if root == ARTIFACTS else f", root={str(root)!r}"
         raise StoppedError(f"{stopped} From Python: toolkit.finetune(resume=True{where}).") from None

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from toolkit.progress import Reporter
     from toolkit.report.pictures import History
     from toolkit.runtime import Predictor
+    from toolkit.runtime.tuning import Purpose
     from toolkit.verify.options import Asked as VerifyAsked
 
 CALL = "the call of Run.export"
@@ -202,11 +203,12 @@ class Run:
         given = {**fields, **({} if formats is None else {"formats": _plain(formats)})}
         run = FinishedRun.of(self.folder)
         recipe = run.recipe.override(changes_of(given, CALL, "export."), CALL)
-        require_exportable(run, recipe.export)
+        reporter = reporter_for(progress)
+        require_exportable(run, recipe.export, reporter)
         from toolkit.export import export_run
 
         with telling_of_lost_signature(self.folder.bundle, _warn):
-            export_run(run, options=recipe.export, reporter=reporter_for(progress))
+            export_run(run, options=recipe.export, reporter=reporter)
         return self
 
     def verify(
@@ -226,12 +228,15 @@ class Run:
             ToolkitError: see ``toolkit.verify.run.verify_run``.
         """
         run = FinishedRun.of(self.folder)
-        bundle = require_verifiable(run)
+        reporter = how.setdefault("reporter", reporter_for(progress))
+        bundle = require_verifiable(run, reporter)
+        from toolkit.trackers import track
         from toolkit.verify.run import verify_run
 
-        how.setdefault("reporter", reporter_for(progress))
         with telling_of_lost_signature(bundle, _warn):
-            return ShownParity.of(verify_run(run, images=images, **how))
+            report = verify_run(run, images=images, **how)
+        track(self.folder, parity=report)
+        return ShownParity.of(report)
 
     def bench(self, *, progress: bool | Reporter = True, **options: Unpack[BenchAsked]) -> BenchReport:
         """Measure every artifact beside PyTorch, as ``toolkit bench`` does; verifies first what was not verified.
@@ -250,12 +255,14 @@ class Run:
         bundle = require_measurable(run)
         from toolkit.bench import BenchOptions, bench_run
         from toolkit.report import write_report
+        from toolkit.trackers import track
 
         chosen, reporter = BenchOptions(**options), reporter_for(progress)
         with telling_of_lost_signature(bundle, _warn):
-            verify_first(run, reporter, allow_code=chosen.allow_code)
+            parity = verify_first(run, reporter, allow_code=chosen.allow_code)
             report = bench_run(run, chosen, reporter=reporter)
         write_report(self.folder)
+        track(self.folder, parity=parity, bench=report)
         return ShownBench.of(report)
 
     def report(self) -> list[Path]:
@@ -272,13 +279,20 @@ class Run:
         self.folder.require_benchmark()
         return [*write_report(self.folder), *write_pictures(self.folder)]
 
-    def predictor(self, artifact: str | None = None, device: str = "cpu", threads: int | None = None) -> Predictor:
+    def predictor(
+        self,
+        artifact: str | None = None,
+        device: str = "cpu",
+        threads: int | None = None,
+        tuned: Purpose | None = None,
+    ) -> Predictor:
         """Open the run's bundle for prediction: ``toolkit.load`` with the bundle of this run.
 
         Args:
             artifact: format to use; the bundle's preferred one by default.
             device: ``"cpu"`` or ``"cuda"``.
             threads: CPU threads per call.
+            tuned: ``"latency"`` or ``"throughput"``: the setting that ``run.bench(sweep=True)`` found the best.
 
         Raises:
             RunError: there is no bundle yet.
@@ -286,7 +300,7 @@ class Run:
         """
         from toolkit.runtime import load
 
-        return load(self.folder.exported(), artifact, device, threads)
+        return load(self.folder.exported(), artifact, device, threads, tuned=tuned)
 
     def __repr__(self) -> str:
         summary = self.summary

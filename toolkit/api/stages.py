@@ -18,20 +18,33 @@ from toolkit.errors import MissingDependencyError
 from toolkit.files import require_writable
 from toolkit.formats.opening import not_opened
 from toolkit.formats.registry import get_format
+from toolkit.progress import Reporter, Silent, working
 
 if TYPE_CHECKING:
-    from toolkit.progress import Reporter
     from toolkit.recipe import ExportRecipe, Recipe
     from toolkit.results import ParityReport
     from toolkit.run_folder import FinishedRun
 
 
-def require_room(root: Path, resumed: str | None, recipe: Recipe) -> None:
+@contextmanager
+def loading(reporter: Reporter) -> Iterator[None]:
+    """Say that PyTorch is being loaded, which takes seconds, before the block imports it.
+
+    Of several processes of one training the first one says it.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        reporter = Silent()
+    reporter.line("loading PyTorch ...")
+    with working(reporter, "loading PyTorch"):
+        yield
+
+
+def require_room(root: Path, resumed: Path | None, recipe: Recipe) -> None:
     """Refuse folders that cannot be written before the training whose result would be lost.
 
     Args:
         root: folder of runs.
-        resumed: the run that goes on, if one does.
+        resumed: folder of the run that goes on, if one does.
         recipe: of the run.
 
     Raises:
@@ -41,15 +54,14 @@ def require_room(root: Path, resumed: str | None, recipe: Recipe) -> None:
 
     if os.environ.get("RANK", "0") != "0":  # of several processes the first one writes
         return
-    folder = root if resumed is None else root / resumed
-    require_writable(folder, "Give --artifacts another folder, or free some space.")
+    require_writable(root if resumed is None else resumed, "Give --artifacts another folder, or free some space.")
     if recipe.cache.use:
         require_writable(
             cache_folder(), "Name another folder for what is kept between runs with TOOLKIT_CACHE, or give --no-cache."
         )
 
 
-def require_exportable(run: FinishedRun, options: ExportRecipe) -> None:
+def require_exportable(run: FinishedRun, options: ExportRecipe, reporter: Reporter) -> None:
     """Refuse a run that could not be exported.
 
     Raises:
@@ -63,10 +75,11 @@ def require_exportable(run: FinishedRun, options: ExportRecipe) -> None:
     run.require_own_weights()
     require_images(run)
     require_writable(run.folder.path, "The bundle is made in the run: copy it to where you may write.")
-    require_for_training("torch", "safetensors")
+    with loading(reporter):
+        require_for_training("torch", "safetensors")
 
 
-def require_verifiable(run: FinishedRun) -> Path:
+def require_verifiable(run: FinishedRun, reporter: Reporter) -> Path:
     """Refuse a run that could not be compared with PyTorch; return the folder of its bundle.
 
     Raises:
@@ -78,7 +91,8 @@ def require_verifiable(run: FinishedRun) -> Path:
     require_images(run)
     run.folder.require_writable("verdicts")
     try:
-        require_for_training("torch", "safetensors")
+        with loading(reporter):
+            require_for_training("torch", "safetensors")
     except MissingDependencyError as error:
         raise MissingDependencyError(
             f"{error} Or give the bundle, {bundle}, to compare it with its golden samples."

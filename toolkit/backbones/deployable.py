@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from toolkit.bundle.manifest import InputContract, Normalization, OutputContract
+from toolkit.devices import require_cuda_device
 from toolkit.errors import DeviceError
 from toolkit.formats.torch_session import call_on_device, compute_in_float32, device_name, torch_threads, uses_tf32
 
@@ -78,12 +79,13 @@ class TorchSession:
         Raises:
             DeviceError: CUDA was asked for and PyTorch cannot use it.
         """
-        if device == "cuda" and not torch.cuda.is_available():
+        if device != "cpu" and not torch.cuda.is_available():
             raise DeviceError(
                 "PyTorch sees no CUDA device: torch.cuda.is_available() is False. Use --device cpu, or see 'toolkit "
                 "doctor'."
             )
-        if device == "cuda":
+        if device != "cpu":
+            require_cuda_device(device, torch.cuda.device_count(), "PyTorch")
             compute_in_float32()
         self.device = device
         self.threads = threads

@@ -13,12 +13,12 @@ from typing import Any
 from toolkit import provenance
 from toolkit.bundle import ArtifactRecord, Bundle, Manifest
 from toolkit.dependencies import import_optional
-from toolkit.errors import DeviceError, MissingDependencyError
+from toolkit.devices import AUTO, check_device
+from toolkit.errors import MissingDependencyError
 from toolkit.formats.onnx import import_onnxruntime
 from toolkit.formats.opening import not_opened
 from toolkit.run_folder import FinishedRun
 
-DEVICES = ("auto", "cpu", "cuda")
 PYTORCH_ROWS = (("eager", False), ("channels_last", True))
 """Name and whether the network is in channels-last memory layout."""
 PYTORCH_FACTORY = "toolkit.bench.sessions:pytorch"
@@ -34,7 +34,7 @@ class Plan:
     sha256: str
     size_bytes: int
     device: str
-    """``cpu`` or ``cuda``."""
+    """``cpu``, ``cuda`` or ``cuda:N``."""
     factory: str
     """See ``toolkit.bench.job.Job``."""
     arguments: dict[str, Any]
@@ -54,10 +54,8 @@ def devices(asked: str) -> tuple[str, ...]:
     Raises:
         DeviceError: there is no such device.
     """
-    if asked not in DEVICES:
-        raise DeviceError(f"there is no device {asked!r}: give one of {', '.join(DEVICES)}.")
-    if asked != "auto":
-        return (asked,)
+    if asked != AUTO:
+        return (check_device(asked, AUTO),)
     return ("cpu", "cuda") if _cuda_usable() else ("cpu",)
 
 

@@ -20,7 +20,7 @@ from toolkit.bench.process import WorkerFailedError, WorkerProcess
 from toolkit.bench.rows import Plan
 from toolkit.bench.stopping import Stopping
 from toolkit.bundle.manifest import InputContract
-from toolkit.progress import Bar, Reporter
+from toolkit.progress import Bar, Reporter, working
 from toolkit.results import REFERENCE_ROW
 
 ACCURACY_STEP = 256
@@ -120,7 +120,8 @@ class Sweep:
             if outcome.missing is not None:
                 self._say(outcome)
         try:
-            self._start()
+            with working(self._reporter, "opening what is measured"):
+                self._start()
             self._measure()
             self._memory()
             self._accuracy()

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from toolkit.cli.next_steps import after, closing_line
 from toolkit.cli.options import (
     AllowCodeOption,
     ArtifactsOption,
@@ -20,6 +21,8 @@ from toolkit.cli.options import (
 from toolkit.cli.place import find_place
 from toolkit.errors import ToolkitError
 
+BATCH_SIZES = "1,32"
+ROUNDS = 12
 LARGEST_BATCH = 65_536
 """Images in one call; a million of them takes the memory of every other program with it before anything is measured."""
 
@@ -32,14 +35,19 @@ def command(
     threads: ThreadsOption = None,
     batch_sizes: Annotated[
         str, typer.Option("--batch-sizes", metavar="A,B", help="Batch sizes, separated by commas.")
-    ] = "1,32",
+    ] = BATCH_SIZES,
     rounds: Annotated[
         int,
-        typer.Option("--rounds", min=2, help="At most so many interleaved rounds; more of them narrow the intervals."),
-    ] = 12,
+        typer.Option(
+            "--rounds",
+            metavar="N",
+            min=2,
+            help="At most so many interleaved rounds; more narrow the intervals.",
+        ),
+    ] = ROUNDS,
     max_seconds: Annotated[
         float,
-        typer.Option("--max-seconds", help="Measured time of a row at one batch size after which it stops."),
+        typer.Option("--max-seconds", metavar="N", help="Seconds measured of a row at one batch size at most."),
     ] = 60.0,
     sweep: Annotated[
         bool,
@@ -61,12 +69,11 @@ def command(
     Artifacts that were not verified are verified first. Writes RUN/bench/bench.json, bench.csv, report.md and
     report.html; exit code 1 if an artifact failed verification, or if nothing could be measured.
     """
-    sizes = sizes_of(batch_sizes)
+    sizes = batch_sizes_of(batch_sizes)
     finished = find_place(place, run, artifacts).finished_run("bench compares it with PyTorch on the images of its run")
-    from toolkit.api.stages import all_passed, require_measurable, verify_first
-    from toolkit.bench import BenchOptions, bench_run
+    from toolkit.api.stages import all_passed, loading, require_measurable, verify_first
+    from toolkit.bench.options import BenchOptions
     from toolkit.cli.console import output, reporter, telling_of_lost_signature
-    from toolkit.report import print_bench, print_parity, why_no_page, write_report
     from toolkit.trackers import require_trackers
     from toolkit.trackers import track as log
 
@@ -83,6 +90,10 @@ def command(
         end_to_end=end_to_end,
     )
     progress = reporter(quiet)
+    with loading(progress):
+        from toolkit.bench.stage import bench_run
+        from toolkit.report import print_bench, print_parity, why_no_page, write_report
+
     with telling_of_lost_signature(bundle):
         parity = verify_first(finished, progress, allow_code=allow_code)
         if parity is not None:
@@ -94,17 +105,17 @@ def command(
     print_bench(report, output())
     if (reason := why_no_page()) is not None:
         typer.echo(f"toolkit: {reason}", err=True)
-    typer.echo("wrote " + ", ".join(str(path) for path in (folder.bench_file, *files)))
     log(folder, track or (), bench=report)
     measured = any(row.missing is None for row in report.rows)
+    closing_line(folder.bench_file, *files, then=after("bench", folder) if verified and measured else None)
     raise typer.Exit(0 if verified and measured else 1)
 
 
-def sizes_of(text: str) -> tuple[int, ...]:
-    """Read the batch sizes of a command line.
+def batch_sizes_of(text: str) -> tuple[int, ...]:
+    """Read ``--batch-sizes``.
 
     Raises:
-        ToolkitError: the text is no list of sizes.
+        ToolkitError: it is no list of sizes.
     """
     try:
         sizes = tuple(dict.fromkeys(int(part) for part in text.split(",")))

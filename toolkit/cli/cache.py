@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from toolkit.cli.hanging import echo_hanging
 from toolkit.files import size_text
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def _list(root: Path, entries: Sequence[Entry], unfinished: int) -> None:
     for entry in entries:
         rows = "?" if entry.rows is None else str(entry.rows)
         dates = f"{_date(entry.created):16}  {_date(entry.last_used):16}"
-        typer.echo(f"{entry.digest[:12]}  {size_text(entry.bytes):>9}  {rows:>9}  {dates}  {_tensors(entry)}")
+        echo_hanging(f"{entry.digest[:12]}  {size_text(entry.bytes):>9}  {rows:>9}  {dates}  ", _tensors(entry))
     total = sum(entry.bytes for entry in entries)
     typer.echo(f"{size_text(total)} in {len(entries)} {'cache' if len(entries) == 1 else 'caches'} in {root}")
     if unfinished:
@@ -77,7 +78,7 @@ def _describe(entry: Entry) -> None:
     else:
         values |= {name: str(value) for name, value in entry.key.model_dump().items()} | {"tensors": _tensors(entry)}
     for name, value in values.items():
-        typer.echo(f"{name:14} {value}")
+        echo_hanging(f"{name:14} ", value)
 
 
 def _tensors(entry: Entry) -> str:

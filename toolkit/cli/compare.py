@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.cli.bench import sizes_of
+from toolkit.cli.bench import batch_sizes_of
 from toolkit.cli.options import AllowCodeOption, ArtifactsOption, BenchDeviceOption, QuietOption, ThreadsOption
 from toolkit.cli.place import find_place
 from toolkit.errors import FileWriteError, ToolkitError
@@ -83,7 +83,7 @@ def command(
         "--allow-code": allow_code or None,
     }
     _require_sense(measure, any_machine, how)
-    sizes = sizes_of(batch_sizes or BATCH_SIZES)
+    sizes = batch_sizes_of(batch_sizes or BATCH_SIZES)
     first, second = (_side(text, artifacts) for text in (a, b))
     _require_files([file for file in (junit, markdown, json) if file is not None], first, second)
     from toolkit.cli.console import output, reporter

@@ -11,7 +11,6 @@ import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     ProgressColumn,
     Task,
@@ -21,8 +20,19 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from toolkit.cli.signs_of_life import SignsOfLife
 from toolkit.printable import printable_lines
-from toolkit.progress import Bar, Reporter, Silent
+from toolkit.progress import ONE_STEP, Bar, Reporter, Silent
+
+
+class _Count(ProgressColumn):
+    """How much is done of how much; of what has no steps, for how long it has been going on."""
+
+    def render(self, task: Task) -> Text:
+        """Return the count, or the seconds."""
+        if task.total is None:
+            return Text(f"{task.completed:.0f}" if task.completed else f"{task.elapsed or 0:.0f} s")
+        return Text(f"{task.completed:.0f}/{task.total:.0f}")
 
 
 class _Rate(ProgressColumn):
@@ -32,7 +42,7 @@ class _Rate(ProgressColumn):
         """Return the speed with its unit."""
         speed = task.finished_speed or task.speed
         unit = task.fields["unit"]
-        if not speed:
+        if not speed or unit == ONE_STEP:
             return Text("")
         return Text(
             f"{speed / 1e6:.1f} MB/s"
@@ -59,29 +69,53 @@ class Terminal:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._progress: Progress | None = None
+        self._signs = SignsOfLife(self._print)
 
     def line(self, text: str) -> None:
         """Print one line."""
-        self._console.print(printable_lines(text), markup=False)
+        self._print(text)
+        self._signs.said()
 
     @contextmanager
     def bar(self, description: str, total: int, unit: str) -> Iterator[Bar]:
-        """Show a bar until the block ends; show nothing where the output is no terminal."""
+        """Show a bar until the block ends; where the output is no terminal, a line now and then if it takes long."""
         if not self._console.is_terminal:
-            with Silent().bar(description, total, unit) as silent:
-                yield silent
+            with self._signs.task(description, total, unit) as watched:
+                yield watched
+            return
+        with self._shown() as progress:
+            known = total if total and unit != ONE_STEP else None
+            task = progress.add_task(printable_lines(description), total=known, unit=unit, detail="")
+            try:
+                yield _TerminalBar(progress, task)
+            finally:
+                if len(progress.tasks) > 1:  # the last look at the display is at the outermost one
+                    progress.remove_task(task)
+
+    def _print(self, text: str) -> None:
+        self._console.print(printable_lines(text), markup=False)
+
+    @contextmanager
+    def _shown(self) -> Iterator[Progress]:
+        """Show one display for all bars that are open at the same time."""
+        if self._progress is not None:
+            yield self._progress
             return
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20),
+            _Count(),
             _Rate(),
-            TextColumn("{task.fields[detail]}"),
+            TextColumn("{task.fields[detail]}", markup=False),
             TimeRemainingColumn(compact=True),
         )
         with Progress(*columns, console=self._console, transient=True) as progress:
-            task = progress.add_task(description, total=total, unit=unit, detail="")
-            yield _TerminalBar(progress, task)
+            self._progress = progress
+            try:
+                yield progress
+            finally:
+                self._progress = None
 
 
 def reporter(quiet: bool) -> Reporter:

@@ -11,6 +11,7 @@ from typing import Any
 
 import typer
 
+from toolkit.cli.hanging import echo_hanging
 from toolkit.dependencies import import_optional, is_installed, why_not
 from toolkit.distribution import NO_ONNXRUNTIME, install_hint
 from toolkit.errors import MissingDependencyError, first_line
@@ -51,7 +52,7 @@ def command() -> None:
     serves = False
     for finding in examine():
         mark = {True: "yes", False: "no", None: ""}[finding.usable]
-        typer.echo(f"{finding.subject:22} {mark:4} {finding.detail}".rstrip())
+        echo_hanging(f"{finding.subject:22} {mark:4} ", finding.detail)
         serves = serves or (finding.subject == "onnxruntime on CPU" and finding.usable is True)
     raise typer.Exit(0 if serves else 1)
 

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from toolkit.cli.completion import complete_formats
+from toolkit.cli.hanging import echo_hanging
+from toolkit.cli.next_steps import after, closing_line
 from toolkit.cli.options import ArtifactsOption, PlaceArgument, QuietOption, RunOption
 from toolkit.cli.place import find_place
 
 if TYPE_CHECKING:
-    from toolkit.bundle.manifest import ArtifactRecord
+    from toolkit.bundle.manifest import ArtifactRecord, Manifest
     from toolkit.results import QuantizationSearch
 
 
@@ -21,7 +24,12 @@ def command(
     artifacts: ArtifactsOption = Path("artifacts"),
     formats: Annotated[
         str | None,
-        typer.Option("--formats", metavar="A,B", help="Formats, separated by commas (default: the recipe's)."),
+        typer.Option(
+            "--formats",
+            metavar="A,B",
+            help="Formats, separated by commas (default: the recipe's).",
+            autocompletion=complete_formats,
+        ),
     ] = None,
     graph_input: Annotated[
         str | None,
@@ -41,15 +49,20 @@ def command(
     ] = None,
     opset: Annotated[
         int | None,
-        typer.Option("--opset", help="ONNX opset (default: the profile's, or the exporter's recommended one)."),
+        typer.Option(
+            "--opset", metavar="N", help="ONNX opset (default: the profile's, or the exporter's recommended one)."
+        ),
     ] = None,
     ir: Annotated[
-        int | None, typer.Option("--ir", help="ONNX IR version (default: the profile's, or the exporter's own).")
+        int | None,
+        typer.Option("--ir", metavar="N", help="ONNX IR version (default: the profile's, or the exporter's own)."),
     ] = None,
     max_drop: Annotated[
         float | None,
         typer.Option(
-            "--max-drop", help="Points of validation accuracy that a quantised artifact may lose (default: 0.5)."
+            "--max-drop",
+            metavar="POINTS",
+            help="Points of validation accuracy that a quantised artifact may lose (default: 0.5).",
         ),
     ] = None,
     quiet: QuietOption = False,
@@ -71,29 +84,36 @@ def command(
     }
     recipe = finished.recipe.override({f"export.{key}": value for key, value in changes.items() if value is not None})
     from toolkit.api.stages import require_exportable
-
-    require_exportable(finished, recipe.export)
     from toolkit.cli.console import reporter
+
+    progress = reporter(quiet)
+    require_exportable(finished, recipe.export, progress)
     from toolkit.export import export_run
 
-    manifest = export_run(finished, options=recipe.export, reporter=reporter(quiet))
-    typer.echo(f"bundle {finished.folder.bundle}")
+    manifest = export_run(finished, options=recipe.export, reporter=progress)
+    print_bundle(finished.folder.bundle, manifest)
+    closing_line(finished.folder.bundle, then=after("export", finished.folder) if manifest.artifacts else None)
+    raise typer.Exit(1 if manifest.not_exported else 0)
+
+
+def print_bundle(bundle: Path, manifest: Manifest) -> None:
+    """Print what was exported, and what was not and why."""
+    typer.echo(f"bundle {bundle}")
     for artifact in manifest.artifacts:
         _show(artifact)
     for refused in manifest.not_exported:
-        typer.echo(f"  not exported: {refused.format}: {refused.reason}")
+        echo_hanging(f"  not exported: {refused.format}: ", refused.reason)
         if refused.quantization is not None:
             _show_search(refused.quantization)
-    raise typer.Exit(1 if manifest.not_exported else 0)
 
 
 def _show(artifact: ArtifactRecord) -> None:
     detail = f"opset {artifact.opset}, IR {artifact.ir_version}, " if artifact.opset else ""
     if artifact.portability == "same-machine":
         detail += "for this machine only, "
-    typer.echo(
-        f"  {artifact.file:24} {artifact.format:12} {artifact.precision:8} {artifact.total_bytes / 1e6:7.1f} MB  "
-        f"{detail}{artifact.producer}"
+    size = f"{artifact.total_bytes / 1e6:7.1f} MB"
+    echo_hanging(
+        f"  {artifact.file:24} {artifact.format:12} {artifact.precision:8} {size}  ", f"{detail}{artifact.producer}"
     )
     if artifact.quantization is not None:
         _show_search(artifact.quantization)

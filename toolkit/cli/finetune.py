@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from toolkit.cli.completion import complete_recipe, complete_run
+from toolkit.cli.grouped_help import WHICH_RUN
+from toolkit.cli.next_steps import after, closing_line
 from toolkit.cli.options import ArtifactsOption, QuietOption, TrackOption
 from toolkit.cli.recipe_flags import with_recipe_flags
 from toolkit.dependencies import require_for_training
 from toolkit.errors import RecipeError
 from toolkit.recipe import AUTO
+
+if TYPE_CHECKING:
+    from toolkit.run_folder import RunFolder
 
 
 @with_recipe_flags
@@ -19,11 +25,21 @@ def command(
     recipe: Annotated[
         str,
         typer.Option(
-            "--recipe", metavar="NAME|FILE", help="A shipped recipe, a TOML file, or auto ('toolkit recipes')."
+            "--recipe",
+            metavar="NAME|FILE",
+            help="A shipped recipe, a TOML file, or auto ('toolkit recipes').",
+            autocompletion=complete_recipe,
         ),
     ] = AUTO,
     run: Annotated[
-        str | None, typer.Option("--run", metavar="NAME", help="Name of the run (default: data, backbone and time).")
+        str | None,
+        typer.Option(
+            "--run",
+            metavar="NAME",
+            help="Name of the run (default: data, backbone and time).",
+            rich_help_panel=WHICH_RUN,
+            autocompletion=complete_run,
+        ),
     ] = None,
     artifacts: ArtifactsOption = Path("artifacts"),
     resume: Annotated[
@@ -52,10 +68,11 @@ def command(
 
     Stage 1 trains a new head on the frozen backbone; stage 2 unfreezes the last blocks at a smaller rate. The best
     weights on the validation images, or the last ones where these are few, are kept and looked at once on the test
-    images. Every field of the recipe has a flag.
+    images. Every field of the recipe has a flag; the defaults shown hold where the recipe says nothing else ('toolkit
+    recipes NAME' prints what it says).
     """
     # What is wrong is said before anything else is imported: PyTorch alone takes seconds.
-    from toolkit.api.stages import require_room
+    from toolkit.api.stages import loading, require_room
     from toolkit.run_folder import find_unfinished, new_run
     from toolkit.trackers import require_trackers
     from toolkit.training.auto import check_recipe, choose_recipe
@@ -79,15 +96,16 @@ def command(
             new_run(run, artifacts)
         chosen, reason = choose_recipe(recipe, overrides)
     if not dry_run:
-        require_room(artifacts, run if resume else None, chosen)
-    require_for_training("torch", "torchvision", "safetensors", "tomli_w")
-    from toolkit.api import train
-    from toolkit.cli.console import output, reporter
-    from toolkit.report import print_evaluation, print_review
-    from toolkit.training.group import leads_here
-    from toolkit.training.stage import plan_run, recipe_for_budget
+        require_room(artifacts, artifacts / unfinished.name if resume else None, chosen)
+    from toolkit.cli.console import reporter
 
     progress = reporter(quiet)
+    with loading(progress):
+        require_for_training("torch", "torchvision", "safetensors", "tomli_w")
+        from toolkit.api import train
+        from toolkit.training.group import leads_here
+        from toolkit.training.stage import plan_run, recipe_for_budget
+
     if reason and leads_here():
         typer.echo(f"toolkit: {reason}", err=True)
     if budget is not None:
@@ -96,9 +114,17 @@ def command(
         plan_run(chosen, reporter=reporter(quiet=False))
         return
     folder = train(chosen, name=run, root=artifacts, resume=resume, reporter=progress, trackers=track or ())
-    if not leads_here():
-        return
-    print_evaluation(folder.evaluation(), output())
-    if (review := folder.review()) is not None:
-        print_review(review, folder.review_file, output())
-    typer.echo(f"run {folder.path}")
+    if leads_here():
+        print_result(folder)
+        closing_line(folder.path, then=after("finetune", folder))
+
+
+def print_result(run: RunFolder) -> None:
+    """Print how good a fine-tuned run is, and what a person should look at."""
+    from toolkit.cli.console import output
+    from toolkit.report import print_evaluation, print_review
+
+    print_evaluation(run.evaluation(), output())
+    if (review := run.review()) is not None:
+        print_review(review, run.review_file, output())
+    typer.echo(f"run {run.path}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from toolkit.cli.hanging import echo_hanging
+
 
 def command() -> None:
     """List the export formats, those of other packages too, and say which can be used here or why not."""
@@ -12,6 +14,6 @@ def command() -> None:
     typer.echo(f"{'format':14} {'precision':10} {'file':24} here")
     for name, known in formats().items():
         reason = known.unavailable()
-        typer.echo(
-            f"{name:14} {known.precision:10} {'model' + known.suffix:24} {'yes' if reason is None else f'no: {reason}'}"
+        echo_hanging(
+            f"{name:14} {known.precision:10} {'model' + known.suffix:24} ", "yes" if reason is None else f"no: {reason}"
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from toolkit.cli.hanging import echo_hanging
 from toolkit.cli.options import ArtifactsOption, PlaceArgument, RunOption, VerifyKeyOption
 from toolkit.cli.place import find_place
 
@@ -29,14 +30,12 @@ def command(
         typer.echo(opened.manifest.to_json(), nl=False)
         return
     for title, value in _describe(opened.manifest):
-        typer.echo(f"{title:14} {value}")
-    typer.echo(
-        f"{'files':14} all {len(opened.manifest.artifacts) + len(opened.manifest.files)} match their SHA-256, and "
-        "there are no others"
-    )
-    typer.echo(f"{'signature':14} {_signed(opened, verify_key)}")
+        echo_hanging(f"{title:14} ", value)
+    files = len(opened.manifest.artifacts) + len(opened.manifest.files)
+    echo_hanging(f"{'files':14} ", f"all {files} match their SHA-256, and there are no others")
+    echo_hanging(f"{'signature':14} ", _signed(opened, verify_key))
     for number, line in enumerate(_pushed(opened)):
-        typer.echo(f"{'' if number else 'pushed':14} {line}")
+        echo_hanging(f"{'' if number else 'pushed':14} ", line)
 
 
 def _signed(bundle: Bundle, verify_key: Path | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import sys
 from collections.abc import Sequence
@@ -11,14 +12,16 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-import toolkit
+from toolkit.cli.grouped_help import GroupedCommand
 from toolkit.cli.memory import release_memory
 from toolkit.cli.streams import PIPE_CLOSED, PipeClosedError, standard_streams
+from toolkit.cli.versions import versions
 from toolkit.errors import OutputError, ToolkitError, raise_interruption
 from toolkit.printable import printable, printable_lines
 from toolkit.telemetry import opt_out
 
 COMMANDS = {
+    "run": "Do the whole job: finetune, export, verify, bench and report.",
     "finetune": "Fine-tune a pretrained backbone in two stages.",
     "export": "Export a run to TorchScript, ONNX and other formats in one checked bundle.",
     "verify": "Prove that every artifact computes what PyTorch computes.",
@@ -49,7 +52,7 @@ UNUSABLE_PATHS = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno
 """What the system says of a path that no command can use, wherever it is first touched."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it (128 + SIGINT)."""
-
+HELP_NAMES = {"help_option_names": ["--help", "-h"]}
 
 NO_ROOM = {errno.ENOSPC, errno.EFBIG, errno.EROFS, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else [])}
 """What the system says where a disk is full, a quota is used up, or nothing may be written."""
@@ -71,10 +74,19 @@ class LazyGroup(TyperGroup):
         if subcommands := getattr(module, "SUBCOMMANDS", None):
             app.callback(invoke_without_command=True)(module.command)
             for name, subcommand in subcommands.items():
-                app.command(name=name)(subcommand)
+                app.command(name=name, cls=GroupedCommand)(subcommand)
         else:
-            app.command(name=cmd_name)(module.command)
+            app.command(name=cmd_name, cls=GroupedCommand)(module.command)
         return typer.main.get_command(app)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command; where there is none of this name, name the one that was probably meant."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            close = difflib.get_close_matches(name, COMMANDS, n=1)
+            meant = f" Did you mean {close[0]!r}?" if close else ""
+            ctx.fail(f"No such command {printable(name)!r}.{meant}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """List the commands without importing them."""
@@ -122,20 +134,31 @@ class LazyGroup(TyperGroup):
 
 
 app = typer.Typer(
-    cls=LazyGroup, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True
+    cls=LazyGroup,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings=HELP_NAMES,
 )
 
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"toolkit {toolkit.__version__}")
+        for line in versions():
+            typer.echo(line)
         raise typer.Exit
 
 
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and leave.")
+        bool,
+        typer.Option(
+            "--version",
+            callback=_show_version,
+            is_eager=True,
+            help="Print the versions of toolkit, Python and the engines.",
+        ),
     ] = False,
 ) -> None:
     """Fine-tune a pretrained image backbone, export it, prove the exports are the same model, measure them.

@@ -8,6 +8,9 @@ from typing import Annotated
 
 import typer
 
+from toolkit.cli.completion import complete_run
+from toolkit.cli.grouped_help import MORE, TRUST, WHICH_RUN
+from toolkit.devices import AUTO, DEVICE_NAMES, is_device
 from toolkit.errors import MOST_THREADS, ToolkitError
 
 
@@ -22,12 +25,24 @@ def _one_of(*names: str) -> Callable[[str | None], str | None]:
     return check
 
 
+def _device_or(*others: str) -> Callable[[str], str]:
+    """Return what refuses anything but a device or one of a few other words, before a command imports anything."""
+
+    def check(value: str) -> str:
+        if not is_device(value) and value not in others:
+            raise typer.BadParameter(f"{value!r} is not one of {', '.join(others + DEVICE_NAMES)}.")
+        return value
+
+    return check
+
+
 PlaceArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="RUN|BUNDLE",
         help="A run, by its name or its folder, or a bundle's folder (default: the newest run).",
         show_default=False,
+        autocompletion=complete_run,
     ),
 ]
 """Together with ``RunOption`` and ``ArtifactsOption``: see ``toolkit.cli.place.find_place``."""
@@ -37,6 +52,7 @@ VerifyKeyOption = Annotated[
         "--verify-key",
         metavar="FILE",
         help="Public key (PEM) that must have signed the bundle; checked before all else.",
+        rich_help_panel=TRUST,
     ),
 ]
 AllowCodeOption = Annotated[
@@ -44,13 +60,23 @@ AllowCodeOption = Annotated[
     typer.Option(
         "--allow-code",
         help="Open artifacts that can carry code (TorchScript, pt2, aoti) of a bundle that is from elsewhere.",
+        rich_help_panel=TRUST,
     ),
 ]
 RunOption = Annotated[
     str | None,
-    typer.Option("--run", metavar="NAME", help="The same as the argument, for scripts: a name or a folder."),
+    typer.Option(
+        "--run",
+        metavar="NAME",
+        help="The same as the argument, for scripts: a name or a folder.",
+        rich_help_panel=WHICH_RUN,
+        autocompletion=complete_run,
+    ),
 ]
-ArtifactsOption = Annotated[Path, typer.Option("--artifacts", metavar="FOLDER", help="Where runs are kept.")]
+ArtifactsOption = Annotated[
+    Path,
+    typer.Option("--artifacts", metavar="FOLDER", help="Where runs are kept.", rich_help_panel=WHICH_RUN),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
 TrackOption = Annotated[
     list[str] | None,
@@ -62,21 +88,22 @@ TrackOption = Annotated[
 ]
 DeviceOption = Annotated[
     str,
-    typer.Option("--device", metavar="[cpu|cuda]", help="Where to run.", callback=_one_of("cpu", "cuda")),
+    typer.Option("--device", metavar="[cpu|cuda|cuda:N]", help="Where to run.", callback=_device_or()),
 ]
 BenchDeviceOption = Annotated[
     str,
     typer.Option(
         "--device",
-        metavar="[auto|cpu|cuda]",
+        metavar="[auto|cpu|cuda|cuda:N]",
         help="auto is the CPU, and CUDA where there is one.",
-        callback=_one_of("auto", "cpu", "cuda"),
+        callback=_device_or(AUTO),
     ),
 ]
 ThreadsOption = Annotated[
     int | None,
     typer.Option(
         "--threads",
+        metavar="N",
         min=1,
         max=MOST_THREADS,
         help="CPU threads (default: the cores of this process, or OMP_NUM_THREADS).",
@@ -94,13 +121,20 @@ TunedOption = Annotated[
 MaxPixelsOption = Annotated[
     int,
     typer.Option(
-        "--max-pixels", metavar="N", min=1, help="Refuse images of more pixels than this, before they are decoded."
+        "--max-pixels",
+        metavar="N",
+        min=1,
+        help="Refuse images of more pixels than this, before they are decoded.",
+        rich_help_panel=TRUST,
     ),
 ]
 ToleranceOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--tolerance", metavar="NAME=VALUE", help="Replace a limit, e.g. logits_relative=0.01; may be repeated."
+        "--tolerance",
+        metavar="NAME=VALUE",
+        help="Replace a limit, e.g. logits_relative=0.01; may be repeated.",
+        rich_help_panel=MORE,
     ),
 ]
 

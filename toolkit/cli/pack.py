@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from toolkit.cli.next_steps import closing_line
 from toolkit.cli.options import ArtifactsOption, PlaceArgument, RunOption
 from toolkit.cli.place import find_place
 from toolkit.printable import printable
@@ -36,3 +38,4 @@ def command(
         sign_bundle(bundle, key)
     written = pack(bundle, target)
     typer.echo(f"{printable(written)}  {written.stat().st_size / 1e6:.1f} MB  SHA-256 {sha256_file(written)}")
+    closing_line(written, then=f"toolkit unpack {shlex.quote(str(written))}")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from toolkit.cli.completion import complete_format, complete_run
 from toolkit.cli.options import (
     AllowCodeOption,
     ArtifactsOption,
@@ -38,7 +39,9 @@ def command(
     first: Annotated[
         str,
         typer.Argument(
-            metavar="RUN|BUNDLE", help="A run, by its name or its folder, or a bundle's folder. Left out with --run."
+            metavar="RUN|BUNDLE",
+            help="A run, by its name or its folder, or a bundle's folder. Left out with --run.",
+            autocompletion=complete_run,
         ),
     ],
     others: Annotated[
@@ -53,13 +56,18 @@ def command(
     as_csv: Annotated[bool, typer.Option("--csv", help="A table with a header line.")] = False,
     artifact: Annotated[
         str | None,
-        typer.Option("--artifact", metavar="FORMAT", help="Artifact to use (default: onnx if there is one)."),
+        typer.Option(
+            "--artifact",
+            metavar="FORMAT",
+            help="Artifact to use (default: onnx if there is one).",
+            autocompletion=complete_format,
+        ),
     ] = None,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
     batch_size: Annotated[
         int | None,
-        typer.Option("--batch-size", min=1, help="Images per call of the engine (default: 32, or the tuned one)."),
+        typer.Option("--batch-size", metavar="N", min=1, help="Images per call (default: 32, or the tuned size)."),
     ] = None,
     tuned: TunedOption = None,
     max_pixels: MaxPixelsOption = MAX_PIXELS,
@@ -79,11 +87,13 @@ def command(
     files = list(_expand(images))
     from toolkit.cli.console import reporter
     from toolkit.cli.memory import bound_memory
-    from toolkit.runtime import load
-    from toolkit.runtime.predictor import BATCH_SIZE
+    from toolkit.progress import working
 
     bound_memory(device)
-    with _warnings_on_standard_error():
+    with _warnings_on_standard_error(), working(reporter(quiet), "opening the bundle"):
+        from toolkit.runtime import load
+        from toolkit.runtime.predictor import BATCH_SIZE
+
         predictor = load(
             bundle,
             artifact=artifact,

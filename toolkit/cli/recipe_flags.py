@@ -9,7 +9,41 @@ from typing import Annotated, Any, get_args
 import typer
 from pydantic.fields import FieldInfo
 
+from toolkit.cli.completion import complete_formats
 from toolkit.recipe import NameIn, recipe_fields
+
+METAVARS = {
+    "train.device": "[auto|cpu|cuda|cuda:N]",
+    "data.source": "FOLDER|NAME",
+    "backbone.name": "NAME",
+    "export.formats": "A,B",
+}
+"""What stands for a value in the help, where the field's type does not say it."""
+COMPLETED = {"export.formats": complete_formats}
+"""What a shell completes."""
+EVERYDAY = (
+    "data.source",
+    "backbone.name",
+    "backbone.image_size",
+    "stage1.epochs",
+    "stage2.epochs",
+    "export.formats",
+    "train.device",
+    "train.threads",
+)
+"""Fields whose flags are listed first, in this order; those of ``export`` only where a command exports too."""
+PANELS = {
+    "seed": "Recipe: seed",
+    "data": "Recipe: data",
+    "backbone": "Recipe: backbone",
+    "augment": "Recipe: augmentation of the training images",
+    "cache": "Recipe: activations that are kept",
+    "train": "Recipe: both stages",
+    "stage1": "Recipe: stage 1, the new head",
+    "stage2": "Recipe: stage 2, the last blocks too",
+    "export": "Recipe: export",
+}
+"""Headings in the help, by section. What a flag's default is there holds where the recipe says nothing else."""
 
 
 def recipe_flags() -> Iterator[tuple[str, str, FieldInfo]]:
@@ -36,25 +70,43 @@ def with_recipe_flags(command: Callable[..., None]) -> Callable[..., None]:
         for parameter in inspect.signature(command, eval_str=True).parameters.values()
         if parameter.name != "overrides"
     ]
-    recipe_parameters = [_parameter(key, flag, field) for key, (_, flag, field) in flags.items()]
-    wrapper.__signature__ = inspect.Signature([*own, *recipe_parameters])  # type: ignore[attr-defined]  # what Typer reads the options from
-    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *recipe_parameters]}
+    recipe_parameters = {dotted: _parameter(key, dotted, flag, field) for key, (dotted, flag, field) in flags.items()}
+    first = [recipe_parameters.pop(dotted) for dotted in EVERYDAY]
+    parameters = [*first, *own, *recipe_parameters.values()]
+    wrapper.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # what Typer reads the options from
+        [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    )
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     wrapper.__doc__ = command.__doc__
     return wrapper
 
 
-def _parameter(key: str, flag: str, field: FieldInfo) -> inspect.Parameter:
+def _parameter(key: str, dotted: str, flag: str, field: FieldInfo) -> inspect.Parameter:
     is_switch = field.annotation is bool
     names = [f"{flag}/--no-{flag.removeprefix('--')}"] if is_switch else [flag]
     option = typer.Option(
         *names,
-        help=_sentence(field.description or ""),
-        metavar=None if is_switch else _metavar(field),
+        help=_sentence(field.description or "") + _default(field),
+        metavar=None if is_switch else METAVARS.get(dotted, _metavar(field)),
         show_default=False,
+        rich_help_panel=None if dotted in EVERYDAY else PANELS[dotted.partition(".")[0]],
+        autocompletion=COMPLETED.get(dotted),
     )
     # Values stay text here: the recipe checks them all together and names every bad one.
     kind: Any = bool | None if is_switch else str | None
     return inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option])
+
+
+def _default(field: FieldInfo) -> str:
+    """Return a field's default as the end of its help; nothing where the help says it, or there is none."""
+    default = field.default
+    if default is None or "default" in (field.description or ""):
+        return ""
+    if isinstance(default, bool):
+        default = "on" if default else "off"
+    elif isinstance(default, tuple):
+        default = ",".join(default)
+    return f"  [default: {default}]"
 
 
 def _metavar(field: FieldInfo) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from toolkit.cli.hanging import echo_hanging
 from toolkit.recipe import AUTO, EMBEDDED_RECIPE, PREFERRED_RECIPE, load_recipe, shipped_recipes
 
 
@@ -23,6 +24,6 @@ def command(
         load_recipe(name)
         raise typer.Exit
     for shipped_name in shipped:
-        typer.echo(f"{shipped_name:10} {load_recipe(shipped_name).description}")
+        echo_hanging(f"{shipped_name:10} ", load_recipe(shipped_name).description)
     choice = f"{PREFERRED_RECIPE} where its data and weights are at hand, otherwise {EMBEDDED_RECIPE} (the default)."
-    typer.echo(f"{AUTO:10} {choice}")
+    echo_hanging(f"{AUTO:10} ", choice)

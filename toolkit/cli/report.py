@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from toolkit.cli.next_steps import after, closing_line
 from toolkit.cli.options import ArtifactsOption, RunOption
 from toolkit.cli.place import find_place, is_place
 from toolkit.errors import ToolkitError
@@ -62,19 +63,23 @@ def command(
         raise ToolkitError("--output is for --runs: the report of one run is written into its folder.")
     folder = find_place(next(iter(places or []), None), run, artifacts).finished_run(PURPOSE).folder
     folder.require_benchmark()
+    from toolkit.cli.console import Terminal
     from toolkit.cli.console import output as console
-    from toolkit.report import print_bench, why_no_page, write_pictures, write_report
-    from toolkit.results import BenchReport
+    from toolkit.progress import working
 
-    folder.remove_leftovers()
-    report = BenchReport.load(folder.bench_file, "toolkit bench")
-    files = write_report(folder)
-    if (reason := why_no_page()) is None:
-        write_pictures(folder)
+    with working(Terminal(), "writing the report"):
+        from toolkit.report import print_bench, why_no_page, write_pictures, write_report
+        from toolkit.results import BenchReport
+
+        folder.remove_leftovers()
+        report = BenchReport.load(folder.bench_file, "toolkit bench")
+        files = write_report(folder)
+        if (reason := why_no_page()) is None:
+            write_pictures(folder)
     print_bench(report, console())
     if reason is not None:
         typer.echo(f"toolkit: {reason}", err=True)
-    typer.echo("wrote " + ", ".join(str(path) for path in files))
+    closing_line(*files, then=after("report", folder))
 
 
 def _several(given: list[str], artifacts: Path, target: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from toolkit.cli.hanging import echo_hanging
 from toolkit.cli.options import (
     AllowCodeOption,
     ArtifactsOption,
@@ -53,7 +54,7 @@ def command(
     for result in selftest_bundle(opened, device, threads or default_threads(), limits(tolerance)):
         results.append(result)
         for sentence in (_said(result), *result.limits):
-            typer.echo(f"{result.format:14} {result.file:24} {sentence}")
+            echo_hanging(f"{result.format:14} {result.file:24} ", sentence)
     if all(result.missing is not None for result in results):
         raise MissingDependencyError(f"no artifact of {opened.path} can be opened here, so nothing was tested.")
     raise typer.Exit(1 if any(result.failures for result in results) else 0)

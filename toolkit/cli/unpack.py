@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from toolkit.cli.next_steps import closing_line
 from toolkit.cli.options import VerifyKeyOption
 from toolkit.errors import BundleError
 from toolkit.printable import printable
@@ -28,4 +30,6 @@ def command(
         raise BundleError(f"{archive} is a folder: give a file that 'toolkit pack' wrote.")
     from toolkit.bundle.trust.archive import unpack
 
-    typer.echo(f"bundle {printable(unpack(archive, target, verify_key))}")
+    bundle = unpack(archive, target, verify_key)
+    typer.echo(f"bundle {printable(bundle)}")
+    closing_line(bundle, then=f"toolkit selftest {shlex.quote(str(bundle))}")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from toolkit.cli.grouped_help import MORE, TRUST
+from toolkit.cli.next_steps import after, closing_line, predict_command
 from toolkit.cli.options import (
     AllowCodeOption,
     ArtifactsOption,
@@ -43,7 +45,10 @@ def command(
     images: Annotated[
         int | None,
         typer.Option(
-            "--images", min=1, help=f"Test images of the run to compare, drawn per class (default: {IMAGES})."
+            "--images",
+            metavar="N",
+            min=1,
+            help=f"Test images of the run to compare, drawn per class (default: {IMAGES}).",
         ),
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Compare on all test images of the run.")] = False,
@@ -64,11 +69,17 @@ def command(
             metavar="N",
             min=1,
             help=f"Refuse images of --data of more pixels than this, before they are decoded (default: {MAX_PIXELS}).",
+            rich_help_panel=TRUST,
         ),
     ] = None,
     tolerance: ToleranceOption = None,
     bisect: Annotated[
-        bool, typer.Option("--bisect", help="Name the first node that diverges in each ONNX artifact that fails.")
+        bool,
+        typer.Option(
+            "--bisect",
+            help="Name the first node that diverges in each ONNX artifact that fails.",
+            rich_help_panel=MORE,
+        ),
     ] = False,
     records: Annotated[
         Path | None,
@@ -76,6 +87,7 @@ def command(
             "--output",
             metavar="FOLDER",
             help="Where parity.json and junit.xml go (default: RUN/verify; nowhere for a bundle).",
+            rich_help_panel=MORE,
         ),
     ] = None,
     verify_key: VerifyKeyOption = None,
@@ -140,7 +152,20 @@ def command(
         from toolkit.trackers import track as log
 
         log(judged.run, track or (), parity=report)
+    _say_what_comes_next(judged, other, records, report.passed)
     raise typer.Exit(0 if report.passed else 1)
+
+
+def _say_what_comes_next(judged: Place, other: Path | None, records: Path | None, passed: bool) -> None:
+    """Print what was written; what comes next only where every artifact has passed."""
+    run = judged.run if other is None else None
+    folders = [*([run.verify] if run is not None else []), *([records] if records is not None else [])]
+    wrote = [folder / name for folder in folders for name in ("parity.json", "junit.xml")]
+    then = predict_command(str(judged.path)) if run is None else after("verify", run)
+    if wrote:
+        closing_line(*wrote, then=then if passed else None)
+    elif passed:
+        typer.echo(f"next: {then}")
 
 
 def _against_pytorch(judged: Place, images: int | None, how: Asked) -> ParityReport:
@@ -148,7 +173,7 @@ def _against_pytorch(judged: Place, images: int | None, how: Asked) -> ParityRep
     from toolkit.cli.console import telling_of_lost_signature
 
     run = judged.finished_run("verify compares it with PyTorch")
-    bundle = require_verifiable(run)
+    bundle = require_verifiable(run, how["reporter"])
     from toolkit.verify.run import verify_run
 
     drawn = "all its test images" if images is None else f"{images} of its test images (all, if it has fewer)"

@@ -120,7 +120,7 @@ class Session(Protocol):
     """
 
     device: str
-    """Where it really runs: ``cpu`` or ``cuda``, as the engine says, not as was asked."""
+    """Where it really runs: ``cpu``, ``cuda`` or ``cuda:N``, as the engine says, not as was asked."""
     engine: str
     """The engine with its version."""
     threads: int
@@ -216,7 +216,7 @@ class Format(Protocol):
             content: the bytes of its files, which were checked. What lies at the path that they were read from may have
                 changed since, so nothing is read from there; an engine that needs a path gets
                 ``content.as_files()``.
-            device: ``cpu`` or ``cuda``.
+            device: ``cpu``, ``cuda`` or ``cuda:N``.
             threads: CPU threads for one call.
 
         Raises:

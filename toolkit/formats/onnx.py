@@ -16,6 +16,7 @@ import numpy.typing as npt
 from toolkit.bundle.content import Content
 from toolkit.bundle.trust.control_flow import onnx_control_flow
 from toolkit.dependencies import import_optional, require_for_training, why_not
+from toolkit.devices import DEVICE_NAMES, index_of, is_device, kind_of
 from toolkit.distribution import NO_ONNXRUNTIME, install_hint
 from toolkit.errors import BundleError, DeviceError, ExportError, first_line
 from toolkit.formats.base import (
@@ -42,6 +43,8 @@ PROVIDER_OPTIONS: dict[str, dict[str, str]] = {
     # at each new batch size, which took seconds on an H200 and need not choose the same ones in the next process.
     "cuda": {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"},
 }
+NO_SUCH_GPU = ("device ordinal", "device_id", "device id")
+"""What onnxruntime and CUDA say of a GPU that is not there."""
 SPINNING = False
 """Whether idle threads wait in a loop for the next piece of work, as onnxruntime has them do unless told otherwise.
 
@@ -323,7 +326,7 @@ def open_session(
 
     Args:
         model: the file, or what is in it.
-        device: ``cpu`` or ``cuda``.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
         threads: CPU threads for one call.
         spinning: whether idle threads wait in a loop; see ``SPINNING``.
         where: what messages call it, if not by its path.
@@ -334,12 +337,11 @@ def open_session(
         BundleError: onnxruntime refuses the file.
     """
     onnxruntime = import_onnxruntime()
-    if device not in PROVIDERS:
-        raise DeviceError(f"onnxruntime cannot run on {device!r}; give one of {', '.join(PROVIDERS)}.")
-    if PROVIDERS[device] not in onnxruntime.get_available_providers():
-        raise DeviceError(
-            f"the installed onnxruntime has no {PROVIDERS[device]}: {install_hint('gpu')}, or use the CPU."
-        )
+    if not is_device(device):
+        raise DeviceError(f"onnxruntime cannot run on {device!r}; give one of {', '.join(DEVICE_NAMES)}.")
+    provider = PROVIDERS[kind_of(device)]
+    if provider not in onnxruntime.get_available_providers():
+        raise DeviceError(f"the installed onnxruntime has no {provider}: {install_hint('gpu')}, or use the CPU.")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -350,10 +352,9 @@ def open_session(
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     session = _create(onnxruntime, model, options, device, where)
     actual = session.get_providers()[0]
-    if actual != PROVIDERS[device]:
+    if actual != provider:
         raise DeviceError(
-            f"onnxruntime was asked for {PROVIDERS[device]} and fell back to {actual}: its CUDA libraries cannot be "
-            "loaded here."
+            f"onnxruntime was asked for {provider} and fell back to {actual}: its CUDA libraries cannot be loaded here."
         )
     return session
 
@@ -388,7 +389,9 @@ def preload_cuda(onnxruntime: Any) -> None:
 
 
 def _create(onnxruntime: Any, model: Path | bytes, options: Any, device: str, where: Path | None) -> Any:
-    if device == "cuda":
+    kind, index = kind_of(device), index_of(device)
+    chosen = {"device_id": str(index)} if index > 0 else {}
+    if kind == "cuda":
         preload_cuda(onnxruntime)
         # A provider that cannot be loaded is reported below as a DeviceError; without this the engine also prints to
         # stderr.
@@ -397,14 +400,19 @@ def _create(onnxruntime: Any, model: Path | bytes, options: Any, device: str, wh
         return onnxruntime.InferenceSession(
             model if isinstance(model, bytes) else str(model),
             options,
-            providers=[PROVIDERS[device]],
-            provider_options=[PROVIDER_OPTIONS[device]],
+            providers=[PROVIDERS[kind]],
+            provider_options=[PROVIDER_OPTIONS[kind] | chosen],
         )
     except Exception as error:  # onnxruntime's exceptions have no common base below Exception
+        if index > 0 and any(word in str(error).lower() for word in NO_SUCH_GPU):
+            raise DeviceError(
+                f"onnxruntime cannot use {device}: {first_line(error)}. Give a GPU that 'nvidia-smi' lists, cuda for "
+                "the first one, or cpu."
+            ) from error
         name = where or (model if isinstance(model, Path) else "the model")
         raise BundleError(f"onnxruntime refuses {name}: {first_line(error)}") from error
     finally:
-        if device == "cuda":
+        if kind == "cuda":
             onnxruntime.set_default_logger_severity(2)
 
 

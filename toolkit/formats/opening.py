@@ -25,7 +25,7 @@ def open_artifact(
     Args:
         bundle: an opened bundle.
         artifact: one of its artifacts.
-        device: ``cpu`` or ``cuda``.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
         threads: CPU threads for one call.
         spinning: whether idle threads of the engine wait in a loop; None to leave it to the format.
 

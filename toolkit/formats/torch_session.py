@@ -16,6 +16,7 @@ import numpy.typing as npt
 from toolkit.bundle.content import Content
 from toolkit.bundle.manifest import Portability
 from toolkit.dependencies import import_optional, why_not
+from toolkit.devices import DEVICE_NAMES, is_device, require_cuda_device
 from toolkit.distribution import install_hint
 from toolkit.errors import DeviceError, ExportError
 from toolkit.formats.base import Calibration, Exported, ExportRequest, Format, Session
@@ -77,7 +78,7 @@ class ModuleSession:
         Args:
             module: on ``device``, in inference mode.
             kind: what it is, e.g. ``TorchScript``.
-            device: ``cpu`` or ``cuda``.
+            device: ``cpu``, ``cuda`` or ``cuda:N``.
             threads: CPU threads for one call.
         """
         import torch
@@ -216,13 +217,14 @@ def check_device(kind: str, device: str) -> None:
         DeviceError: there is no such device.
     """
     torch = import_optional("torch", f"{kind} needs torch: {install_hint('train')}, or use the onnx artifact")
-    if device not in ("cpu", "cuda"):
-        raise DeviceError(f"PyTorch cannot run on {device!r}; give cpu or cuda.")
-    if device == "cuda" and not torch.cuda.is_available():
+    if not is_device(device):
+        raise DeviceError(f"PyTorch cannot run on {device!r}; give one of {', '.join(DEVICE_NAMES)}.")
+    if device != "cpu" and not torch.cuda.is_available():
         raise DeviceError(
             "PyTorch sees no CUDA device: torch.cuda.is_available() is False. Use the CPU, or see 'toolkit doctor'."
         )
-    if device == "cuda":
+    if device != "cpu":
+        require_cuda_device(device, torch.cuda.device_count(), "PyTorch")
         compute_in_float32()
 
 

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from toolkit.compare.balance import imbalance_line
+from toolkit.devices import kind_of
 from toolkit.report import figures
 from toolkit.report.recommendation import Candidate, Choice, Recommendation
 from toolkit.report.records import RunRecords
@@ -287,7 +288,7 @@ def _count(number: int, noun: str) -> str:
 def unmeasured_lines(report: BenchReport) -> list[str]:
     """Say what no row could have measured, and why."""
     lines = []
-    devices = {row.device for row in report.rows}
+    devices = {kind_of(row.device) for row in report.rows}
     if "cuda" not in devices:
         gpu = report.provenance.hardware.gpu
         lines.append(

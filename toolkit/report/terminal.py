@@ -1,7 +1,8 @@
-"""Results on a terminal: tables that stay whole at 100 columns, in a pipe and without colours."""
+"""Results on a terminal: tables that read well from 80 columns on, in a pipe and without colours."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich import box
@@ -34,7 +35,7 @@ NOT_MEASURED = "not measured"
 
 
 def print_bench(report: BenchReport, console: Console) -> None:
-    """Print the comparison as one table, or as two with the same first columns where one is too wide."""
+    """Print the comparison as one table, or as several with the same first columns where one is too wide."""
     machine = report.provenance.hardware
     threads = sorted({row.threads for row in report.rows})
     console.print(_text(f"{report.run}: {report.model}", style="bold"))
@@ -42,12 +43,7 @@ def print_bench(report: BenchReport, console: Console) -> None:
         _text(f"{machine.processor}, {'/'.join(map(str, threads))} of {machine.cores} cores; data: {report.data}")
     )
     table = bench_table(report)
-    whole = _rich(table, ("key", "speed", "model"))
-    if Measurement.get(console, console.options.update(width=10_000), whole).maximum <= console.width:
-        console.print(whole)
-    else:
-        console.print(_rich(table, ("key", "speed")))
-        console.print(_rich(table, ("key", "model")))
+    _print_table(table, console)
     for line in table.lines:
         if line.missing is not None:
             console.print(_text(f"{' on '.join(line.cells)} is not measured: {line.missing}", style="yellow"))
@@ -63,7 +59,7 @@ def _print_sections(report: BenchReport, console: Console) -> None:
         if section.lines:
             console.print()
             console.print(_text(title, style="bold"))
-            console.print(_rich(section, ("key",)))
+            _print_table(section, console)
 
 
 def print_parity(report: ParityReport, console: Console) -> None:
@@ -71,7 +67,7 @@ def print_parity(report: ParityReport, console: Console) -> None:
     verdict = _text(f"{report.run}: parity with {report.reference} ", style="bold")
     verdict.append("passed" if report.passed else "FAILED", style="bold green" if report.passed else "bold red")
     console.print(verdict)
-    console.print(_rich(parity_table(report), ("key",)))
+    _print_table(parity_table(report), console)
     for line in parity_checks(report):
         console.print(_text(line))
     for owner, failures in parity_failures(report):
@@ -102,7 +98,7 @@ def _print_bisection(name: str, bisection: Bisection, console: Console) -> None:
             "of its largest value"
         )
         console.print(_text(sentence, style="bold"))
-        console.print(_rich(path_table(bisection), ("key",)))
+        _print_table(path_table(bisection), console)
     if bisection.lacking:
         console.print(
             _text(
@@ -114,8 +110,7 @@ def _print_bisection(name: str, bisection: Bisection, console: Console) -> None:
 
 def print_list(table: Table, console: Console) -> None:
     """Print a table whose columns are all of one group; a line becomes two where the console is too narrow."""
-    whole = _rich(table, ("key",))
-    if Measurement.get(console, console.options.update(width=10_000), whole).maximum <= console.width:
+    if _fits(whole := _rich(table, list(range(len(table.columns)))), console):
         console.print(whole)
         return
     for line in table.lines:
@@ -135,7 +130,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     for failure in comparison_failures(comparison):
         console.print(_text(failure, style="red"))
     for table in comparison_tables(comparison):
-        console.print(_rich(table, ("key",)))
+        _print_table(table, console)
     for note in comparison_notes(comparison):
         console.print(_text(note))
 
@@ -148,7 +143,7 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     many = len(evaluation.classes) > MANY_CLASSES
     if many:
         console.print(_text(f"the {WORST} classes with the lowest recall, of {len(evaluation.classes)}:"))
-    console.print(_rich(class_table(evaluation, worst=WORST if many else None), ("key",)))
+    _print_table(class_table(evaluation, worst=WORST if many else None), console)
     if mistakes := most_confused(evaluation):
         console.print(
             _text(
@@ -176,17 +171,56 @@ def _text(content: str, style: str = "") -> Text:
     return Text(printable_lines(content), style=style)
 
 
-def _rich(table: Table, groups: tuple[str, ...]) -> RichTable:
-    """Build a table of some column groups.
+def _print_table(table: Table, console: Console) -> None:
+    """Print a table as one, or as several below each other, each with the columns that name its lines.
 
-    Cells wrap where a terminal is too narrow: a cut figure would be a wrong figure.
+    Figures are neither cut nor wrapped: a cut figure would be a wrong figure.
     """
-    rich = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True, pad_edge=False, header_style="bold")
-    shown = [index for index, column in enumerate(table.columns) if column.group in groups]
+    everything = list(range(len(table.columns)))
+    for close in (False, True):
+        if _fits(whole := _rich(table, everything, close=close), console):
+            console.print(whole)
+            return
+    for shown in _parts(table, console):
+        console.print(_rich(table, shown))
+
+
+def _fits(rich: RichTable, console: Console) -> bool:
+    return Measurement.get(console, console.options.update(width=10_000), rich).maximum <= console.width
+
+
+def _parts(table: Table, console: Console) -> Iterator[list[int]]:
+    """Yield the columns of each table: groups apart, and a group in as many tables as its columns need."""
+    everything = list(range(len(table.columns)))
+    names = [index for index in everything if all(_names_lines(column) for column in table.columns[: index + 1])]
+    rest = [index for index in everything if index not in names]
+    part: list[int] = []
+    for index in rest:
+        group = table.columns[index].group
+        first = next(other for other in rest if table.columns[other].group == group)
+        # The first column of the speeds, the batch size, is part of what names their lines.
+        leading = [*names, *([first] if group == "speed" else [])]
+        if part and (table.columns[part[-1]].group != group or not _fits(_rich(table, [*part, index]), console)):
+            yield part
+            part = []
+        part = [*(part or [other for other in leading if other != index]), index]
+    yield part or names
+
+
+def _names_lines(column: Column) -> bool:
+    return column.group == "key" and column.align == "left"
+
+
+def _rich(table: Table, shown: list[int], *, close: bool = False) -> RichTable:
+    """Build a table of some columns, close together or not. Names wrap where they are too long, figures never."""
+    rich = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, collapse_padding=close, header_style="bold")
     for index in shown:
-        rich.add_column(table.columns[index].header, justify=table.columns[index].align, overflow="fold")
+        column = table.columns[index]
+        rich.add_column(column.header, justify=column.align, overflow="fold", no_wrap=column.align == "right")
+    speeds = any(table.columns[index].group == "speed" for index in shown)
+    notices = any(table.columns[index].notice for index in shown)
     for line in table.lines:
-        if line.continues and "speed" not in groups:
+        if (line.continues and not speeds) or (line.missing is not None and not notices):
             continue
         rich.add_row(*_cells(line, table.columns, shown))
     return rich
@@ -195,7 +229,7 @@ def _rich(table: Table, groups: tuple[str, ...]) -> RichTable:
 def _cells(line: Line, columns: tuple[Column, ...], shown: list[int]) -> list[RenderableType]:
     keys = sum(column.group == "key" for column in columns)
     if line.missing is not None:
-        noticed = next(index for index in shown if columns[index].notice)
+        noticed = next((index for index in shown if columns[index].notice), None)
         cells = [line.cells[index] if index < keys else NOT_MEASURED if index == noticed else "" for index in shown]
         return [_text(cell, style="yellow") for cell in cells]
     return [_text("" if line.continues and index < keys else line.cells[index]) for index in shown]

@@ -81,7 +81,7 @@ def selftest_bundle(
 
     Args:
         bundle: an opened bundle.
-        device: ``cpu`` or ``cuda``.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
         threads: CPU threads per call.
         tolerances: limits that are replaced, by field name (``toolkit.compare.tolerances``).
 

@@ -9,21 +9,27 @@ from collections.abc import Iterator
 
 import torch
 
+from toolkit.devices import AUTO, kind_of, require_cuda_device
 from toolkit.errors import DeviceError
 from toolkit.formats.torch_session import full_float32
 
 
 def choose_device(wanted: str) -> torch.device:
-    """Return the device for ``auto``, ``cpu`` or ``cuda``.
+    """Return the device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        DeviceError: CUDA was asked for and PyTorch cannot use it.
+        DeviceError: there is no such device, or PyTorch cannot use it.
     """
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise DeviceError(
-            "--device cuda was asked for and PyTorch sees no CUDA device: use --device cpu, or see 'toolkit doctor'."
-        )
-    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+    if wanted == AUTO:
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if kind_of(wanted) == "cuda":
+        if not torch.cuda.is_available():
+            raise DeviceError(
+                f"--device {wanted} was asked for and PyTorch sees no CUDA device: use --device cpu, or see 'toolkit "
+                "doctor'."
+            )
+        require_cuda_device(wanted, torch.cuda.device_count(), "PyTorch")
+    return torch.device(wanted)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from toolkit.data import Dataset, load_dataset
 from toolkit.errors import RunError
 from toolkit.pixel_depth import HIGH_BYTE, rule_for
 from toolkit.preprocess import Preprocessing, rules_for_deep_pixels
-from toolkit.progress import Reporter, Silent
+from toolkit.progress import Reporter, Silent, working
 from toolkit.recipe import Recipe
 from toolkit.training.defaults import create_fitting
 from toolkit.training.device import choose_device, repeatable
@@ -70,7 +70,9 @@ def prepared_setting(recipe: Recipe, reporter: Reporter) -> Iterator[Setting]:
     """
     device = choose_device(recipe.train.device)
     threads = recipe.train.threads or provenance.default_threads()
-    with joined(device.type) as group, repeatable(recipe.seed, threads):
+    # What names no GPU of its own, as a seed does, means that one.
+    current = torch.cuda.device(device) if device.index is not None else contextlib.nullcontext()
+    with current, joined(device.type) as group, repeatable(recipe.seed, threads):
         if not group.leads:
             reporter = Silent()
         if recipe.train.batch_size % group.world:
@@ -78,10 +80,12 @@ def prepared_setting(recipe: Recipe, reporter: Reporter) -> Iterator[Setting]:
                 f"a batch of {recipe.train.batch_size} images cannot be shared by {group.world} processes: give a "
                 "multiple of them."
             )
-        if device.type == "cuda":
+        if device.type == "cuda" and (device.index is None or group.world > 1):
             device = torch.device("cuda", group.local_rank)
-        dataset = load_dataset(recipe.data, recipe.seed, reporter=reporter)
-        recipe, backbone, adapted = create_fitting(recipe, len(dataset.labels), reporter)
+        with working(reporter, "looking at the images"):
+            dataset = load_dataset(recipe.data, recipe.seed, reporter=reporter)
+        with working(reporter, "loading the backbone"):
+            recipe, backbone, adapted = create_fitting(recipe, len(dataset.labels), reporter)
         # One choice for all processes, whose processors may differ.
         chosen = group.broadcast(choose_precision(recipe.train.precision, device, _computed_by_steps(recipe, backbone)))
         setting = Setting(

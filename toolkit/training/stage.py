@@ -16,7 +16,7 @@ from toolkit.data.near_duplicates import require_imagehash
 from toolkit.data.registry import plain_name
 from toolkit.errors import RunError, TrainingError
 from toolkit.files import sha256_file
-from toolkit.progress import Reporter, Silent
+from toolkit.progress import Reporter, Silent, working
 from toolkit.recipe import Recipe
 from toolkit.run_folder import ARTIFACTS, RunFolder, RunRecord, StageSummary, new_run
 from toolkit.training.checkpoint import LATEST, State, load_checkpoint, save_checkpoint
@@ -158,7 +158,8 @@ def plan_run(recipe: Recipe, *, reporter: Reporter | None = None) -> Plan:
 
 def announce_plan(setting: Setting, data: TrainingData) -> Plan:
     """Measure a run, say what it will cost and what would make it shorter."""
-    rates = measure(setting, data)
+    with working(setting.reporter, "measuring what the run will take"):
+        rates = measure(setting, data)
     plan = make_plan(setting, data, rates)
     for line in lines(plan, rates, data.views):
         setting.reporter.line(line)

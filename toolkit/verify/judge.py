@@ -9,6 +9,7 @@ from typing import Protocol
 
 from toolkit import provenance
 from toolkit.errors import MissingDependencyError, ToolkitError, UntrustedCodeError
+from toolkit.progress import working
 from toolkit.results import ArtifactParity, Check, ParityReport
 from toolkit.verify.bisect import bisect_artifact
 from toolkit.verify.candidate import Candidate
@@ -68,12 +69,14 @@ def judge(name: str, candidates: Sequence[Candidate], reference: Reference, opti
             not_judged[artifact.file] = error
             continue
         if options.bisect and not result.passed:
-            result = _bisected(result, candidate, judgement, reference)
+            with working(options.reporter, f"looking for the first node of {artifact.format} that diverges"):
+                result = _bisected(result, candidate, judgement, reference)
         results.append(result)
     if not_judged and not results:
         reasons = " ".join(dict.fromkeys(str(error) for error in not_judged.values()))
         raise type(next(iter(not_judged.values())))(f"no artifact can be judged here: {reasons}")
-    checks = reference.checks()
+    with working(options.reporter, "checking preprocessing and labels"):
+        checks = reference.checks()
     return ParityReport(
         run=name,
         reference=reference.name,

@@ -24,7 +24,7 @@ class VerifyOptions:
     """
 
     device: str = "cpu"
-    """``cpu`` or ``cuda``: where the artifacts run."""
+    """``cpu``, ``cuda`` or ``cuda:N``: where the artifacts run."""
     threads: int | None = None
     """CPU threads per call; by default ``provenance.default_threads``."""
     reporter: Reporter = field(default_factory=Silent)

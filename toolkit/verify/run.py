@@ -16,6 +16,7 @@ from toolkit.bundle.recording import record_parity
 from toolkit.data import Split
 from toolkit.data.of_run import load_test_split
 from toolkit.errors import RunError
+from toolkit.progress import working
 from toolkit.results import Check, ParityReport
 from toolkit.run_folder import FinishedRun, RunFolder
 from toolkit.verify.candidate import Candidate, candidates_of
@@ -60,7 +61,9 @@ def verify_run(
     _require_same_model(run, bundle.manifest)
     candidates = candidates_of(bundle, options)
     with run.folder.recording("verdicts"):
-        report = judge(run.folder.name, candidates, PyTorch(run, bundle, images, options), options)
+        with working(options.reporter, "what PyTorch computes"):
+            pytorch = PyTorch(run, bundle, images, options)
+        report = judge(run.folder.name, candidates, pytorch, options)
         write_records(report, run.folder.verify)
         record_parity(run.folder.bundle, report)
     return report

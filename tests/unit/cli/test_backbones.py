@@ -26,7 +26,7 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_header_and_a_line_per_network(run: Run) -> None:
     code, out, err = run("backbones")
     head, first, second = out.splitlines()
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, "loading PyTorch ...\n")
     assert head.split() == ["backbone", "params", "(M)", "GMACs", "input", "last", "block"]
     assert first.split() == ["torchvision:resnet18", "11.69", "1.81", "224", "layer4"]
     assert second.split() == ["timm:uncounted", "0.50", "nan", "96", "blocks.3"]

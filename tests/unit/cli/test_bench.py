@@ -79,7 +79,11 @@ def measure(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[in
 
 def test_what_was_verified_is_measured_and_the_files_are_named(measure: Run) -> None:
     stage = Stage(VERDICT)
-    assert measure(stage) == (0, "the table\nwrote bench.json, bench.csv, report.md\n", "")
+    assert measure(stage) == (
+        0,
+        "the table\nwrote bench.json, bench.csv, report.md; next: toolkit predict run IMAGES\n",
+        "loading PyTorch ...\n",
+    )
     assert stage.verified == 0
 
 

@@ -78,7 +78,11 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         monkeypatch.setattr(
             "toolkit.run_folder.find_run",
             lambda name, root: SimpleNamespace(
-                path=Path("made"), recipe=Recipe, record=lambda: None, bundle="made/bundle"
+                path=Path("made"),
+                recipe=Recipe,
+                record=lambda: None,
+                bundle=Path("made/bundle"),
+                command=lambda stage: f"toolkit {stage} --run made",
             ),
         )
         monkeypatch.setattr("toolkit.run_folder.FinishedRun.require_own_weights", lambda run: None)

@@ -23,6 +23,7 @@ class Training:
         self.folder = SimpleNamespace(name="unfinished", path=Path("artifacts/done"), recipe=lambda: self.recipe)
         self.folder.evaluation = lambda: "the evaluation"
         self.folder.review_file, self.folder.review = Path("artifacts/done/review.json"), lambda: "the review"
+        self.folder.command = lambda stage: f"toolkit {stage} --run done"
 
     def train(self, recipe: Recipe, **asked: Any) -> Any:
         asked.pop("reporter")
@@ -54,7 +55,9 @@ def training(monkeypatch: pytest.MonkeyPatch) -> Training:
 
 def test_a_run_is_made_and_named(run: Run, training: Training) -> None:
     code, out, _ = run("finetune", "--run", "mine", "--stage1-epochs", 1, "--quiet")
-    assert (code, out) == (0, f"the evaluation\nthe review artifacts/done/review.json\nrun {training.folder.path}\n")
+    path = training.folder.path
+    said = "the evaluation\nthe review artifacts/done/review.json\n"
+    assert (code, out) == (0, f"{said}run {path}\nwrote {path}; next: toolkit export --run done\n")
     ((kind, asked),) = training.calls
     assert (kind, asked["name"], asked["root"]) == ("finetune", "mine", Path("artifacts"))
     assert asked["recipe"].stage1.epochs == 1

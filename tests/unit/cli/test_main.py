@@ -19,7 +19,25 @@ Run = Callable[..., tuple[int, str, str]]
 def test_an_unknown_command_is_bad_input(run: Run) -> None:
     code, _, err = run("predcit")
     assert code == 2
-    assert "predict" in err or "No such command" in err
+    assert "No such command 'predcit'. Did you mean 'predict'?" in err
+
+
+def test_a_command_that_is_like_no_other_gets_no_suggestion(run: Run) -> None:
+    code, _, err = run("zzzzzz")
+    assert code == 2
+    assert "No such command 'zzzzzz'." in err
+    assert "mean" not in err
+
+
+def test_a_mistyped_option_gets_a_close_name(run: Run) -> None:
+    code, _, err = run("export", "--format", "onnx")
+    assert code == 2
+    assert "--formats" in err
+
+
+def test_help_is_also_h(run: Run) -> None:
+    assert run("-h") == run("--help")
+    assert run("verify", "-h") == run("verify", "--help")
 
 
 def test_the_version(run: Run) -> None:
@@ -47,13 +65,19 @@ def test_help_lists_every_command_that_has_a_file(run: Run) -> None:
     assert set(COMMANDS) == files - {
         "__init__",
         "main",
+        "completion",
         "console",
+        "grouped_help",
+        "hanging",
         "memory",
+        "next_steps",
         "options",
         "place",
         "recipe_flags",
+        "signs_of_life",
         "start",
         "streams",
+        "versions",
     }
 
 

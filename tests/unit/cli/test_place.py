@@ -23,7 +23,7 @@ Run = Callable[..., tuple[int, str, str]]
 ARTIFACTS = Path("artifacts")
 POINTED = ("export", "verify", "bench", "report", "predict", "inspect", "selftest", "card", "sign", "pack")
 """Commands that take a run or a bundle."""
-OTHERS = {"finetune", "keygen", "unpack", "backbones", "formats", "recipes", "cache", "runs", "doctor"}
+OTHERS = {"run", "finetune", "keygen", "unpack", "backbones", "formats", "recipes", "cache", "runs", "doctor"}
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_a_run_is_judged_as_a_run_however_it_is_given(
     monkeypatch.setattr("toolkit.verify.run.verify_run", judged)
     for way in (["artifacts/latest"], ["tiny"], ["--run", "artifacts/tiny"], []):
         code, out, err = run("verify", *way)
-        assert (code, err) == (2, "toolkit: judged as the run tiny.\n")
+        assert (code, err) == (2, "loading PyTorch ...\ntoolkit: judged as the run tiny.\n")
         assert out == (
             "run artifacts/tiny: comparing with PyTorch and the weights of the run, on 512 of its test images (all, if "
             "it has fewer)\n"

@@ -40,9 +40,8 @@ def test_everything_is_written_again_and_the_table_printed(run: Run, finished: R
     assert (code, err) == (0, "")
     assert "small: a model" in out
     assert "onnx on cpu is not measured: the worker was killed" in out
-    assert out.splitlines()[-1] == (
-        f"wrote {finished.bench / 'bench.csv'}, {finished.bench / 'report.md'}, {finished.report_file}"
-    )
+    wrote = f"wrote {finished.bench / 'bench.csv'}, {finished.bench / 'report.md'}, {finished.report_file}"
+    assert out.splitlines()[-1] == f"{wrote}; next: toolkit predict {finished.path} IMAGES"
     assert {"learning_curves.png", "confusion.png"} <= {path.name for path in finished.path.iterdir()}
     assert not leftover.exists()
 

@@ -17,7 +17,11 @@ def test_a_packed_bundle_given_as_a_bundle_says_what_to_do(run: Run, colour_bund
 
 def test_a_folder_is_made_where_it_is_asked_for(run: Run, colour_bundle: Path, here: Path) -> None:
     run("pack", colour_bundle, "-o", "model.tar")
-    assert run("unpack", "model.tar", "-o", "there") == (0, "bundle there\n", "")
+    assert run("unpack", "model.tar", "-o", "there") == (
+        0,
+        "bundle there\nwrote there; next: toolkit selftest there\n",
+        "",
+    )
     assert Bundle.open(here / "there").manifest == Bundle.open(colour_bundle).manifest
 
 

@@ -16,7 +16,7 @@ def shown(show, record, width):
     return text.getvalue()
 
 
-@pytest.mark.parametrize("width", [100, 160])
+@pytest.mark.parametrize("width", [80, 100, 160])
 def test_no_figure_is_cut_and_no_line_is_too_long(bench, width):
     text = shown(print_bench, bench, width)
     assert max(map(len, text.splitlines())) <= width
@@ -72,7 +72,7 @@ def test_marks_are_explained_and_a_busy_machine_is_said_below_the_table(settled_
     assert flat.endswith("The machine was busy.")
 
 
-@pytest.mark.parametrize("width", [100, 160])
+@pytest.mark.parametrize("width", [80, 100, 160])
 def test_verdicts_and_their_reasons(parity, width):
     text = shown(print_parity, parity, width)
     assert "digits-1: parity with PyTorch 2.9.0 FAILED" in text

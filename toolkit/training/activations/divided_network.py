@@ -15,6 +15,7 @@ import torch
 
 from toolkit.backbones import TrainableParts, set_trainable
 from toolkit.backbones.frontier import Cut, Division, NoFrontierError, divide_at_frontier, independent_stages
+from toolkit.progress import working
 from toolkit.training.activations.prefix import Prefix, PrefixNetwork, from_stored, make_prefix
 from toolkit.training.setting import Setting
 
@@ -92,7 +93,8 @@ def _open(
     network = PrefixNetwork(division, setting.backbone.normalization)
     # The engine may move the network to its device; the digest is of the weights alone and taken before.
     digest = network.digest()
-    prefix = make_prefix(network, setting)
+    with working(setting.reporter, "frozen part: preparing its engine"):
+        prefix = make_prefix(network, setting)
     for cut in division.cuts:
         cut.train.to(setting.device)
         cut.infer.to(setting.device)

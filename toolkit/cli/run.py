@@ -1,0 +1,244 @@
+"""``toolkit run``."""
+
+from __future__ import annotations
+
+import shlex
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from toolkit.cli.bench import BATCH_SIZES, ROUNDS, batch_sizes_of
+from toolkit.cli.completion import complete_recipe, complete_run
+from toolkit.cli.finetune import print_result
+from toolkit.cli.grouped_help import WHICH_RUN
+from toolkit.cli.next_steps import after, closing_line, predict_command
+from toolkit.cli.options import ArtifactsOption, QuietOption
+from toolkit.cli.recipe_flags import recipe_flags, with_recipe_flags
+from toolkit.cli.verify import IMAGES
+from toolkit.dependencies import require_for_training
+from toolkit.errors import RecipeError, ToolkitError
+from toolkit.recipe import AUTO
+
+if TYPE_CHECKING:
+    from toolkit.progress import Reporter
+    from toolkit.recipe import Recipe
+    from toolkit.run_folder import RunFolder
+    from toolkit.whole_job import Done, Stage
+
+FAILED = {
+    "export": "no good artifact could be made of a format (see 'not exported' above)",
+    "verify": "an artifact does not compute what PyTorch computes",
+    "bench": "nothing could be measured",
+}
+"""Stage to what its failed gate means."""
+
+
+@with_recipe_flags
+def command(
+    recipe: Annotated[
+        str,
+        typer.Option(
+            "--recipe",
+            metavar="NAME|FILE",
+            help="A shipped recipe, a TOML file, or auto ('toolkit recipes').",
+            autocompletion=complete_recipe,
+        ),
+    ] = AUTO,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on where it stopped (--run names the run, default: the last); what is there is not made again.",
+        ),
+    ] = False,
+    time_budget: Annotated[
+        str | None,
+        typer.Option(
+            "--time-budget",
+            metavar="TIME",
+            help="Choose resolution, views and epochs to fit, e.g. 20m; the choice is in the recipe.",
+        ),
+    ] = None,
+    images: Annotated[
+        int,
+        typer.Option("--images", metavar="N", min=1, help="Test images that are compared with PyTorch at most."),
+    ] = IMAGES,
+    batch_sizes: Annotated[
+        str, typer.Option("--batch-sizes", metavar="A,B", help="Batch sizes to measure, separated by commas.")
+    ] = BATCH_SIZES,
+    rounds: Annotated[
+        int, typer.Option("--rounds", metavar="N", min=2, help="Interleaved rounds of the benchmark.")
+    ] = ROUNDS,
+    quiet: QuietOption = False,
+    run: Annotated[
+        str | None,
+        typer.Option(
+            "--run",
+            metavar="NAME",
+            help="Name of the run (default: data, backbone and time).",
+            rich_help_panel=WHICH_RUN,
+            autocompletion=complete_run,
+        ),
+    ] = None,
+    artifacts: ArtifactsOption = Path("artifacts"),
+    *,
+    overrides: dict[str, Any],
+) -> None:
+    """Do the whole job: finetune, export, verify, bench and report.
+
+    The same as these five commands one after the other, up to the first gate that fails (exit code 1). Whatever stops
+    it, 'toolkit run --resume' goes on: a finished fine-tuning, a bundle of its weights in these formats, verdicts that
+    passed and figures are not made again. Every field of the recipe has a flag; with --resume those of export can
+    change. --device is where everything runs; without it training and the benchmark take CUDA where there is one.
+    """
+    sizes = batch_sizes_of(batch_sizes)
+    from toolkit.run_folder import new_run
+    from toolkit.training.auto import check_recipe, choose_recipe
+    from toolkit.training.plan import parse_duration
+    from toolkit.whole_job import Job, run_job, run_to_resume
+
+    budget = None if time_budget is None else parse_duration(time_budget)
+    going_on, reason = None, None
+    if resume:
+        _require_same_recipe(recipe, overrides, time_budget)
+        going_on = run_to_resume(run, artifacts)
+        chosen = check_recipe(going_on.recipe().override(overrides))
+    else:
+        if run is not None:
+            new_run(run, artifacts)
+        chosen, reason = choose_recipe(recipe, overrides)
+    from toolkit.api.stages import loading, require_room
+
+    require_room(artifacts, None if going_on is None else going_on.path, chosen)
+    _require_formats(chosen)
+    from toolkit.cli.console import reporter, telling_of_lost_signature
+
+    progress = reporter(quiet)
+    with loading(progress):
+        require_for_training("torch", "torchvision", "safetensors", "tomli_w")
+        from toolkit.bench import BenchOptions
+        from toolkit.training.group import leads_here
+        from toolkit.training.stage import recipe_for_budget
+
+    if reason and leads_here():
+        typer.echo(f"toolkit: {reason}", err=True)
+    if budget is not None:
+        chosen = recipe_for_budget(chosen, budget, reporter=progress)
+    device, threads = chosen.train.device, chosen.train.threads
+    job = Job(
+        chosen,
+        name=run,
+        root=artifacts,
+        resume=going_on,
+        device="cpu" if device == "auto" else device,
+        threads=threads,
+        images=images,
+        bench=BenchOptions(device, threads, sizes, rounds),
+    )
+    changed = {flag: overrides[dotted] for dotted, flag, _ in recipe_flags() if resume and dotted in overrides}
+    asked = {"--images": (images, IMAGES), "--batch-sizes": (batch_sizes, BATCH_SIZES), "--rounds": (rounds, ROUNDS)}
+    changed |= {flag: given for flag, (given, usual) in asked.items() if given != usual}
+    watched = _Watched(progress, artifacts, going_on, changed)
+    try:
+        with nullcontext() if going_on is None else telling_of_lost_signature(going_on.bundle):
+            outcome = run_job(job, reporter=progress, begins=watched.begins, ended=watched.ended)
+    except KeyboardInterrupt as stopped:
+        raise KeyboardInterrupt(f"stopped by Ctrl-C in {watched.where()}") from stopped
+    except ToolkitError as error:
+        if watched.done:  # else it is as if 'toolkit finetune' had refused: there is nothing to go on with
+            error.args = (f"{error}\ntoolkit: this was in {watched.where()}",)
+        raise
+    if outcome.failed is not None:
+        typer.echo(f"stopped at the gate of {outcome.failed}: {FAILED[outcome.failed]}; {watched.how_to_go_on()}")
+        raise typer.Exit(1)
+    if leads_here():
+        watched.close()
+
+
+class _Watched:
+    """Prints what stages say, and remembers where the job is."""
+
+    def __init__(self, progress: Reporter, root: Path, run: RunFolder | None, flags: dict[str, Any]) -> None:
+        """Prepare.
+
+        Args:
+            progress: where the stages are announced.
+            root: folder of runs.
+            run: the one that the job goes on with.
+            flags: to give again when it goes on once more, since no recipe holds them.
+        """
+        self.done: list[Done] = []
+        self._progress = progress
+        self._root = root
+        self._run = run
+        self._stage: Stage = "finetune"
+        self._flags = "".join(f" {flag} {shlex.quote(str(value))}" for flag, value in flags.items())
+
+    def begins(self, stage: Stage) -> None:
+        """Announce the stage."""
+        from toolkit.whole_job import STAGES
+
+        self._stage = stage
+        self._progress.line(f"{STAGES.index(stage) + 1} of {len(STAGES)}: {stage}")
+
+    def ended(self, done: Done) -> None:
+        """Print what the command of the stage prints at its end; one line of what was there already."""
+        from toolkit.cli.console import output
+        from toolkit.cli.export import print_bundle
+        from toolkit.report import print_bench, print_parity
+
+        self._run = done.run
+        self.done.append(done)
+        if done.kept:
+            typer.echo(f"{done.stage}: there already")
+        elif done.stage == "finetune":
+            print_result(done.run)
+        elif done.stage == "export":
+            print_bundle(done.run.bundle, done.record)
+        elif done.stage == "verify":
+            print_parity(done.record, output())
+            if done.passed:
+                self._progress.line(f"from now on this works too: {predict_command(str(done.run.path))}")
+        elif done.stage == "report":
+            print_bench(self.done[-2].record, output())
+
+    def where(self) -> str:
+        """Return the stage, what was done before it, and how to go on, as the end of a sentence."""
+        there = ", ".join(done.stage for done in self.done if done.passed)
+        return f"{self._stage}" + (f"; done so far: {there}" if there else "") + f"; {self.how_to_go_on()}"
+
+    def how_to_go_on(self) -> str:
+        """Return how to go on, as the end of a sentence."""
+        from toolkit.run_folder import unfinished_in
+
+        run = self._run
+        if run is None and (unfinished := unfinished_in(self._root)):
+            run = unfinished[-1]
+        again = "start it again" if run is None else f"go on with '{run.command('run')} --resume{self._flags}'"
+        return f"{again}."
+
+    def close(self) -> None:
+        """Print the last line."""
+        report = self.done[-1]
+        closing_line(report.run.path, *report.record, then=after("report", report.run))
+
+
+def _require_same_recipe(recipe: str, overrides: dict[str, Any], time_budget: str | None) -> None:
+    other = [dotted for dotted in overrides if not dotted.startswith("export.")]
+    if recipe != AUTO or time_budget or other:
+        raise RecipeError(
+            "--resume goes on with a run's own recipe: give no other recipe and no flag that changes training "
+            "(--formats and what else is of the export may change), or start a new run."
+        )
+
+
+def _require_formats(recipe: Recipe) -> None:
+    """Refuse a format that cannot be used here before the training that it would be made of."""
+    from toolkit.errors import ExportError
+    from toolkit.formats.registry import get_format
+
+    for name in recipe.export.formats:
+        if reason := get_format(name).unavailable():
+            raise ExportError(f"the format {name!r} cannot be used here: {reason}.")
