@@ -12,6 +12,7 @@ import typer
 from toolkit.cli.next_steps import after, closing_line
 from toolkit.cli.options import ArtifactsOption, RunOption
 from toolkit.cli.place import find_place, is_place
+from toolkit.dependencies import is_installed
 from toolkit.errors import ToolkitError
 from toolkit.files import expanded
 
@@ -74,10 +75,10 @@ def command(
         folder.remove_leftovers()
         report = BenchReport.load(folder.bench_file, "toolkit bench")
         files = write_report(folder)
-        if (reason := why_no_page()) is None:
+        if is_installed("matplotlib"):
             write_pictures(folder)
     print_bench(report, console())
-    if reason is not None:
+    if (reason := why_no_page()) is not None:
         typer.echo(f"toolkit: {reason}", err=True)
     closing_line(*files, then=after("report", folder))
 
