@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from tiny_training import small_run_recipe
 
 import toolkit
 from toolkit.api import Run, finetune, train
-from toolkit.errors import DataError, RecipeError, RunError, TrackerError
+from toolkit.errors import RecipeError, RunError, TrackerError
 from toolkit.recipe import Recipe
 from toolkit.run_folder import RunFolder
 from toolkit.training.history import read_history
@@ -106,7 +105,7 @@ class TestFinetune:
         assert (recipe.augment.flip, recipe.cache.use, recipe.export.formats) == (True, False, ("onnx",))
         assert recipe.is_given("stage2.epochs")
         assert not recipe.is_given("stage1.epochs")
-        assert (how["name"], how["root"], how["resume"]) == ("mine", Path("runs"), False)
+        assert (how["name"], how["root"], how["trackers"]) == ("mine", Path("runs"), ())
 
     def test_all_that_is_wrong_is_said_at_once(self, asked: list[dict[str, Any]]) -> None:
         with pytest.raises(RecipeError) as refused:
@@ -176,15 +175,6 @@ class TestFinetune:
     ) -> None:
         photos(tmp_path)
         finetune("photos")
-        assert capsys.readouterr().err == "using the 'folder' recipe for photos\n"
+        assert capsys.readouterr().err == "loading PyTorch ...\nusing the 'folder' recipe for photos\n"
         finetune("photos", progress=False)
         assert capsys.readouterr().err == ""
-
-    def test_a_sign_of_life_comes_before_pytorch_is_imported(
-        self, asked: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        monkeypatch.delitem(sys.modules, "torch")
-        with pytest.raises(DataError):
-            finetune("nothing")
-        assert capsys.readouterr().err.startswith("importing PyTorch")
-        assert asked == []

@@ -52,6 +52,8 @@ class RecipeFields(ExportFields, total=False):
     check_duplicates: bool
     """Also look for the same picture in another encoding or size, or slightly cropped (identical files are found
     anyway)."""
+    check_labels: bool
+    """Look for labels that are probably wrong, with what the pretrained network makes of the images."""
     resize: Literal["squash", "crop"]
     """Squash both sides to the model's size, or scale the short side and crop."""
     interpolation: Literal["bilinear", "bicubic", "lanczos", "box", "nearest"]
@@ -95,8 +97,8 @@ class RecipeFields(ExportFields, total=False):
     """Save a checkpoint after every epoch, and at least this often."""
     train_bn: bool
     """Let BatchNorm layers of unfrozen blocks use and update batch statistics."""
-    device: Literal["auto", "cpu", "cuda"]
-    """Where to train; auto takes CUDA if there is one."""
+    device: str
+    """Where to train; auto takes CUDA if there is one, cuda:1 is the second GPU."""
     threads: int | None
     """CPU threads (default: all cores)."""
     stage1_epochs: int

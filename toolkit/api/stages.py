@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toolkit.bundle import ArtifactRecord, Bundle
+from toolkit.bundle import ArtifactRecord, Bundle, read_manifest
 from toolkit.bundle.manifest import SIGNATURE_NAME
 from toolkit.dependencies import require_for_training
 from toolkit.errors import MissingDependencyError
 from toolkit.files import require_writable
+from toolkit.formats import registry
 from toolkit.formats.opening import not_opened
-from toolkit.formats.registry import get_format
 from toolkit.progress import Reporter, Silent, working
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def require_exportable(run: FinishedRun, options: ExportRecipe, reporter: Report
     from toolkit.data.of_run import require_images
 
     for name in options.formats:
-        get_format(name)
+        registry.get_format(name)
     run.require_own_weights()
     require_images(run)
     require_writable(run.folder.path, "The bundle is made in the run: copy it to where you may write.")
@@ -83,12 +83,14 @@ def require_verifiable(run: FinishedRun, reporter: Reporter) -> Path:
     """Refuse a run that could not be compared with PyTorch; return the folder of its bundle.
 
     Raises:
-        ToolkitError: there is no bundle, images are missing, nothing can be written, or a package is missing.
+        ToolkitError: there is no bundle, or its manifest is damaged, images are missing, nothing can be written, or a
+            package is missing.
     """
     from toolkit.data.of_run import require_images
 
     bundle = run.folder.exported()
     require_images(run)
+    read_manifest(bundle)
     run.folder.require_writable("verdicts")
     try:
         with loading(reporter):
@@ -104,12 +106,13 @@ def require_measurable(run: FinishedRun) -> Path:
     """Refuse a run that could not be measured; return the folder of its bundle.
 
     Raises:
-        ToolkitError: there is no bundle, images are missing, or nothing can be written.
+        ToolkitError: there is no bundle, or its manifest is damaged, images are missing, or nothing can be written.
     """
     from toolkit.data.of_run import require_images
 
     bundle = run.folder.exported()
     require_images(run)
+    read_manifest(bundle)
     run.folder.require_writable("figures")
     return bundle
 

@@ -24,6 +24,6 @@ def flops_per_image(backbone: str, classes: int, image_size: int) -> float | Non
         canonical, source, bare = split_name(backbone)
         del canonical
         flops = 2e9 * count_gmacs(meta_model(source, bare, classes, image_size), image_size)
-    except (ImportError, MissingDependencyError, BackboneError, AssertionError, ValueError):
+    except (MissingDependencyError, BackboneError, AssertionError, ValueError):
         return None
     return flops if math.isfinite(flops) and flops > 0 else None

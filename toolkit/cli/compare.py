@@ -64,7 +64,7 @@ def command(
         typer.Option("--batch-sizes", metavar="A,B", help=f"Batch sizes of --measure (default: {BATCH_SIZES})."),
     ] = None,
     rounds: Annotated[
-        int | None, typer.Option("--rounds", min=6, max=1000, help="Rounds of --measure (default: 15).")
+        int | None, typer.Option("--rounds", metavar="N", min=6, max=1000, help="Rounds of --measure (default: 15).")
     ] = None,
     allow_code: AllowCodeOption = False,
     quiet: QuietOption = False,

@@ -26,6 +26,8 @@ class GroupedCommand(TyperCommand):
         for parameter in self.get_params(ctx):
             if (record := parameter.get_help_record(ctx)) is not None:
                 is_argument = parameter.param_type_name == "argument"
+                if is_argument and parameter.metavar:  # it says more than the type that typer adds
+                    record = (parameter.metavar, record[1])
                 panel = "Arguments" if is_argument else getattr(parameter, "rich_help_panel", None) or EVERYDAY
                 sections.setdefault(panel, []).append(record)
         for title, records in sections.items():

@@ -260,6 +260,8 @@ def machine_lines(report: BenchReport) -> list[str]:
             f"Fastest matrix product on {device_name(peak.device)} with {_count(peak.threads, 'thread')}: "
             f"{figures.number(peak.flops_per_second / 1e9)} GFLOP/s."
         )
+    if report.flops_per_image is not None:
+        lines.append(f"One image takes {figures.billions(report.flops_per_image)} GFLOP.")
     return lines
 
 

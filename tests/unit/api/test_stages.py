@@ -9,10 +9,10 @@ from once import made_once
 
 from toolkit.api import stages
 from toolkit.bundle import Manifest, read_manifest
-from toolkit.bundle.manifest import SIGNATURE_NAME, ParityVerdict
+from toolkit.bundle.manifest import MANIFEST_NAME, SIGNATURE_NAME, ParityVerdict
 from toolkit.bundle.writer import write_manifest
 from toolkit.compare.tolerances import TOLERANCES
-from toolkit.errors import ExportError, FileWriteError, MissingDependencyError, RunError
+from toolkit.errors import BundleError, ExportError, FileWriteError, MissingDependencyError, RunError
 from toolkit.progress import Silent
 from toolkit.recipe import Recipe
 from toolkit.results import ParityReport
@@ -57,22 +57,42 @@ def with_verdict(run: FinishedRun, *, passed: bool) -> None:
 
 
 def test_an_export_is_refused_before_anything_is_imported(run: FinishedRun) -> None:
-    stages.require_exportable(run, run.recipe.export)
+    stages.require_exportable(run, run.recipe.export, Silent())
     with pytest.raises(ExportError, match="nothing"):
-        stages.require_exportable(run, run.recipe.override({"export.formats": "nothing"}).export)
+        stages.require_exportable(run, run.recipe.override({"export.formats": "nothing"}).export, Silent())
     run.folder.model_file.write_bytes(b"other")
     with pytest.raises(RunError, match="is not the file that"):
-        stages.require_exportable(run, run.recipe.export)
+        stages.require_exportable(run, run.recipe.export, Silent())
 
 
 def test_what_is_verified_or_measured_has_a_bundle(run: FinishedRun) -> None:
-    for require in (stages.require_verifiable, stages.require_measurable):
-        with pytest.raises(RunError, match="has no bundle yet"):
-            require(run)
+    with pytest.raises(RunError, match="has no bundle yet"):
+        stages.require_verifiable(run, Silent())
+    with pytest.raises(RunError, match="has no bundle yet"):
+        stages.require_measurable(run)
+
+
+def test_a_damaged_manifest_is_said_before_pytorch_is_loaded(exported: FinishedRun) -> None:
+    (exported.folder.bundle / MANIFEST_NAME).write_text("{")
+    with pytest.raises(BundleError, match="is not JSON"):
+        stages.require_verifiable(exported, Silent())
+    with pytest.raises(BundleError, match="is not JSON"):
+        stages.require_measurable(exported)
+
+
+def test_a_sign_of_life_comes_before_pytorch_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    reporter = Silent()
+    monkeypatch.setattr(reporter, "line", said.append)
+    with stages.loading(reporter):
+        assert said == ["loading PyTorch ..."]
+    monkeypatch.setenv("RANK", "1")
+    with stages.loading(reporter):
+        assert len(said) == 1
 
 
 def test_what_has_a_bundle_is_taken(exported: FinishedRun) -> None:
-    assert stages.require_verifiable(exported) == exported.folder.bundle
+    assert stages.require_verifiable(exported, Silent()) == exported.folder.bundle
     assert stages.require_measurable(exported) == exported.folder.bundle
 
 
@@ -82,7 +102,7 @@ def test_without_pytorch_the_way_out_is_said(exported: FinishedRun, monkeypatch:
 
     monkeypatch.setattr(stages, "require_for_training", missing)
     with pytest.raises(MissingDependencyError, match=r"this needs torch\. Or give the bundle, .*mine/bundle"):
-        stages.require_verifiable(exported)
+        stages.require_verifiable(exported, Silent())
     assert stages.require_measurable(exported) == exported.folder.bundle
 
 

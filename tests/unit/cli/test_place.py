@@ -23,7 +23,8 @@ Run = Callable[..., tuple[int, str, str]]
 ARTIFACTS = Path("artifacts")
 POINTED = ("export", "verify", "bench", "report", "predict", "inspect", "selftest", "card", "sign", "pack")
 """Commands that take a run or a bundle."""
-OTHERS = {"run", "finetune", "keygen", "unpack", "backbones", "formats", "recipes", "cache", "runs", "doctor"}
+OTHERS = {"run", "finetune", "compare", "keygen", "unpack", "push", "pull"}
+OTHERS |= {"backbones", "formats", "recipes", "cache", "runs", "doctor"}
 
 
 @pytest.fixture

@@ -121,4 +121,5 @@ def test_without_what_a_page_needs_the_rest_is_written(
     monkeypatch.setattr("toolkit.report.files.why_no_page", lambda: "report.html is not written, because.")
     code, out, err = run("report", finished.path)
     assert (code, err) == (0, "toolkit: report.html is not written, because.\n")
-    assert out.splitlines()[-1] == f"wrote {finished.bench / 'bench.csv'}, {finished.bench / 'report.md'}"
+    wrote = f"wrote {finished.bench / 'bench.csv'}, {finished.bench / 'report.md'}"
+    assert out.splitlines()[-1] == f"{wrote}; next: toolkit predict {finished.path} IMAGES"

@@ -51,7 +51,8 @@ def do(run: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., t
     def call(job: FakeJob, *arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr("toolkit.whole_job.run_job", job)
         monkeypatch.setattr("toolkit.cli.export.print_bundle", lambda bundle, manifest: typer.echo(f"{manifest} shown"))
-        for name in ("bench", "evaluation", "parity"):
+        monkeypatch.setattr("toolkit.cli.run.print_result", lambda run: typer.echo(f"finetune shown\nrun {run.path}"))
+        for name in ("bench", "parity"):
             monkeypatch.setattr(f"toolkit.report.print_{name}", lambda record, console: typer.echo(f"{record} shown"))
         return run("run", "--recipe", "digits", *arguments)
 

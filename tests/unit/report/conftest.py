@@ -139,6 +139,7 @@ def settled_bench(bench) -> BenchReport:
     )
 
 
+@pytest.fixture
 def explained(bench: BenchReport) -> BenchReport:
     """The report with everything that is known of the onnx row on the CPU."""
     end_to_end = EndToEnd(

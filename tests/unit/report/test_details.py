@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from full_runs import row, write_full_run
 
@@ -43,28 +41,6 @@ def test_settings_with_what_they_are_best_for() -> None:
     assert {line.cells[0] for line in table.lines} == {"onnx"}
 
 
-def test_what_a_row_takes_of_the_machine() -> None:
-    new = row("onnx", 100, 90)
-    table = details.cost_table([new])
-    assert table is not None
-    assert table.lines[0].cells == (
-        *("onnx", "cpu", "1", "400", "64", "4.98", "322", "40.0%"),
-        *("yes", "CPUExecutionProvider"),
-    )
-    restless = tuple(each.model_copy(update={"warm": False}) for each in new.timings)
-    table = details.cost_table([new.model_copy(update={"timings": restless})])
-    assert table is not None
-    assert {line.cells[8] for line in table.lines} == {"no"}
-
-
-def test_of_old_records_nothing_is_said_of_it() -> None:
-    new = row("eager", 100, 90)
-    unknown = dict.fromkeys(("processor_seconds_per_image", "flops_per_second", "share_of_peak", "settled", "warm"))
-    timings = tuple(each.model_copy(update=unknown) for each in new.timings)
-    old = {"timings": timings, "cold_start_seconds": None, "memory_above_idle_bytes": None}
-    assert details.cost_table([new.model_copy(update=old)]) is None
-
-
 def test_flips_up_to_a_number(records: RunRecords) -> None:
     assert records.parity is not None
     table = details.flip_table(records.parity, 3)
@@ -93,10 +69,3 @@ def test_duplicates_of_a_run(records: RunRecords) -> None:
     assert table is not None
     assert table.lines[0].cells == ("the same bytes", "train, test", "airplane, automobile", "cat/1.png, dog/2.png")
     assert details.duplicate_table(RunRecords(records.bench), 10) is None
-
-
-def test_from_bytes_to_labels(tmp_path: Path) -> None:
-    measured = row("onnx", 100, 90).end_to_end
-    assert measured is not None
-    line = details.end_to_end_table([("onnx", measured)]).lines[0]
-    assert line.cells == ("onnx", "32", "218 [211, 225]", "5.96", "26.2%", "15.3%", "54.2%", "4.4%")

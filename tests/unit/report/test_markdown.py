@@ -92,17 +92,20 @@ def test_costs_marks_and_the_state_of_the_machine(settled_bench):
     text = bench_markdown(settled_bench, None, None)
     assert "| onnx | cpu | 32 | 1234 [1173, 1272]\\*^ | 1.31x [1.27, 1.36] |" in text
     assert "- \\* never settled: the interval was still wider than 2% to either side" in text
-    assert "- The machine was busy." in text
+    assert "**The machine was busy.**" in text
     assert "| onnx | cpu | 1 | 15.0 | 12.3 | 25% | 0.210 | 90.0 |" in text
-    busy = "load average 1.5, other processes 34% of processor time, steal 0.0%, 2500 MHz."
-    assert f"- Just before: {busy}\n- While it measured: {busy}" in text
-    assert "- Fastest float32 matrix product on cpu, 2 threads: 49.2 GFLOP/s." in text
+    busy = (
+        "load average 1.50, 34.0% of the processor time went to other programs, 0.0% was stolen by the hypervisor, "
+        "2500 MHz."
+    )
+    assert f"- Before the benchmark: {busy}\n- During the benchmark: {busy}" in text
+    assert "- Fastest matrix product on CPU with 2 threads: 49.2 GFLOP/s." in text
     assert "- One image takes 0.094 GFLOP." in text
 
 
 def test_a_report_of_an_older_version_says_nothing_of_what_it_did_not_measure(bench):
     text = bench_markdown(bench, None, None)
-    for words in ("## What it costs", "Just before", "matrix product on", "One image takes", "never settled"):
+    for words in ("## What it costs", "Before the benchmark", "matrix product on", "One image takes", "never settled"):
         assert words not in text
 
 
@@ -110,4 +113,5 @@ def test_a_system_that_does_not_tell_how_busy_it_was(settled_bench):
     silent = Load(load_average=None, busy_share=None, steal_share=None, frequency_mhz=None)
     machine = settled_bench.machine.model_copy(update={"during": silent})
     text = bench_markdown(settled_bench.model_copy(update={"machine": machine}), None, None)
-    assert "- While it measured: the system does not say how busy it was." in text
+    assert "- Before the benchmark: " in text
+    assert "- During the benchmark: " not in text

@@ -101,11 +101,12 @@ def test_an_imbalance_and_what_was_not_looked_for(records: RunRecords) -> None:
 def test_the_machine_and_how_busy_it_was(records: RunRecords) -> None:
     lines = sentences.machine_lines(records.bench)
     assert lines[0] == "Example CPU @ 2.60GHz, 8 cores, 16.0 GB memory, Linux 6.1; GPU: none."
-    assert lines[-2] == (
+    assert lines[-3] == (
         "During the benchmark: load average 6.10, 22.0% of the processor time went to other programs, 3.0% was stolen "
         "by the hypervisor, 2594 MHz."
     )
-    assert lines[-1] == "Fastest matrix product on CPU with 8 threads: 210 GFLOP/s."
+    assert lines[-2] == "Fastest matrix product on CPU with 8 threads: 210 GFLOP/s."
+    assert lines[-1] == "One image takes 0.800 GFLOP."
 
 
 def test_the_commands_that_make_it_again(records: RunRecords) -> None:

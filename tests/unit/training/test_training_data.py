@@ -24,7 +24,7 @@ def test_both_stages_train_on_activations_of_one_pass(own_cache: Path) -> None:
         assert data.divided is not None
         assert not own_cache.exists()
         assert all(isinstance(data.batches(stage), ActivationBatches) for stage in (1, 2))
-        assert [bar for bar in listening.bars if bar.startswith("frozen")] == [
+        assert [bar for bar in listening.bars if bar.startswith("frozen part,")] == [
             "frozen part, train",
             "frozen part, validation",
         ]
