@@ -19,6 +19,7 @@ from toolkit.progress import Reporter, Silent
 from toolkit.report import write_pictures, write_report
 from toolkit.results import BenchReport, ParityReport
 from toolkit.run_folder import ARTIFACTS, FinishedRun, RunFolder, find_run, unfinished_in
+from toolkit.trackers import track
 
 if TYPE_CHECKING:
     from toolkit.bench import BenchOptions
@@ -50,6 +51,8 @@ class Job:
     """How many test images are compared; None is all of them."""
     bench: BenchOptions | None = None
     """How to measure; None is the default."""
+    trackers: tuple[str, ...] = ()
+    """Trackers that the run is also logged to, beside those that it remembers."""
 
 
 @dataclass(frozen=True)
@@ -150,10 +153,12 @@ def _leads() -> bool:
 def _finetune(job: Job, run: RunFolder | None, reporter: Reporter) -> Done:
     kept = run is not None and run.record_file.exists()
     if run is None:
-        run = train(job.recipe, name=job.name, root=job.root, reporter=reporter)
+        run = train(job.recipe, name=job.name, root=job.root, reporter=reporter, trackers=job.trackers)
     elif not kept:
         # Its own recipe: what is to be exported may have changed, and is no part of the training.
-        run = train(run.recipe(), name=run.name, root=run.path.parent, resume=True, reporter=reporter)
+        run = train(
+            run.recipe(), name=run.name, root=run.path.parent, resume=True, reporter=reporter, trackers=job.trackers
+        )
     return Done("finetune", run, run.evaluation() if _leads() else None, kept)
 
 
@@ -176,6 +181,7 @@ def _verify(job: Job, run: RunFolder | None, reporter: Reporter) -> Done:
         from toolkit.verify.run import verify_run
 
         report = verify_run(finished, images=job.images, device=job.device, threads=job.threads, reporter=reporter)
+        track(finished.folder, job.trackers, parity=report)
     return Done("verify", finished.folder, report, kept, report.passed)
 
 
@@ -188,6 +194,7 @@ def _bench(job: Job, run: RunFolder | None, reporter: Reporter) -> Done:
     kept = report is not None
     if report is None:
         report = bench_run(FinishedRun.of(folder), options, reporter=reporter)
+        track(folder, job.trackers, bench=report)
     return Done("bench", folder, report, kept, any(row.missing is None for row in report.rows))
 
 

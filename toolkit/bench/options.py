@@ -29,7 +29,7 @@ class BenchOptions:
     """CPU threads of every row; by default ``provenance.default_threads``."""
     batch_sizes: tuple[int, ...] = (1, 32)
     """Batch sizes to measure."""
-    rounds: int = 12
+    rounds: int = 24
     """Most interleaved rounds, at most 1,000; a row stops after 7 of them or more once its interval is narrow."""
     min_seconds: float = 0.1
     """Least measured time per row, batch size and round."""
@@ -39,7 +39,7 @@ class BenchOptions:
     """Open artifacts that can carry code, whoever made the bundle."""
     max_seconds: float = 60.0
     """Measured time of a row at one batch size after which it stops; 3 rounds are made in any case."""
-    precision: float | None = 0.02
+    precision: float | None = 0.03
     """Half the width of the 95% interval of a row's ratio to the reference, relative to its middle value, at which the
     row stops. None makes all rounds."""
     sweep: bool = False

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from toolkit.bench.clock import Clock
 from toolkit.bench.measure import measure_round
+from toolkit.dependencies import import_optional, why_not
 
 SIZES = {"cpu": (512, 1024, 2048), "cuda": (2048, 4096, 8192)}
 """Sides of the square matrices that are tried. Small ones do not fill a device, large ones wait for memory."""
@@ -21,7 +22,7 @@ SECONDS = 0.3
 class _Product:
     """One product as something to be timed."""
 
-    def __init__(self, multiply: Callable[[], None]) -> None:
+    def __init__(self, multiply: Callable[[], object]) -> None:
         self._multiply = multiply
 
     def run(self, inputs: npt.NDArray[np.generic]) -> None:
@@ -29,7 +30,7 @@ class _Product:
         self._multiply()
 
 
-def fastest_product(product: Callable[[int], Callable[[], None]], sides: Sequence[int], clock: Clock) -> float:
+def fastest_product(product: Callable[[int], Callable[[], object]], sides: Sequence[int], clock: Clock) -> float:
     """Return operations per second of the fastest product; a multiplication and an addition are two operations.
 
     Args:
@@ -45,6 +46,49 @@ def fastest_product(product: Callable[[int], Callable[[], None]], sides: Sequenc
         runner.run(nothing)
         rates.append(2 * side**3 / min(measure_round(runner, nothing, clock, SECONDS)))
     return max(rates)
+
+
+def fastest_of_engines(device: str, threads: int, clock: Clock) -> float | None:
+    """Return what the fastest float32 matrix product of the engines here reaches on a device; None where none ran.
+
+    On a CPU onnxruntime's is tried beside PyTorch's: which one has kernels for all of a processor's instructions
+    differs, by a factor of two on processors of AMD with AVX-512.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+        threads: CPU threads.
+        clock: what measures.
+    """
+    found = [peak_of_torch(device, threads, clock)]
+    if found[0] is not None and device == "cpu":
+        found.append(peak_of_onnxruntime(threads, clock))
+    return max((rate for rate in found if rate is not None), default=None)
+
+
+def peak_of_onnxruntime(threads: int, clock: Clock) -> float | None:
+    """Return what onnxruntime's float32 matrix product reaches on the CPU; None where it or onnx is not installed.
+
+    Args:
+        threads: CPU threads.
+        clock: what measures.
+    """
+    if why_not("onnx", "") is not None or why_not("onnxruntime", "") is not None:
+        return None
+    onnx, onnxruntime = import_optional("onnx", ""), import_optional("onnxruntime", "")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+
+    def product(side: int) -> Callable[[], None]:
+        kind = onnx.TensorProto.FLOAT
+        left, right, out = (onnx.helper.make_tensor_value_info(name, kind, [side, side]) for name in ("a", "b", "c"))
+        node = onnx.helper.make_node("MatMul", ["a", "b"], ["c"])
+        graph = onnx.helper.make_graph([node], "product", [left, right], [out])
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        factors = {name: np.random.default_rng(0).random((side, side), np.float32) for name in ("a", "b")}
+        return lambda: session.run(None, factors)
+
+    return fastest_product(product, SIZES["cpu"], clock)
 
 
 def peak_of_torch(device: str, threads: int, clock: Clock) -> float | None:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from toolkit.bench.clock import Clock, MonotonicClock
 from toolkit.bench.job import Job
 from toolkit.bench.measure import Runner, measure_round, warm_up
-from toolkit.bench.peak import peak_of_torch
+from toolkit.bench.peak import fastest_of_engines
 from toolkit.errors import ToolkitError, first_line
 from toolkit.formats.base import Session
 from toolkit.provenance import peak_memory_bytes
@@ -76,7 +76,7 @@ class Worker:
                 return {"correct": self._correct(command["start"], command["stop"]).hex()}
             case "peak":
                 session = self._opened()
-                return {"flops_per_second": peak_of_torch(session.device, session.threads, self._clock)}
+                return {"flops_per_second": fastest_of_engines(session.device, session.threads, self._clock)}
             case unknown:
                 raise ValueError(f"no command {unknown!r}")
 

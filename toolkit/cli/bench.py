@@ -22,7 +22,7 @@ from toolkit.cli.place import find_place
 from toolkit.errors import ToolkitError
 
 BATCH_SIZES = "1,32"
-ROUNDS = 12
+ROUNDS = 24
 LARGEST_BATCH = 65_536
 """Images in one call; a million of them takes the memory of every other program with it before anything is measured."""
 

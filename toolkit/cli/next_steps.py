@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ def closing_line(*wrote: Path, then: str | None = None) -> None:
         wrote: files and folders, at least one.
         then: the command line that comes next; None after a failure that makes any senseless.
     """
-    said = "wrote " + ", ".join(printable(path) for path in wrote)
+    said = f"wrote {_listed(wrote)}"
     typer.echo(said if then is None else f"{said}; next: {then}")
 
 
@@ -37,3 +38,11 @@ def predict_command(place: str) -> str:
     import shlex
 
     return f"toolkit predict {shlex.quote(place)} IMAGES"
+
+
+def _listed(paths: Sequence[Path]) -> str:
+    """Return paths as a list; of several in one folder, their names and the folder once."""
+    if len(paths) > 1 and len({path.parent for path in paths}) == 1:
+        *first, last = (printable(path.name) for path in paths)
+        return f"{', '.join(first)} and {last} in {printable(paths[0].parent)}"
+    return ", ".join(printable(path) for path in paths)

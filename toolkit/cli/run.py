@@ -14,7 +14,7 @@ from toolkit.cli.completion import complete_recipe, complete_run
 from toolkit.cli.finetune import print_result
 from toolkit.cli.grouped_help import WHICH_RUN
 from toolkit.cli.next_steps import after, closing_line, predict_command
-from toolkit.cli.options import ArtifactsOption, QuietOption
+from toolkit.cli.options import ArtifactsOption, QuietOption, TrackOption
 from toolkit.cli.recipe_flags import recipe_flags, with_recipe_flags
 from toolkit.cli.verify import IMAGES
 from toolkit.dependencies import require_for_training
@@ -71,6 +71,7 @@ def command(
     rounds: Annotated[
         int, typer.Option("--rounds", metavar="N", min=2, help="Interleaved rounds of the benchmark.")
     ] = ROUNDS,
+    track: TrackOption = None,
     quiet: QuietOption = False,
     run: Annotated[
         str | None,
@@ -95,10 +96,12 @@ def command(
     """
     sizes = batch_sizes_of(batch_sizes)
     from toolkit.run_folder import new_run
+    from toolkit.trackers import require_trackers
     from toolkit.training.auto import check_recipe, choose_recipe
     from toolkit.training.plan import parse_duration
     from toolkit.whole_job import Job, run_job, run_to_resume
 
+    require_trackers(track or ())
     budget = None if time_budget is None else parse_duration(time_budget)
     going_on, reason = None, None
     if resume:
@@ -136,6 +139,7 @@ def command(
         threads=threads,
         images=images,
         bench=BenchOptions(device, threads, sizes, rounds),
+        trackers=tuple(track or ()),
     )
     changed = {flag: overrides[dotted] for dotted, flag, _ in recipe_flags() if resume and dotted in overrides}
     asked = {"--images": (images, IMAGES), "--batch-sizes": (batch_sizes, BATCH_SIZES), "--rounds": (rounds, ROUNDS)}

@@ -17,8 +17,9 @@ MOST_LISTED = 20
 _COSTS = (
     "Processor time is of all threads of the worker, and more than the time of the call where several compute. GFLOP/s "
     "counts the network's convolutions and matrix products, a multiplication and an addition as two, whatever the "
-    "precision; the peak is the fastest float32 matrix product of PyTorch in the same run, on the same device with the "
-    "same threads. Memory above idle is the peak of the process less what it took before the model was opened."
+    "precision; the peak is the fastest float32 matrix product of PyTorch or onnxruntime in the same run, on the same "
+    "device with the same threads. Memory above idle is the peak of the process less what it took before the model was "
+    "opened."
 )
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from toolkit.bench import peak
 from toolkit.bench.clock import MonotonicClock
-from toolkit.bench.peak import fastest_product, peak_of_torch
+from toolkit.bench.peak import fastest_of_engines, fastest_product, peak_of_onnxruntime, peak_of_torch
 
 
 def test_the_fastest_call_of_all_sides_counts_and_the_first_call_does_not(clock: Any) -> None:
@@ -50,3 +50,25 @@ def test_pytorch_multiplies_in_float32_and_with_the_threads_of_the_row(monkeypat
 def test_nothing_is_imported_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "torch", raising=False)
     assert peak_of_torch("cpu", 1, MonotonicClock()) is None
+
+
+def test_the_faster_of_the_engines_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: dict[str, float | None] = {"torch": 2.0, "onnxruntime": 5.0}
+    monkeypatch.setattr(peak, "peak_of_torch", lambda device, threads, clock: rates["torch"])
+    monkeypatch.setattr(peak, "peak_of_onnxruntime", lambda threads, clock: rates["onnxruntime"])
+    assert fastest_of_engines("cpu", 1, MonotonicClock()) == 5.0
+    assert fastest_of_engines("cuda", 1, MonotonicClock()) == 2.0
+    rates["onnxruntime"] = None
+    assert fastest_of_engines("cpu", 1, MonotonicClock()) == 2.0
+    rates["torch"] = None
+    assert fastest_of_engines("cpu", 1, MonotonicClock()) is None
+
+
+def test_onnxruntime_multiplies_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peak, "SIZES", {"cpu": (8,)})
+    monkeypatch.setattr(peak, "SECONDS", 0.0)
+    found = peak_of_onnxruntime(1, MonotonicClock())
+    assert found is not None
+    assert found > 0
+    monkeypatch.setattr(peak, "why_not", lambda name, missing: "not installed")
+    assert peak_of_onnxruntime(1, MonotonicClock()) is None

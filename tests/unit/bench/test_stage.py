@@ -152,7 +152,7 @@ def test_the_report_and_the_manifest(make_run, quick, split, preprocessing):
     for timing, base in zip(good.timings, eager.timings, strict=True):
         pairs = zip(timing.rounds_images_per_second, base.rounds_images_per_second, strict=True)
         assert timing.ratio.median == pytest.approx(np.median([own / other for own, other in pairs]))
-        assert timing.settled is (half_width(timing.ratio) <= 0.02)
+        assert timing.settled is (half_width(timing.ratio) <= 0.03)
         assert timing.flops_per_second == pytest.approx(4000 * timing.throughput.median)
         assert timing.warm_up_seconds > 0
         assert timing.processor_seconds_per_image > 0
@@ -161,7 +161,7 @@ def test_the_report_and_the_manifest(make_run, quick, split, preprocessing):
     assert (good.correct, good.precision) == ("07fff0", "float32")
     assert good.cold_start_seconds > good.load_seconds
     assert report.flops_per_image == 4000.0
-    assert (report.precision, report.peaks) == (0.02, ())  # a fake engine has no matrix product
+    assert (report.precision, report.peaks) == (0.03, ())  # a fake engine has no matrix product
     content = b"(20, 4, 4, 3)" + split.load(np.arange(20), preprocessing).tobytes() + split.targets.tobytes()
     assert report.test_fingerprint == hashlib.sha256(content).hexdigest()
     assert report.machine is not None

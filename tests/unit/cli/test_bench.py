@@ -82,7 +82,7 @@ def test_what_was_verified_is_measured_and_the_files_are_named(measure: Run) -> 
     stage = Stage(VERDICT)
     assert measure(stage) == (
         0,
-        "the table\nwrote bench.json, bench.csv, report.md; next: toolkit predict run IMAGES\n",
+        "the table\nwrote bench.json, bench.csv and report.md in .; next: toolkit predict run IMAGES\n",
         "loading PyTorch ...\n",
     )
     assert stage.verified == 0
@@ -98,7 +98,7 @@ def test_what_was_not_verified_is_verified_first(measure: Run) -> None:
 
 def test_an_artifact_that_failed_is_exit_code_1_and_measured_all_the_same(measure: Run) -> None:
     failed = VERDICT.model_copy(update={"passed": False})
-    assert measure(Stage(VERDICT, failed))[:2] == (1, "the table\nwrote bench.json, bench.csv, report.md\n")
+    assert measure(Stage(VERDICT, failed))[:2] == (1, "the table\nwrote bench.json, bench.csv and report.md in .\n")
     fresh = Stage(None)
     fresh.after = failed
     assert measure(fresh)[0] == 1

@@ -12,7 +12,8 @@ from toolkit.run_folder import ARTIFACTS, RunFolder
 def test_one_line_with_what_was_written_and_what_comes_next(capsys: pytest.CaptureFixture[str]) -> None:
     closing_line(Path("a"), Path("b/c"), then="toolkit export --run a")
     closing_line(Path("a"))
-    assert capsys.readouterr().out == "wrote a, b/c; next: toolkit export --run a\nwrote a\n"
+    closing_line(Path("b/c"), Path("b/d"), Path("b/e"))
+    assert capsys.readouterr().out == "wrote a, b/c; next: toolkit export --run a\nwrote a\nwrote c, d and e in b\n"
 
 
 def test_the_stages_lead_to_a_prediction() -> None:
