@@ -86,7 +86,10 @@ def test_ctrl_c_while_it_measures_says_how_to_go_on(done: tuple[Path, str, str])
     folder, _, _ = done
     made = whole(folder)
     made.bench_file.unlink()
-    command = [sys.executable, "-m", "toolkit.cli.start", "run", "--resume", "--run", "whole", *MEASURED]
+    # Where the tests run in the background of a shell, processes start with Ctrl-C ignored.
+    heeded = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    start = f"{heeded}; from toolkit.cli.start import main; main()"
+    command = [sys.executable, "-c", start, "run", "--resume", "--run", "whole", *MEASURED]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     lines = []

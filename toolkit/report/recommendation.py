@@ -192,6 +192,9 @@ def _speedup(purpose: Purpose, chosen: Candidate, reference: BenchRow | None) ->
         timings = sorted(reference.timings, key=lambda timing: -timing.throughput.median)[:1]
     if not timings or not timings[0].throughput.median:
         return None
+    paired = [timing.ratio for timing in chosen.row.timings if timing.batch_size == chosen.speed.batch_size]
+    if timings[0].batch_size == chosen.speed.batch_size and paired and paired[0] is not None:
+        return paired[0].median  # from the same rounds, as the table has it
     return chosen.speed.images_per_second.median / timings[0].throughput.median
 
 

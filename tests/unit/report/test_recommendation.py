@@ -9,7 +9,7 @@ import pytest
 from full_runs import parity_of, provenance, row, timing
 
 from toolkit.report.recommendation import recommend
-from toolkit.results import BenchReport, BenchRow, Estimate, Interval, ParityReport, SettingTiming, Tuned
+from toolkit.results import BatchTiming, BenchReport, BenchRow, Estimate, Interval, ParityReport, SettingTiming, Tuned
 
 
 def artifact(name: str, one: float, many: float, **changes: Any) -> BenchRow:
@@ -42,6 +42,10 @@ def manifest(**artifacts: dict[str, Any]) -> Any:
     )
 
 
+def without_ratio(timing: BatchTiming) -> BatchTiming:
+    return timing.model_copy(update={"ratio": None})
+
+
 def chosen(found: Any) -> list[tuple[str, str, str]]:
     return [(choice.device, choice.purpose, choice.chosen.row.name) for choice in found.choices]
 
@@ -51,7 +55,11 @@ def test_the_fastest_at_one_image_for_latency_and_at_any_batch_size_for_throughp
     found = recommend(report(*rows), verdicts("a", "b"), None)
     assert chosen(found) == [("cpu", "latency", "a"), ("cpu", "throughput", "b")]
     latency, throughput = found.choices
-    assert (latency.speedup, throughput.speedup) == (pytest.approx(3.0), pytest.approx(900 / 400))
+    paired = [choice.chosen.row.timings[place].ratio for place, choice in enumerate(found.choices)]
+    assert [latency.speedup, throughput.speedup] == [ratio.median for ratio in paired if ratio is not None]
+    unpaired = [row.model_copy(update={"timings": tuple(without_ratio(each) for each in row.timings)}) for row in rows]
+    latency_alone, throughput_alone = recommend(report(*unpaired), verdicts("a", "b"), None).choices
+    assert (latency_alone.speedup, throughput_alone.speedup) == (pytest.approx(3.0), pytest.approx(900 / 400))
     assert (latency.as_fast, throughput.as_fast) == ((), ())
     assert (latency.chosen.speed.batch_size, throughput.chosen.speed.batch_size) == (1, 32)
 
