@@ -115,12 +115,12 @@ def command(
     from toolkit.api.stages import loading, require_room
 
     require_room(artifacts, None if going_on is None else going_on.path, chosen)
-    _require_formats(chosen)
     from toolkit.cli.console import reporter, telling_of_lost_signature
 
     progress = reporter(quiet)
     with loading(progress):
         require_for_training("torch", "torchvision", "safetensors", "tomli_w")
+        _require_formats(chosen)  # asks the engines, PyTorch too
         from toolkit.bench import BenchOptions
         from toolkit.training.group import leads_here
         from toolkit.training.stage import recipe_for_budget
