@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toolkit.cli.completion import complete_recipe, complete_run
-from toolkit.cli.grouped_help import WHICH_RUN
 from toolkit.cli.next_steps import after, closing_line
-from toolkit.cli.options import ArtifactsOption, QuietOption, TrackOption
+from toolkit.cli.options import ArtifactsOption, NewRunOption, QuietOption, RecipeOption, TimeBudgetOption, TrackOption
 from toolkit.cli.recipe_flags import with_recipe_flags
 from toolkit.dependencies import require_for_training
 from toolkit.errors import RecipeError
@@ -22,25 +20,8 @@ if TYPE_CHECKING:
 
 @with_recipe_flags
 def command(
-    recipe: Annotated[
-        str,
-        typer.Option(
-            "--recipe",
-            metavar="NAME|FILE",
-            help="A shipped recipe, a TOML file, or auto ('toolkit recipes').",
-            autocompletion=complete_recipe,
-        ),
-    ] = AUTO,
-    run: Annotated[
-        str | None,
-        typer.Option(
-            "--run",
-            metavar="NAME",
-            help="Name of the run (default: data, backbone and time).",
-            rich_help_panel=WHICH_RUN,
-            autocompletion=complete_run,
-        ),
-    ] = None,
+    recipe: RecipeOption = AUTO,
+    run: NewRunOption = None,
     artifacts: ArtifactsOption = Path("artifacts"),
     resume: Annotated[
         bool,
@@ -51,14 +32,7 @@ def command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Measure and say what the run would cost, and stop there.")
     ] = False,
-    time_budget: Annotated[
-        str | None,
-        typer.Option(
-            "--time-budget",
-            metavar="TIME",
-            help="Choose resolution, views and epochs to fit, e.g. 20m; the choice is in the recipe.",
-        ),
-    ] = None,
+    time_budget: TimeBudgetOption = None,
     track: TrackOption = None,
     quiet: QuietOption = False,
     *,

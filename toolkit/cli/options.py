@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli.completion import complete_run
+from toolkit.cli.completion import complete_recipe, complete_run
 from toolkit.cli.grouped_help import MORE, TRUST, WHICH_RUN
 from toolkit.devices import AUTO, DEVICE_NAMES, is_device
 from toolkit.errors import MOST_THREADS, ToolkitError
@@ -76,6 +76,33 @@ RunOption = Annotated[
 ArtifactsOption = Annotated[
     Path,
     typer.Option("--artifacts", metavar="FOLDER", help="Where runs are kept.", rich_help_panel=WHICH_RUN),
+]
+RecipeOption = Annotated[
+    str,
+    typer.Option(
+        "--recipe",
+        metavar="NAME|FILE",
+        help="A shipped recipe, a TOML file, or auto ('toolkit recipes').",
+        autocompletion=complete_recipe,
+    ),
+]
+TimeBudgetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--time-budget",
+        metavar="TIME",
+        help="Choose resolution, views and epochs to fit, e.g. 20m; the choice is in the recipe.",
+    ),
+]
+NewRunOption = Annotated[
+    str | None,
+    typer.Option(
+        "--run",
+        metavar="NAME",
+        help="Name of the run (default: data, backbone and time).",
+        rich_help_panel=WHICH_RUN,
+        autocompletion=complete_run,
+    ),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")]
 TrackOption = Annotated[

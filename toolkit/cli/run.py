@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from toolkit.cli.bench import BATCH_SIZES, ROUNDS, batch_sizes_of
-from toolkit.cli.completion import complete_recipe, complete_run
 from toolkit.cli.finetune import print_result
-from toolkit.cli.grouped_help import WHICH_RUN
 from toolkit.cli.next_steps import after, closing_line, predict_command
-from toolkit.cli.options import ArtifactsOption, QuietOption, TrackOption
+from toolkit.cli.options import ArtifactsOption, NewRunOption, QuietOption, RecipeOption, TimeBudgetOption, TrackOption
 from toolkit.cli.recipe_flags import recipe_flags, with_recipe_flags
 from toolkit.cli.verify import IMAGES
 from toolkit.dependencies import require_for_training
@@ -37,15 +35,7 @@ FAILED = {
 
 @with_recipe_flags
 def command(
-    recipe: Annotated[
-        str,
-        typer.Option(
-            "--recipe",
-            metavar="NAME|FILE",
-            help="A shipped recipe, a TOML file, or auto ('toolkit recipes').",
-            autocompletion=complete_recipe,
-        ),
-    ] = AUTO,
+    recipe: RecipeOption = AUTO,
     resume: Annotated[
         bool,
         typer.Option(
@@ -53,14 +43,7 @@ def command(
             help="Go on where it stopped (--run names the run, default: the last); what is there is not made again.",
         ),
     ] = False,
-    time_budget: Annotated[
-        str | None,
-        typer.Option(
-            "--time-budget",
-            metavar="TIME",
-            help="Choose resolution, views and epochs to fit, e.g. 20m; the choice is in the recipe.",
-        ),
-    ] = None,
+    time_budget: TimeBudgetOption = None,
     images: Annotated[
         int,
         typer.Option("--images", metavar="N", min=1, help="Test images that are compared with PyTorch at most."),
@@ -73,16 +56,7 @@ def command(
     ] = ROUNDS,
     track: TrackOption = None,
     quiet: QuietOption = False,
-    run: Annotated[
-        str | None,
-        typer.Option(
-            "--run",
-            metavar="NAME",
-            help="Name of the run (default: data, backbone and time).",
-            rich_help_panel=WHICH_RUN,
-            autocompletion=complete_run,
-        ),
-    ] = None,
+    run: NewRunOption = None,
     artifacts: ArtifactsOption = Path("artifacts"),
     *,
     overrides: dict[str, Any],
