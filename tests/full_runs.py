@@ -133,7 +133,7 @@ def sweep(one: float, many: float) -> tuple[tuple[SettingTiming, ...], tuple[Tun
     )
     tuned = tuple(
         Tuned(
-            purpose=purpose,  # type: ignore[arg-type]
+            purpose=purpose,  # type: ignore[arg-type]  # a text where pydantic checks the literal
             batch_size=best.batch_size,
             threads=best.threads,
             streams=best.streams,
@@ -177,7 +177,7 @@ def row(name: str, images: int, right: int, device: str = "cpu") -> BenchRow:
             throughput=estimate(1 / sum(parts.values())),
             processor_seconds_per_image=sum(parts.values()) * 1.3,
             phases=tuple(
-                Phase(name=part, seconds_per_image=seconds, share=seconds / sum(parts.values()))  # type: ignore[arg-type]
+                Phase(name=part, seconds_per_image=seconds, share=seconds / sum(parts.values()))  # type: ignore[arg-type]  # the name is one of the literal's, as pydantic checks
                 for part, seconds in parts.items()
             ),
             batch_size=32,

@@ -153,7 +153,7 @@ class TestFinetune:
     def test_what_goes_on_has_its_own_recipe(self, asked: list[dict[str, Any]]) -> None:
         for given in ({"seed": 1}, {"name": "other"}, {"recipe": "digits"}, {"data": "digits"}, {"time_budget": "1m"}):
             with pytest.raises(RecipeError, match="resume goes on with a run's own recipe"):
-                finetune(resume=True, **given)  # type: ignore[arg-type]
+                finetune(resume=True, **given)  # type: ignore[arg-type]  # each of them is refused
         with pytest.raises(RunError, match="there is no unfinished run in artifacts"):
             finetune(resume=True)
         assert asked == []

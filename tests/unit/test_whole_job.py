@@ -31,7 +31,7 @@ def stage(name: str, calls: list[str], *, passed: bool = True, kept: bool = Fals
     def do(job: Job, run: RunFolder | None, reporter: Any) -> Done:
         del job, reporter
         calls.append(name)
-        return Done(name, run or RunFolder(Path("made")), name.upper(), kept, passed)  # type: ignore[arg-type]
+        return Done(name, run or RunFolder(Path("made")), name.upper(), kept, passed)  # type: ignore[arg-type]  # a stage by any name
 
     return do
 
@@ -71,10 +71,10 @@ def test_a_finished_fine_tuning_is_kept_and_an_unfinished_one_goes_on_with_its_o
     monkeypatch.setattr(whole_job, "train", train)
     other = Recipe().override({"export.formats": "pt2"})
     fine_tune = whole_job._STAGES["finetune"]
-    assert fine_tune(Job(other, resume=tiny), tiny, None).kept  # type: ignore[arg-type]
+    assert fine_tune(Job(other, resume=tiny), tiny, None).kept  # type: ignore[arg-type]  # nothing is told, as it trains nothing
     assert asked == []
     kept = tiny.record_file.rename(tiny.path / "elsewhere.json")
-    done = fine_tune(Job(other, resume=tiny), tiny, None)  # type: ignore[arg-type]
+    done = fine_tune(Job(other, resume=tiny), tiny, None)  # type: ignore[arg-type]  # nothing is told, as it trains nothing
     assert not done.kept
     assert asked == [(tiny.recipe(), "tiny", True, tiny.path.parent)]
     kept.rename(tiny.record_file)

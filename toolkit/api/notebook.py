@@ -6,7 +6,7 @@ import html
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -60,6 +60,8 @@ class _Counter:
     def __init__(self, title: str, total: int, unit: str) -> None:
         self.title, self.total, self.unit, self.done, self._detail = title, total, unit, 0, ""
         self._began = time.monotonic()
+        self.moved: Callable[[], object] = lambda: None
+        """Called after each step."""
 
     def advance(self, steps: int = 1, **fields: str) -> None:
         """Count, and keep the fields."""
@@ -67,9 +69,6 @@ class _Counter:
         if fields:
             self._detail = "  ".join(f"{name} {value}" for name, value in fields.items())
         self.moved()
-
-    def moved(self) -> None:
-        """Called after each step."""
 
     @property
     def text(self) -> str:
@@ -95,7 +94,7 @@ class Notebook:
     def bar(self, description: str, total: int, unit: str) -> Iterator[Bar]:
         """Show a bar below the lines until the block ends."""
         counter = _Counter(printable_lines(description), total, unit)
-        counter.moved = lambda: self._show_now_and_then(counter)  # type: ignore[method-assign]
+        counter.moved = lambda: self._show_now_and_then(counter)
         self._show(counter)
         try:
             yield counter
@@ -142,7 +141,7 @@ class Lines:
         if self._console.is_terminal:
             with Progress(console=self._console, transient=True) as progress:
                 task = progress.add_task(printable_lines(description).replace("[", r"\["), total=total)
-                counter.moved = lambda: progress.update(task, completed=counter.done)  # type: ignore[method-assign]
+                counter.moved = lambda: progress.update(task, completed=counter.done)
                 yield counter
             return
         said_at = time.monotonic()
@@ -153,5 +152,5 @@ class Lines:
                 said_at = time.monotonic()
                 self.line(f"{description}: {counter.text}")
 
-        counter.moved = say  # type: ignore[method-assign]
+        counter.moved = say
         yield counter

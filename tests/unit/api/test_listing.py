@@ -6,8 +6,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from finished_runs import write_finished_run
-from once import made_once
 
 from toolkit.api.listing import (
     RunSummary,
@@ -27,14 +25,6 @@ from toolkit.compare.tolerances import TOLERANCES
 from toolkit.errors import RunError
 from toolkit.files import only_writer, point_link
 from toolkit.run_folder import RunFolder
-
-
-@pytest.fixture(scope="session")
-def one_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    def make(folder: Path) -> None:
-        write_finished_run(folder / "mine")
-
-    return made_once(tmp_path_factory, "listed", make)
 
 
 @pytest.fixture

@@ -121,7 +121,7 @@ class TestStages:
         with pytest.raises(RecipeError, match=r"opset: .*30 \(given: 99\)"):
             run.export("onnx", opset=99)
         with pytest.raises(RecipeError) as refused:
-            run.export("onnx", opsets=18, seed=1)  # type: ignore[call-arg]
+            run.export("onnx", opsets=18, seed=1)  # type: ignore[call-arg]  # the mistake that is refused
         assert str(refused.value).splitlines() == [
             "2 fields of the recipe from the call of Run.export cannot be used:",
             "  opsets: no such field (did you mean opset?)",

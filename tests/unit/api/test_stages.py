@@ -4,8 +4,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from finished_runs import write_finished_run
-from once import made_once
 
 from toolkit.api import stages
 from toolkit.bundle import Manifest, read_manifest
@@ -19,17 +17,9 @@ from toolkit.results import ParityReport
 from toolkit.run_folder import FinishedRun, RunFolder
 
 
-@pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    def make(folder: Path) -> None:
-        write_finished_run(folder / "mine")
-
-    return made_once(tmp_path_factory, "asked", make)
-
-
 @pytest.fixture
-def run(made: Path, tmp_path: Path) -> FinishedRun:
-    shutil.copytree(made / "mine", tmp_path / "mine")
+def run(one_run: Path, tmp_path: Path) -> FinishedRun:
+    shutil.copytree(one_run / "mine", tmp_path / "mine")
     return FinishedRun.of(RunFolder(tmp_path / "mine"))
 
 

@@ -111,11 +111,11 @@ def test_what_takes_three_times_as_long_is_found_through_the_engine(colour_bundl
 
 def test_what_cannot_be_measured_ends_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
     def nothing(a: Any, b: Any, options: Any) -> Any:
-        return [Measured(object(), missing="the worker died")], [Measured(object())]  # type: ignore[arg-type]
+        return [Measured(object(), missing="the worker died")], [Measured(object())]  # type: ignore[arg-type]  # no plan is looked at
 
     monkeypatch.setattr(honesty, "sweep_both", nothing)
     with pytest.raises(BenchmarkError, match="A has no figures: the worker died"):
-        compare(None, None, BenchOptions("cpu", 1))  # type: ignore[arg-type]
+        compare(None, None, BenchOptions("cpu", 1))  # type: ignore[arg-type]  # what measures is replaced
 
 
 def test_everything_has_its_turn_each_time(monkeypatch: pytest.MonkeyPatch, inputs: Inputs, tmp_path: Path) -> None:

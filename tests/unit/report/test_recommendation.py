@@ -158,7 +158,7 @@ def swept(name: str, rate: float, streams: int) -> BenchRow:
     settings = (setting(1, 1, rate), setting(16, streams, 20 * rate))
     tuned = tuple(
         Tuned(
-            purpose=purpose,  # type: ignore[arg-type]
+            purpose=purpose,  # type: ignore[arg-type]  # a text where pydantic checks the literal
             batch_size=best.batch_size,
             threads=1,
             streams=best.streams,
