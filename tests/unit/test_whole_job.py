@@ -16,6 +16,7 @@ from toolkit.bundle import read_manifest
 from toolkit.bundle.manifest import ParityVerdict
 from toolkit.bundle.writer import write_manifest
 from toolkit.errors import RunError
+from toolkit.progress import Silent
 from toolkit.recipe import ExportRecipe, Recipe
 from toolkit.results import BenchReport, BenchRow, ParityReport, Tolerance
 from toolkit.run_folder import FinishedRun, RunFolder
@@ -49,6 +50,21 @@ def test_the_first_gate_that_fails_ends_the_job(failing: str | None, monkeypatch
     assert ended == [name.upper() for name in wanted]
     assert outcome.failed == failing
     assert outcome.run.path == Path("made")
+
+
+def test_what_stages_find_out_goes_to_the_trackers(tiny: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    parity, logged = SimpleNamespace(passed=True), list[Any]()
+    monkeypatch.setattr(whole_job, "track", lambda run, trackers, **found: logged.append((run.name, trackers, found)))
+    monkeypatch.setattr(whole_job, "verdicts_of", lambda run, device: None)
+    monkeypatch.setattr(whole_job, "figures_of", lambda run, options: None)
+    monkeypatch.setattr("toolkit.verify.run.verify_run", lambda run, **how: parity)
+    report = SimpleNamespace(rows=())
+    monkeypatch.setattr("toolkit.bench.bench_run", lambda run, options, **how: report)
+    job = Job(Recipe(), trackers=("tensorboard",))
+    for name in ("verify", "bench"):
+        whole_job._STAGES[name](job, tiny, Silent())  # type: ignore[index]  # names of stages
+    trackers = ("tensorboard",)
+    assert logged == [(tiny.name, trackers, {"parity": parity}), (tiny.name, trackers, {"bench": report})]
 
 
 def test_of_several_processes_the_others_only_train(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,11 @@ def test_arguments_come_before_options_and_what_guards_against_strangers_last(ru
     assert found == ["Arguments:", "Options:", "Where runs are:", "Bundles from elsewhere:", "Seldom needed:"]
 
 
+def test_what_stands_for_arguments_is_not_followed_by_a_type(run: Run) -> None:
+    for command in ("push", "report", "predict"):
+        assert "<list" not in run(command, "--help")[1]
+
+
 def test_defaults_are_shown(run: Run) -> None:
     text = " ".join(run("finetune", "--help")[1].split())
     for words in (
