@@ -14,6 +14,11 @@ import numpy.typing as npt
 Probabilities = npt.NDArray[np.floating]
 Labels = npt.NDArray[np.integer]
 
+ROWS = 10_000
+"""Images whose probabilities are looked at together."""
+DEVIATIONS = 2
+"""Of the expected count, which is a sum of many rare events and varies by about its root: what may be chance."""
+
 
 @dataclass(frozen=True, eq=False)
 class ConfidentJoint:
@@ -59,9 +64,52 @@ def confident_joint(probabilities: Probabilities, labels: Labels) -> ConfidentJo
     return ConfidentJoint(thresholds, counts, joint, confident.astype(np.int64))
 
 
-def estimated_wrong(found: ConfidentJoint, images: int) -> int:
+def off_diagonal(found: ConfidentJoint, images: int) -> int:
     """Return how many of ``images`` labels the joint takes for wrong: its mass off the diagonal."""
     return round(float(found.joint.sum() - found.joint.trace()) * images)
+
+
+@dataclass(frozen=True)
+class Surprise:
+    """How many labels are more improbable than a classifier that knows its own uncertainty should meet.
+
+    Attributes:
+        wrong: the excess over what is to be expected, less ``DEVIATIONS`` standard deviations of that; 0 or more.
+        listed: so many of the most improbable labels that at least half of them are in excess.
+    """
+
+    wrong: int
+    listed: int
+
+
+def surprise(probabilities: Probabilities, labels: Labels) -> Surprise:
+    """Count labels that are improbable beyond what the probabilities themselves announce.
+
+    If every label were drawn with the probabilities of its image, the number of labels that are at most as probable
+    as t would be the sum of all probabilities up to t. What is beyond that, among the labels of which at least half
+    are beyond it, is no uncertainty of the classifier. The mass off the diagonal of the confident joint is no such
+    estimate: of a classifier that is right on 79% of CIFAR-10, where less than 1% of the labels are wrong, it is
+    10%.
+
+    Args:
+        probabilities: as given to ``confident_joint``; calibrated.
+        labels: as given there.
+    """
+    of_label = np.sort(probabilities[np.arange(len(labels)), labels].astype(np.float64))
+    of_label = of_label[: np.searchsorted(of_label, 0.5)]
+    expected = np.zeros(len(of_label) + 1)
+    for start in range(0, len(labels), ROWS):
+        each = probabilities[start : start + ROWS].ravel().astype(np.float64)
+        # Equal ones stand together: what the last of them is as improbable as.
+        expected += np.bincount(np.searchsorted(of_label, each), each, len(expected))
+    expected = np.cumsum(expected[:-1])
+    observed = np.searchsorted(of_label, of_label, side="right")
+    # Further on, where most are to be expected, the excess tells how well calibrated the classifier is on the whole.
+    mostly = np.flatnonzero(expected <= observed / 2)
+    excess = (observed - expected - DEVIATIONS * np.sqrt(expected))[mostly]
+    return Surprise(
+        wrong=max(0, round(float(excess.max(initial=0)))), listed=int(observed[mostly[-1]]) if len(mostly) else 0
+    )
 
 
 def suspects(probabilities: Probabilities, labels: Labels, count: int) -> npt.NDArray[np.int64]:
@@ -73,7 +121,7 @@ def suspects(probabilities: Probabilities, labels: Labels, count: int) -> npt.ND
     Args:
         probabilities: as given to ``confident_joint``.
         labels: as given there.
-        count: at most so many, usually what ``estimated_wrong`` returned.
+        count: at most so many.
 
     Returns:
         int64 ``[m]``, indices of images.

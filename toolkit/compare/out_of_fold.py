@@ -22,6 +22,8 @@ SHRINKAGES = (0.1, 0.3, 0.6, 0.9)
 """Shares of the identity in the covariance; the one that predicts the labels of the first fold best is taken."""
 TEMPERATURES = tuple(float(each) for each in np.geomspace(0.2, 20, 40))
 """What logits are divided by (Guo et al. 2017); the one that predicts the labels best is taken."""
+FINER = tuple(float(each) for each in np.geomspace(1 / 1.12, 1.12, 11))
+"""Around the best one of those: how improbable the most improbable labels are hangs on it."""
 LABEL_NOISE = 0.02
 """Share of labels taken for drawn at random when these are chosen: wrong ones are what is looked for, and the plain
 likelihood would have the classifier be unsure of every image for the sake of a few of them."""
@@ -37,7 +39,7 @@ class OutOfFold:
         probabilities: float64 ``[n, C]``, rows sum to 1.
         accuracy: share of images whose most probable class is their label.
         shrinkage: which of ``SHRINKAGES`` was taken.
-        temperature: which of ``TEMPERATURES`` was taken.
+        temperature: what the logits were divided by.
     """
 
     probabilities: npt.NDArray[np.float64]
@@ -144,7 +146,12 @@ class _Sums:
 
 def _best_temperature(logits: Features, targets: Targets) -> tuple[float, float]:
     """Return how badly the labels are predicted at the best temperature, and that."""
-    return min((_surprise(logits / temperature, targets), temperature) for temperature in TEMPERATURES)
+
+    def best(temperatures: Sequence[float]) -> tuple[float, float]:
+        return min((_surprise(logits / temperature, targets), temperature) for temperature in temperatures)
+
+    _, roughly = best(TEMPERATURES)
+    return best([roughly * each for each in FINER])
 
 
 def _surprise(logits: Features, targets: Targets) -> float:

@@ -164,10 +164,14 @@ def parity_sentence(artifact: ArtifactParity) -> str:
 def label_sentence(issues: LabelIssues) -> str:
     """Say how many labels are taken for wrong, and by what."""
     return (
-        f"Of {issues.looked_at} labels {issues.estimated_wrong} are probably wrong, by confident learning: the "
-        f"probabilities of an image are those of a classifier that saw {issues.features} and was not trained on this "
-        f"image ({issues.folds} folds)."
+        f"Of {issues.looked_at} labels {_at_least(issues.estimated_wrong)} wrong. They are ranked by confident "
+        f"learning: the probabilities of an image are those of a classifier that saw {issues.features} and was not "
+        f"trained on this image ({issues.folds} folds)."
     )
+
+
+def _at_least(count: int) -> str:
+    return "none stands out as" if not count else f"at least {count} {'is' if count == 1 else 'are'} probably"
 
 
 def calibration_sentence(records: RunRecords) -> str | None:

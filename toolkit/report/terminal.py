@@ -161,9 +161,15 @@ def print_review(review: Review, listed_in: Path, console: Console) -> None:
         console.print(_text(f"labels were not looked at: {review.not_looked}"))
         return
     first = next(iter(issues.suspects), None)
-    which = f", first {first.name} ({first.label}, not {first.predicted}?)" if first else ""
+    named = f"{first.name} ({first.label}, not {first.predicted}?)" if first else ""
     judge = f"to a classifier that is right on {issues.accuracy:.1%}"
-    console.print(_text(f"labels that look wrong {judge}: {issues.estimated_wrong} of {issues.looked_at}{which}"))
+    if issues.estimated_wrong:
+        which = f", first {named}" if named else ""
+        line = f"labels that look wrong {judge}: at least {issues.estimated_wrong} of {issues.looked_at}{which}"
+    else:
+        which = f"; the most suspect is {named}" if named else ""
+        line = f"labels: none of {issues.looked_at} stands out as wrong {judge}{which}"
+    console.print(_text(line))
 
 
 def _text(content: str, style: str = "") -> Text:

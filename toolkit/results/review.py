@@ -34,12 +34,13 @@ class ConfusedPair(Record):
 
 
 class LabelIssues(Record):
-    """Labels that are probably wrong, by confident learning (Northcutt et al. 2021, arXiv:1911.00068)."""
+    """Labels that are probably wrong, ranked by confident learning (Northcutt et al. 2021, arXiv:1911.00068)."""
 
     looked_at: int
     """Images."""
     estimated_wrong: int
-    """How many labels the method takes for wrong."""
+    """How many labels are more improbable than the classifier should meet; at least so many look wrong. Fewer or more
+    are among ``suspects``."""
     folds: int
     """The probabilities of an image are those of a classifier that was not trained on it."""
     features: str

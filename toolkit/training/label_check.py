@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from toolkit.compare.label_issues import confident_joint, estimated_wrong, suspects
+from toolkit.compare.label_issues import confident_joint, off_diagonal, surprise, suspects
 from toolkit.compare.out_of_fold import MOST_FEATURES, OutOfFold, divide_into_folds, out_of_fold, projection
 from toolkit.data import SPLITS, Dataset
 from toolkit.data.duplicates import Duplicates, Place
@@ -28,6 +28,8 @@ DIVISIONS = 3
 FEWEST = 5
 """Different pictures that a class must have to be looked at: as many as folds, so that none is without it."""
 MOST_SUSPECTS = 100
+FEWEST_SUSPECTS = 10
+"""Listed even where fewer of them are wrong than not: a person sees that at a glance."""
 MOST_NUMBERS = 100_000_000
 """Numbers that are held in memory at a time: 400 MB. Of more images a sample is looked at."""
 TOO_WEAK = 0.5
@@ -191,17 +193,18 @@ def _found(
     setting: Setting, data: TrainingData, chosen: _Chosen, judged: OutOfFold, duplicates: Duplicates
 ) -> LabelCheck:
     found = confident_joint(judged.probabilities, chosen.targets)
-    wrong = estimated_wrong(found, len(chosen.targets))
-    listed = suspects(judged.probabilities, chosen.targets, min(wrong, MOST_SUSPECTS)).tolist()
+    surprising = surprise(judged.probabilities, chosen.targets)
+    count = min(max(surprising.listed, FEWEST_SUSPECTS), MOST_SUSPECTS)
+    listed = suspects(judged.probabilities, chosen.targets, count).tolist()
     places = tuple(chosen.places[index] for index in listed)
     issues = LabelIssues(
         looked_at=len(chosen.places),
-        estimated_wrong=wrong,
+        estimated_wrong=surprising.wrong,
         folds=FOLDS,
         features=_in_words(setting, data),
         accuracy=judged.accuracy,
         suspects=tuple(_suspect(setting.dataset, chosen, judged, index) for index in listed),
-        limits=_limits(setting, chosen, judged, duplicates),
+        limits=_limits(setting, chosen, judged, duplicates, off_diagonal(found, len(chosen.targets))),
     )
     return LabelCheck(issues, places)
 
@@ -228,14 +231,18 @@ def _in_words(setting: Setting, data: TrainingData) -> str:
     )
 
 
-def _limits(setting: Setting, chosen: _Chosen, judged: OutOfFold, duplicates: Duplicates) -> tuple[str, ...]:
+def _limits(
+    setting: Setting, chosen: _Chosen, judged: OutOfFold, duplicates: Duplicates, confident: int
+) -> tuple[str, ...]:
     smallest = int(np.bincount(chosen.targets).argmin())
     fewest = int((chosen.targets == smallest).sum())
     shown = ", ".join(chosen.left_out[:NAMED])
     more = f" and {len(chosen.left_out) - NAMED} more" if len(chosen.left_out) > NAMED else ""
     sentences = (
-        f"The classifier that judges is right on {judged.accuracy:.1%} of the images: the others, which are hard for "
-        "it, count as suspects too.",
+        f"The classifier that judges is right on {judged.accuracy:.1%} of the images. The count is what is left of the "
+        "labels that it finds improbable after those that it should meet if it knows how unsure it is: wrong labels "
+        f"that it finds likely enough are not in it. The joint of confident learning would count {confident}, its own "
+        "confident mistakes among them.",
         "An image that shows two things or could be either is listed as if its label were wrong: look at it first.",
         "A mistake made throughout, such as all images of one kind in the wrong class, cannot be seen: the classifier "
         "learns it.",
@@ -259,8 +266,11 @@ def _limits(setting: Setting, chosen: _Chosen, judged: OutOfFold, duplicates: Du
 
 def _line(issues: LabelIssues) -> str:
     named = ", ".join(f"{each.name} ({each.label}, not {each.predicted}?)" for each in issues.suspects[:NAMED])
+    verb = "looks" if issues.estimated_wrong == 1 else "look"
     count = (
-        f"{issues.estimated_wrong} of {issues.looked_at} look wrong" if issues.estimated_wrong else "none looks wrong"
+        f"at least {issues.estimated_wrong} of {issues.looked_at} {verb} wrong"
+        if issues.estimated_wrong
+        else "none stands out as wrong"
     )
     return f"labels: {count} to a classifier that did not see them and is right on {issues.accuracy:.1%}" + (
         f"; the most suspect: {named}" if named else ""

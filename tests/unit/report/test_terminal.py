@@ -192,12 +192,13 @@ def test_what_a_person_should_look_at_is_two_lines():
 
     assert shown(show, review(issues), 160).splitlines() == [
         "mistakes: 4 of 25 test images; listed in artifacts/run/review.json",
-        "labels that look wrong to a classifier that is right on 93.0%: 2 of 95, "
+        "labels that look wrong to a classifier that is right on 93.0%: at least 2 of 95, "
         "first cats/a\\x1b[31m.jpg (cat, not dog?)",
     ]
-    none = issues.model_copy(update={"estimated_wrong": 0, "suspects": ()})
-    assert (
-        shown(show, review(none), 160).splitlines()[1]
-        == "labels that look wrong to a classifier that is right on 93.0%: 0 of 95"
+    none = issues.model_copy(update={"estimated_wrong": 0})
+    line = "labels: none of 95 stands out as wrong to a classifier that is right on 93.0%"
+    assert shown(show, review(none), 160).splitlines()[1] == (
+        line + "; the most suspect is cats/a\\x1b[31m.jpg (cat, not dog?)"
     )
+    assert shown(show, review(none.model_copy(update={"suspects": ()})), 160).splitlines()[1] == line
     assert shown(show, review(None, "a reason"), 100).splitlines()[1] == "labels were not looked at: a reason"

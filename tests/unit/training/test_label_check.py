@@ -53,7 +53,7 @@ def test_a_planted_label_is_named_first_and_said() -> None:
     assert suspect.label_probability == pytest.approx(1 - suspect.probability)
     assert suspect.thumbnail is None
     assert found.places == (Place("test", 6),)
-    assert listening.lines[-1].startswith("labels: 1 of 104 look wrong to a classifier that did not see them")
+    assert listening.lines[-1].startswith("labels: at least 1 of 104 looks wrong to a classifier that did not see them")
     assert listening.lines[-1].endswith("the most suspect: test/6 (bright, not dark?)")
     assert found.issues.features.startswith("what test:tiny with its starting weights makes of the images (")
     assert found.issues.limits[0].startswith("The classifier that judges is right on 99.0% of the images")
