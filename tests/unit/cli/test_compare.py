@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,9 @@ def test_a_limit_is_a_percentage(run: Run, reports: Path, option: str, given: st
             ("a.json", "same.json", "--measure"),
             "a.json is a report, which cannot be measured: give its run or a bundle",
         ),
-        (("a.json", "a.json"), "A and B are the same report, a.json: give two"),
+        (("a.json", "a.json"), "A and B hold one and the same measurement, of a.json and a.json: give two"),
+        (("a.json", "copy.json"), "A and B hold one and the same measurement, of a.json and copy.json: give two"),
+        (("a.json", "same.json", "--only", "onnx,pt2"), "neither side has a row 'pt2': choose from eager, onnx, torch"),
         (("a.json", "nowhere"), "there is no nowhere."),
         (("a.json", "nowhere.json"), "there is no nowhere.json."),
         (("a.json", "broken.json"), "broken.json is not what 'toolkit bench' writes"),
@@ -110,6 +113,7 @@ def test_a_limit_is_a_percentage(run: Run, reports: Path, option: str, given: st
 def test_mistakes(run: Run, reports: Path, arguments: tuple[str, ...], said: str) -> None:
     (reports / "broken.json").write_text("{")
     (reports / "it.tar").write_bytes(b"")
+    shutil.copy(reports / "a.json", reports / "copy.json")
     (reports / "artifacts").mkdir()
     before = (reports / "a.json").read_bytes()
     code, _, err = run("compare", *arguments)
@@ -137,20 +141,23 @@ def test_measuring_is_asked_for_with_its_options(
 ) -> None:
     asked: dict[str, Any] = {}
 
-    def measure(a: Any, b: Any, options: Any, *, reporter: Any) -> Any:
-        asked.update(a=a, b=b, options=options)
+    def measure(a: Any, b: Any, options: Any, *, only: Any, reporter: Any) -> Any:
+        asked.update(a=a, b=b, options=options, only=only)
         from toolkit.comparison.sides import figures_of_report
 
         return tuple(figures_of_report(noisy_report(seed), "bundle") for seed in (1, 1))
 
     monkeypatch.setattr("toolkit.comparison.together.measure_together", measure)
     how = ("--threads", "1", "--batch-sizes", "1,8", "--rounds", "30", "--device", "cpu", "--allow-code", "--quiet")
+    how += ("--only", "onnx, eager")
     code, out, _ = run("compare", colour_bundle, colour_bundle, "--measure", "--fail-over", "5%", *how)
     assert code == 0
     assert "in turns" in out
     options = asked["options"]
     assert (options.device, options.threads, options.batch_sizes, options.rounds) == ("cpu", 1, (1, 8), 30)
     assert options.allow_code
+    assert asked["only"] == ("onnx", "eager")
+    assert "torchscript" not in out
     assert asked["a"].bundle == colour_bundle
     run("compare", colour_bundle, colour_bundle, "--measure")
     assert (asked["options"].device, asked["options"].batch_sizes, asked["options"].rounds) == ("auto", (1, 32), 15)
