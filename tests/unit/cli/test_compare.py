@@ -177,3 +177,31 @@ def test_an_older_report_is_read(run: Run, here: Path) -> None:
     code, out, _ = run("compare", "1.json", "2.json", "--fail-over", "5%")
     assert code == 0
     assert "approximations" in out
+
+
+def test_a_gate_that_could_not_judge_a_line_says_so_and_ends_with_2(run: Run, here: Path) -> None:
+    kept, lost = (row(name, [timing(1, [100.0 + place for place in range(12)])]) for name in ("onnx", "pt2"))
+    report([kept, lost]).save(here / "a.json")
+    report([row("onnx", [timing(1, [111.0 - place for place in range(12)])])]).save(here / "b.json")
+    files = ("--junit", "it.xml", "--markdown", "it.md")
+    code, out, err = run("compare", "a.json", "b.json", "--fail-over", "5%", *files)
+    assert code == 2
+    assert "throughput may fall by 5.00%: 1 NOT JUDGED, nothing wrong with the other 1 line" in " ".join(out.split())
+    assert "not every line that A has could be judged (throughput: pt2 on cpu: B has no such row)" in err
+    assert (here / "it.md").read_text().startswith("### toolkit compare: **NOT JUDGED**")
+    assert ET.parse(here / "it.xml").getroot().attrib["failures"] == "1"
+    assert run("compare", "a.json", "b.json", "--fail-over", "5%", "--only", "onnx")[0] == 0
+    assert run("compare", "a.json", "b.json")[0] == 0  # without a gate nothing is promised
+
+
+@pytest.mark.parametrize("option", ["--json", "--junit", "--markdown"])
+@pytest.mark.parametrize("name", ["manifest.json", "model.onnx", "new/file.txt"])
+def test_no_file_of_what_is_compared_is_replaced(
+    run: Run, reports: Path, colour_bundle: Path, option: str, name: str
+) -> None:
+    before = {path: path.read_bytes() for path in colour_bundle.rglob("*") if path.is_file()}
+    for sides in (("a.json", colour_bundle), (colour_bundle, colour_bundle, "--measure")):
+        code, _, err = run("compare", *sides, option, colour_bundle / name)
+        assert code == 2
+        assert "it lies in what is compared" in err
+    assert {path: path.read_bytes() for path in colour_bundle.rglob("*") if path.is_file()} == before
