@@ -98,7 +98,7 @@ def comparison_failures(comparison: Comparison) -> list[str]:
     """Return why gates were not passed, a sentence each."""
     failures = [sentence for gate in comparison.gates for sentence in gate.failures]
     unknown = [f"{gate.name} is not judged of {line}" for gate in comparison.gates for line in gate.not_judged]
-    return failures + unknown
+    return [" ".join(sentence.split()) for sentence in failures + unknown]
 
 
 def comparison_notes(comparison: Comparison) -> list[str]:
@@ -119,7 +119,7 @@ def comparison_notes(comparison: Comparison) -> list[str]:
     notes += [
         f"accuracy of {count} {_lines(count)} is not compared image by image: {why}" for why, count in unpaired.items()
     ]
-    return [*notes, *_method(comparison)]
+    return [" ".join(note.split()) for note in (*notes, *_method(comparison))]
 
 
 def side_sentence(letter: str, side: ComparedSide) -> str:
@@ -130,7 +130,8 @@ def side_sentence(letter: str, side: ComparedSide) -> str:
         if part is not None
     )
     when = "" if side.measured is None else f", measured {side.measured}"
-    return f"{letter}: {side.kind} {side.name}, {side.model}, {side.data}{when} on {machine or 'an unknown machine'}"
+    name, model, data = (" ".join(text.split()) for text in (side.name, side.model, side.data))
+    return f"{letter}: {side.kind} {name}, {model}, {data}{when} on {machine or 'an unknown machine'}"
 
 
 def comparison_markdown(comparison: Comparison) -> str:

@@ -128,3 +128,20 @@ def test_the_terminal_shows_everything_whole(slower: Comparison, width: int) -> 
     assert "onnx on cpu at batch 1 reaches 0.9" in flat
     assert "no difference shown" in flat
     assert "(interval)" in flat
+
+
+def test_names_of_somebody_else_neither_break_lines_nor_tables() -> None:
+    hostile = "x\n# pwned | `a` <b>"
+    sides = [
+        report(
+            [row(hostile, [timing(1, [100.0 + place for place in range(8)][::step])], device="cpu|\nb")], run=hostile
+        )
+        for step in (1, -1)
+    ]
+    found = compared(*sides, limits=Limits(throughput=0.05))
+    assert "\n" not in side_sentence("A", found.a)
+    assert not any("\n" in line for line in comparison_notes(found))
+    lines = comparison_markdown(found).splitlines()
+    assert not any(line.startswith("# pwned") for line in lines)
+    head, rule, *_ = (line for line in lines if line.startswith("|"))
+    assert head.replace("\\|", "").count("|") == rule.count("|")
