@@ -285,10 +285,10 @@ def verdict_table(found: Mapping[str, Sequence[Any]]) -> Table:
                 f"{1 / (1 + share):.3f}",
                 f"{np.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})",
                 f"{np.median(widths):.1%}",
-                share_of(entries, functools.partial(holds, truth=1 / (1 + share)))[1],
                 share_of(entries, is_slower)[1],
                 share_of(entries, lambda entry: entry["verdict"] == "faster")[1],
                 share_of(entries, lambda entry: bool(entry["gate_failed"]))[1],
+                share_of(entries, functools.partial(holds, truth=1 / (1 + share)))[1],
             )
         )
     header = (
@@ -296,10 +296,10 @@ def verdict_table(found: Mapping[str, Sequence[Any]]) -> Table:
         "truth",
         "B / A",
         "half an interval",
-        "it holds the truth",
         "called slower",
         "called faster",
         "--fail-over 5% fails",
+        "interval holds the truth",
     )
     return Table(header, rows)
 
