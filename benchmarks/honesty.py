@@ -54,8 +54,8 @@ APART = (0.01, 0.02, 0.05, 0.10)
 
 NOTES = (
     "Each comparison is what `toolkit compare --measure` does with one artifact at batch 1: fresh processes, "
-    "interleaved rounds, the exact test of the pairs; a difference below 1% is never called. In brackets the 95% "
-    "Wilson interval of a share.",
+    "interleaved rounds, the exact test of the pairs and Student's t over the starts; a difference below 1% is never "
+    "called. In brackets the 95% Wilson interval of a share.",
     "Slowed for real: every call of side B waits in a loop for that share of its own time. The truth is the ratio of "
     "throughputs that this makes.",
     "The second table is the same file twice by each way to time. timm and Ultralytics give one figure and no "
@@ -229,6 +229,11 @@ def is_slower(entry: Mapping[str, Any]) -> bool:
     return bool(entry["verdict"] == "slower")
 
 
+def holds(entry: Mapping[str, Any], truth: float) -> bool:
+    """Say whether the interval of a comparison holds the true ratio."""
+    return bool(entry["low"] <= truth <= entry["high"])
+
+
 def overhead(found: Mapping[str, Sequence[Any]]) -> Ratio:
     """Return our figure over that of the bare loop, from the pairs of each turn."""
     ours = [entry["images_per_second"] for entry in found[SAME]]
@@ -283,9 +288,19 @@ def verdict_table(found: Mapping[str, Sequence[Any]]) -> Table:
                 share_of(entries, is_slower)[1],
                 share_of(entries, lambda entry: entry["verdict"] == "faster")[1],
                 share_of(entries, lambda entry: bool(entry["gate_failed"]))[1],
+                share_of(entries, functools.partial(holds, truth=1 / (1 + share)))[1],
             )
         )
-    header = ("side B", "truth", "B / A", "half an interval", "called slower", "called faster", "--fail-over 5% fails")
+    header = (
+        "side B",
+        "truth",
+        "B / A",
+        "half an interval",
+        "called slower",
+        "called faster",
+        "--fail-over 5% fails",
+        "interval holds the truth",
+    )
     return Table(header, rows)
 
 

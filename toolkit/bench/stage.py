@@ -88,6 +88,7 @@ def bench_run(
             peaks=peaks(outcomes, threads),
             flops_per_image=flops,
             test_fingerprint=inputs.fingerprint,
+            test_split_fingerprint=test.fingerprint if inputs.count == len(test) else None,
             precision=options.precision,
             int8_dot_products=adds_in_32_bits(platform.machine(), processor_flags()),
         )

@@ -47,6 +47,14 @@ def command(
             help="Exit code 1 if B loses more of the test images than this, e.g. 0.5%, with its whole interval.",
         ),
     ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            "--only",
+            metavar="ROW,ROW",
+            help="Compare these rows alone, e.g. onnx: the fewer, the narrower are all intervals.",
+        ),
+    ] = None,
     any_machine: Annotated[
         bool, typer.Option("--any-machine", help="Compare reports of different machines, too.")
     ] = False,
@@ -72,7 +80,7 @@ def command(
     """Say what of B is faster or slower than A, and whether it is right more or less often.
 
     All intervals hold together: of comparisons in which nothing differs, at most 5% call any difference. Exit code 1 if
-    a limit was passed (--fail-over, --fail-accuracy-over), 2 if there was nothing to judge.
+    a limit was passed (--fail-over, --fail-accuracy-over), 2 if anything that A has could not be judged.
     """
     throughput, accuracy = _share("--fail-over", fail_over), _share("--fail-accuracy-over", fail_accuracy_over)
     how = {
@@ -83,6 +91,7 @@ def command(
         "--allow-code": allow_code or None,
     }
     _require_sense(measure, any_machine, how)
+    names = tuple(dict.fromkeys(part.strip() for part in (only or "").split(",") if part.strip()))
     sizes = batch_sizes_of(batch_sizes or BATCH_SIZES)
     first, second = (_side(text, artifacts) for text in (a, b))
     _require_files([file for file in (junit, markdown, json) if file is not None], first, second)
@@ -95,11 +104,11 @@ def command(
         from toolkit.comparison.together import ROUNDS, measure_together
 
         options = BenchOptions(device, threads, sizes, rounds or ROUNDS, allow_code=allow_code)
-        figures = measure_together(first, second, options, reporter=reporter(quiet))
+        figures = measure_together(first, second, options, only=names, reporter=reporter(quiet))
     else:
         figures = _known(first, second)
     limits = Limits(throughput, accuracy)
-    comparison = compare_figures(*figures, limits, interleaved=measure, any_machine=any_machine)
+    comparison = compare_figures(*figures, limits, only=names, interleaved=measure, any_machine=any_machine)
     _write(comparison, junit, markdown, json)
     print_comparison(comparison, output())
     _end(comparison)
@@ -120,15 +129,16 @@ def _known(first: Side, second: Side) -> tuple[Figures, Figures]:
     """Return the figures that exist already.
 
     Raises:
-        ToolkitError: both sides are one report.
+        ToolkitError: both sides are one measurement.
     """
+    from toolkit.comparison import one_measurement
+
     figures = first.figures(), second.figures()
-    if first.report is not None and second.report is not None and first.report.exists() and second.report.exists():
-        same = first.report.resolve() == second.report.resolve()
-        if same and first.kind == second.kind:
-            raise ToolkitError(
-                f"A and B are the same report, {first.report}: give two, or measure one side twice with --measure."
-            )
+    if one_measurement(*figures):
+        raise ToolkitError(
+            f"A and B hold one and the same measurement, of {first.given} and {second.given}: give two that were "
+            "measured apart, or measure both now with --measure."
+        )
     return figures
 
 
@@ -162,11 +172,21 @@ def _require_sense(measure: bool, any_machine: bool, how: Mapping[str, object]) 
 def _require_files(files: Sequence[Path], first: Side, second: Side) -> None:
     """Refuse what cannot be written, or would replace what is compared, before anything is measured."""
     taken = [side.report.resolve() for side in (first, second) if side.report is not None]
+    compared = [
+        folder.resolve()
+        for side in (first, second)
+        for folder in (side.bundle, side.run.path if side.run is not None else None)
+        if folder is not None
+    ]
     for file in files:
         if not file.name or file.is_dir():
             raise FileWriteError(f"cannot write {file}: it is a folder. Name a file that is new or may be replaced.")
         if file.resolve() in taken:
             raise FileWriteError(f"cannot write {file}: it is compared, or named twice. Name another file.")
+        if any(file.resolve().is_relative_to(folder) for folder in compared):
+            raise FileWriteError(
+                f"cannot write {file}: it lies in what is compared, and could replace a part. Name a place outside."
+            )
         taken.append(file.resolve())
         require_writable(file.parent, f"{file} is to be written there: name another place.")
 
@@ -187,14 +207,19 @@ def _end(comparison: Comparison) -> None:
     """Leave with the exit code.
 
     Raises:
-        ToolkitError: there was nothing to compare.
+        ToolkitError: there was nothing to compare, or not all that a gate is for.
     """
     if any(gate.failures for gate in comparison.gates):
         raise typer.Exit(1)
-    if not comparison.passed:
-        names = " and ".join(gate.name for gate in comparison.gates if not gate.judged)
+    if names := " and ".join(gate.name for gate in comparison.gates if not gate.judged):
         raise ToolkitError(
             f"{names} could not be judged, because nothing of it can be compared: see the reasons above."
+        )
+    if partly := [gate for gate in comparison.gates if gate.not_judged]:
+        lines = "; ".join(f"{gate.name}: {line}" for gate in partly for line in gate.not_judged)
+        raise ToolkitError(
+            f"not every line that A has could be judged ({lines}): make B's comparable, or name the rows that count "
+            "with --only."
         )
     if comparison.tests == 0:
         raise ToolkitError("nothing of the two can be compared: see the reasons above.")

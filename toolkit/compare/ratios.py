@@ -24,6 +24,10 @@ FALSE_CALLS = 0.05
 TOLD = 0.01
 """The smallest difference of speed that is called. Two processes that run one file differ by up to about this much for
 reasons that no round averages out, such as where their memory happens to lie (Mytkowicz et al. 2009, ASPLOS)."""
+FEWEST_ROUNDS = 5
+"""Of an estimate whose rounds are not known one by one: an interval of fewer says next to nothing of its median."""
+FURTHEST = 300.0
+"""Largest logarithm of a ratio; figures that are further apart are no speeds."""
 MOST_EXACT = 60
 """Rounds of one side up to which the distribution of the rank sum is computed and not approximated."""
 
@@ -46,7 +50,16 @@ def joint_level(tests: int) -> float:
     return 1 - FALSE_CALLS / max(1, tests)
 
 
-def paired_ratio(first: Sequence[float], second: Sequence[float], level: float) -> Ratio:
+def least_rounds(tests: int) -> int:
+    """Return how many paired rounds so many intervals need to exist at all.
+
+    Args:
+        tests: how many intervals hold together; at least 1.
+    """
+    return math.ceil(math.log2(2 * max(1, tests) / FALSE_CALLS))
+
+
+def paired_ratio(first: Sequence[float], second: Sequence[float], level: float, starts: Sequence[int] = ()) -> Ratio:
     """Return the ratio of two sides that were measured in turns.
 
     Hodges-Lehmann estimate of the logarithms' differences, with the interval of the exact signed-rank test (Hollander,
@@ -56,6 +69,9 @@ def paired_ratio(first: Sequence[float], second: Sequence[float], level: float) 
         first: a figure per round, positive.
         second: of the other side in the same rounds; where one side has more rounds, its last ones are left out.
         level: of the interval.
+        starts: how many of the rounds each start of the processes made, in order. A process keeps what chance gave it
+            when it started, so rounds of one start are no independent witnesses: the interval then also holds that of
+            Student's t over the starts' means. Empty where nothing was started anew.
 
     Raises:
         ValueError: there is no round, or a figure is not positive.
@@ -64,7 +80,17 @@ def paired_ratio(first: Sequence[float], second: Sequence[float], level: float) 
     differences = _logarithms(second[:rounds]) - _logarithms(first[:rounds])
     rows, columns = np.triu_indices(rounds)
     averages = np.sort((differences[rows] + differences[columns]) / 2)
-    return _between(averages, _signed_rank(rounds), level)
+    found = _between(averages, _signed_rank(rounds), level)
+    if len(starts) < 2 or found.interval is None:
+        return found
+    ends = np.cumsum(starts)
+    means = np.array([part.mean() for part in np.split(differences, ends[:-1]) if part.size])
+    half = student_quantile((1 + level) / 2, means.size - 1) * float(means.std(ddof=1)) / math.sqrt(means.size)
+    low, high = _exponentials(float(means.mean()) - half, float(means.mean()) + half)
+    return Ratio(
+        found.ratio,
+        Interval(low=min(found.interval.low, low), high=max(found.interval.high, high), level=level),
+    )
 
 
 def separate_ratio(first: Sequence[float], second: Sequence[float], level: float) -> Ratio:
@@ -94,30 +120,82 @@ def ratio_of_estimates(first: Estimate, second: Estimate, level: float) -> Ratio
     The logarithms are taken as normal with the widths that the intervals have.
 
     Args:
-        first: with more than one round.
+        first: of at least ``FEWEST_ROUNDS`` rounds, or of 0 where their number is not known.
         second: the same.
         level: of the interval.
 
     Raises:
-        ValueError: a figure is not positive.
+        ValueError: a figure is not positive, the rounds are too few, or an interval is none.
     """
-    _logarithms((first.interval.low, first.median, second.interval.low, second.median))
+    for side in (first, second):
+        if 0 < side.rounds < FEWEST_ROUNDS:
+            raise ValueError(
+                f"{'one round has' if side.rounds == 1 else f'{side.rounds} rounds have'} no interval to compare by: "
+                "measure again with more (--rounds)"
+            )
+        between = side.interval
+        _logarithms((between.low, side.median, between.high))
+        if not (0 < between.level < 1 and between.low < between.high and between.low <= side.median <= between.high):
+            raise ValueError(
+                f"the interval [{between.low:g}, {between.high:g}] of {side.median:g} images/s is none: measure again "
+                "with more rounds (--rounds)"
+            )
     error = math.hypot(_standard_error(first.interval), _standard_error(second.interval))
     half = NormalDist().inv_cdf((1 + level) / 2) * error
     ratio = second.median / first.median
     return Ratio(ratio, Interval(low=ratio * math.exp(-half), high=ratio * math.exp(half), level=level))
 
 
-def widened(interval: Interval, drift: Interval) -> Interval:
-    """Return an interval that holds whether or not the machine has changed between the two sides.
+def beside_control(interval: Interval, ratio: float, control: tuple[float, Interval]) -> Interval:
+    """Return an interval of a ratio that holds whether or not the machine was as fast for both sides.
+
+    It holds the ratio's own interval and that of the ratio relative to the control's (square-and-add: Zou and Donner
+    2008, Statistics in Medicine 27:1693-1702). So what moved both is not taken for a difference, however noisy the
+    control is.
 
     Args:
-        interval: of a ratio.
-        drift: of the ratio of something that is the same on both sides.
+        interval: of the ratio, as it was measured.
+        ratio: of something that may differ.
+        control: the ratio of something that is the same on both sides, and its interval.
     """
-    return Interval(
-        low=interval.low / max(1.0, drift.high), high=interval.high / min(1.0, drift.low), level=interval.level
+    low, middle, high = np.log([interval.low, ratio, interval.high])
+    base_low, base, base_high = np.log([control[1].low, control[0], control[1].high])
+    lowest, highest = _exponentials(
+        middle - base - math.hypot(middle - low, base_high - base),
+        middle - base + math.hypot(high - middle, base - base_low),
     )
+    return Interval(low=min(interval.low, lowest), high=max(interval.high, highest), level=interval.level)
+
+
+def student_quantile(share: float, freedom: int) -> float:
+    """Return the value below which a variable of Student's t stays with a probability of ``share``, above 1/2.
+
+    Args:
+        share: above 1/2 and below 1.
+        freedom: degrees of freedom, at least 1.
+    """
+    low, high = 0.0, 1.0
+    while _student(high, freedom) < share:
+        high *= 2
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _student(middle, freedom) < share else (low, middle)
+    return high
+
+
+def _student(value: float, freedom: int) -> float:
+    """Return the distribution function (Abramowitz and Stegun 1972, 26.7.3 and 26.7.4)."""
+    angle = math.atan2(value, math.sqrt(freedom))
+    odd = freedom % 2
+    term = total = math.cos(angle) if odd else 1.0
+    for step in range(2 if odd else 1, freedom - 1, 2):
+        term *= step / (step + 1) * math.cos(angle) ** 2
+        total += term
+    if odd:
+        inside = 2 / math.pi * (angle + (math.sin(angle) * total if freedom > 1 else 0.0))
+    else:
+        inside = math.sin(angle) * total
+    return (1 + inside) / 2
 
 
 def _logarithms(figures: Sequence[float]) -> npt.NDArray[np.float64]:
@@ -143,11 +221,17 @@ def _between(
         kept_out = max(0, math.floor(ordered.size / 2 + NormalDist().inv_cdf(tail) * deviation - 0.5))
     else:
         kept_out = int(np.searchsorted(below, tail, side="right"))
-    ratio = float(np.exp(np.median(ordered)))
+    (ratio,) = _exponentials(float(np.median(ordered)))
     if kept_out == 0:
         return Ratio(ratio, None)
-    low, high = np.exp(ordered[kept_out - 1]), np.exp(ordered[-kept_out])
-    return Ratio(ratio, Interval(low=float(low), high=float(high), level=level))
+    low, high = _exponentials(ordered[kept_out - 1], ordered[-kept_out])
+    return Ratio(ratio, Interval(low=low, high=high, level=level))
+
+
+def _exponentials(*logarithms: float) -> tuple[float, ...]:
+    if any(abs(each) > FURTHEST for each in logarithms):
+        raise ValueError("the figures of the two sides are too far apart to have a ratio")
+    return tuple(math.exp(each) for each in logarithms)
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from toolkit import provenance
@@ -12,13 +12,13 @@ from toolkit.compare.ratios import (
     FALSE_CALLS,
     TOLD,
     Ratio,
+    beside_control,
     joint_level,
     paired_ratio,
     ratio_of_estimates,
     separate_ratio,
-    widened,
 )
-from toolkit.comparison.sides import Figures, Row, Scored, Speed
+from toolkit.comparison.sides import ALONE, Figures, Row, Scored, Speed
 from toolkit.errors import ToolkitError
 from toolkit.results import (
     REFERENCE_ROW,
@@ -33,6 +33,8 @@ from toolkit.results import (
     Verdict,
 )
 
+Controls = dict[tuple[str, int], tuple[float, Interval]]
+"""Ratio, with its interval, of what is the same on both sides, by device and batch size."""
 CONTROL = REFERENCE_ROW
 """PyTorch itself: of one version and one network it is the same on both sides, so what moves it is the machine."""
 OTHER_IMAGES = "the test images are not the same ones, as far as is known: their samples differ by chance too"
@@ -61,12 +63,19 @@ class _Pair:
     @property
     def missing(self) -> str | None:
         """Why they cannot be compared at all."""
-        for side, row in (("A", self.a), ("B", self.b)):
+        sides = (("A", self.a), ("B", self.b))
+        for side, row in sides:
             if row is None:
                 return f"{side} has no such row"
-            if row.missing is not None:
+        for side, row in sides:
+            if row is not None and row.missing is not None:
                 return f"{side} has no figures: {row.missing}"
         return None
+
+    @property
+    def lost(self) -> bool:
+        """Whether A has what B has not."""
+        return self.a is not None and self.a.missing in (None, ALONE) and self.both is None
 
     @property
     def both(self) -> tuple[Row, Row] | None:
@@ -82,13 +91,21 @@ class _Conditions:
     """Of each interval."""
     interleaved: bool
     same_images: bool
-    drifts: dict[tuple[str, int], Interval]
-    """By device and batch size."""
+    other_data: str | None
+    """What A and B were tested on, if that are no samples of one thing."""
+    controls: Controls
+    """Ratio of what is the same on both sides, by device and batch size."""
     limits: Limits
 
 
 def compare_figures(
-    a: Figures, b: Figures, limits: Limits | None = None, *, interleaved: bool = False, any_machine: bool = False
+    a: Figures,
+    b: Figures,
+    limits: Limits | None = None,
+    *,
+    only: Collection[str] = (),
+    interleaved: bool = False,
+    any_machine: bool = False,
 ) -> Comparison:
     """Compare two sides line by line.
 
@@ -99,13 +116,15 @@ def compare_figures(
         a: what is compared with.
         b: what may be faster, slower, better or worse.
         limits: gates; none by default.
+        only: names of rows to compare, which makes all intervals narrower; empty for all.
         interleaved: whether round i of both sides was measured in the same minute.
         any_machine: compare figures of different machines, too.
 
     Raises:
-        ToolkitError: the sides were measured on different machines.
+        ToolkitError: the sides were measured on different machines, or neither has a row of ``only``.
     """
-    pairs = _pairs(a, b)
+    everything = _pairs(a, b)
+    pairs = _chosen(everything, only)
     differences = _machine_differences(a.about, b.about, pairs)
     if differences and not any_machine:
         raise ToolkitError(
@@ -114,11 +133,17 @@ def compare_figures(
         )
     tests = sum(len(_sizes(pair)) + (_accuracies(pair) is not None) for pair in pairs)
     level = joint_level(tests)
-    drifts = {} if interleaved or differences else _drifts(a.about, b.about, pairs, level)
-    same_images = a.test_images is not None and a.test_images == b.test_images
-    under = _Conditions(level, interleaved, same_images, drifts, limits or Limits())
+    controls = {} if interleaved or differences else _controls(a.about, b.about, everything, level)
+    same_images = any(
+        one is not None and one == other
+        for one, other in ((a.test_images, b.test_images), (a.test_split, b.test_split))
+    )
+    other_data = None
+    if not same_images and a.about.data != b.about.data:
+        other_data = f"A was tested on images of {a.about.data}, B on images of {b.about.data}"
+    under = _Conditions(level, interleaved, same_images, other_data, controls, limits or Limits())
     rows = tuple(_row(pair, under) for pair in pairs)
-    gates = tuple(_gates(rows, under.limits))
+    gates = tuple(_gates(pairs, rows, under))
     return Comparison(
         a=a.about,
         b=b.about,
@@ -129,8 +154,8 @@ def compare_figures(
         told=TOLD,
         rows=rows,
         gates=gates,
-        passed=all(gate.judged and not gate.failures for gate in gates),
-        remarks=tuple(_remarks(a, b, drifts)),
+        passed=all(gate.judged and not gate.failures and not gate.not_judged for gate in gates),
+        remarks=tuple(_remarks(a, b, pairs, under)),
         provenance=provenance.collect(),
     )
 
@@ -141,6 +166,14 @@ def _pairs(a: Figures, b: Figures) -> list[_Pair]:
     return [_Pair(*key, of_a.get(key), of_b.get(key)) for key in dict.fromkeys((*of_a, *of_b))]
 
 
+def _chosen(pairs: list[_Pair], only: Collection[str]) -> list[_Pair]:
+    names = list(dict.fromkeys(pair.name for pair in pairs))
+    for name in only:
+        if name not in names:
+            raise ToolkitError(f"neither side has a row {name!r}: choose from {', '.join(names) or 'none'}.")
+    return [pair for pair in pairs if not only or pair.name in only]
+
+
 def _machine_differences(a: ComparedSide, b: ComparedSide, pairs: list[_Pair]) -> tuple[str, ...]:
     """Say how the machines differ in what matters for the rows; what is not known of one side is not compared."""
     devices = {pair.device for pair in pairs if pair.both}
@@ -148,7 +181,7 @@ def _machine_differences(a: ComparedSide, b: ComparedSide, pairs: list[_Pair]) -
     for name, one, other in (("processor", a.processor, b.processor), ("cores", a.cores, b.cores)):
         if one is not None and other is not None and one != other:
             found.append(f"{name} {one} in A, {other} in B")
-    if "cuda" in devices and a.gpu != b.gpu:
+    if any(device.startswith("cuda") for device in devices) and a.gpu != b.gpu:
         found.append(f"GPU {a.gpu or 'none'} in A, {b.gpu or 'none'} in B")
     return tuple(found)
 
@@ -166,21 +199,20 @@ def _accuracies(pair: _Pair) -> tuple[Scored, Scored] | None:
     return pair.both[0].scored, pair.both[1].scored
 
 
-def _drifts(a: ComparedSide, b: ComparedSide, pairs: list[_Pair], level: float) -> dict[tuple[str, int], Interval]:
-    """Return by device and batch size how the machine itself has changed between the sides, where that is shown."""
+def _controls(a: ComparedSide, b: ComparedSide, pairs: list[_Pair], level: float) -> Controls:
+    """Return how fast the machine itself was for B, relative to A, where that was measured."""
     versions = {side.packages.get("torch") for side in (a, b)}
     if a.model != b.model or len(versions) > 1 or None in versions:
         return {}
-    found = {}
+    found: Controls = {}
     for pair in pairs:
         if pair.name != CONTROL or pair.both is None:
             continue
         for size in _sizes(pair):
             speeds = (pair.both[0].speeds[size], pair.both[1].speeds[size])
             ratio = _ratio(*speeds, level, interleaved=False)[0]
-            interval = None if ratio is None else ratio.interval
-            if interval is not None and not interval.low <= 1 <= interval.high:
-                found[pair.device, size] = interval
+            if ratio is not None and ratio.interval is not None:
+                found[pair.device, size] = (ratio.ratio, ratio.interval)
     return found
 
 
@@ -189,11 +221,9 @@ def _ratio(a: Speed, b: Speed, level: float, interleaved: bool) -> tuple[Ratio |
     rounds = min(len(a.rounds), len(b.rounds))
     try:
         if interleaved and rounds:
-            return paired_ratio(a.rounds, b.rounds, level), "paired rounds"
+            return paired_ratio(a.rounds, b.rounds, level, a.starts if a.starts == b.starts else ()), "paired rounds"
         if rounds:
             return separate_ratio(a.rounds, b.rounds, level), "separate rounds"
-        if 1 in (a.throughput.rounds, b.throughput.rounds):
-            return None, "one round has no interval: measure again with more (--rounds)"
         return ratio_of_estimates(a.throughput, b.throughput, level), "intervals"
     except ValueError as error:
         return None, f"{error}"
@@ -234,13 +264,23 @@ def _speed(one: Row, other: Row, size: int, under: _Conditions) -> SpeedComparis
         return _not_comparable(size, a, b, how)
     rounds = min(len(a.rounds), len(b.rounds)) or min(a.throughput.rounds, b.throughput.rounds)
     if ratio.interval is None:
-        return _not_comparable(size, a, b, f"{rounds} rounds are too few to be sure of this many lines at once")
-    drift = under.drifts.get((one.device, size))
-    interval = ratio.interval if drift is None else widened(ratio.interval, drift)
-    verdict: Verdict = (
-        "faster" if interval.low > 1 + TOLD else "slower" if interval.high < 1 - TOLD else "no difference shown"
-    )
-    unsettled = [side for side, speed in (("A", a), ("B", b)) if speed.settled is False]
+        return _not_comparable(
+            size, a, b, f"{rounds} rounds are too few to be sure of this many lines at once: measure again with more"
+        )
+    control = under.controls.get((one.device, size))
+    interval = beside = ratio.interval
+    remarks = [f"{side} never settled" for side, speed in (("A", a), ("B", b)) if speed.settled is False]
+    if control is not None:
+        beside = beside_control(ratio.interval, ratio.ratio, control)
+        interval = beside if _has_moved(control) else ratio.interval
+    # Called is only what the control does not explain, however far it may have moved unnoticed.
+    verdict = _called(beside)
+    if control is not None and verdict != _called(interval):
+        moved = control[1]
+        remarks.append(
+            f"not called, because the machine alone may explain it: {CONTROL} ran at {moved.low:.2f} to "
+            f"{moved.high:.2f} times its speed"
+        )
     return SpeedComparison(
         batch_size=size,
         a=a.throughput,
@@ -251,9 +291,17 @@ def _speed(one: Row, other: Row, size: int, under: _Conditions) -> SpeedComparis
         method=how,
         verdict=verdict,
         why=None,
-        remarks=tuple(f"{side} never settled" for side in unsettled),
+        remarks=tuple(remarks),
         failure=_too_slow(ratio.ratio, interval, verdict, under.limits.throughput),
     )
+
+
+def _called(interval: Interval) -> Verdict:
+    return "faster" if interval.low > 1 + TOLD else "slower" if interval.high < 1 - TOLD else "no difference shown"
+
+
+def _has_moved(control: tuple[float, Interval]) -> bool:
+    return not control[1].low <= 1 <= control[1].high
 
 
 def _not_comparable(size: int, a: Speed | None, b: Speed | None, why: str) -> SpeedComparison:
@@ -308,7 +356,9 @@ def _accuracy(a: Scored, b: Scored, under: _Conditions) -> AccuracyComparison:
             "interval": interval,
             "verdict": _better(interval),
             "why": NO_BITS if under.same_images else OTHER_IMAGES,
-            "failure": _too_wrong(difference, interval, _better(interval), under.limits.accuracy),
+            "failure": None
+            if under.other_data
+            else _too_wrong(difference, interval, _better(interval), under.limits.accuracy),
         }
     )
 
@@ -321,29 +371,41 @@ def _better(interval: Interval) -> Verdict:
     return "better" if interval.low > 0 else "worse" if interval.high < 0 else "no difference shown"
 
 
-def _gates(rows: tuple[ComparedRow, ...], limits: Limits) -> Iterator[Gate]:
-    if limits.throughput is not None:
-        speeds = [(row, speed) for row in rows for speed in row.speeds if speed.interval is not None]
+def _gates(pairs: list[_Pair], rows: tuple[ComparedRow, ...], under: _Conditions) -> Iterator[Gate]:
+    if under.limits.throughput is not None:
+        speeds = [(_where(row, speed.batch_size), speed) for row in rows for speed in row.speeds]
+        lost = [f"{_where(row)}: {row.missing}" for pair, row in zip(pairs, rows, strict=True) if pair.lost]
+        unknown = [f"{where}: {speed.why}" for where, speed in speeds if speed.interval is None and speed.a is not None]
         yield Gate(
             name="throughput",
-            limit=limits.throughput,
-            judged=len(speeds),
-            failures=tuple(
-                f"{row.name} on {row.device} at batch {speed.batch_size} {speed.failure}"
-                for row, speed in speeds
-                if speed.failure is not None
-            ),
+            limit=under.limits.throughput,
+            judged=sum(speed.interval is not None for _, speed in speeds),
+            not_judged=(*lost, *unknown),
+            failures=tuple(f"{where} {speed.failure}" for where, speed in speeds if speed.failure is not None),
         )
-    if limits.accuracy is not None:
-        scores = [(row, row.accuracy) for row in rows if row.accuracy is not None]
+    if under.limits.accuracy is not None:
+        scores = [(_where(row), row.accuracy) for row in rows if row.accuracy is not None]
         yield Gate(
             name="accuracy",
-            limit=limits.accuracy,
-            judged=len(scores),
-            failures=tuple(
-                f"{row.name} on {row.device} {scored.failure}" for row, scored in scores if scored.failure is not None
-            ),
+            limit=under.limits.accuracy,
+            judged=0 if under.other_data else len(scores),
+            not_judged=tuple(_without_accuracy(pairs, rows, under)),
+            failures=tuple(f"{where} {scored.failure}" for where, scored in scores if scored.failure is not None),
         )
+
+
+def _without_accuracy(pairs: list[_Pair], rows: tuple[ComparedRow, ...], under: _Conditions) -> Iterator[str]:
+    for pair, row in zip(pairs, rows, strict=True):
+        if pair.lost and pair.a is not None and (pair.a.missing == ALONE or pair.a.scored is not None):
+            yield f"{_where(row)}: {row.missing}"
+        elif pair.both is not None and pair.both[0].scored is not None and pair.both[1].scored is None:
+            yield f"{_where(row)}: B has no accuracy"
+        elif row.accuracy is not None and under.other_data is not None:
+            yield f"{_where(row)}: {under.other_data}"
+
+
+def _where(row: ComparedRow, batch_size: int | None = None) -> str:
+    return f"{row.name} on {row.device}" + ("" if batch_size is None else f" at batch {batch_size}")
 
 
 def _too_slow(ratio: float, interval: Interval, verdict: Verdict, limit: float | None) -> str | None:
@@ -366,16 +428,27 @@ def _too_wrong(difference: float, interval: Interval, verdict: Verdict, limit: f
     )
 
 
-def _remarks(a: Figures, b: Figures, drifts: dict[tuple[str, int], Interval]) -> Iterator[str]:
+def _remarks(a: Figures, b: Figures, pairs: list[_Pair], under: _Conditions) -> Iterator[str]:
     for side, figures in (("A", a), ("B", b)):
         for remark in figures.remarks:
             yield f"{side}: {remark}"
-    for (device, size), interval in drifts.items():
+    for (device, size), control in under.controls.items():
+        if _has_moved(control):
+            moved = control[1]
+            yield (
+                f"the machine has changed between the two: {CONTROL}, the same PyTorch and network on both sides, ran "
+                f"at {moved.low:.2f} to {moved.high:.2f} times its speed on {device} at batch "
+                f"{size}; the intervals of that batch size are as much wider, and --measure would tell more"
+            )
+    compared = {(pair.device, size) for pair in pairs for size in _sizes(pair)}
+    if not under.interleaved and compared - under.controls.keys():
         yield (
-            f"the machine has changed between the two: {CONTROL}, the same PyTorch and network on both sides, ran at "
-            f"{interval.low:.2f} to {interval.high:.2f} times its speed on {device} at batch {size}; the intervals of "
-            "that batch size are as much wider, and --measure would tell more"
+            "nothing that is the same on both sides was measured at both times"
+            + (", at some batch sizes or devices" if under.controls else "")
+            + ": a machine that was slower at one of them cannot be told from a difference, and --measure can"
         )
+    if under.other_data is not None and any(_accuracies(pair) for pair in pairs):
+        yield f"{under.other_data}: their accuracies are answers to different questions"
     one, other = a.about.packages, b.about.packages
     if changed := [
         f"{name} {one[name]} in A, {other[name]} in B" for name in one if name in other and one[name] != other[name]

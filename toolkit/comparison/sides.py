@@ -17,6 +17,7 @@ from toolkit.printable import printable
 from toolkit.results import BenchReport, BenchRow, ComparedSide, Estimate, ParityState
 from toolkit.run_folder import RunFolder
 
+ALONE = "it was not measured, because the other side has none"
 NOT_MEASURED = "measure both sides now with --measure, or run 'toolkit bench' on the run first"
 Kind = Literal["report", "run", "bundle"]
 
@@ -29,6 +30,8 @@ class Speed:
     rounds: tuple[float, ...] = ()
     """Images per second of each round; empty where only the estimate is known."""
     settled: bool | None = None
+    starts: tuple[int, ...] = ()
+    """How many of the rounds each start of the process made, in order; empty where it was started once."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class Figures:
     rows: tuple[Row, ...]
     test_images: str | None = None
     """Digest of what accuracy was measured on."""
+    test_split: str | None = None
+    """Digest of the same images as they are stored: two networks can take them at different sizes."""
     remarks: tuple[str, ...] = ()
 
 
@@ -99,6 +104,12 @@ class Side:
                 self.run.exported()  # says which command comes next, if it is an earlier one
             raise RunError(f"{self.given} was never measured: {NOT_MEASURED}.")
         return _figures_of_manifest(manifest, self.kind)
+
+
+def one_measurement(a: Figures, b: Figures) -> bool:
+    """Say whether both sides hold the figures of one and the same measurement, as a copy of a report does."""
+    speeds = [{(row.name, row.device): row.speeds for row in side.rows if row.speeds} for side in (a, b)]
+    return bool(speeds[0]) and speeds[0] == speeds[1]
 
 
 def side_of_report(path: Path) -> Side:
@@ -142,7 +153,7 @@ def figures_of_report(report: BenchReport, kind: Kind, verdicts: Mapping[str, Pa
     )
     remarks = () if report.machine is None else report.machine.remarks
     rows = tuple(_row(row, verdicts or {}) for row in report.rows)
-    return Figures(about, rows, report.test_fingerprint, remarks)
+    return Figures(about, rows, report.test_fingerprint, report.test_split_fingerprint, remarks)
 
 
 def _row(row: BenchRow, verdicts: Mapping[str, ParityState]) -> Row:
@@ -165,6 +176,11 @@ def _row(row: BenchRow, verdicts: Mapping[str, ParityState]) -> Row:
 def _scored(row: BenchRow) -> Scored | None:
     if row.test_accuracy is None or row.test_images < 1:
         return None
+    if not 0 <= row.test_accuracy <= 1:
+        raise RunError(
+            f"the report says that {row.name} has an accuracy of {row.test_accuracy:g}, which is no share of its test "
+            "images: run 'toolkit bench' again."
+        )
     try:
         right = None if row.correct is None else right_images(row.correct, row.test_images)
     except ValueError as error:
@@ -213,7 +229,7 @@ def _figures_of_manifest(manifest: Manifest, kind: Kind) -> Figures:
         f"the bundle of {manifest.origin.run} holds one batch size of each artifact with an interval, and no "
         "accuracy that can be compared: its run's bench.json has more"
     )
-    return Figures(about, rows, None, (remark,))
+    return Figures(about, rows, remarks=(remark,))
 
 
 def model_of(manifest: Manifest) -> str:

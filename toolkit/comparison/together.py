@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,15 +26,17 @@ from toolkit.bench.sweep import Outcome, Settings, Sweep
 from toolkit.bundle import ArtifactRecord, Bundle
 from toolkit.bundle.manifest import InputContract
 from toolkit.compare.paired import right_images
-from toolkit.comparison.sides import Figures, Row, Scored, Side, Speed, model_of, parity_state
+from toolkit.compare.ratios import least_rounds
+from toolkit.comparison.sides import ALONE, Figures, Row, Scored, Side, Speed, model_of, parity_state
 from toolkit.data.of_run import load_test_split, require_images
 from toolkit.errors import RunError, ToolkitError
 from toolkit.progress import Reporter, Silent
 from toolkit.results import ComparedSide
 from toolkit.run_folder import FinishedRun
 
-STARTS = 3
-"""How often all processes are started."""
+STARTS = 5
+"""How often all processes are started. The means of so few starts already tell how far apart starts are: with three,
+the interval that takes it into account is half as wide again."""
 ROUNDS = 15
 """Over all starts. The exact test of so many pairs can be sure of hundreds of lines at once."""
 
@@ -56,12 +58,20 @@ class Measured:
     missing: str | None = None
     rounds: dict[int, list[float]] = field(default_factory=dict)
     """Batch size to images per second of each round; round i is beside round i of the other side."""
+    starts: dict[int, list[int]] = field(default_factory=dict)
+    """Batch size to how many of the rounds each start made."""
     right: npt.NDArray[np.bool_] | None = None
     right_count: int = 0
 
 
 def measure_together(
-    a: Side, b: Side, options: BenchOptions, *, starts: int = STARTS, reporter: Reporter | None = None
+    a: Side,
+    b: Side,
+    options: BenchOptions,
+    *,
+    only: Collection[str] = (),
+    starts: int = STARTS,
+    reporter: Reporter | None = None,
 ) -> tuple[Figures, Figures]:
     """Measure the artifacts that both sides have, in interleaved rounds.
 
@@ -71,11 +81,13 @@ def measure_together(
         a: a run or a bundle.
         b: another one, or the same.
         options: device, threads, batch sizes, and how long to measure.
+        only: formats to measure; empty for all that both have.
         starts: how often all processes are started; the rounds are divided among them.
         reporter: where progress goes.
 
     Raises:
-        ToolkitError: a side is a report alone, or they have no artifact in common.
+        ToolkitError: a side is a report alone, they have no artifact in common, or the rounds are too few for so many
+            lines.
         RunError: a run has no bundle, or an artifact was not verified.
         BundleError: a bundle is malformed.
         IntegrityError: a file of a bundle was changed.
@@ -83,8 +95,9 @@ def measure_together(
     """
     reporter = reporter or Silent()
     bundles = tuple(_opened(side, options) for side in (a, b))
-    common = _common(*bundles)
+    common = [name for name in _common(*bundles) if not only or name in only]
     on, threads = devices(options.device), options.thread_count
+    _require_rounds(options, starts, len(common) * len(on), scored=_test_images(a, b)[0] is not None)
     plans = tuple(
         tuple(artifact_plan(bundle, bundle.artifact(name), device, threads) for device in on for name in common)
         for bundle in bundles
@@ -129,7 +142,11 @@ def sweep_both(
 
 def speeds_of(measured: Measured) -> dict[int, Speed]:
     """Return what was measured of a row, by batch size."""
-    return {size: Speed(statistics.estimate(rates), tuple(rates)) for size, rates in measured.rounds.items() if rates}
+    return {
+        size: Speed(statistics.estimate(rates), tuple(rates), starts=tuple(measured.starts.get(size, ())))
+        for size, rates in measured.rounds.items()
+        if rates
+    }
 
 
 def _one_start(
@@ -159,7 +176,9 @@ def _one_start(
             ]
             for row, values in zip(pair, rates, strict=True):
                 # Round i of both was measured in the same minute.
-                row.rounds.setdefault(size, []).extend(values[: min(map(len, rates))])
+                shared = values[: min(map(len, rates))]
+                row.rounds.setdefault(size, []).extend(shared)
+                row.starts.setdefault(size, []).append(len(shared))
 
 
 class _BothSides(Sweep):
@@ -227,10 +246,21 @@ def _common(a: Bundle, b: Bundle) -> list[str]:
     return common
 
 
+def _require_rounds(options: BenchOptions, starts: int, rows: int, *, scored: bool) -> None:
+    """Refuse rounds after which nothing could be called, before minutes are spent on them."""
+    lines = rows * (len(set(options.batch_sizes)) + scored)
+    rounds, least = _settings(options, 0, starts).rounds * starts, least_rounds(lines)
+    if rounds < least:
+        raise ToolkitError(
+            f"{options.rounds} rounds are too few to be sure of {lines} lines at once: give --rounds {least} or more, "
+            "or compare less (--only, --batch-sizes)."
+        )
+
+
 def _alone(bundle: Bundle, common: Sequence[str], on: Sequence[str], threads: int) -> tuple[Row, ...]:
     """Return the artifacts that the other side has not."""
     return tuple(
-        _facts(artifact, device, threads, missing="it was not measured, because the other side has none")
+        _facts(artifact, device, threads, missing=ALONE)
         for device in on
         for artifact in bundle.manifest.artifacts
         if artifact.format not in common

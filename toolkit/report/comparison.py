@@ -32,9 +32,13 @@ def gate_sentence(gate: Gate) -> str:
     limit = f"{gate.name} may fall by {gate.limit:.2%}"
     if not gate.judged:
         return f"{limit}: NOT JUDGED, nothing could be compared"
+    unknown = f"{len(gate.not_judged)} NOT JUDGED" if gate.not_judged else ""
     if gate.failures:
-        return f"{limit}: FAILED in {len(gate.failures)} of {gate.judged} lines"
-    return f"{limit}: passed, {gate.judged} lines"
+        also = f", {unknown}" if unknown else ""
+        return f"{limit}: FAILED in {len(gate.failures)} of {gate.judged} {_lines(gate.judged)}{also}"
+    if unknown:
+        return f"{limit}: {unknown}, nothing wrong with the other {gate.judged} {_lines(gate.judged)}"
+    return f"{limit}: passed, {gate.judged} {_lines(gate.judged)}"
 
 
 def comparison_tables(comparison: Comparison) -> list[Table]:
@@ -91,8 +95,10 @@ def _file_cells(row: ComparedRow) -> tuple[str, ...]:
 
 
 def comparison_failures(comparison: Comparison) -> list[str]:
-    """Return why gates failed, a sentence each."""
-    return [sentence for gate in comparison.gates for sentence in gate.failures]
+    """Return why gates were not passed, a sentence each."""
+    failures = [sentence for gate in comparison.gates for sentence in gate.failures]
+    unknown = [f"{gate.name} is not judged of {line}" for gate in comparison.gates for line in gate.not_judged]
+    return [" ".join(sentence.split()) for sentence in failures + unknown]
 
 
 def comparison_notes(comparison: Comparison) -> list[str]:
@@ -113,7 +119,7 @@ def comparison_notes(comparison: Comparison) -> list[str]:
     notes += [
         f"accuracy of {count} {_lines(count)} is not compared image by image: {why}" for why, count in unpaired.items()
     ]
-    return [*notes, *_method(comparison)]
+    return [" ".join(note.split()) for note in (*notes, *_method(comparison))]
 
 
 def side_sentence(letter: str, side: ComparedSide) -> str:
@@ -124,14 +130,16 @@ def side_sentence(letter: str, side: ComparedSide) -> str:
         if part is not None
     )
     when = "" if side.measured is None else f", measured {side.measured}"
-    return f"{letter}: {side.kind} {side.name}, {side.model}, {side.data}{when} on {machine or 'an unknown machine'}"
+    name, model, data = (" ".join(text.split()) for text in (side.name, side.model, side.data))
+    return f"{letter}: {side.kind} {name}, {model}, {data}{when} on {machine or 'an unknown machine'}"
 
 
 def comparison_markdown(comparison: Comparison) -> str:
     """Return the comparison for a pull request: what came of it first."""
     verdict = ""
     if comparison.gates:
-        verdict = ": passed" if comparison.passed else ": **FAILED**"
+        failed = any(gate.failures for gate in comparison.gates)
+        verdict = ": **FAILED**" if failed else ": passed" if comparison.passed else ": **NOT JUDGED**"
     parts = [f"### toolkit compare{verdict}", f"{escape(comparison_headline(comparison))}."]
     if failures := comparison_failures(comparison):
         parts.append(bullets([f"{escape(failure)}." for failure in failures]))
@@ -157,12 +165,19 @@ def _method(comparison: Comparison) -> Iterator[str]:
         yield (
             "B / A is the median over all pairs of rounds (Hodges and Lehmann), not the quotient of the two columns "
             "beside it, and its interval is that of the exact rank test"
+            + (
+                ", made wider where the starts of the processes differ (Student's t over their means)"
+                if "paired rounds" in methods
+                else ""
+            )
         )
     if comparison.tests:
         yield (
             f"all {comparison.tests} intervals hold together with {1 - comparison.false_calls:.0%} "
-            f"({joint_level(comparison.tests):.2%} each): of comparisons in which nothing differs at most "
-            f"{comparison.false_calls:.0%} call any; of speed, a difference below {comparison.told:.0%} is never called"
+            f"({joint_level(comparison.tests):.2%} each)"
+            + ("" if methods <= {"paired rounds"} else ", as far as the machine did the same at both times")
+            + f": of comparisons in which nothing differs at most {comparison.false_calls:.0%} call any; of speed, a "
+            f"difference below {comparison.told:.0%} is never called"
         )
 
 

@@ -23,9 +23,9 @@ def comparison_junit(comparison: Comparison) -> str:
         if row.accuracy is not None:
             _accuracy_case(suite, row, row.accuracy)
     for gate in comparison.gates:
-        if not gate.judged:
+        if not gate.judged or gate.not_judged:
             case = ET.SubElement(suite, "testcase", classname="toolkit.compare", name=f"{gate.name} gate", time="0.000")
-            _failed(case, f"nothing could be compared, so {gate.name} was not judged")
+            _failed(case, "\n".join(gate.not_judged) or f"nothing could be compared, so {gate.name} was not judged")
     cases = suite.findall("testcase")
     suite.attrib |= {
         "tests": str(len(cases)),

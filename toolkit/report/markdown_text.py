@@ -11,7 +11,7 @@ from toolkit.report.tables import Table
 
 def markdown_table(table: Table) -> str:
     """Return a table."""
-    head = [column.header for column in table.columns]
+    head = [escape(column.header) for column in table.columns]
     rule = ["---" if column.align == "left" else "---:" for column in table.columns]
     lines = [_row(head), _row(rule)]
     for line in table.lines:

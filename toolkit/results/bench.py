@@ -216,6 +216,9 @@ class BenchReport(Record):
     test_fingerprint: str | None = None
     """SHA-256 of the prepared test images and their classes: two reports with the same one can be compared image by
     image."""
+    test_split_fingerprint: str | None = None
+    """SHA-256 of the same images as they are stored, whatever size a network takes them at; None where accuracy was
+    measured on a part of them, and in older files."""
     precision: float | None = None
     """Half the width of a 95% interval, relative to its middle value, at which a row counted as settled; None where the
     number of rounds was fixed, and in older files."""

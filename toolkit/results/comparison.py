@@ -107,6 +107,9 @@ class Gate(Record):
     """The loss that is allowed: a share of A's throughput, or of the test images."""
     judged: int
     """Lines that could be judged."""
+    not_judged: tuple[str, ...] = ()
+    """One sentence per line that A has and B cannot be held to, because B has no such row, or ran it on other threads,
+    for instance. The gate is not passed then."""
     failures: tuple[str, ...]
     """One sentence per line whose whole interval lies beyond the limit; empty if the gate is passed."""
 
@@ -129,7 +132,7 @@ class Comparison(Record):
     rows: tuple[ComparedRow, ...]
     gates: tuple[Gate, ...]
     passed: bool
-    """Whether no gate failed; True where none was asked for."""
+    """Whether every gate judged all lines that A has, and none failed; True where none was asked for."""
     remarks: tuple[str, ...]
     """What a reader must know, a sentence each."""
     provenance: Provenance

@@ -68,6 +68,7 @@ def test_the_tables_say_what_came_of_it() -> None:
     assert rows[0][4].startswith("1 of 40 [")
     assert rows[1][6].startswith("40 of 40 [")
     assert rows[1][3] == "1.0%"
+    assert rows[0][7].startswith("40 of 40 [")
     ours, timm, ultralytics = apart_table(found()).rows
     assert ours[1:] == ("0.0%", "0.0%", "0%", "0%", "0%", "0%")
     assert timm[2:] == ("18.2%", "100%", "100%", "100%", "100%")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,9 @@ def test_a_limit_is_a_percentage(run: Run, reports: Path, option: str, given: st
             ("a.json", "same.json", "--measure"),
             "a.json is a report, which cannot be measured: give its run or a bundle",
         ),
-        (("a.json", "a.json"), "A and B are the same report, a.json: give two"),
+        (("a.json", "a.json"), "A and B hold one and the same measurement, of a.json and a.json: give two"),
+        (("a.json", "copy.json"), "A and B hold one and the same measurement, of a.json and copy.json: give two"),
+        (("a.json", "same.json", "--only", "onnx,pt2"), "neither side has a row 'pt2': choose from eager, onnx, torch"),
         (("a.json", "nowhere"), "there is no nowhere."),
         (("a.json", "nowhere.json"), "there is no nowhere.json."),
         (("a.json", "broken.json"), "broken.json is not what 'toolkit bench' writes"),
@@ -110,6 +113,7 @@ def test_a_limit_is_a_percentage(run: Run, reports: Path, option: str, given: st
 def test_mistakes(run: Run, reports: Path, arguments: tuple[str, ...], said: str) -> None:
     (reports / "broken.json").write_text("{")
     (reports / "it.tar").write_bytes(b"")
+    shutil.copy(reports / "a.json", reports / "copy.json")
     (reports / "artifacts").mkdir()
     before = (reports / "a.json").read_bytes()
     code, _, err = run("compare", *arguments)
@@ -137,20 +141,23 @@ def test_measuring_is_asked_for_with_its_options(
 ) -> None:
     asked: dict[str, Any] = {}
 
-    def measure(a: Any, b: Any, options: Any, *, reporter: Any) -> Any:
-        asked.update(a=a, b=b, options=options)
+    def measure(a: Any, b: Any, options: Any, *, only: Any, reporter: Any) -> Any:
+        asked.update(a=a, b=b, options=options, only=only)
         from toolkit.comparison.sides import figures_of_report
 
         return tuple(figures_of_report(noisy_report(seed), "bundle") for seed in (1, 1))
 
     monkeypatch.setattr("toolkit.comparison.together.measure_together", measure)
     how = ("--threads", "1", "--batch-sizes", "1,8", "--rounds", "30", "--device", "cpu", "--allow-code", "--quiet")
+    how += ("--only", "onnx, eager")
     code, out, _ = run("compare", colour_bundle, colour_bundle, "--measure", "--fail-over", "5%", *how)
     assert code == 0
     assert "in turns" in out
     options = asked["options"]
     assert (options.device, options.threads, options.batch_sizes, options.rounds) == ("cpu", 1, (1, 8), 30)
     assert options.allow_code
+    assert asked["only"] == ("onnx", "eager")
+    assert "torchscript" not in out
     assert asked["a"].bundle == colour_bundle
     run("compare", colour_bundle, colour_bundle, "--measure")
     assert (asked["options"].device, asked["options"].batch_sizes, asked["options"].rounds) == ("auto", (1, 32), 15)
@@ -170,3 +177,31 @@ def test_an_older_report_is_read(run: Run, here: Path) -> None:
     code, out, _ = run("compare", "1.json", "2.json", "--fail-over", "5%")
     assert code == 0
     assert "approximations" in out
+
+
+def test_a_gate_that_could_not_judge_a_line_says_so_and_ends_with_2(run: Run, here: Path) -> None:
+    kept, lost = (row(name, [timing(1, [100.0 + place for place in range(12)])]) for name in ("onnx", "pt2"))
+    report([kept, lost]).save(here / "a.json")
+    report([row("onnx", [timing(1, [111.0 - place for place in range(12)])])]).save(here / "b.json")
+    files = ("--junit", "it.xml", "--markdown", "it.md")
+    code, out, err = run("compare", "a.json", "b.json", "--fail-over", "5%", *files)
+    assert code == 2
+    assert "throughput may fall by 5.00%: 1 NOT JUDGED, nothing wrong with the other 1 line" in " ".join(out.split())
+    assert "not every line that A has could be judged (throughput: pt2 on cpu: B has no such row)" in err
+    assert (here / "it.md").read_text().startswith("### toolkit compare: **NOT JUDGED**")
+    assert ET.parse(here / "it.xml").getroot().attrib["failures"] == "1"
+    assert run("compare", "a.json", "b.json", "--fail-over", "5%", "--only", "onnx")[0] == 0
+    assert run("compare", "a.json", "b.json")[0] == 0  # without a gate nothing is promised
+
+
+@pytest.mark.parametrize("option", ["--json", "--junit", "--markdown"])
+@pytest.mark.parametrize("name", ["manifest.json", "model.onnx", "new/file.txt"])
+def test_no_file_of_what_is_compared_is_replaced(
+    run: Run, reports: Path, colour_bundle: Path, option: str, name: str
+) -> None:
+    before = {path: path.read_bytes() for path in colour_bundle.rglob("*") if path.is_file()}
+    for sides in (("a.json", colour_bundle), (colour_bundle, colour_bundle, "--measure")):
+        code, _, err = run("compare", *sides, option, colour_bundle / name)
+        assert code == 2
+        assert "it lies in what is compared" in err
+    assert {path: path.read_bytes() for path in colour_bundle.rglob("*") if path.is_file()} == before

@@ -121,7 +121,7 @@ def test_other_threads_are_not_compared() -> None:
 
 def test_too_few_rounds_say_so() -> None:
     speed = speeds(compared(one(STEADY[:3]), one(STEADY[:3])))["onnx", 1]
-    assert speed.why == "3 rounds are too few to be sure of this many lines at once"
+    assert speed.why == "3 rounds are too few to be sure of this many lines at once: measure again with more"
 
 
 def test_reports_that_do_not_hold_their_rounds_are_compared_by_their_intervals() -> None:
@@ -247,3 +247,125 @@ def test_files_sizes_and_unsettled_rows_are_told() -> None:
     assert (found.same_file, found.size_a_bytes, found.size_b_bytes) == (False, 13_000_000, 7)
     assert found.speeds[0].remarks == ("B never settled",)
     assert compared(one(STEADY), one(STEADY)).rows[0].same_file
+
+
+def test_a_machine_that_moved_unnoticed_is_no_difference() -> None:
+    """PyTorch itself is too noisy to show that the machine was 4% slower, and everything else is not."""
+    called, explained = 0, 0
+    for seed in range(30):
+        random = np.random.default_rng(seed)
+
+        def side(moved: float, random: np.random.Generator = random) -> BenchReport:
+            noise = {"eager": 0.05, "onnx": 0.005, "torchscript": 0.005}
+            rates = {name: list(100 * moved * np.exp(random.normal(0, width, 12))) for name, width in noise.items()}
+            return report([row(name, [timing(1, each)]) for name, each in rates.items()])
+
+        found = compared(side(1.0), side(0.96), Limits(throughput=0.01))
+        called += any(speed.verdict == "slower" for speed in speeds(found).values()) or not found.passed
+        remark = "".join(speeds(found)["onnx", 1].remarks)
+        explained += "not called, because the machine alone may explain it: eager ran at" in remark
+    assert called <= 3  # 5%, and what chance makes of it
+    assert explained >= 15
+
+
+def test_where_nothing_shows_what_the_machine_did_that_is_said() -> None:
+    said = "nothing that is the same on both sides was measured at both times"
+    a, b = one(STEADY), one(STEADY[::-1])
+    assert any(remark.startswith(said) for remark in compared(a, b).remarks)
+    assert not any(remark.startswith(said) for remark in compared(a, b, interleaved=True).remarks)
+    assert not any(remark.startswith(said) for remark in compared(noisy_report(1), noisy_report(2)).remarks)
+
+
+LIMITS = Limits(throughput=0.05, accuracy=0.01)
+
+
+@pytest.mark.parametrize(
+    ("b", "throughput", "accuracy"),
+    [
+        ([], "pt2 on cpu: B has no such row", "pt2 on cpu: B has no such row"),
+        (
+            [missing("pt2", "cpu", "failed verification")],
+            "pt2 on cpu: B has no figures: failed verification",
+            "pt2 on cpu: B has no figures: failed verification",
+        ),
+        (
+            [row("pt2", [timing(1, STEADY)], threads=1)],
+            "pt2 on cpu at batch 1: A ran on 2 threads, B on 1",
+            None,
+        ),
+        (
+            [row("pt2", [timing(8, STEADY)])],
+            "pt2 on cpu at batch 1: B was not measured at this batch size",
+            None,
+        ),
+        ([row("pt2", [timing(1, STEADY[:2])])], "pt2 on cpu at batch 1: 2 rounds are too few to be sure", None),
+        (
+            [row("pt2", [timing(1, [0.0, *STEADY[1:]])])],
+            "pt2 on cpu at batch 1: a ratio needs figures above 0",
+            None,
+        ),
+        (
+            [row("pt2", [timing(1, STEADY)], test_accuracy=None, correct=None)],
+            None,
+            "pt2 on cpu: B has no accuracy",
+        ),
+    ],
+)
+def test_what_a_gate_cannot_judge_is_not_passed(b: list, throughput: str | None, accuracy: str | None) -> None:
+    common = row("onnx", [timing(1, STEADY)])
+    found = compared(report([common, row("pt2", [timing(1, STEADY)])]), report([common, *b]), LIMITS)
+    assert not found.passed
+    for gate, said in zip(found.gates, (throughput, accuracy), strict=True):
+        assert gate.failures == ()
+        assert gate.judged >= 1
+        assert [line[: len(said or "")] for line in gate.not_judged] == ([] if said is None else [said])
+    chosen = compare_figures(
+        *(figures_of_report(report([common, *rest]), "report") for rest in ([row("pt2", [])], b)), LIMITS, only=["onnx"]
+    )
+    assert chosen.passed
+    assert chosen.tests == 2
+
+
+def test_what_only_b_has_and_what_a_never_had_is_no_reason_to_stop() -> None:
+    common = row("onnx", [timing(1, STEADY)])
+    a = report([common, missing("pt2", "cpu", "failed verification")])
+    b = report([common, row("pt2", [timing(1, STEADY)]), row("new", [timing(1, STEADY)])])
+    found = compared(a, b, LIMITS)
+    assert found.passed
+    assert [gate.not_judged for gate in found.gates] == [(), ()]
+
+
+def test_the_gate_of_accuracy_does_not_judge_answers_to_other_questions() -> None:
+    a = one(STEADY, right=[True] * 90 + [False] * 10)
+    b = report(
+        [row("onnx", [timing(1, STEADY)], right=[True] * 10 + [False] * 90)], data="birds", test_fingerprint="0" * 64
+    )
+    found = compared(a, b, Limits(accuracy=0.01))
+    (gate,) = found.gates
+    said = "A was tested on images of digits, B on images of birds"
+    assert (found.passed, gate.judged, gate.failures, gate.not_judged) == (False, 0, (), (f"onnx on cpu: {said}",))
+    assert f"{said}: their accuracies are answers to different questions" in found.remarks
+
+
+def test_the_same_images_at_another_size_are_paired() -> None:
+    right = [True] * 90 + [False] * 10
+    a, b = (
+        report([row("onnx", [timing(1, STEADY)], right=each)], test_fingerprint=prepared, test_split_fingerprint=split)
+        for each, prepared, split in ((right, "0" * 64, "5" * 64), (right[::-1], "1" * 64, "5" * 64))
+    )
+    scored = compared(a, b).rows[0].accuracy
+    assert scored is not None
+    assert (scored.paired, scored.only_a_right, scored.only_b_right) == (True, 10, 10)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_another_gpu_is_another_machine_whatever_its_number(device: str) -> None:
+    sides = [
+        report(
+            [row("onnx", [timing(1, STEADY)], device=device)],
+            provenance=provenance(HARDWARE.model_copy(update={"gpu": gpu})),
+        )
+        for gpu in ("one", "other")
+    ]
+    with pytest.raises(ToolkitError, match="GPU one in A, other in B"):
+        compared(*sides)

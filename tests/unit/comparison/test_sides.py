@@ -11,7 +11,7 @@ from bundles import judge
 
 from toolkit.bundle import read_manifest
 from toolkit.bundle.recording import record_benchmarks
-from toolkit.comparison import side_of_bundle, side_of_report, side_of_run
+from toolkit.comparison import one_measurement, side_of_bundle, side_of_report, side_of_run
 from toolkit.errors import RunError
 from toolkit.results import BenchReport, Load, MachineState
 from toolkit.run_folder import RunFolder
@@ -115,3 +115,18 @@ def test_what_a_machine_was_doing_is_passed_on(tmp_path: Path) -> None:
     busy = MachineState(before=idle, during=idle, remarks=("the machine was busy",))
     noisy_report(1, machine=busy).save(tmp_path / "bench.json")
     assert side_of_report(tmp_path / "bench.json").figures().remarks == ("the machine was busy",)
+
+
+@pytest.mark.parametrize("accuracy", [5.0, -1.0, float("nan"), float("inf")])
+def test_an_accuracy_that_is_none_is_refused(tmp_path: Path, accuracy: float) -> None:
+    report([row("onnx", [timing(1, RATES)], test_accuracy=accuracy, correct=None)]).save(tmp_path / "bench.json")
+    with pytest.raises(RunError, match="which is no share of its test images"):
+        side_of_report(tmp_path / "bench.json").figures()
+
+
+def test_a_bundle_and_its_run_hold_one_measurement(colour_bundle: Path, digest: str) -> None:
+    run, _ = measured(colour_bundle, digest)
+    run_figures, bundle_figures = side_of_run(run).figures(), side_of_bundle(colour_bundle).figures()
+    assert one_measurement(run_figures, bundle_figures)
+    noisy_report(1).save(run.bench_file)
+    assert not one_measurement(run_figures, side_of_run(run).figures())

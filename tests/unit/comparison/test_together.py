@@ -19,7 +19,7 @@ from toolkit.comparison import compare_figures, side_of_bundle, side_of_report, 
 from toolkit.comparison.together import Ready, measure_together, sweep_both
 from toolkit.errors import IntegrityError, RunError, ToolkitError
 
-OPTIONS = BenchOptions("cpu", 1, (1, 3), rounds=4, min_seconds=0.0)
+OPTIONS = BenchOptions("cpu", 1, (1, 3), rounds=8, min_seconds=0.0)
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_two_bundles_are_measured_in_turns(bundle: Path, tmp_path: Path) -> None
     for figures in (a, b):
         (row,) = figures.rows
         assert (row.name, row.device, row.threads, row.missing, row.parity) == ("onnx", "cpu", 1, None, "passed")
-        assert {size: len(speed.rounds) for size, speed in row.speeds.items()} == {1: 4, 3: 4}
+        assert {size: len(speed.rounds) for size, speed in row.speeds.items()} == {1: 8, 3: 8}
         assert row.scored is None
         assert figures.test_images is None
     assert a.remarks == ("accuracy was not measured, and speed on the golden samples: only runs have test images",)
@@ -156,3 +156,14 @@ def test_every_start_measures_its_share_of_the_rounds_in_another_order() -> None
     settings = [together._settings(BenchOptions(rounds=10), start, 3) for start in range(3)]
     assert {each.rounds for each in settings} == {4}
     assert [each.seed for each in settings] == [0, 1, 2]
+
+
+def test_rounds_that_could_call_nothing_are_refused_before_anything_is_measured(bundle: Path) -> None:
+    few = BenchOptions("cpu", 1, (1, 8, 32), rounds=6, min_seconds=0.0)
+    with pytest.raises(ToolkitError, match=r"6 rounds are too few to be sure of 3 lines at once: give --rounds 7 or"):
+        measure_together(side_of_bundle(bundle), side_of_bundle(bundle), few, starts=3)
+
+
+def test_every_side_knows_which_rounds_are_of_one_start(bundle: Path) -> None:
+    a, _ = measure_together(side_of_bundle(bundle), side_of_bundle(bundle), OPTIONS, only=("onnx",), starts=2)
+    assert {size: speed.starts for size, speed in a.rows[0].speeds.items()} == {1: (4, 4), 3: (4, 4)}

@@ -68,6 +68,8 @@ def test_the_notes_say_what_a_reader_must_know() -> None:
     )
     assert comparison_notes(compared(a, b, any_machine=True)) == [
         "machines differ: cores 2 in A, 4 in B",
+        "nothing that is the same on both sides was measured at both times: a machine that was slower at one of them "
+        "cannot be told from a difference, and --measure can",
         "onnx on cpu at batch 8 is not compared: B was not measured at this batch size",
         "pt2 on cpu is not compared: B has no figures: it failed",
         "accuracy of 1 line is not compared image by image: the test images are the same, and a report is too old to "
@@ -76,8 +78,8 @@ def test_the_notes_say_what_a_reader_must_know() -> None:
         "measures both in turns",
         "B / A is the median over all pairs of rounds (Hodges and Lehmann), not the quotient of the two columns beside "
         "it, and its interval is that of the exact rank test",
-        "all 2 intervals hold together with 95% (97.50% each): of comparisons in which nothing differs at most 5% call "
-        "any; of speed, a difference below 1% is never called",
+        "all 2 intervals hold together with 95% (97.50% each), as far as the machine did the same at both times: of "
+        "comparisons in which nothing differs at most 5% call any; of speed, a difference below 1% is never called",
     ]
 
 
@@ -126,3 +128,20 @@ def test_the_terminal_shows_everything_whole(slower: Comparison, width: int) -> 
     assert "onnx on cpu at batch 1 reaches 0.9" in flat
     assert "no difference shown" in flat
     assert "(interval)" in flat
+
+
+def test_names_of_somebody_else_neither_break_lines_nor_tables() -> None:
+    hostile = "x\n# pwned | `a` <b>"
+    sides = [
+        report(
+            [row(hostile, [timing(1, [100.0 + place for place in range(8)][::step])], device="cpu|\nb")], run=hostile
+        )
+        for step in (1, -1)
+    ]
+    found = compared(*sides, limits=Limits(throughput=0.05))
+    assert "\n" not in side_sentence("A", found.a)
+    assert not any("\n" in line for line in comparison_notes(found))
+    lines = comparison_markdown(found).splitlines()
+    assert not any(line.startswith("# pwned") for line in lines)
+    head, rule, *_ = (line for line in lines if line.startswith("|"))
+    assert head.replace("\\|", "").count("|") == rule.count("|")
