@@ -28,6 +28,7 @@ from toolkit.bundle.manifest import (
     Manifest,
     Origin,
     RefusedArtifact,
+    golden_source,
 )
 from toolkit.bundle.trust.known import is_known, state_folder
 from toolkit.bundle.writer import GoldenFacts, file_record, new_bundle, write_golden, write_manifest
@@ -221,8 +222,7 @@ def _write_golden(
     exact = outputs_in("float64", deployable, encoded, record.threads)
     expected = session.run(encoded) if exact is None else exact
     precisions = {"float32", *(artifact.precision for artifact in artifacts)}
-    # A listing may name files anywhere on this machine.
-    sources = [*(last_part(test.names[index]) for index in indices), *names]
+    sources = [*(golden_source(int(index)) for index in indices), *names]
     labels = [*(record.labels[test.targets[index]] for index in indices), *(None for _ in names)]
     facts = GoldenFacts(
         edges=len(edges),
