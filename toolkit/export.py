@@ -114,7 +114,7 @@ def export_run(
                 not_exported=tuple(outcome for outcome in outcomes if isinstance(outcome, RefusedArtifact)),
                 files=files,
                 evaluation=run.folder.evaluation(),
-                origin=_origin(run),
+                origin=_origin(run, options),
             ),
             own=True,
         )
@@ -274,11 +274,11 @@ def _content(folder: Path, artifact: ArtifactRecord) -> Content:
     return Content.of(folder / artifact.file, *(folder / name for name in artifact.further_files))
 
 
-def _origin(run: FinishedRun) -> Origin:
-    record = run.record
+def _origin(run: FinishedRun, options: ExportRecipe) -> Origin:
+    record, asked = run.record, run.recipe.model_copy(update={"export": options})
     return Origin(
         run=record.name,
-        recipe=run.recipe.without_folders().to_toml(),
+        recipe=asked.without_folders().to_toml(),
         backbone=record.backbone,
         weights=record.weights,
         weights_license=record.weights_license,

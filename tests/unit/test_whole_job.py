@@ -55,7 +55,7 @@ def test_the_first_gate_that_fails_ends_the_job(failing: str | None, monkeypatch
 def test_what_stages_find_out_goes_to_the_trackers(tiny: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     parity, logged = SimpleNamespace(passed=True), list[Any]()
     monkeypatch.setattr(whole_job, "track", lambda run, trackers, **found: logged.append((run.name, trackers, found)))
-    monkeypatch.setattr(whole_job, "verdicts_of", lambda run, device: None)
+    monkeypatch.setattr(whole_job, "verdicts_of", lambda run, device, images: None)
     monkeypatch.setattr(whole_job, "figures_of", lambda run, options: None)
     monkeypatch.setattr("toolkit.verify.run.verify_run", lambda run, **how: parity)
     report = SimpleNamespace(rows=())
@@ -144,15 +144,15 @@ class TestWhatIsThere:
         assert exported_as(run, self.options()) is None
 
     def test_verdicts_that_passed_on_this_device(self, tiny: RunFolder) -> None:
-        assert verdicts_of(tiny, "cpu") is None  # its artifact has none yet
+        assert verdicts_of(tiny, "cpu", 3) is None  # its artifact has none yet
         judge(tiny, passed=True)
-        assert verdicts_of(tiny, "cpu") is not None
-        assert verdicts_of(tiny, "cuda") is None
+        assert verdicts_of(tiny, "cpu", 3) is not None
+        assert verdicts_of(tiny, "cuda", 3) is None
         judge(tiny, passed=False)
-        assert verdicts_of(tiny, "cpu") is None
+        assert verdicts_of(tiny, "cpu", 3) is None
         judge(tiny, passed=True)
         tiny.parity_file.unlink()
-        assert verdicts_of(tiny, "cpu") is None
+        assert verdicts_of(tiny, "cpu", 3) is None
 
     def test_a_report_that_failed_is_none(self, tiny: RunFolder) -> None:
         judge(tiny, passed=True)
@@ -160,7 +160,7 @@ class TestWhatIsThere:
         ParityReport(run="tiny", reference="PyTorch", passed=False, artifacts=(), provenance=made).save(
             tiny.parity_file
         )
-        assert verdicts_of(tiny, "cpu") is None
+        assert verdicts_of(tiny, "cpu", 3) is None
 
     def test_figures_of_these_artifacts_as_asked(self, tiny: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
         digest = read_manifest(tiny.bundle).artifacts[0].sha256

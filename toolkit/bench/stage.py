@@ -89,6 +89,7 @@ def bench_run(
             flops_per_image=flops,
             test_fingerprint=inputs.fingerprint,
             precision=options.precision,
+            most_rounds=options.rounds,
             int8_dot_products=adds_in_32_bits(platform.machine(), processor_flags()),
         )
         report = with_reasons(report)

@@ -263,7 +263,7 @@ class Origin(Record):
 
     run: str
     recipe: str
-    """The resolved recipe as TOML; of paths in it the last part only."""
+    """The resolved recipe as TOML, its export as it was asked for; of paths in it the last part only."""
     backbone: str
     weights: str
     """Where the pretrained weights came from."""
