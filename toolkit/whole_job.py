@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -135,16 +136,21 @@ def run_job(
     reporter = reporter or Silent()
     done: list[Done] = []
     run = None if job.resume is None else job.resume
-    for stage in STAGES:
-        begins(stage)
-        result = _STAGES[stage](job, run, reporter)
-        run = result.run
-        if not _leads():
-            break
-        ended(result)
-        done.append(result)
-        if not result.passed:
-            break
+    with ExitStack() as running:
+        if run is not None and _leads():
+            running.enter_context(run.whole_job())
+        for stage in STAGES:
+            begins(stage)
+            result = _STAGES[stage](job, run, reporter)
+            if run is None and _leads():
+                running.enter_context(result.run.whole_job())
+            run = result.run
+            if not _leads():
+                break
+            ended(result)
+            done.append(result)
+            if not result.passed:
+                break
     assert run is not None  # the first stage returns one
     return Outcome(run, tuple(done))
 

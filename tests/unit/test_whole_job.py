@@ -52,6 +52,24 @@ def test_the_first_gate_that_fails_ends_the_job(failing: str | None, monkeypatch
     assert outcome.run.path == Path("made")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="folders are not locked there")
+@pytest.mark.parametrize("resumed", [True, False])
+def test_a_job_is_running_between_its_stages_too(
+    tiny: RunFolder, monkeypatch: pytest.MonkeyPatch, resumed: bool
+) -> None:
+    def do(job: Job, run: RunFolder | None, reporter: Any) -> Done:
+        del job, run, reporter
+        return Done("export", tiny, None, kept=False)
+
+    monkeypatch.setattr(whole_job, "_STAGES", dict.fromkeys(STAGES, do))
+    running: list[bool] = []
+    run_job(Job(Recipe(), resume=tiny if resumed else None), begins=lambda _: running.append(tiny.is_running()))
+    assert running == [resumed, *(True,) * (len(STAGES) - 1)]
+    assert not tiny.is_running()
+    with tiny.whole_job(), pytest.raises(RunError, match="another process is writing the run 'tiny': wait for it"):
+        run_job(Job(Recipe(), resume=tiny))
+
+
 def test_what_stages_find_out_goes_to_the_trackers(tiny: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     parity, logged = SimpleNamespace(passed=True), list[Any]()
     monkeypatch.setattr(whole_job, "track", lambda run, trackers, **found: logged.append((run.name, trackers, found)))

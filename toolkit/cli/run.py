@@ -194,8 +194,8 @@ class _Watched:
         from toolkit.run_folder import unfinished_in
 
         run = self._run
-        if run is None and (unfinished := unfinished_in(self._root)):
-            run = unfinished[-1]
+        if run is None:  # what another process is training is not what has stopped
+            run = next((each for each in reversed(unfinished_in(self._root)) if not each.is_running()), None)
         again = "start it again" if run is None else f"go on with '{run.command('run')} --resume{self._flags}'"
         return f"{again}."
 
