@@ -178,7 +178,8 @@ def require_writable(folder: Path, advice: str = "Free some space or choose a fo
 def only_writer(folder: Path) -> Iterator[bool]:
     """Yield whether no other process is in this block with the same folder or file, which exists.
 
-    One that is there for a moment only (see ``is_written``) is waited for. Where the system has no such locks, on Windows and some network file systems, nobody else is known of.
+    One that is there for a moment only (see ``is_written``) is waited for. Where the system has no such locks, on
+    Windows and some network file systems, nobody else is known of.
     """
     try:
         import fcntl

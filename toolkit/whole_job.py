@@ -302,7 +302,7 @@ def verdicts_of(run: RunFolder, device: str, images: int | None) -> ParityReport
 
 
 def figures_of(run: RunFolder, options: BenchOptions) -> BenchReport | None:
-    """Return the benchmark of a run if it has every artifact of its bundle, measured as is asked; None otherwise.
+    """Return the benchmark of a run if it has the artifacts of its bundle, measured as is asked; None otherwise.
 
     Figures that came of more rounds are good enough, and so are those that needed no more.
     """
@@ -317,7 +317,7 @@ def figures_of(run: RunFolder, options: BenchOptions) -> BenchReport | None:
     sizes = {timing.batch_size for row in report.rows for timing in row.timings}
     on = {row.device for row in report.rows}
     same = (
-        wanted <= {row.sha256 for row in report.rows}
+        wanted == {row.sha256 for row in report.rows} - {None}
         and set(options.batch_sizes) == sizes
         and set(devices(options.device)) == on
         and {row.threads for row in report.rows} == {options.thread_count}

@@ -191,6 +191,13 @@ class TestWhatIsThere:
         assert figures_of(tiny, wanted) is not None
         for other in (BenchOptions("cuda", 2, (1,)), BenchOptions("cpu", 3, (1,)), BenchOptions("cpu", 2, (1, 8))):
             assert figures_of(tiny, other) is None
+        # As after another export: what is no longer in the bundle would still be shown.
+        more = (*rows, rows[0].model_copy(update={"sha256": "1" * 64}))
+        monkeypatch.setattr(BenchReport, "load", lambda *_: loaded.model_copy(update={"rows": more}))
+        assert figures_of(tiny, wanted) is None
+        pytorch = (*rows, rows[0].model_copy(update={"sha256": None}))
+        monkeypatch.setattr(BenchReport, "load", lambda *_: loaded.model_copy(update={"rows": pytorch}))
+        assert figures_of(tiny, wanted) is not None
         changed = tuple(row.model_copy(update={"sha256": "0" * 64}) for row in rows)
         monkeypatch.setattr(BenchReport, "load", lambda *_: loaded.model_copy(update={"rows": changed}))
         assert figures_of(tiny, wanted) is None

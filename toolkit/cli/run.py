@@ -166,7 +166,7 @@ class _Watched:
     def ended(self, done: Done) -> None:
         """Print what the command of the stage prints at its end; one line of what was there already."""
         from toolkit.cli.console import output
-        from toolkit.cli.export import print_bundle
+        from toolkit.cli.export import print_artifacts
         from toolkit.report import print_bench, print_parity
 
         self._run = done.run
@@ -175,8 +175,9 @@ class _Watched:
             typer.echo(f"{done.stage}: there already")
         elif done.stage == "finetune":
             print_result(done.run)
+            self._progress.line(f"the run is {done.run.path}")
         elif done.stage == "export":
-            print_bundle(done.run.bundle, done.record)
+            print_artifacts(done.record)
         elif done.stage == "verify":
             print_parity(done.record, output())
             if done.passed:
@@ -201,8 +202,13 @@ class _Watched:
 
     def close(self) -> None:
         """Print the last line."""
+        from toolkit.report import why_no_page
+
         report = self.done[-1]
-        closing_line(report.run.path, *report.record, then=after("report", report.run))
+        if (reason := why_no_page()) is not None:
+            typer.echo(f"toolkit: {reason}", err=True)
+        page = report.record[-1]  # what a person opens: the page, or without it the Markdown
+        closing_line(report.run.path, page, then=after("report", report.run))
 
 
 def _goes_on_as(

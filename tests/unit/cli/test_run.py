@@ -61,8 +61,8 @@ def do(run: Run, here: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., t
 
     def call(job: FakeJob, *arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr("toolkit.whole_job.run_job", job)
-        monkeypatch.setattr("toolkit.cli.export.print_bundle", lambda bundle, manifest: typer.echo(f"{manifest} shown"))
-        monkeypatch.setattr("toolkit.cli.run.print_result", lambda run: typer.echo(f"finetune shown\nrun {run.path}"))
+        monkeypatch.setattr("toolkit.cli.export.print_artifacts", lambda manifest: typer.echo(f"{manifest} shown"))
+        monkeypatch.setattr("toolkit.cli.run.print_result", lambda run: typer.echo("finetune shown"))
         for name in ("bench", "parity"):
             monkeypatch.setattr(f"toolkit.report.print_{name}", lambda record, console: typer.echo(f"{record} shown"))
         return run("run", "--recipe", "digits", *arguments)
@@ -75,14 +75,14 @@ def test_the_results_of_every_stage_and_one_last_line(do: Run) -> None:
     assert code == 0
     assert out.splitlines() == [
         "finetune shown",
-        "run artifacts/mine",
         "export shown",
         "verify shown",
         "bench shown",
         "wrote artifacts/mine, artifacts/mine/bench/report.md; next: toolkit predict artifacts/mine IMAGES",
     ]
     said = ["loading PyTorch ...", *(f"{n} of 5: {stage}" for n, stage in enumerate(STAGES, 1))]
-    said.insert(4, "from now on this works too: toolkit predict artifacts/mine IMAGES")
+    said.insert(2, "the run is artifacts/mine")
+    said.insert(5, "from now on this works too: toolkit predict artifacts/mine IMAGES")
     assert err.splitlines() == said
 
 
