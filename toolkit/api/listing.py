@@ -156,8 +156,8 @@ def find_deletable(names: Sequence[str], root: Path = ARTIFACTS) -> list[RunFold
     """Return runs that may be deleted, by name or folder.
 
     Raises:
-        RunError: one is no run, is a link, lies in another folder, or a process is at work on it; all of them are named,
-            and nothing was deleted.
+        RunError: one is no run, is a link, lies in another folder, or a process is at work on it; all of them are
+            named, and nothing was deleted.
     """
     found: dict[Path, RunFolder] = {}
     problems = []
