@@ -28,6 +28,7 @@ from toolkit.bundle.manifest import (
     Manifest,
     Origin,
     RefusedArtifact,
+    golden_source,
 )
 from toolkit.bundle.trust.known import is_known, state_folder
 from toolkit.bundle.writer import GoldenFacts, file_record, new_bundle, write_golden, write_manifest
@@ -113,7 +114,7 @@ def export_run(
                 not_exported=tuple(outcome for outcome in outcomes if isinstance(outcome, RefusedArtifact)),
                 files=files,
                 evaluation=run.folder.evaluation(),
-                origin=_origin(run),
+                origin=_origin(run, options),
             ),
             own=True,
         )
@@ -221,8 +222,7 @@ def _write_golden(
     exact = outputs_in("float64", deployable, encoded, record.threads)
     expected = session.run(encoded) if exact is None else exact
     precisions = {"float32", *(artifact.precision for artifact in artifacts)}
-    # A listing may name files anywhere on this machine.
-    sources = [*(last_part(test.names[index]) for index in indices), *names]
+    sources = [*(golden_source(int(index)) for index in indices), *names]
     labels = [*(record.labels[test.targets[index]] for index in indices), *(None for _ in names)]
     facts = GoldenFacts(
         edges=len(edges),
@@ -274,11 +274,11 @@ def _content(folder: Path, artifact: ArtifactRecord) -> Content:
     return Content.of(folder / artifact.file, *(folder / name for name in artifact.further_files))
 
 
-def _origin(run: FinishedRun) -> Origin:
-    record = run.record
+def _origin(run: FinishedRun, options: ExportRecipe) -> Origin:
+    record, asked = run.record, run.recipe.model_copy(update={"export": options})
     return Origin(
         run=record.name,
-        recipe=run.recipe.without_folders().to_toml(),
+        recipe=asked.without_folders().to_toml(),
         backbone=record.backbone,
         weights=record.weights,
         weights_license=record.weights_license,

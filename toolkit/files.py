@@ -13,6 +13,7 @@ import io
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,8 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+LOCK_ATTEMPTS = 5
+"""With 10 ms between them: whoever only looks whether a folder is written holds its lock for less."""
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -173,9 +176,10 @@ def require_writable(folder: Path, advice: str = "Free some space or choose a fo
 
 @contextlib.contextmanager
 def only_writer(folder: Path) -> Iterator[bool]:
-    """Yield whether no other process is in this block with the same folder, which exists.
+    """Yield whether no other process is in this block with the same folder or file, which exists.
 
-    Where the system has no such locks, on Windows and some network file systems, nobody else is known of.
+    One that is there for a moment only (see ``is_written``) is waited for. Where the system has no such locks, on
+    Windows and some network file systems, nobody else is known of.
     """
     try:
         import fcntl
@@ -185,16 +189,27 @@ def only_writer(folder: Path) -> Iterator[bool]:
         yield True
         return
     try:
-        alone = True
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            alone = False
-        except OSError:
-            pass
+        alone = False
+        for attempt in range(LOCK_ATTEMPTS):
+            if attempt:
+                time.sleep(0.01)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            except OSError:
+                pass
+            alone = True
+            break
         yield alone
     finally:
         os.close(descriptor)
+
+
+def is_written(folder: Path) -> bool:
+    """Tell whether a process, this one too, is in a block of ``only_writer`` with this folder or file."""
+    with only_writer(folder) as alone:
+        return not alone
 
 
 def write_bytes(target: Path, content: bytes) -> None:

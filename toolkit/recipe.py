@@ -394,6 +394,14 @@ NOT_GIVEN = ("name", "description")
 """What only a file says of itself."""
 
 
+def field_of(recipe: Recipe, dotted: str) -> Any:
+    """Return the value of a field, e.g. ``stage1.head_lr``."""
+    value: Any = recipe
+    for part in dotted.split("."):
+        value = getattr(value, part)
+    return value
+
+
 def recipe_fields() -> Iterator[tuple[str, str, FieldInfo]]:
     """Yield the dotted field, the name and the description of all of a recipe that a person can give by itself.
 

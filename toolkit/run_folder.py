@@ -14,7 +14,7 @@ from typing import Literal
 
 from toolkit.bundle.manifest import MANIFEST_NAME, Manifest, Normalization
 from toolkit.errors import RunError, first_line
-from toolkit.files import follow_link, only_writer, point_link, read_text, require_writable, sha256_file
+from toolkit.files import follow_link, is_written, only_writer, point_link, read_text, require_writable, sha256_file
 from toolkit.preprocess import Preprocessing
 from toolkit.printable import printable
 from toolkit.recipe import Recipe, parse_recipe
@@ -24,6 +24,7 @@ ARTIFACTS = Path("artifacts")
 LATEST = "latest"
 ALWAYS_WRITTEN = ("name", "seed", "data", "backbone", "train", "stage1", "stage2", "export")
 """Parts that the recipe of every run has."""
+WAIT = "wait for it to end."
 DAMAGED = "it is damaged, put it back from a copy, or start a new run with 'toolkit finetune'."
 
 
@@ -194,6 +195,22 @@ class RunFolder:
                 raise RunError(f"another process is writing the run {self.name!r}: {otherwise}")
             yield
 
+    @contextmanager
+    def whole_job(self) -> Iterator[None]:
+        """Say to other processes that a job of several stages is going on, also between its stages.
+
+        Raises:
+            RunError: another process is in this block.
+        """
+        with only_writer(self.recipe_file) as alone:
+            if not alone:
+                raise RunError(f"another process is writing the run {self.name!r}: {WAIT}")
+            yield
+
+    def is_running(self) -> bool:
+        """Tell whether a process is training, exporting, verifying or measuring this run, or deleting it."""
+        return any(os.path.lexists(path) and is_written(path) for path in (self.path, self.recipe_file))
+
     def require_writable(self, what: str) -> None:
         """Refuse a run that cannot be written, before the work whose result would be lost.
 
@@ -215,7 +232,7 @@ class RunFolder:
             RunError: another process is verifying, measuring, exporting or training this run.
         """
         self.require_writable(what)
-        with self.only_writer("wait for it to end."):
+        with self.only_writer(WAIT):
             yield
 
     def exported(self) -> Path:
@@ -246,6 +263,8 @@ class RunFolder:
             RunError: the message says how to go on with it.
         """
         if self.recipe_file.exists() and not os.path.lexists(self.record_file):
+            if self.is_running():
+                raise RunError(f"the run {self.name!r} is still being fine-tuned, by another process: {WAIT}")
             raise RunError(
                 f"the run {self.name!r} was interrupted before fine-tuning had finished (or is still running): go on "
                 f"with '{self.resume_command()}'."
@@ -380,7 +399,8 @@ def new_run(name: str, root: Path = ARTIFACTS) -> RunFolder:
     run = RunFolder(root / name)
     if run.record_file.exists():
         raise RunError(
-            f"there is a finished run {name!r} in {root} already: choose another --run name, or remove {run.path}."
+            f"there is a finished run {name!r} in {root} already: choose another --run name, or go on with its later "
+            f"stages ('{run.command('run')} --resume'), or remove {run.path}."
         )
     return run
 

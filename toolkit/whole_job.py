@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from toolkit.api import train
 from toolkit.bundle.manifest import MANIFEST_NAME
+from toolkit.errors import RecipeError
+from toolkit.formats.profiles import resolve
 from toolkit.progress import Reporter, Silent
+from toolkit.recipe import parse_recipe
 from toolkit.report import write_pictures, write_report
 from toolkit.results import BenchReport, ParityReport
 from toolkit.run_folder import ARTIFACTS, FinishedRun, RunFolder, find_run, unfinished_in
@@ -132,16 +136,21 @@ def run_job(
     reporter = reporter or Silent()
     done: list[Done] = []
     run = None if job.resume is None else job.resume
-    for stage in STAGES:
-        begins(stage)
-        result = _STAGES[stage](job, run, reporter)
-        run = result.run
-        if not _leads():
-            break
-        ended(result)
-        done.append(result)
-        if not result.passed:
-            break
+    with ExitStack() as running:
+        if run is not None and _leads():
+            running.enter_context(run.whole_job())
+        for stage in STAGES:
+            begins(stage)
+            result = _STAGES[stage](job, run, reporter)
+            if run is None and _leads():
+                running.enter_context(result.run.whole_job())
+            run = result.run
+            if not _leads():
+                break
+            ended(result)
+            done.append(result)
+            if not result.passed:
+                break
     assert run is not None  # the first stage returns one
     return Outcome(run, tuple(done))
 
@@ -175,7 +184,7 @@ def _export(job: Job, run: RunFolder | None, reporter: Reporter) -> Done:
 
 def _verify(job: Job, run: RunFolder | None, reporter: Reporter) -> Done:
     finished = FinishedRun.of(_there(run))
-    report = verdicts_of(finished.folder, job.device)
+    report = verdicts_of(finished.folder, job.device, job.images)
     kept = report is not None
     if report is None:
         from toolkit.verify.run import verify_run
@@ -195,6 +204,8 @@ def _bench(job: Job, run: RunFolder | None, reporter: Reporter) -> Done:
     if report is None:
         report = bench_run(FinishedRun.of(folder), options, reporter=reporter)
         track(folder, job.trackers, bench=report)
+    else:
+        _record_in_new_bundle(folder, report)
     return Done("bench", folder, report, kept, any(row.missing is None for row in report.rows))
 
 
@@ -233,34 +244,69 @@ def exported_as(run: FinishedRun, options: ExportRecipe) -> Manifest | None:
     if not os.path.lexists(run.folder.bundle / MANIFEST_NAME):
         return None
     manifest = Bundle.open(run.folder.bundle).manifest
+    versions = resolve(options.profile, options.opset, options.ir)
     same = (
         manifest.origin.model_sha256 == run.record.model_sha256
         and not manifest.not_exported
         and {artifact.format for artifact in manifest.artifacts} == set(options.formats)
         and manifest.input.normalization_in_graph == (options.input == "images")
         and all(
-            asked is None or found in (None, asked)
+            asked == before if asked is None else found in (None, asked)
             for artifact in manifest.artifacts
-            for asked, found in ((options.opset, artifact.opset), (options.ir, artifact.ir_version))
+            for asked, before, found in zip(
+                versions, _versions_asked(manifest), (artifact.opset, artifact.ir_version), strict=True
+            )
+        )
+        and all(
+            artifact.quantization is None or artifact.quantization.max_drop_points == options.max_drop
+            for artifact in manifest.artifacts
         )
     )
     return manifest if same else None
 
 
-def verdicts_of(run: RunFolder, device: str) -> ParityReport | None:
-    """Return the parity report of a run if every artifact of its bundle passed on this device; None otherwise."""
+def _versions_asked(manifest: Manifest) -> tuple[int | None, int | None]:
+    """Return the opset and the IR version that a bundle was asked for; one of toolkit 0.2.0 or before does not say."""
+    try:
+        asked = parse_recipe(manifest.origin.recipe, MANIFEST_NAME).export
+    except RecipeError:  # of another version
+        return None, None
+    return resolve(asked.profile, asked.opset, asked.ir)
+
+
+def verdicts_of(run: RunFolder, device: str, images: int | None) -> ParityReport | None:
+    """Return the parity report of a run if every artifact of its bundle passed as is asked; None otherwise.
+
+    Args:
+        run: a finished run.
+        device: on which it passed.
+        images: test images that it passed on at least; None is all of them.
+    """
     from toolkit.bundle import Bundle
 
     if not run.parity_file.exists():
         return None
     report = ParityReport.load(run.parity_file, "toolkit verify")
     verdicts = [artifact.parity for artifact in Bundle.open(run.bundle).manifest.artifacts]
-    passed = all(verdict is not None and verdict.passed and verdict.device == device for verdict in verdicts)
+    there = run.record().data.splits["test"].images
+    enough = there if images is None else min(images, there)
+    passed = all(
+        verdict is not None
+        and verdict.passed
+        and verdict.device == device
+        and verdict.test_images >= enough
+        and not verdict.limits  # other ones than the usual, which somebody gave
+        for verdict in verdicts
+    )
     return report if passed and report.passed else None
 
 
 def figures_of(run: RunFolder, options: BenchOptions) -> BenchReport | None:
-    """Return the benchmark of a run if it has every artifact of its bundle at these batch sizes; None otherwise."""
+    """Return the benchmark of a run if it has the artifacts of its bundle, measured as is asked; None otherwise.
+
+    Figures that came of more rounds are good enough, and so are those that needed no more.
+    """
+    from toolkit.bench.options import BenchOptions
     from toolkit.bench.rows import devices
     from toolkit.bundle import Bundle
 
@@ -271,9 +317,23 @@ def figures_of(run: RunFolder, options: BenchOptions) -> BenchReport | None:
     sizes = {timing.batch_size for row in report.rows for timing in row.timings}
     on = {row.device for row in report.rows}
     same = (
-        wanted <= {row.sha256 for row in report.rows}
+        wanted == {row.sha256 for row in report.rows} - {None}
         and set(options.batch_sizes) == sizes
         and set(devices(options.device)) == on
         and {row.threads for row in report.rows} == {options.thread_count}
+        and (
+            options.rounds <= (BenchOptions.rounds if report.most_rounds is None else report.most_rounds)
+            or all(timing.settled for row in report.rows for timing in row.timings)
+        )
     )
     return report if same else None
+
+
+def _record_in_new_bundle(run: RunFolder, report: BenchReport) -> None:
+    """Write figures that were kept into the manifest of a bundle that was made anew with the very same files."""
+    from toolkit.bundle import read_manifest
+    from toolkit.bundle.recording import record_benchmarks
+
+    measured = {row.sha256 for row in report.rows if row.timings}
+    if any(not each.benchmarks and each.sha256 in measured for each in read_manifest(run.bundle).artifacts):
+        record_benchmarks(run.bundle, report)

@@ -59,7 +59,7 @@ def main(bundle: str) -> None:
         run(folder, 0, "file,label,probability", "predict", bundle, ".", "--csv")
         run(folder, 0, "# ", "card", bundle)
         run(folder, 0, "SHA-256", "pack", bundle, "-o", "it.tar")
-        run(folder, 0, "bundle there", "unpack", "it.tar", "-o", "there")
+        run(folder, 0, "wrote there", "unpack", "it.tar", "-o", "there")
         run(folder, 0, "passed: 3 samples", "selftest", "there")
         run(folder, 2, "there is no nope", "predict", "nope", "red.png")
         run(folder, 2, "stage1.epochs: ", "finetune", "--stage1-epochs", "x")

@@ -141,7 +141,7 @@ class TestFinetune:
         assert "stage 1 epoch 1/1: train loss" in done.stderr
         assert "\x1b" not in done.stderr + done.stdout
         assert "\r" not in done.stderr
-        name = done.stdout.strip().splitlines()[-2].removeprefix("run artifacts/")
+        name = done.stdout.strip().splitlines()[-1].removeprefix("wrote artifacts/")
         assert name.startswith("digits-tf_efficientnet_lite0-")
 
     def test_a_diverging_run_stops_and_names_step_and_rates(self, tmp_path: Path) -> None:

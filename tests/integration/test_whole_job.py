@@ -53,9 +53,10 @@ def test_one_command_leaves_what_five_do(done: tuple[Path, str, str]) -> None:
     ):
         assert file.is_file(), file
     lines = out.splitlines()
-    assert "run artifacts/whole" in lines
-    assert "bundle artifacts/whole/bundle" in lines
-    assert lines[-1].endswith("; next: toolkit predict artifacts/whole IMAGES")
+    assert "the run is artifacts/whole" in err.splitlines()
+    assert lines[-1] == (
+        "wrote artifacts/whole, artifacts/whole/bench/report.html; next: toolkit predict artifacts/whole IMAGES"
+    )
     assert sum(line.startswith("wrote ") for line in lines) == 1
     assert err.splitlines()[0] == "loading PyTorch ..."
     stages = [line for line in err.splitlines() if " of 5: " in line]

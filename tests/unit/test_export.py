@@ -20,6 +20,7 @@ from toolkit.backbones.restore import load_deployable
 from toolkit.bundle import Bundle
 from toolkit.bundle.content import Content
 from toolkit.bundle.edges import golden_edges
+from toolkit.bundle.manifest import golden_source
 from toolkit.cli.main import main
 from toolkit.data.dataset import Split
 from toolkit.data.of_run import load_test_split
@@ -128,6 +129,14 @@ def test_the_bundle_names_no_folder_of_this_machine(run: RunFolder, monkeypatch:
         assert not path.is_file() or not any(word in path.read_bytes() for word in (b"somebody", b"/mnt"))
 
 
+def test_the_bundle_names_no_file_of_the_user(run: RunFolder) -> None:
+    names = load_test_split(FinishedRun.of(run), Silent()).names
+    export_run(run)
+    texts = [path.read_bytes() for path in run.bundle.rglob("*") if path.is_file() and path.suffix != ".bin"]
+    assert len(texts) > 4
+    assert [name for name in names if any(name.encode() in text for text in texts)] == []
+
+
 def test_golden_samples_are_test_images_with_what_the_artifact_answers(run: RunFolder) -> None:
     export_run(run)
     expected = json.loads((run.bundle / "golden" / "expected.json").read_text(encoding="utf-8"))
@@ -159,7 +168,7 @@ def test_the_command_parses_the_recipe_once(
     with pytest.raises(SystemExit) as left:
         main(["export", "--run", "tiny", "--artifacts", str(run.path.parent), "--formats", "fake", "--quiet"])
     assert left.value.code == 0
-    assert f"bundle {run.bundle}" in capsys.readouterr().out
+    assert capsys.readouterr().out.count(str(run.bundle)) == 1
     assert parsed == [str(run.recipe_file)]
 
 
@@ -251,7 +260,7 @@ def test_golden_images_are_those_that_the_network_is_surest_of(run: RunFolder) -
         exact = outputs_in("float64", deployable, test.load(candidates, finished.record.preprocessing), 1)
         assert exact is not None
         sure = exact["probabilities"][:, label]
-        chosen = [test.names[index] for index in candidates].index(case.source)
+        chosen = [golden_source(index) for index in candidates].index(case.source)
         assert sure[chosen] == pytest.approx(sure.max(), abs=1e-6)
         np.testing.assert_array_equal(np.array(case.logits, np.float32), exact["logits"][chosen])
 

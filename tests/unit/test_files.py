@@ -17,6 +17,7 @@ from toolkit.files import (
     atomic_path,
     expanded,
     follow_link,
+    is_written,
     not_regular,
     only_writer,
     open_regular,
@@ -121,6 +122,18 @@ def test_one_process_at_a_time_writes_a_folder(tmp_path: Path) -> None:
     with only_writer(tmp_path) as after:
         assert after
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders are not locked there")
+def test_who_only_looks_does_not_keep_a_writer_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not is_written(tmp_path)
+    with only_writer(tmp_path):
+        assert is_written(tmp_path)
+    looking = only_writer(tmp_path)
+    looking.__enter__()
+    monkeypatch.setattr("time.sleep", lambda seconds: looking.__exit__(None, None, None))
+    with only_writer(tmp_path) as alone:
+        assert alone
 
 
 def test_what_cannot_be_locked_has_one_writer(tmp_path: Path) -> None:

@@ -52,10 +52,28 @@ def test_the_first_gate_that_fails_ends_the_job(failing: str | None, monkeypatch
     assert outcome.run.path == Path("made")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="folders are not locked there")
+@pytest.mark.parametrize("resumed", [True, False])
+def test_a_job_is_running_between_its_stages_too(
+    tiny: RunFolder, monkeypatch: pytest.MonkeyPatch, resumed: bool
+) -> None:
+    def do(job: Job, run: RunFolder | None, reporter: Any) -> Done:
+        del job, run, reporter
+        return Done("export", tiny, None, kept=False)
+
+    monkeypatch.setattr(whole_job, "_STAGES", dict.fromkeys(STAGES, do))
+    running: list[bool] = []
+    run_job(Job(Recipe(), resume=tiny if resumed else None), begins=lambda _: running.append(tiny.is_running()))
+    assert running == [resumed, *(True,) * (len(STAGES) - 1)]
+    assert not tiny.is_running()
+    with tiny.whole_job(), pytest.raises(RunError, match="another process is writing the run 'tiny': wait for it"):
+        run_job(Job(Recipe(), resume=tiny))
+
+
 def test_what_stages_find_out_goes_to_the_trackers(tiny: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     parity, logged = SimpleNamespace(passed=True), list[Any]()
     monkeypatch.setattr(whole_job, "track", lambda run, trackers, **found: logged.append((run.name, trackers, found)))
-    monkeypatch.setattr(whole_job, "verdicts_of", lambda run, device: None)
+    monkeypatch.setattr(whole_job, "verdicts_of", lambda run, device, images: None)
     monkeypatch.setattr(whole_job, "figures_of", lambda run, options: None)
     monkeypatch.setattr("toolkit.verify.run.verify_run", lambda run, **how: parity)
     report = SimpleNamespace(rows=())
@@ -144,15 +162,15 @@ class TestWhatIsThere:
         assert exported_as(run, self.options()) is None
 
     def test_verdicts_that_passed_on_this_device(self, tiny: RunFolder) -> None:
-        assert verdicts_of(tiny, "cpu") is None  # its artifact has none yet
+        assert verdicts_of(tiny, "cpu", 3) is None  # its artifact has none yet
         judge(tiny, passed=True)
-        assert verdicts_of(tiny, "cpu") is not None
-        assert verdicts_of(tiny, "cuda") is None
+        assert verdicts_of(tiny, "cpu", 3) is not None
+        assert verdicts_of(tiny, "cuda", 3) is None
         judge(tiny, passed=False)
-        assert verdicts_of(tiny, "cpu") is None
+        assert verdicts_of(tiny, "cpu", 3) is None
         judge(tiny, passed=True)
         tiny.parity_file.unlink()
-        assert verdicts_of(tiny, "cpu") is None
+        assert verdicts_of(tiny, "cpu", 3) is None
 
     def test_a_report_that_failed_is_none(self, tiny: RunFolder) -> None:
         judge(tiny, passed=True)
@@ -160,7 +178,7 @@ class TestWhatIsThere:
         ParityReport(run="tiny", reference="PyTorch", passed=False, artifacts=(), provenance=made).save(
             tiny.parity_file
         )
-        assert verdicts_of(tiny, "cpu") is None
+        assert verdicts_of(tiny, "cpu", 3) is None
 
     def test_figures_of_these_artifacts_as_asked(self, tiny: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
         digest = read_manifest(tiny.bundle).artifacts[0].sha256
@@ -173,6 +191,13 @@ class TestWhatIsThere:
         assert figures_of(tiny, wanted) is not None
         for other in (BenchOptions("cuda", 2, (1,)), BenchOptions("cpu", 3, (1,)), BenchOptions("cpu", 2, (1, 8))):
             assert figures_of(tiny, other) is None
+        # As after another export: what is no longer in the bundle would still be shown.
+        more = (*rows, rows[0].model_copy(update={"sha256": "1" * 64}))
+        monkeypatch.setattr(BenchReport, "load", lambda *_: loaded.model_copy(update={"rows": more}))
+        assert figures_of(tiny, wanted) is None
+        pytorch = (*rows, rows[0].model_copy(update={"sha256": None}))
+        monkeypatch.setattr(BenchReport, "load", lambda *_: loaded.model_copy(update={"rows": pytorch}))
+        assert figures_of(tiny, wanted) is not None
         changed = tuple(row.model_copy(update={"sha256": "0" * 64}) for row in rows)
         monkeypatch.setattr(BenchReport, "load", lambda *_: loaded.model_copy(update={"rows": changed}))
         assert figures_of(tiny, wanted) is None

@@ -176,6 +176,7 @@ def train(
             recipe, name=name, root=root, resume=resume, reporter=reporter, on_step=on_step, on_epochs=on_epochs
         )
         if leads_here():
-            write_pictures(run)
-            log.finish()
+            with run.only_writer():  # it is still being made
+                write_pictures(run)
+                log.finish()
     return run

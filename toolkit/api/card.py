@@ -55,7 +55,9 @@ def run_card(folder: RunFolder, summary: RunSummary) -> str:
             f'<div style="font-size:130%;margin:6px 0"><b>{escaped(accuracy_text(summary))}</b> '
             f'<span style="font-size:75%">right on {summary.test_images} test images</span></div>'
         )
-    if summary.state == "unfinished":
+    if summary.state == "unfinished" and summary.running:
+        parts.append("<div>still being fine-tuned, by another process</div>")
+    elif summary.state == "unfinished":
         parts.append("<div>not finished (or still running): <code>run.resume()</code> goes on with it</div>")
     if summary.problem is not None:
         parts.append(f"<div><b>damaged</b>: {escaped(summary.problem)}</div>")

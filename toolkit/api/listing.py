@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -20,7 +21,7 @@ from toolkit.printable import printable
 from toolkit.report import figures
 from toolkit.report.tables import Column, Line, Table
 from toolkit.results import Interval, Record
-from toolkit.run_folder import ARTIFACTS, LATEST, FinishedRun, RunFolder
+from toolkit.run_folder import ARTIFACTS, LATEST, WAIT, FinishedRun, RunFolder
 
 LEFT = ".deleted"
 """How the names of folders end that are being deleted, or were when their process was killed."""
@@ -45,7 +46,9 @@ class RunSummary(Record):
     name: str
     path: str
     state: State
-    """``unfinished`` is also what is still running."""
+    """``unfinished`` is also what is still being fine-tuned: see ``running``."""
+    running: bool = False
+    """Whether a process is at work on it; always False where the system has no locks, on Windows."""
     problem: str | None = None
     """What is damaged, as a sentence."""
     data: str | None = None
@@ -105,6 +108,7 @@ def summarise(folder: RunFolder) -> RunSummary:
             "name": folder.name,
             "path": printable(folder.path),
             "state": state,
+            "running": folder.is_running(),
             "problem": problem,
             "size_bytes": size_of(folder.path),
             "written": written.isoformat(timespec="seconds"),
@@ -130,7 +134,7 @@ def runs_table(summaries: Sequence[RunSummary], now: datetime) -> Table:
 def accuracy_text(summary: RunSummary) -> str:
     """Return the accuracy with its interval; of a run that has none, why."""
     if summary.accuracy is None:
-        return summary.state
+        return "training" if summary.running and summary.state == "unfinished" else summary.state
     return figures.percent_interval(summary.accuracy, summary.accuracy_interval)
 
 
@@ -152,7 +156,8 @@ def find_deletable(names: Sequence[str], root: Path = ARTIFACTS) -> list[RunFold
     """Return runs that may be deleted, by name or folder.
 
     Raises:
-        RunError: one is no run, is a link, or lies in another folder; all of them are named, and nothing was deleted.
+        RunError: one is no run, is a link, lies in another folder, or a process is at work on it; all of them are
+            named, and nothing was deleted.
     """
     found: dict[Path, RunFolder] = {}
     problems = []
@@ -168,6 +173,8 @@ def find_deletable(names: Sequence[str], root: Path = ARTIFACTS) -> list[RunFold
             problems.append(f"{printable(inside)} is a link to {printable(os.readlink(inside))}: remove it yourself")
         elif not _is_run(inside):
             problems.append(f"{printable(name)} is no run in {root}")
+        elif RunFolder(inside).is_running():
+            problems.append(f"{printable(name)} is being written by a process: stop that, or wait for it to end")
         else:
             found[inside] = RunFolder(inside)
     if problems:
@@ -192,7 +199,7 @@ def delete_run(run: RunFolder) -> int:
     """
     root, freed = run.path.parent, size_of(run.path)
     moved = root / f".{run.path.name}.{os.urandom(4).hex()}{LEFT}"
-    with run.only_writer():
+    with run.only_writer(WAIT), _unless_a_job_goes_on(run):
         try:
             # It is gone at once or not at all, also where this process is killed: what is left is no run.
             run.path.rename(moved)
@@ -204,6 +211,10 @@ def delete_run(run: RunFolder) -> int:
                 f"{printable(error.filename or run.path)} cannot be deleted: {error.strerror or error}."
             ) from error
     return freed
+
+
+def _unless_a_job_goes_on(run: RunFolder) -> AbstractContextManager[None]:
+    return run.whole_job() if run.recipe_file.exists() else nullcontext()
 
 
 def size_of(folder: Path) -> int:
@@ -285,5 +296,5 @@ def _cells(summary: RunSummary, now: datetime) -> tuple[str, ...]:
         ", ".join(artifact.format for artifact in summary.artifacts) or figures.NONE,
         summary.verified or figures.NONE,
         size_text(summary.size_bytes),
-        age(summary.written, now),
+        "running" if summary.running else age(summary.written, now),
     )

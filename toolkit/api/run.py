@@ -308,7 +308,11 @@ class Run:
         if summary.problem is not None:
             lines.append(f"  damaged: {summary.problem}")
         if summary.state == "unfinished":
-            lines.append("  not finished (or still running): run.resume() goes on with it")
+            lines.append(
+                "  still being fine-tuned, by another process"
+                if summary.running
+                else "  not finished (or still running): run.resume() goes on with it"
+            )
         if summary.accuracy is not None:
             lines.append(f"  accuracy {accuracy_text(summary)} on {summary.test_images} test images")
         words = {True: "verified", False: "FAILED", None: "not verified"}

@@ -90,6 +90,7 @@ def bench_run(
             test_fingerprint=inputs.fingerprint,
             test_split_fingerprint=test.fingerprint if inputs.count == len(test) else None,
             precision=options.precision,
+            most_rounds=options.rounds,
             int8_dot_products=adds_in_32_bits(platform.machine(), processor_flags()),
         )
         report = with_reasons(report)

@@ -263,7 +263,7 @@ class Origin(Record):
 
     run: str
     recipe: str
-    """The resolved recipe as TOML; of paths in it the last part only."""
+    """The resolved recipe as TOML, its export as it was asked for; of paths in it the last part only."""
     backbone: str
     weights: str
     """Where the pretrained weights came from."""
@@ -318,13 +318,22 @@ class Manifest(Record):
         return self
 
 
+def golden_source(position: int) -> str:
+    """Return what a bundle calls a test image: the name of its file may name a person, and is nobody else's business.
+
+    Args:
+        position: among the test images of its run, from 0.
+    """
+    return f"test image {position}"
+
+
 class GoldenCase(Record):
     """One input with its expected outputs."""
 
     file: str
     """Raw uint8 bytes, row by row, ``[H, W, 3]`` RGB, already preprocessed; path inside the bundle."""
     source: str
-    """Which image it is."""
+    """Which image it is: its position among the test images of the run; in older bundles the name of its file."""
     true_label: str | None
     logits: tuple[Float32, ...]
     probabilities: tuple[Float32, ...]

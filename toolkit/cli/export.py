@@ -91,14 +91,13 @@ def command(
     from toolkit.export import export_run
 
     manifest = export_run(finished, options=recipe.export, reporter=progress)
-    print_bundle(finished.folder.bundle, manifest)
+    print_artifacts(manifest)
     closing_line(finished.folder.bundle, then=after("export", finished.folder) if manifest.artifacts else None)
     raise typer.Exit(1 if manifest.not_exported else 0)
 
 
-def print_bundle(bundle: Path, manifest: Manifest) -> None:
+def print_artifacts(manifest: Manifest) -> None:
     """Print what was exported, and what was not and why."""
-    typer.echo(f"bundle {bundle}")
     for artifact in manifest.artifacts:
         _show(artifact)
     for refused in manifest.not_exported:

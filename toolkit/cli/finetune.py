@@ -101,4 +101,3 @@ def print_result(run: RunFolder) -> None:
     print_evaluation(run.evaluation(), output())
     if (review := run.review()) is not None:
         print_review(review, run.review_file, output())
-    typer.echo(f"run {run.path}")

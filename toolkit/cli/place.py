@@ -108,11 +108,15 @@ def _newest(artifacts: Path) -> Place:
         if other.name != run.name and run.record_file.exists() and other.last_written() > _written(run.record_file)
     ]
     if later:
-        typer.echo(
-            f"toolkit: taking {run.name!r}; the run {later[-1].name!r}, started after it, was interrupted (or is still "
-            f"running): '{later[-1].resume_command()}' goes on with it.",
-            err=True,
-        )
+        name, other = run.name, later[-1]
+        if other.is_running():
+            said = f"taking {name!r}; the run {other.name!r}, started after it, is still being fine-tuned."
+        else:
+            said = (
+                f"taking {name!r}; the run {other.name!r}, started after it, was interrupted (or is still running): "
+                f"'{other.resume_command()}' goes on with it."
+            )
+        typer.echo(f"toolkit: {said}", err=True)
     return Place(run.path, run)
 
 

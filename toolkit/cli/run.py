@@ -17,7 +17,7 @@ from toolkit.cli.recipe_flags import recipe_flags, with_recipe_flags
 from toolkit.cli.verify import IMAGES
 from toolkit.dependencies import require_for_training
 from toolkit.errors import RecipeError, ToolkitError
-from toolkit.recipe import AUTO
+from toolkit.recipe import AUTO, field_of, load_recipe
 
 if TYPE_CHECKING:
     from toolkit.progress import Reporter
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from toolkit.run_folder import RunFolder
     from toolkit.whole_job import Done, Stage
 
+FREE_TO_CHANGE = "export."
+"""Fields of the recipe that may change when a run goes on, because they are no part of the training."""
 FAILED = {
     "export": "no good artifact could be made of a format (see 'not exported' above)",
     "verify": "an artifact does not compute what PyTorch computes",
@@ -78,10 +80,11 @@ def command(
     require_trackers(track or ())
     budget = None if time_budget is None else parse_duration(time_budget)
     going_on, reason = None, None
+    changed: dict[str, object] = {}
     if resume:
-        _require_same_recipe(recipe, overrides, time_budget)
         going_on = run_to_resume(run, artifacts)
-        chosen = check_recipe(going_on.recipe().override(overrides))
+        chosen, changed = _goes_on_as(going_on.recipe(), recipe, overrides, time_budget)
+        chosen = check_recipe(chosen)
     else:
         if run is not None:
             new_run(run, artifacts)
@@ -115,7 +118,6 @@ def command(
         bench=BenchOptions(device, threads, sizes, rounds),
         trackers=tuple(track or ()),
     )
-    changed = {flag: overrides[dotted] for dotted, flag, _ in recipe_flags() if resume and dotted in overrides}
     asked = {"--images": (images, IMAGES), "--batch-sizes": (batch_sizes, BATCH_SIZES), "--rounds": (rounds, ROUNDS)}
     changed |= {flag: given for flag, (given, usual) in asked.items() if given != usual}
     watched = _Watched(progress, artifacts, going_on, changed)
@@ -164,7 +166,7 @@ class _Watched:
     def ended(self, done: Done) -> None:
         """Print what the command of the stage prints at its end; one line of what was there already."""
         from toolkit.cli.console import output
-        from toolkit.cli.export import print_bundle
+        from toolkit.cli.export import print_artifacts
         from toolkit.report import print_bench, print_parity
 
         self._run = done.run
@@ -173,8 +175,9 @@ class _Watched:
             typer.echo(f"{done.stage}: there already")
         elif done.stage == "finetune":
             print_result(done.run)
+            self._progress.line(f"the run is {done.run.path}")
         elif done.stage == "export":
-            print_bundle(done.run.bundle, done.record)
+            print_artifacts(done.record)
         elif done.stage == "verify":
             print_parity(done.record, output())
             if done.passed:
@@ -192,24 +195,73 @@ class _Watched:
         from toolkit.run_folder import unfinished_in
 
         run = self._run
-        if run is None and (unfinished := unfinished_in(self._root)):
-            run = unfinished[-1]
+        if run is None:  # what another process is training is not what has stopped
+            run = next((each for each in reversed(unfinished_in(self._root)) if not each.is_running()), None)
         again = "start it again" if run is None else f"go on with '{run.command('run')} --resume{self._flags}'"
         return f"{again}."
 
     def close(self) -> None:
         """Print the last line."""
+        from toolkit.report import why_no_page
+
         report = self.done[-1]
-        closing_line(report.run.path, *report.record, then=after("report", report.run))
+        if (reason := why_no_page()) is not None:
+            typer.echo(f"toolkit: {reason}", err=True)
+        page = report.record[-1]  # what a person opens: the page, or without it the Markdown
+        closing_line(report.run.path, page, then=after("report", report.run))
 
 
-def _require_same_recipe(recipe: str, overrides: dict[str, Any], time_budget: str | None) -> None:
-    other = [dotted for dotted in overrides if not dotted.startswith("export.")]
-    if recipe != AUTO or time_budget or other:
+def _goes_on_as(
+    own: Recipe, named: str, overrides: dict[str, Any], time_budget: str | None
+) -> tuple[Recipe, dict[str, object]]:
+    """Return the recipe with which a run goes on, and the flags that make it another than its own.
+
+    What was given when it began may be given again; what is made of the training, its export, may be another.
+
+    Args:
+        own: the run's recipe.
+        named: what ``--recipe`` says.
+        overrides: dotted fields and their values.
+        time_budget: what ``--time-budget`` says.
+
+    Raises:
+        RecipeError: something else of it would be another, or a value is not valid.
+    """
+    if time_budget is not None:
         raise RecipeError(
-            "--resume goes on with a run's own recipe: give no other recipe and no flag that changes training "
-            "(--formats and what else is of the export may change), or start a new run."
+            "--resume goes on with a run's own recipe: what --time-budget once chose is in it, so leave it out."
         )
+    given = dict(overrides)
+    if named != AUTO:
+        again = load_recipe(named)
+        if again.name != own.name:
+            raise RecipeError(
+                f"--resume goes on with a run's own recipe, {own.name!r}: leave --recipe {named} out, or start a new "
+                "run."
+            )
+        of_file = {dotted: field_of(again, dotted) for dotted, _, _ in recipe_flags() if again.is_given(dotted)}
+        given = of_file | given
+    from toolkit.training.auto import localised
+
+    asked = localised(own.override(given))
+    differing = {dotted: flag for dotted, flag, _ in recipe_flags() if field_of(asked, dotted) != field_of(own, dotted)}
+    refused = {dotted: flag for dotted, flag in differing.items() if not dotted.startswith(FREE_TO_CHANGE)}
+    if refused:
+        was = "; ".join(f"{flag} was {_shown(field_of(own, dotted))}" for dotted, flag in refused.items())
+        raise RecipeError(
+            f"--resume goes on with a run's own recipe, and {was}: leave {', '.join(refused.values())} out, or start a "
+            "new run. What is made of the training may change: --formats and what else is of the export."
+        )
+    return asked, {flag: _shown(field_of(asked, dotted)) for dotted, flag in differing.items()}
+
+
+def _shown(value: Any) -> str:
+    """Return a field's value as a flag takes it."""
+    if value is None:
+        return "not given"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _require_formats(recipe: Recipe) -> None:

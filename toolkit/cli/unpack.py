@@ -11,7 +11,6 @@ import typer
 from toolkit.cli.next_steps import closing_line
 from toolkit.cli.options import VerifyKeyOption
 from toolkit.errors import BundleError
-from toolkit.printable import printable
 
 
 def command(
@@ -31,5 +30,4 @@ def command(
     from toolkit.bundle.trust.archive import unpack
 
     bundle = unpack(archive, target, verify_key)
-    typer.echo(f"bundle {printable(bundle)}")
     closing_line(bundle, then=f"toolkit selftest {shlex.quote(str(bundle))}")

@@ -222,3 +222,5 @@ class BenchReport(Record):
     precision: float | None = None
     """Half the width of a 95% interval, relative to its middle value, at which a row counted as settled; None where the
     number of rounds was fixed, and in older files."""
+    most_rounds: int | None = None
+    """How many rounds a row was given at most; None in older files."""

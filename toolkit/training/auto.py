@@ -30,13 +30,13 @@ def choose_recipe(name: str, overrides: Mapping[str, Any]) -> tuple[Recipe, str 
         ToolkitError: see ``check_recipe``.
     """
     if name != AUTO:
-        return check_recipe(_localised(load_recipe(name).override(overrides))), None
+        return check_recipe(localised(load_recipe(name).override(overrides))), None
     preferred, embedded = load_recipe(PREFERRED_RECIPE), load_recipe(EMBEDDED_RECIPE)
     named = overrides.get("data.source")
     if named == embedded.data.source:
         return check_recipe(embedded.override(overrides)), None
     if named is not None and named != preferred.data.source:
-        own = check_recipe(_localised(load_recipe(PATH_RECIPE).override(overrides)))
+        own = check_recipe(localised(load_recipe(PATH_RECIPE).override(overrides)))
         return own, f"using the {own.name!r} recipe for {named}"
     preferred = check_recipe(preferred.override(overrides))
     if named is not None:
@@ -81,7 +81,7 @@ def _why_not(recipe: Recipe) -> str | None:
     return "; ".join(reasons) or None
 
 
-def _localised(recipe: Recipe) -> Recipe:
+def localised(recipe: Recipe) -> Recipe:
     """Make the path of a source that reads one absolute, so that later stages find the data from anywhere."""
     if not find_source(recipe.data.source).reads_path:
         return recipe

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from toolkit.bundle import Bundle
+from toolkit.bundle.manifest import golden_source
 from toolkit.data import Split
 from toolkit.data.batches import iterate_batches
 from toolkit.errors import ImageError
@@ -68,7 +69,9 @@ def _as_training_reads(paths: list[Path], trained: Preprocessing) -> Pixels:
 
 def _golden(bundle: Bundle, test: Split, failures: list[str]) -> int:
     """Compare the golden samples whose image is at hand; return how many these are."""
+    # Bundles of older versions call an image by the name of its file.
     positions = {name: index for index, name in enumerate(test.names)}
+    positions |= {golden_source(index): index for index in range(len(test.names))}
     compared = 0
     for case, stored in zip(bundle.golden().cases, bundle.golden_images(), strict=True):
         if case.kind == "image" and case.source in positions:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -119,6 +120,23 @@ def test_what_is_no_run_is_not_listed(root: Path) -> None:
     (root / ".mine.0.deleted").mkdir()
     (root / ".mine.0.deleted" / "run.json").touch()
     assert names(root) == ["mine"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders are not locked there")
+def test_what_is_running_is_listed_as_such(root: Path) -> None:
+    run = RunFolder(root / "mine")
+
+    def cells() -> tuple[str, ...]:
+        (line,) = runs_table([summarise(run)], datetime.now(UTC)).lines
+        return line.cells
+
+    with run.only_writer():
+        assert cells()[-1] == "running"
+        assert "%" in cells()[3]
+        run.record_file.unlink()
+        assert cells()[3] == "training"
+    assert cells()[3] == "unfinished"
+    assert cells()[-1] != "running"
 
 
 def test_an_unfinished_run_is_listed_as_such(root: Path) -> None:
@@ -242,6 +260,21 @@ class TestDeleting:
             delete_run(RunFolder(root / "mine"))
         assert names(root) == ["mine"]
         assert (root / "mine" / "model.safetensors").exists()
+
+    @pytest.mark.skipif(os.name != "posix", reason="folders are not locked there")
+    @pytest.mark.parametrize("between_stages", [False, True])
+    def test_a_run_that_a_process_works_on_is_refused_before_anybody_is_asked(
+        self, root: Path, between_stages: bool
+    ) -> None:
+        run = RunFolder(root / "mine")
+        with run.whole_job() if between_stages else run.only_writer():
+            with pytest.raises(RunError, match="nothing was deleted: mine is being written by a process: stop that"):
+                find_deletable(["mine"], root)
+            with pytest.raises(RunError, match="another process is writing the run 'mine': wait for it to end"):
+                delete_run(run)
+            assert summarise(run).running
+        assert not summarise(run).running
+        assert names(root) == ["mine"]
 
     def test_a_name_or_a_path_into_the_folder_is_taken_once(self, root: Path) -> None:
         assert [run.path for run in find_deletable(["mine"], root)] == [root / "mine"]

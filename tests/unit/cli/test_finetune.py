@@ -57,7 +57,7 @@ def test_a_run_is_made_and_named(run: Run, training: Training) -> None:
     code, out, _ = run("finetune", "--run", "mine", "--stage1-epochs", 1, "--quiet")
     path = training.folder.path
     said = "the evaluation\nthe review artifacts/done/review.json\n"
-    assert (code, out) == (0, f"{said}run {path}\nwrote {path}; next: toolkit export --run done\n")
+    assert (code, out) == (0, f"{said}wrote {path}; next: toolkit export --run done\n")
     ((kind, asked),) = training.calls
     assert (kind, asked["name"], asked["root"]) == ("finetune", "mine", Path("artifacts"))
     assert asked["recipe"].stage1.epochs == 1

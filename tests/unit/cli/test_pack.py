@@ -15,7 +15,7 @@ def test_there_and_back(run: Run, colour_bundle: Path, here: Path) -> None:
     packed, last = out.splitlines()
     assert packed == f"colours.tar  0.0 MB  SHA-256 {sha256_file(here / 'colours.tar')}"
     assert last == "wrote colours.tar; next: toolkit unpack colours.tar"
-    assert run("unpack", "colours.tar")[:2] == (0, "bundle colours\nwrote colours; next: toolkit selftest colours\n")
+    assert run("unpack", "colours.tar")[:2] == (0, "wrote colours; next: toolkit selftest colours\n")
     assert Bundle.open(here / "colours").manifest == Bundle.open(colour_bundle).manifest
     code, out, err = run("unpack", "colours.tar")
     assert (code, out) == (2, "")

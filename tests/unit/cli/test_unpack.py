@@ -19,7 +19,7 @@ def test_a_folder_is_made_where_it_is_asked_for(run: Run, colour_bundle: Path, h
     run("pack", colour_bundle, "-o", "model.tar")
     assert run("unpack", "model.tar", "-o", "there") == (
         0,
-        "bundle there\nwrote there; next: toolkit selftest there\n",
+        "wrote there; next: toolkit selftest there\n",
         "",
     )
     assert Bundle.open(here / "there").manifest == Bundle.open(colour_bundle).manifest

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+from bundles import rewrite_golden
 from PIL import Image
 
 from toolkit.bundle import Bundle, read_manifest
@@ -101,6 +103,27 @@ def test_a_service_that_ignored_orientation_would_be_caught(
         "sixteen-bit-grey.png",
     } <= named
     assert "progressive.jpg" not in named
+
+
+def test_golden_samples_are_found_by_their_position_where_they_have_no_name(colour_bundle: Path) -> None:
+    pixels = Bundle.open(colour_bundle).golden_images()
+    names = [case.source for case in Bundle.open(colour_bundle).golden().cases]
+
+    def neutral(text: str) -> str:
+        for index, name in enumerate(names):
+            text = text.replace(f'"source": "{name}"', f'"source": "test image {len(names) - index}"')
+        return text
+
+    rewrite_golden(colour_bundle, neutral)
+    bundle = Bundle.open(colour_bundle)
+    assert "test image 1" in [case.source for case in bundle.golden().cases]
+    # The samples are the last of the test images, in reverse order.
+    images = [np.zeros_like(pixels[0]), *pixels[::-1]]
+    test = Split("test", images, np.arange(len(images)), tuple(f"{n}.png" for n in range(len(images))), "0" * 64)
+    check = check_preprocessing(bundle, bundle.manifest.preprocessing, test)
+    assert (check.passed, f"{len(names)} golden samples" in check.detail) == (True, True), check.failures
+    shuffled = dataclasses.replace(test, sources=images[::-1])
+    assert not check_preprocessing(bundle, bundle.manifest.preprocessing, shuffled).passed
 
 
 def test_golden_samples_of_other_images_are_no_proof(colour_bundle: Path) -> None:
