@@ -102,7 +102,7 @@ def _review(review: Review) -> list[str]:
     if issues is not None:
         parts += ["## Labels that are probably wrong", _escape(sentences.label_sentence(issues))]
         if issues.suspects:
-            parts += [_table(details.mistake_table(issues.suspects[:MOST_LISTED]))]
+            parts += [_table(details.suspect_table(issues.suspects[:MOST_LISTED]))]
         parts += [_bullets([_escape(limit) for limit in issues.limits])]
     return parts
 

@@ -70,7 +70,7 @@ class RunsView:
 def machine_of(run: RunRecords) -> str:
     """Return what must be the same for speeds to be comparable, as a phrase."""
     hardware = run.bench.provenance.hardware
-    threads = "/".join(str(count) for count in sorted({row.threads for row in run.bench.rows}))
+    threads = sentences.threads_of(run.bench)
     gpu = f", {hardware.gpu}" if hardware.gpu else ""
     memory = f"{hardware.memory_bytes / 1e9:.0f} GB"
     return f"{hardware.processor}, {hardware.cores} cores, {memory}{gpu}, {threads} threads"

@@ -60,7 +60,7 @@ def test_of_a_path_to_the_data_only_its_last_part_is_shown(records: RunRecords) 
 
 def test_mistakes_come_by_confidence_and_by_pair(view: RunView) -> None:
     assert len(view.mistakes) == FIRST_MISTAKES
-    shares = [float(picture.probability.rstrip("%")) for picture in view.mistakes]
+    shares = [float(picture.probability.strip("<>%")) for picture in view.mistakes]
     assert shares == sorted(shares, reverse=True)
     assert all(picture.source.startswith("data:image/jpeg") for picture in view.mistakes)
     assert [pair.count for pair in view.pairs] == sorted((pair.count for pair in view.pairs), reverse=True)
@@ -78,7 +78,9 @@ def test_of_a_thousand_pairs_the_frequent_ones_and_those_with_pictures_are_liste
 def test_a_run_without_anything_else_has_its_benchmark(records: RunRecords) -> None:
     view = RunView(RunRecords(records.bench))
     assert [tile.answer for tile in view.tiles] == ["not evaluated"]
-    assert view.reasons == ["There is nothing to ship: no artifact that was measured has passed parity with PyTorch."]
+    assert view.reasons == [
+        "There is nothing to recommend: no artifact was compared with PyTorch yet, which 'toolkit verify' does."
+    ]
     empty = (view.curves, view.confusion, view.calibration, view.suspected, view.flips, view.classes, view.recipe)
     assert set(empty) == {None}
     assert (view.mistakes, view.pairs, view.verdicts, view.data_lines) == ([], [], [], [])
