@@ -103,7 +103,7 @@ def mistake_table(images: Sequence[ReviewedImage]) -> Table:
 
 
 def suspect_table(images: Sequence[ReviewedImage]) -> Table:
-    """Return images whose label is probably wrong: the label, what it looks like, how probable each is, and the file."""
+    """Return images whose label is probably wrong, with what they look like and how probable either is."""
     columns = (
         Column("label", "left"),
         Column("looks like", "left"),

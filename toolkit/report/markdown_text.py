@@ -37,9 +37,17 @@ def bullets(lines: Sequence[str]) -> str:
 
 
 _MENTION = re.compile(r"@(?=\w)|(?<!&)#(?=\d)")
-"""What GitHub and GitLab make a link to a person, who is told, or to an issue; a backslash does not keep them from it."""
+"""What GitHub and GitLab make a link to a person, who is told of it, or to an issue; a backslash does not help."""
 _ADDRESS = re.compile(r"(?i)(?<=\bhttp:)/|(?<=\bhttps:)/|(?<=\bftp:)/|(?<=\bwww)\.")
 """Where GitHub begins a link, though nobody wrote one."""
+
+
+def code(text: str) -> str:
+    """Return text as code, whatever it holds."""
+    flat = printable(" ".join(text.split()))
+    longest = max(map(len, re.findall("`+", flat)), default=0)
+    fence, blank = "`" * (longest + 1), " " if longest else ""
+    return f"{fence}{blank}{flat}{blank}{fence}"
 
 
 def escape(text: str) -> str:

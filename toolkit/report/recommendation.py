@@ -63,9 +63,8 @@ class Candidate:
     @property
     def loss_is_unknown(self) -> bool:
         """Whether neither a loss is shown nor a large one is excluded: too few labelled images were compared."""
-        return (
-            self.accuracy is not None and self.accuracy.interval.low < -LARGE_LOSS <= 0 <= self.accuracy.interval.high
-        )
+        interval = None if self.accuracy is None else self.accuracy.interval
+        return interval is not None and interval.low < -LARGE_LOSS and interval.high >= 0
 
     @property
     def size_bytes(self) -> int | None:
@@ -152,13 +151,8 @@ def recommend(report: BenchReport, parity: ParityReport | None, manifest: Manife
             ]
             if candidates:
                 choices.append(_choose(purpose, device, candidates, reference))
-    return Recommendation(
-        tuple(choices),
-        None
-        if choices
-        else _why_none(report, passed, {*judged, *(name for name, each in records.items() if each.parity is not None)}),
-        tuple(passed),
-    )
+    known = {*judged, *(file for file, record in records.items() if record.parity is not None)}
+    return Recommendation(tuple(choices), None if choices else _why_none(report, passed, known), tuple(passed))
 
 
 def overlap(first: Interval, second: Interval) -> bool:

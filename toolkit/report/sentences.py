@@ -10,11 +10,13 @@ from toolkit.devices import kind_of
 from toolkit.report import figures
 from toolkit.report.recommendation import Candidate, Choice, Recommendation
 from toolkit.report.records import RunRecords
-from toolkit.results import ArtifactParity, BenchReport, LabelIssues, Load, Review
+from toolkit.results import ArtifactParity, BenchReport, Evaluation, LabelIssues, Load, Review
 from toolkit.run_folder import DataSummary, DuplicateSummary
 
 _STAGES = ("export", "verify", "bench")
 """What follows on fine-tuning."""
+WIDE_INTERVAL = 0.2
+"""Of an accuracy: one that is wider tells two models hardly apart."""
 NAMED_TIES = 4
 """More artifacts than this that are level are counted, not named."""
 
@@ -197,6 +199,17 @@ def _direction(review: Review) -> str:
     return f"; the model is on the whole {100 * abs(gap):.1f} points {'too sure' if gap > 0 else 'too unsure'}"
 
 
+def few_images(evaluation: Evaluation) -> str | None:
+    """Say that the accuracy is hardly known, where its interval is wide; None where it is not."""
+    low, high = evaluation.top1_interval.low, evaluation.top1_interval.high
+    if high - low <= WIDE_INTERVAL:
+        return None
+    return (
+        f"The accuracy is that of {_count(evaluation.images, f'{evaluation.split} image')}: it lies anywhere from "
+        f"{100 * low:.0f} to {100 * high:.0f}% (95% interval)."
+    )
+
+
 def data_lines(records: RunRecords) -> list[str]:
     """Say what there is to know of the data: imbalance, duplicates, files that were left out."""
     if records.record is None:
@@ -319,7 +332,7 @@ def unmeasured_lines(report: BenchReport) -> list[str]:
 
 def again(records: RunRecords) -> list[str]:
     """Return the commands that make the run and its report again, from its recipe."""
-    name = records.bench.run
+    name = records.name
     recipe, new = shlex.quote(f"artifacts/{name}/recipe.toml"), shlex.quote(f"{name}-again")
     return [f"toolkit finetune --recipe {recipe} --run {new}", *(f"toolkit {stage} {new}" for stage in _STAGES)]
 

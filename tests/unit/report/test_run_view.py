@@ -28,7 +28,7 @@ def test_the_tiles_are_the_answer(view: RunView) -> None:
         ("What it costs in accuracy", "none shown"),
     ]
     assert view.tiles[2].detail == "batch size 64, 8 threads; not told from openvino"
-    assert view.tiles[3].detail == "onnx-int8 -0.4 [-1.0, 0.1] points beside PyTorch"
+    assert view.tiles[3].detail == "onnx-int8 -0.4 [-1.0, 0.1] points beside PyTorch, on 1,000 test images"
 
 
 def test_a_shown_cost_is_a_number(records: RunRecords) -> None:
@@ -77,7 +77,7 @@ def test_of_a_thousand_pairs_the_frequent_ones_and_those_with_pictures_are_liste
 
 def test_a_run_without_anything_else_has_its_benchmark(records: RunRecords) -> None:
     view = RunView(RunRecords(records.bench))
-    assert [tile.answer for tile in view.tiles] == ["not evaluated"]
+    assert [tile.answer for tile in view.tiles] == ["not evaluated", "nothing yet"]
     assert view.reasons == [
         "There is nothing to recommend: no artifact was compared with PyTorch yet, which 'toolkit verify' does."
     ]
