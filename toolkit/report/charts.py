@@ -13,7 +13,19 @@ from toolkit.report import canvas, figures
 from toolkit.report.canvas import EMPTY, INK, MUTED, RULE
 from toolkit.report.names import distinct
 from toolkit.report.pictures import History, draw_accuracy, draw_loss
-from toolkit.report.svg import BLUE, GREEN, ORANGE, PAGE, PURPLE, SKY, SURFACE, VERMILION, new_figure, svg
+from toolkit.report.svg import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PAGE,
+    PIXELS_PER_INCH,
+    PURPLE,
+    SKY,
+    SURFACE,
+    VERMILION,
+    new_figure,
+    svg,
+)
 from toolkit.results import BenchRow, CalibrationBin, EndToEnd, Evaluation, Interval, SettingTiming
 
 if TYPE_CHECKING:
@@ -34,6 +46,8 @@ CELLS_UP_TO = {True: 290, False: 130}
 """Most cells of a matrix in a row, wide and narrow: more would be smaller than two pixels, and be lost."""
 MOST_ROWS_OF_NAMES = 12
 """Above the axes of a trade-off."""
+ROW_OF_NAMES = 16.5
+"""Pixels from one to the next."""
 FONT = 11.5
 
 
@@ -67,7 +81,7 @@ def trade_off(points: Sequence[Point], name: str, title: str) -> Chart:
     )
 
     flags = {wide: _flags(points, front, wide) for wide in (True, False)}
-    heights = [300 + 17 * max(0, max(flag.level for flag in flags[wide]) - 2) for wide in (True, False)]
+    heights = [300 + ROW_OF_NAMES * max(0, max(flag.level for flag in flags[wide]) - 2) for wide in (True, False)]
 
     def draw(figure: Figure, wide: bool) -> None:
         axes = figure.add_subplot()
@@ -405,14 +419,17 @@ def _flags(points: Sequence[Point], front: Sequence[Point], wide: bool) -> list[
 
 def _draw_flags(axes: Axes, flags: Sequence[_Flag]) -> None:
     """Write each name above the axes, with a line down to its point."""
+    from matplotlib.transforms import ScaledTranslation
+
+    inches = axes.figure.dpi_scale_trans
     # The highest first: a name lies above the lines that lead past it.
     for flag in sorted(flags, key=lambda each: -each.level):
         point = flag.point
         axes.annotate(
             flag.name,
             (point.throughput, 100 * point.accuracy),
-            xytext=(flag.centre, 1.035 + 0.075 * flag.level),
-            textcoords="axes fraction",
+            xytext=(flag.centre, 1.0),
+            textcoords=axes.transAxes + ScaledTranslation(0, (8 + ROW_OF_NAMES * flag.level) / PIXELS_PER_INCH, inches),
             ha="center",
             va="bottom",
             fontsize=FONT - 1,

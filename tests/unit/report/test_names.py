@@ -19,8 +19,8 @@ def test_names_that_differ_still_do() -> None:
     assert distinct(["cat", "a rather long name"], 11) == ["cat", "a rat… name"]
     classes = [f"class {number:04d} of a set" for number in range(3)]
     assert distinct(classes, 12) == ["…0000…", "…0001…", "…0002…"]
-    runs = ["resnet1-96px-experiment: onnx", "resnet2-96px-experiment: onnx"]
-    assert distinct(runs, 16) == ["resnet1…", "resnet2…"]
+    runs = ["experiment-resnet1-96px: onnx", "experiment-resnet2-96px: onnx"]
+    assert distinct(runs, 16) == ["…resnet1…", "…resnet2…"]
 
 
 def test_where_nothing_else_tells_them_apart_their_positions_do() -> None:
