@@ -17,7 +17,7 @@ from toolkit.errors import ToolkitError
 from toolkit.files import expanded
 
 if TYPE_CHECKING:
-    from toolkit.run_folder import RunFolder
+    from toolkit.report import RunRecords
 
 PURPOSE = "a report is made of the records of its run"
 
@@ -91,19 +91,20 @@ def _several(given: list[str], artifacts: Path, target: Path) -> None:
     for line in left_out:
         typer.echo(f"toolkit: left out: {line}", err=True)
     write_runs_report(found, target, left_out)
-    typer.echo(f"wrote {target} on {', '.join(folder.name for folder in found)}")
+    typer.echo(f"wrote {target} on {', '.join(records.name for records in found)}")
 
 
-def _measured(given: list[str], artifacts: Path) -> tuple[list[RunFolder], list[str]]:
-    """Return the runs that were measured, each once, and a sentence on each that was not.
+def _measured(given: list[str], artifacts: Path) -> tuple[list[RunRecords], list[str]]:
+    """Return the records of the runs that were measured, each once, and a sentence on each that cannot be shown.
 
     What a pattern of the shell names beside them, the link to the newest run or another report, is no run and is passed
     over.
     """
+    from toolkit.report import read_records
     from toolkit.run_folder import runs_in
 
     names = [name for text in given for name in _matches(text)] if given else [str(r.path) for r in runs_in(artifacts)]
-    found: dict[Path, RunFolder] = {}
+    found: dict[Path, RunRecords] = {}
     left_out = []
     for name in names:
         path = expanded(name)
@@ -112,12 +113,12 @@ def _measured(given: list[str], artifacts: Path) -> tuple[list[RunFolder], list[
         try:
             folder = find_place(name, None, artifacts).finished_run(PURPOSE).folder
             folder.require_benchmark()
+            if folder.path.resolve() not in found:
+                found[folder.path.resolve()] = read_records(folder)
         except ToolkitError as error:
             if not os.path.lexists(path):
                 raise
             left_out.append(str(error))
-            continue
-        found.setdefault(folder.path.resolve(), folder)
     return list(found.values()), list(dict.fromkeys(left_out))
 
 

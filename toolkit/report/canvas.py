@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from toolkit.dependencies import import_optional
 from toolkit.distribution import install_hint
 from toolkit.files import atomic_path
+from toolkit.report.names import distinct
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,16 +78,10 @@ def drawable(labels: Sequence[str], length: int = LABEL_LENGTH) -> list[str]:
     from matplotlib import font_manager
 
     glyphs = font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_charmap()
-    shown = []
-    for position, label in enumerate(labels):
-        flat = " ".join(label.split())
-        if any(ord(character) not in glyphs for character in flat):
-            shown.append(f"#{position}")
-        else:
-            # Cut in the middle: names that begin alike often differ at the end.
-            half = (length - 1) // 2
-            shown.append(flat if len(flat) <= length else f"{flat[: length - 1 - half]}…{flat[-half:]}")
-    return shown
+    return [
+        f"#{position}" if any(ord(character) not in glyphs for character in " ".join(label.split())) else short
+        for position, (label, short) in enumerate(zip(labels, distinct(labels, length), strict=True))
+    ]
 
 
 def save(figure: Figure, target: Path) -> None:

@@ -11,8 +11,21 @@ import numpy.typing as npt
 
 from toolkit.report import canvas, figures
 from toolkit.report.canvas import EMPTY, INK, MUTED, RULE
+from toolkit.report.names import distinct
 from toolkit.report.pictures import History, draw_accuracy, draw_loss
-from toolkit.report.svg import BLUE, GREEN, ORANGE, PAGE, PURPLE, SKY, SURFACE, VERMILION, new_figure, svg
+from toolkit.report.svg import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PAGE,
+    PIXELS_PER_INCH,
+    PURPLE,
+    SKY,
+    SURFACE,
+    VERMILION,
+    new_figure,
+    svg,
+)
 from toolkit.results import BenchRow, CalibrationBin, EndToEnd, Evaluation, Interval, SettingTiming
 
 if TYPE_CHECKING:
@@ -27,6 +40,14 @@ COUNTS_UP_TO = 12
 RECTANGLES_UP_TO = 25
 """Most classes for which each cell is a shape; a matrix of more is one image."""
 NAMES_UP_TO = 60
+SMALLEST_NAME = 6.5
+"""Pixels: where names of classes would be smaller, their positions stand at the axes."""
+CELLS_UP_TO = {True: 290, False: 130}
+"""Most cells of a matrix in a row, wide and narrow: more would be smaller than two pixels, and be lost."""
+MOST_ROWS_OF_NAMES = 12
+"""Above the axes of a trade-off."""
+ROW_OF_NAMES = 16.5
+"""Pixels from one to the next."""
 FONT = 11.5
 
 
@@ -59,6 +80,9 @@ def trade_off(points: Sequence[Point], name: str, title: str) -> Chart:
         ", ".join(point.name for point in front) or "none"
     )
 
+    flags = {wide: _flags(points, front, wide) for wide in (True, False)}
+    heights = [300 + ROW_OF_NAMES * max(0, max(flag.level for flag in flags[wide]) - 2) for wide in (True, False)]
+
     def draw(figure: Figure, wide: bool) -> None:
         axes = figure.add_subplot()
         _plain(axes)
@@ -76,12 +100,13 @@ def trade_off(points: Sequence[Point], name: str, title: str) -> Chart:
                 linewidth=1.6,
                 zorder=2,
             )
-        _log_limits(axes, points, wide)
-        _flags(axes, points, wide)
+        axes.set_xlim(_log_range(points))
+        _log_ticks(axes, wide)
+        _draw_flags(axes, flags[wide])
         axes.set_xlabel("images per second (logarithmic)", color=MUTED, fontsize=FONT)
         axes.set_ylabel("test accuracy (%)", color=MUTED, fontsize=FONT)
 
-    return _both(draw, (300, 300), name, title, described + ".")
+    return _both(draw, (heights[0], heights[1]), name, title, described + ".")
 
 
 def pareto_front(points: Sequence[Point]) -> list[Point]:
@@ -110,7 +135,7 @@ def latencies(rows: Sequence[BenchRow], name: str, batch_size: int, chosen: str 
         axes.grid(axis="x", color=RULE, linewidth=0.8)
         for position, (row, timing) in enumerate(shown):
             _draw_latency(axes, position, timing.latency, BLUE if row.name == chosen else MUTED)
-        axes.set_yticks(range(len(shown)), [_short(_row_name(rows, row)) for row, _ in shown], parse_math=False)
+        axes.set_yticks(range(len(shown)), distinct([_row_name(rows, row) for row, _ in shown], 22), parse_math=False)
         axes.set_ylim(len(shown) - 0.4, -0.6)
         low = min(latency.p50_seconds for latency in spread)
         high = max(latency.p99_seconds for latency in spread)
@@ -138,6 +163,7 @@ def latencies(rows: Sequence[BenchRow], name: str, batch_size: int, chosen: str 
 def sweeps(rows: Sequence[BenchRow], name: str, title: str) -> Chart:
     """Draw the settings of sweeps: throughput against latency, a colour for each row, the tuned settings ringed."""
     swept = [row for row in rows if row.sweep]
+    names = distinct([_row_name(swept, row) for row in swept], 22)
 
     def draw(figure: Figure, wide: bool) -> None:
         axes = figure.add_subplot()
@@ -159,7 +185,7 @@ def sweeps(rows: Sequence[BenchRow], name: str, title: str) -> Chart:
                 linestyle=("-", "--", ":")[position // len(COLOURS) % 3],
                 marker="o",
                 markersize=4.5,
-                label=_short(_row_name(swept, row)),
+                label=names[position],
             )
             for tuned in row.tuned:
                 axes.plot(
@@ -213,7 +239,7 @@ def where_time_goes(measured: Sequence[tuple[str, EndToEnd]], name: str, title: 
                             label=phase if position == 0 else None,
                         )
                     left += part.seconds_per_image
-        axes.set_yticks(range(len(measured)), [_short(row) for row, _ in measured], parse_math=False)
+        axes.set_yticks(range(len(measured)), distinct([row for row, _ in measured], 22), parse_math=False)
         axes.set_ylim(len(measured) - 0.4, -0.6)
         axes.set_xlabel("ms per image, in one thread", color=MUTED, fontsize=FONT)
         _legend(figure, axes, wide)
@@ -248,17 +274,19 @@ def learning(history: History, best: tuple[int, int] | None, name: str) -> Chart
 def confusion(evaluation: Evaluation, name: str) -> Chart:
     """Draw the confusion matrix: right answers in blue, mistakes in vermilion, by the square root of their share."""
     counts = np.asarray(evaluation.confusion, np.int64).reshape(len(evaluation.classes), -1)
-    labels = [_short(score.label, 16) for score in evaluation.classes]
+    labels = distinct([score.label for score in evaluation.classes], 16)
+    side = float(min(680, max(360, 130 + 38 * len(counts))))
 
     def draw(figure: Figure, wide: bool) -> None:
         axes = figure.add_subplot()
         axes.tick_params(length=0, colors=INK, labelsize=FONT - 1)
         for spine in axes.spines.values():
             spine.set_visible(False)
-        _draw_matrix(axes, counts)
-        named = len(counts) <= (NAMES_UP_TO if wide else RECTANGLES_UP_TO)
+        _draw_matrix(axes, counts, wide)
+        # A name is as high as 0.8 cells; what the names beside the matrix take is not its cells'.
+        size = min(FONT - 0.5, 0.8 * ((side if wide else NARROW) - 40) / (len(counts) + 0.48 * max(map(len, labels))))
+        named = len(counts) <= NAMES_UP_TO and size >= SMALLEST_NAME
         if named:
-            size = min(FONT - 0.5, (11 if wide else 5.5) * 42 / max(len(counts), 1))
             turned = 90 if max(map(len, labels)) > 3 else 0
             axes.set_xticks(range(len(labels)), labels, rotation=turned, fontsize=size, parse_math=False)
             axes.set_yticks(range(len(labels)), labels, fontsize=size, parse_math=False)
@@ -270,7 +298,6 @@ def confusion(evaluation: Evaluation, name: str) -> Chart:
         axes.set_xlabel("predicted" + ("" if named else " (position of the class)"), color=MUTED, fontsize=FONT)
         axes.set_ylabel("true" + ("" if named else " (position of the class)"), color=MUTED, fontsize=FONT)
 
-    side = float(min(680, max(360, 130 + 38 * len(counts))))
     described = (
         f"{len(counts)} true classes by {len(counts)} predicted ones; {figures.percent(evaluation.top1)} of "
         f"{evaluation.images} images lie on the diagonal. The most frequent mistakes stand in the text."
@@ -331,15 +358,6 @@ def _plain(axes: Axes) -> None:
     axes.tick_params(length=0, colors=INK, labelsize=FONT - 1)
 
 
-def _short(text: str, length: int = 22) -> str:
-    """Return a name that fits beside an axis, cut in the middle: names that begin alike often differ at the end."""
-    from toolkit.printable import printable
-
-    flat = printable(" ".join(text.split()))
-    half = (length - 1) // 2
-    return flat if len(flat) <= length else f"{flat[: length - 1 - half]}…{flat[-half:]}"
-
-
 def _row_name(rows: Sequence[BenchRow], row: BenchRow) -> str:
     """Return a row's name, with its device where there are several."""
     return row.name if len({other.device for other in rows}) == 1 else f"{row.name}, {row.device}"
@@ -365,27 +383,53 @@ def _draw_point(axes: Axes, point: Point, on_front: bool) -> None:
     )
 
 
-def _flags(axes: Axes, points: Sequence[Point], wide: bool) -> None:
-    """Write the names above the axes, each with a line down to its point, in as many rows as keep them apart."""
-    low, high = np.log(axes.get_xlim())
+@dataclass(frozen=True)
+class _Flag:
+    """Where the name of a point stands above the axes."""
+
+    point: Point
+    name: str
+    level: int
+    """0 is the lowest row of names."""
+    centre: float
+    """Share of the width of the axes."""
+
+
+def _flags(points: Sequence[Point], front: Sequence[Point], wide: bool) -> list[_Flag]:
+    """Place the names above the axes in as many rows as keep them apart.
+
+    Of so many that the rows would be higher than the axes, only those are named that are on the front or chosen.
+    """
+    low, high = np.log(_log_range(points))
     pixels = (WIDE if wide else NARROW) - 70
     levels: list[float] = []
     placed = []
-    for point in sorted(points, key=lambda point: point.throughput):
-        name = _short(point.name, 30 if wide else 20)
+    names = distinct([point.name for point in points], 30 if wide else 20)
+    for point, name in sorted(zip(points, names, strict=True), key=lambda each: each[0].throughput):
         width = 6.4 * len(name)
         centre = float((np.log(point.throughput) - low) / (high - low)) * pixels
         start = min(max(centre - width / 2, 0), max(pixels - width, 0))
         level = next((index for index, end in enumerate(levels) if end + 8 < start), len(levels))
         levels[level : level + 1] = [start + width]
-        placed.append((level, (start + width / 2) / pixels, point, name))
+        placed.append(_Flag(point, name, level, (start + width / 2) / pixels))
+    notable = [point for point in points if point.chosen or point in front]
+    crowded = len(levels) > MOST_ROWS_OF_NAMES and len(notable) < len(points)
+    return _flags(notable, front, wide) if crowded and notable else placed
+
+
+def _draw_flags(axes: Axes, flags: Sequence[_Flag]) -> None:
+    """Write each name above the axes, with a line down to its point."""
+    from matplotlib.transforms import ScaledTranslation
+
+    inches = axes.figure.dpi_scale_trans
     # The highest first: a name lies above the lines that lead past it.
-    for level, centre, point, name in sorted(placed, key=lambda each: -each[0]):
+    for flag in sorted(flags, key=lambda each: -each.level):
+        point = flag.point
         axes.annotate(
-            name,
+            flag.name,
             (point.throughput, 100 * point.accuracy),
-            xytext=(centre, 1.035 + 0.075 * level),
-            textcoords="axes fraction",
+            xytext=(flag.centre, 1.0),
+            textcoords=axes.transAxes + ScaledTranslation(0, (8 + ROW_OF_NAMES * flag.level) / PIXELS_PER_INCH, inches),
             ha="center",
             va="bottom",
             fontsize=FONT - 1,
@@ -399,12 +443,14 @@ def _flags(axes: Axes, points: Sequence[Point], wide: bool) -> None:
         )
 
 
-def _log_limits(axes: Axes, points: Sequence[Point], wide: bool) -> None:
-    """Show all intervals, but of one that reaches far down only its upper part: a few rounds may have stood still."""
+def _log_range(points: Sequence[Point]) -> tuple[float, float]:
+    """Return what the axis shows: all intervals.
+
+    Of one that reaches far down only the upper part: a few rounds may have stood still.
+    """
     low = min(max(point.throughput_interval.low, point.throughput / 4) for point in points)
     high = max(min(point.throughput_interval.high, point.throughput * 4) for point in points)
-    axes.set_xlim(low / 1.35, high * 1.35)
-    _log_ticks(axes, wide)
+    return low / 1.35, high * 1.35
 
 
 def _log_ticks(axes: Axes, wide: bool) -> None:
@@ -480,7 +526,17 @@ def _legend(figure: Figure, axes: Axes, wide: bool) -> None:
             text.set_parse_math(False)
 
 
-def _draw_matrix(axes: Axes, counts: npt.NDArray[np.int64]) -> None:
+def confusion_note(classes: int) -> str:
+    """Return what must be known to read the confusion matrix of so many classes; nothing for a few."""
+    if classes <= COUNTS_UP_TO:
+        return ""
+    positions = "Where classes are not named, numbers count them from 0 in the order of the table of classes."
+    if classes <= min(CELLS_UP_TO.values()):
+        return positions
+    return f"{positions} Where several classes share a point, it shows the largest share among them."
+
+
+def _draw_matrix(axes: Axes, counts: npt.NDArray[np.int64], wide: bool) -> None:
     from matplotlib.colors import to_rgb
 
     totals = counts.sum(axis=1, keepdims=True)
@@ -498,10 +554,34 @@ def _draw_matrix(axes: Axes, counts: npt.NDArray[np.int64]) -> None:
         axes.set_ylim(len(counts) - 0.5, -0.5)
         axes.set_aspect("equal")
     else:
-        axes.imshow((255 * cells).astype(np.uint8), interpolation="none")
+        block = -(-len(counts) // CELLS_UP_TO[wide])
+        pooled = (255 * _pooled(cells, block)).astype(np.uint8)
+        end = block * len(pooled) - 0.5
+        axes.imshow(pooled, interpolation="none", extent=(-0.5, end, end, -0.5))
+        axes.set_xlim(-0.5, len(counts) - 0.5)
+        axes.set_ylim(len(counts) - 0.5, -0.5)
         for spine in axes.spines.values():
             spine.set_visible(True)
             spine.set_color(RULE)
+
+
+def _pooled(cells: npt.NDArray[np.float64], block: int) -> npt.NDArray[np.float64]:
+    """Return blocks of cells as one cell each, that of the largest share; a mistake stays dark enough to be seen.
+
+    Args:
+        cells: red, green, blue and the share's root, ``[n, n, 4]``.
+        block: cells in a row and in a column of a block; 1 changes nothing.
+    """
+    if block == 1:
+        return cells
+    padding = -len(cells) % block
+    padded = np.pad(cells, ((0, padding), (0, padding), (0, 0)))
+    size = len(padded) // block
+    blocks = padded.reshape(size, block, size, block, 4).swapaxes(1, 2).reshape(size, size, block * block, 4)
+    largest = blocks[..., 3].argmax(axis=2)
+    found: npt.NDArray[np.float64] = np.take_along_axis(blocks, largest[..., None, None], axis=2)[:, :, 0]
+    found[..., 3] = np.where(found[..., 3] > 0, np.maximum(found[..., 3], 0.4), 0)
+    return found
 
 
 def _write_counts(axes: Axes, counts: npt.NDArray[np.int64], wide: bool) -> None:

@@ -102,6 +102,30 @@ def mistake_table(images: Sequence[ReviewedImage]) -> Table:
     )
 
 
+def suspect_table(images: Sequence[ReviewedImage]) -> Table:
+    """Return images whose label is probably wrong, with what they look like and how probable either is."""
+    columns = (
+        Column("label", "left"),
+        Column("looks like", "left"),
+        Column("probability"),
+        Column("of its label"),
+        Column("file", "left"),
+    )
+    lines = [
+        Line(
+            (
+                image.label,
+                image.predicted,
+                figures.percent(image.probability),
+                figures.percent(image.label_probability),
+                f"{image.split}: {image.name}",
+            )
+        )
+        for image in images
+    ]
+    return Table(columns, tuple(lines))
+
+
 def duplicate_table(records: RunRecords, most: int) -> Table | None:
     """Return groups of duplicates, at most so many; None where there are none."""
     found = records.record.data.duplicates if records.record else None

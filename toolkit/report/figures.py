@@ -42,15 +42,19 @@ def megabytes(size: int | None) -> str:
 
 
 def percent(share: float | None) -> str:
-    """Return a share as a percentage with one decimal."""
-    return NONE if share is None else f"{share:.1%}"
+    """Return a share as a percentage with one decimal; ``100.0%`` is all of it, and ``0.0%`` is nothing."""
+    if share is None:
+        return NONE
+    if share < 1 <= round(share, 3):
+        return ">99.9%"
+    return "<0.1%" if round(share, 3) <= 0 < share else f"{share:.1%}"
 
 
 def percent_interval(share: float | None, interval: Interval | None) -> str:
     """Return ``98.1% [96.1, 99.1]``."""
     if share is None or interval is None:
         return percent(share)
-    return f"{share:.1%} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+    return f"{percent(share)} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
 
 
 def points(difference: float, interval: Interval) -> str:

@@ -13,7 +13,7 @@ from toolkit.report.csv_table import bench_csv
 from toolkit.report.markdown import bench_markdown
 from toolkit.report.page import run_page, runs_page, why_no_page
 from toolkit.report.pictures import confusion_picture, learning_curves
-from toolkit.report.records import read_records
+from toolkit.report.records import RunRecords, read_records
 from toolkit.run_folder import RunFolder
 
 
@@ -39,29 +39,30 @@ def write_report(run: RunFolder) -> list[Path]:
     return list(contents)
 
 
-def write_runs_report(runs: Sequence[RunFolder], target: Path, left_out: Sequence[str] = ()) -> None:
+def write_runs_report(runs: Sequence[RunRecords], target: Path, left_out: Sequence[str] = ()) -> None:
     """Write one page that shows several runs side by side, with links to their own pages.
 
     Args:
-        runs: those that were measured.
+        runs: what ``read_records`` returned of those that were measured.
         target: HTML file to write.
         left_out: what is not shown, and why, a sentence each.
 
     Raises:
-        RunError: there is no run, or a record is malformed.
-        BundleError: a manifest is malformed.
+        RunError: there is no run.
         MissingDependencyError: Jinja2 or matplotlib is not installed.
         FileWriteError: the file cannot be written.
     """
     if not runs:
         raise RunError("there is no run to show that was measured: run 'toolkit bench' first.")
-    links = [_link(run.report_file, target.parent) if run.report_file.is_file() else "" for run in runs]
-    write_text(target, runs_page([read_records(run) for run in runs], links, left_out))
+    links = [_link(run.folder, target.parent) for run in runs]
+    write_text(target, runs_page(runs, links, left_out))
 
 
-def _link(page: Path, folder: Path) -> str:
-    """Return where a page is as a relative URL."""
-    return quote(os.path.relpath(page, folder).replace(os.sep, "/"))
+def _link(run: RunFolder | None, folder: Path) -> str:
+    """Return where the page of a run is as a relative URL; nothing for a run without one."""
+    if run is None or not run.report_file.is_file():
+        return ""
+    return quote(os.path.relpath(run.report_file, folder).replace(os.sep, "/"))
 
 
 def write_pictures(run: RunFolder) -> list[Path]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+
 from toolkit.report import details, sentences
 from toolkit.report.bench_sections import end_to_end_note, end_to_end_table, reasons, tuned_table
 from toolkit.report.markdown_text import bullets as _bullets
+from toolkit.report.markdown_text import code as _code
 from toolkit.report.markdown_text import escape as _escape
 from toolkit.report.markdown_text import markdown_table as _table
 from toolkit.report.parity import parity_checks, parity_failures, parity_table
@@ -27,7 +30,7 @@ def bench_markdown(records: RunRecords) -> str:
     """Return the report as Markdown; a part that there are no records for is left out."""
     report = records.bench
     parts = [
-        f"# {_escape(report.run)}: {_escape(report.model)}, fine-tuned on {_escape(report.data)}",
+        f"# {_escape(records.name)}: {_escape(report.model)}, fine-tuned on {_escape(report.data)}",
         *_answer(records),
         "## Comparison",
         _table(bench_table(report)),
@@ -42,8 +45,8 @@ def bench_markdown(records: RunRecords) -> str:
         _bullets(_unmeasured(report)),
         "## Make it again",
         "```bash\n" + "\n".join(sentences.again(records)) + "\n```",
-        f"Made by `toolkit bench --run {report.run}`; written again from its records by `toolkit report --run "
-        f"{report.run}`.",
+        f"Made by {_code(f'toolkit bench --run {shlex.quote(records.name)}')}; written again from its records by "
+        f"{_code(f'toolkit report --run {shlex.quote(records.name)}')}.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -55,6 +58,8 @@ def _answer(records: RunRecords) -> list[str]:
         said = _escape(headline(records.evaluation))
         lines.append(f"{said[0].upper()}{said[1:]}.")
         lines += [f"{_escape(remark)}." for remark in remarks(records.evaluation)]
+        if (few := sentences.few_images(records.evaluation)) is not None:
+            lines.append(f"**{_escape(few)}**")
     if records.bench.machine is not None:
         lines += [f"**{_escape(remark)}**" for remark in records.bench.machine.remarks]
     lines.append(_bullets([_escape(line) for line in sentences.recommendation_lines(records.recommendation)]))
@@ -65,7 +70,7 @@ def _sections(report: BenchReport) -> list[str]:
     """Return what limits each row, what it costs, where the time of an image goes, and the best settings."""
     parts = []
     if why := reasons(report):
-        parts += ["## Why", _bullets([f"`{name}`: {_escape(reason)}." for name, reason in why])]
+        parts += ["## Why", _bullets([f"{_code(name)}: {_escape(reason)}." for name, reason in why])]
     if (costs := cost_table(report)).lines:
         parts += ["## What it costs", _table(costs), _COSTS]
     if (end_to_end := end_to_end_table(report)).lines:
@@ -82,7 +87,7 @@ def _parts(records: RunRecords) -> list[str]:
     if (calibrated := sentences.calibration_sentence(records)) is not None:
         parts += ["## Calibration", _escape(calibrated)]
     if records.parity is not None:
-        parts += ["## Parity", _parity(records.parity)]
+        parts += ["## Parity", _parity(records.name, records.parity)]
     if records.evaluation is not None:
         parts += ["## Accuracy of the fine-tuned model", _evaluation(records, records.evaluation)]
     if lines := sentences.data_lines(records):
@@ -102,7 +107,7 @@ def _review(review: Review) -> list[str]:
     if issues is not None:
         parts += ["## Labels that are probably wrong", _escape(sentences.label_sentence(issues))]
         if issues.suspects:
-            parts += [_table(details.mistake_table(issues.suspects[:MOST_LISTED]))]
+            parts += [_table(details.suspect_table(issues.suspects[:MOST_LISTED]))]
         parts += [_bullets([_escape(limit) for limit in issues.limits])]
     return parts
 
@@ -131,20 +136,21 @@ def _method(report: BenchReport) -> str:
 
 def _unmeasured(report: BenchReport) -> list[str]:
     reasons = [
-        f"`{row.name}` on {row.device}: {_escape(row.missing)}" for row in report.rows if row.missing is not None
+        f"{_code(row.name)} on {row.device}: {_escape(row.missing)}" for row in report.rows if row.missing is not None
     ]
     return reasons + [_escape(line) for line in sentences.unmeasured_lines(report)]
 
 
-def _parity(parity: ParityReport) -> str:
+def _parity(name: str, parity: ParityReport) -> str:
     verdict = "passed" if parity.passed else "**failed**"
     failures = [
-        f"`{owner}`: {_escape(failure)}" for owner, sentences in parity_failures(parity) for failure in sentences
+        f"{_code(owner)}: {_escape(failure)}" for owner, sentences in parity_failures(parity) for failure in sentences
     ]
     flips = details.flip_table(parity, MOST_LISTED)
     parts = [
         _bullets([_escape(sentences.parity_sentence(artifact)) for artifact in parity.artifacts]),
-        f"Every artifact against {_escape(parity.reference)}, by `toolkit verify --run {parity.run}`: {verdict}. "
+        f"Every artifact against {_escape(parity.reference)}, by "
+        f"{_code(f'toolkit verify --run {shlex.quote(name)}')}: {verdict}. "
         "Errors are those of the logits; "
         "`relative` is relative to the largest logit of the same image, `rounding` is the typical error as a "
         "multiple of what PyTorch itself loses "

@@ -36,8 +36,24 @@ def bullets(lines: Sequence[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
+_MENTION = re.compile(r"@(?=\w)|(?<!&)#(?=\d)")
+"""What GitHub and GitLab make a link to a person, who is told of it, or to an issue; a backslash does not help."""
+_ADDRESS = re.compile(r"(?i)(?<=\bhttp:)/|(?<=\bhttps:)/|(?<=\bftp:)/|(?<=\bwww)\.")
+"""Where GitHub begins a link, though nobody wrote one."""
+
+
+def code(text: str) -> str:
+    """Return text as code, whatever it holds."""
+    flat = printable(" ".join(text.split()))
+    longest = max(map(len, re.findall("`+", flat)), default=0)
+    fence, blank = "`" * (longest + 1), " " if longest else ""
+    return f"{fence}{blank}{flat}{blank}{fence}"
+
+
 def escape(text: str) -> str:
-    """Keep labels and messages from being read as Markdown."""
-    text = re.sub(r"([\\|*`<])", r"\\\1", printable(" ".join(text.split()))).replace("](", "]\\(")
+    """Keep labels and messages from being read as Markdown, GitHub's too."""
+    text = re.sub(r"([\\|*`<&~$])", r"\\\1", printable(" ".join(text.split()))).replace("](", "]\\(")
+    text = _ADDRESS.sub(lambda match: "\\" + match[0], text)
+    text = _MENTION.sub(lambda match: f"{match[0]}&#8203;", text)
     # Inside a word an underscore is an underscore.
-    return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)
+    return re.sub(r"(?<!\w)_+|_+(?!\w)", lambda match: r"\_" * len(match[0]), text)

@@ -10,6 +10,7 @@ from typing import Any
 from toolkit.dependencies import import_optional, why_not
 from toolkit.distribution import install_hint
 from toolkit.printable import printable, printable_lines
+from toolkit.report.names import middle
 from toolkit.report.records import RunRecords
 from toolkit.report.run_view import RunView
 from toolkit.report.runs_view import RunsView
@@ -62,7 +63,7 @@ def _render(template: str, context: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(lines=_lines, whole_rows=whole_rows)
+    environment.filters.update(lines=_lines, whole_rows=whole_rows, middle=middle)
     environment.globals["raw"] = _raw
     text: str = environment.get_template(template).render(context)
     return text

@@ -1,12 +1,12 @@
 """Which artifact to ship, for latency and for throughput, and what it costs in accuracy.
 
-A pure function of the records. Only artifacts that passed parity are looked at. Where the measurement does not show
-that another one is slower than the fastest, the one that is easier to ship is taken.
+A pure function of the records. Only artifacts that passed parity are looked at. Of those that the measurement shows no
+other one to be faster than, the one that is easiest to ship is taken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +23,8 @@ from toolkit.results import (
 )
 
 Purpose = Literal["latency", "throughput"]
+LARGE_LOSS = 0.05
+"""Of accuracy: where the interval of the difference has room for more, nobody can say that there is no loss."""
 PURPOSES: tuple[Purpose, ...] = ("latency", "throughput")
 
 
@@ -59,6 +61,12 @@ class Candidate:
         return self.accuracy is not None and self.accuracy.interval.high < 0
 
     @property
+    def loss_is_unknown(self) -> bool:
+        """Whether neither a loss is shown nor a large one is excluded: too few labelled images were compared."""
+        interval = None if self.accuracy is None else self.accuracy.interval
+        return interval is not None and interval.low < -LARGE_LOSS and interval.high >= 0
+
+    @property
     def size_bytes(self) -> int | None:
         """Size with everything it cannot be opened without."""
         return self.row.size_bytes if self.artifact is None else self.artifact.total_bytes
@@ -88,8 +96,8 @@ class Choice:
     device: str
     chosen: Candidate
     as_fast: tuple[Candidate, ...]
-    """Others of which the measurement does not show that they are slower than the fastest, or faster than the chosen
-    one."""
+    """The others that no artifact is shown to be faster than: no difference in speed is shown among them, nor from the
+    chosen one."""
     fastest: Candidate
     lossless: Candidate | None
     """The fastest one without a shown loss of accuracy, where the chosen one has such a loss."""
@@ -143,7 +151,8 @@ def recommend(report: BenchReport, parity: ParityReport | None, manifest: Manife
             ]
             if candidates:
                 choices.append(_choose(purpose, device, candidates, reference))
-    return Recommendation(tuple(choices), None if choices else _why_none(report, passed), tuple(passed))
+    known = {*judged, *(file for file, record in records.items() if record.parity is not None)}
+    return Recommendation(tuple(choices), None if choices else _why_none(report, passed, known), tuple(passed))
 
 
 def overlap(first: Interval, second: Interval) -> bool:
@@ -156,8 +165,9 @@ def _choose(purpose: Purpose, device: str, candidates: Sequence[Candidate], refe
         return max(among, key=lambda candidate: candidate.speed.rate.median)
 
     def easiest_of(among: Sequence[Candidate]) -> tuple[Candidate, list[Candidate]]:
-        top = fastest_of(among)
-        level = [other for other in among if overlap(other.speed.rate.interval, top.speed.rate.interval)]
+        # Not those that overlap the fastest one: a wide interval of that one would make them level that are not.
+        slowest = max(candidate.speed.rate.interval.low for candidate in among)
+        level = [candidate for candidate in among if candidate.speed.rate.interval.high >= slowest]
         return min(level, key=Candidate.burden), level
 
     chosen, level = easiest_of(candidates)
@@ -269,9 +279,12 @@ def _accuracy(row: BenchRow, judged: dict[str, ArtifactParity]) -> PairedAccurac
     return None if verdict is None or verdict.sha256 != row.sha256 else verdict.accuracy
 
 
-def _why_none(report: BenchReport, passed: Sequence[BenchRow]) -> str:
-    if not any(row.file is not None for row in report.rows):
+def _why_none(report: BenchReport, passed: Sequence[BenchRow], judged: Collection[str]) -> str:
+    files = {row.file for row in report.rows if row.file is not None}
+    if not files:
         return "There is nothing to ship: no artifact was exported or measured."
+    if files.isdisjoint(judged):
+        return "There is nothing to recommend: no artifact was compared with PyTorch yet, which 'toolkit verify' does."
     if not passed:
         return "There is nothing to ship: no artifact that was measured has passed parity with PyTorch."
     return "There is nothing to recommend: no artifact that passed parity could be measured."

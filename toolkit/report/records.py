@@ -28,6 +28,11 @@ class RunRecords:
     """Where thumbnails lie; None for records alone."""
 
     @property
+    def name(self) -> str:
+        """Of the run: that of its folder, which may have been renamed since it was measured."""
+        return self.bench.run if self.folder is None else self.folder.path.resolve().name
+
+    @property
     def recommendation(self) -> Recommendation:
         """What to ship."""
         return recommend(self.bench, self.parity, self.manifest)

@@ -21,6 +21,8 @@ FIRST_MISTAKES = 12
 """Shown on top, the most confident ones."""
 OPEN_PAIRS = 1
 """Pairs of classes whose pictures are shown without a click."""
+FIRST_PAIRS = 12
+"""Pairs of classes that stand in the page; the others are folded away."""
 MOST_PAIRS = 40
 """Without pictures."""
 MOST_FLIPS = 100
@@ -36,6 +38,8 @@ class Tile:
     answer: str
     figure: str
     detail: str
+    ships: bool = False
+    """Whether it names an artifact to ship."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,11 @@ class RunView:
         self.bench = records.bench
         self.recommendation = records.recommendation
         self.thumbnails = Thumbnails(records.folder.path if records.folder else None)
+
+    @property
+    def name(self) -> str:
+        """The run's."""
+        return self.records.name
 
     @property
     def model(self) -> str:
@@ -108,10 +117,13 @@ class RunView:
                     answer=choice.chosen.row.name,
                     figure=sentences.figure(choice),
                     detail=_beside(choice),
+                    ships=True,
                 )
             )
         if self.recommendation.reason is None:
             tiles.append(self._cost_tile())
+        else:
+            tiles.append(Tile("What to ship", "nothing yet", "", self.recommendation.reason.partition(": ")[2]))
         return tiles
 
     def _accuracy_tile(self) -> Tile:
@@ -131,16 +143,18 @@ class RunView:
         paired = [(name, candidate.accuracy) for name, candidate in chosen.items() if candidate.accuracy is not None]
         if not paired:
             return Tile("What it costs in accuracy", "not compared", "", "on the same labelled images")
-        shown = [name for name, accuracy in paired if accuracy.interval.high < 0]
-        _, worst = min(paired, key=lambda item: item[1].difference)
+        shown = [accuracy.difference for name, accuracy in paired if chosen[name].loses_accuracy]
+        unknown = any(candidate.loss_is_unknown for candidate in chosen.values())
+        images = sorted({accuracy.images for _, accuracy in paired})
         return Tile(
             question="What it costs in accuracy",
-            answer=f"{100 * worst.difference:+.1f}" if shown else "none shown",
+            answer=f"{100 * min(shown):+.1f}" if shown else "not known" if unknown else "none shown",
             figure="points" if shown else "",
             detail="; ".join(
                 f"{name} {figures.points(accuracy.difference, accuracy.interval)} points" for name, accuracy in paired
             )
-            + " beside PyTorch",
+            + f" beside PyTorch, on {'/'.join(f'{count:,}' for count in images)} test images"
+            + (", too few to tell" if unknown else ""),
         )
 
     @property
@@ -154,6 +168,8 @@ class RunView:
         found = list(self.bench.machine.remarks) if self.bench.machine else []
         if self.records.evaluation is not None:
             found += [f"{remark}." for remark in remarks(self.records.evaluation)]
+            if (few := sentences.few_images(self.records.evaluation)) is not None:
+                found.append(few)
         if self.records.parity is not None and not self.records.parity.passed:
             failed = [artifact.artifact for artifact in self.records.parity.artifacts if not artifact.passed]
             failed += [check.name for check in self.records.parity.checks if not check.passed]
@@ -325,6 +341,16 @@ class RunView:
         ]
 
     @property
+    def first_pairs(self) -> int:
+        """How many pairs are not folded away: all, where only a few more would be."""
+        return FIRST_PAIRS if len(self.pairs) > FIRST_PAIRS + 3 else len(self.pairs)
+
+    @property
+    def blocks(self) -> str:
+        """How to read a confusion matrix whose classes are too many to be named or to have cells of their own."""
+        return "" if self.records.evaluation is None else charts.confusion_note(len(self.records.evaluation.classes))
+
+    @property
     def more_mistakes(self) -> int:
         """Mistakes that the record does not hold."""
         review = self.records.review
@@ -423,7 +449,8 @@ class RunView:
     @property
     def unmeasured(self) -> list[str]:
         """What there are no figures for, and why."""
-        return sentences.unmeasured_lines(self.bench)
+        rows = [f"{row.name} on {row.device}: {row.missing}" for row in self.bench.rows if row.missing is not None]
+        return rows + sentences.unmeasured_lines(self.bench)
 
     @property
     def commands(self) -> list[str]:

@@ -10,11 +10,13 @@ from toolkit.devices import kind_of
 from toolkit.report import figures
 from toolkit.report.recommendation import Candidate, Choice, Recommendation
 from toolkit.report.records import RunRecords
-from toolkit.results import ArtifactParity, BenchReport, LabelIssues, Load, Review
+from toolkit.results import ArtifactParity, BenchReport, Evaluation, LabelIssues, Load, Review
 from toolkit.run_folder import DataSummary, DuplicateSummary
 
 _STAGES = ("export", "verify", "bench")
 """What follows on fine-tuning."""
+WIDE_INTERVAL = 0.2
+"""Of an accuracy: one that is wider tells two models hardly apart."""
 NAMED_TIES = 4
 """More artifacts than this that are level are counted, not named."""
 
@@ -46,13 +48,16 @@ def setting(choice: Choice) -> str:
 def speed_sentence(choice: Choice) -> str:
     """Say how fast the chosen artifact is, and beside what."""
     speed = choice.chosen.speed
+    how = setting(choice)
+    if speed.tuned:
+        how += f'; the best setting of its sweep, which toolkit.load(..., tuned="{choice.purpose}") uses'
     if choice.purpose == "latency":
         text = (
             f"Half of all calls take at most {figures.milliseconds(speed.p50_seconds)} ms and 95% at most "
-            f"{figures.milliseconds(speed.p95_seconds)} ms ({setting(choice)})"
+            f"{figures.milliseconds(speed.p95_seconds)} ms ({how})"
         )
     else:
-        text = f"{figures.estimate(speed.images_per_second)} images/s ({setting(choice)})"
+        text = f"{figures.estimate(speed.images_per_second)} images/s ({how})"
     if choice.speedup is not None:
         beside = "" if choice.purpose == "latency" else " at the batch size that suits it best"
         text += f", {figures.ratio(choice.speedup)} the throughput of plain PyTorch{beside}"
@@ -97,12 +102,15 @@ def cost_sentence(candidate: Candidate) -> str:
             "images."
         )
     beside = (
-        f"{figures.points(paired.difference, paired.interval)} points beside PyTorch on {paired.images} test images"
+        f"{figures.points(paired.difference, paired.interval)} points beside PyTorch on "
+        f"{_count(paired.images, 'test image')}"
     )
     if paired.interval.high < 0:
         return f"{candidate.row.name} costs accuracy: {beside}."
     if paired.interval.low > 0:
         return f"{candidate.row.name} is more accurate than PyTorch: {beside}."
+    if candidate.loss_is_unknown:
+        return f"Whether {candidate.row.name} costs accuracy is not known: {beside}, which are too few to tell."
     return f"No loss of accuracy is shown for {candidate.row.name}: {beside}."
 
 
@@ -195,6 +203,17 @@ def _direction(review: Review) -> str:
     return f"; the model is on the whole {100 * abs(gap):.1f} points {'too sure' if gap > 0 else 'too unsure'}"
 
 
+def few_images(evaluation: Evaluation) -> str | None:
+    """Say that the accuracy is hardly known, where its interval is wide; None where it is not."""
+    low, high = evaluation.top1_interval.low, evaluation.top1_interval.high
+    if high - low <= WIDE_INTERVAL:
+        return None
+    return (
+        f"The accuracy is that of {_count(evaluation.images, f'{evaluation.split} image')}: it lies anywhere from "
+        f"{100 * low:.0f} to {100 * high:.0f}% (95% interval)."
+    )
+
+
 def data_lines(records: RunRecords) -> list[str]:
     """Say what there is to know of the data: imbalance, duplicates, files that were left out."""
     if records.record is None:
@@ -242,7 +261,7 @@ def machine_lines(report: BenchReport) -> list[str]:
     """Return the machine, a line each: hardware, threads and engines, versions, when, and how busy it was."""
     provenance = report.provenance
     machine = provenance.hardware
-    threads = "/".join(str(count) for count in sorted({row.threads for row in report.rows}))
+    threads = threads_of(report)
     engines = sorted({row.engine for row in report.rows if row.engine})
     lines = [
         f"{machine.processor}, {machine.cores} cores, {machine.memory_bytes / 1e9:.1f} GB memory, "
@@ -267,6 +286,12 @@ def machine_lines(report: BenchReport) -> list[str]:
     if report.flops_per_image is not None:
         lines.append(f"One image takes {figures.billions(report.flops_per_image)} GFLOP.")
     return lines
+
+
+def threads_of(report: BenchReport) -> str:
+    """Return with how many threads rows were measured: ``8``, or ``4/8`` where they differ."""
+    rows = [row for row in report.rows if row.missing is None] or report.rows
+    return "/".join(str(count) for count in sorted({row.threads for row in rows}))
 
 
 def _load(load: Load) -> str:
@@ -311,7 +336,7 @@ def unmeasured_lines(report: BenchReport) -> list[str]:
 
 def again(records: RunRecords) -> list[str]:
     """Return the commands that make the run and its report again, from its recipe."""
-    name = records.bench.run
+    name = records.name
     recipe, new = shlex.quote(f"artifacts/{name}/recipe.toml"), shlex.quote(f"{name}-again")
     return [f"toolkit finetune --recipe {recipe} --run {new}", *(f"toolkit {stage} {new}" for stage in _STAGES)]
 

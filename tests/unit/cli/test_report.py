@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,6 +92,27 @@ class TestSeveralRuns:
         text = (measured / "report.html").read_text(encoding="utf-8")
         assert '<a href="one/bench/report.html">one</a>' in text
         assert "two/bench/report.html" not in text
+
+    def test_one_that_is_damaged_is_left_out_and_does_not_take_the_others_with_it(
+        self, run: Run, measured: Path
+    ) -> None:
+        (measured / "two" / "bench" / "bench.json").write_text("{", encoding="utf-8")
+        code, out, err = run("report", "--runs", "--artifacts", measured)
+        assert (code, out) == (0, f"wrote {measured / 'report.html'} on one\n")
+        assert (
+            f"toolkit: left out: {measured / 'two' / 'bench' / 'bench.json'} is not what 'toolkit bench' writes" in err
+        )
+        assert "bench.json is not what" in (measured / "report.html").read_text(encoding="utf-8")
+
+    def test_runs_of_the_same_name_are_told_apart_by_their_folders(
+        self, run: Run, measured: Path, tmp_path: Path
+    ) -> None:
+        other = tmp_path / "archive" / "one"
+        shutil.copytree(measured / "one", other)
+        assert run("report", "--runs", measured / "one", other, "-o", tmp_path / "both.html")[0] == 0
+        text = (tmp_path / "both.html").read_text(encoding="utf-8")
+        assert ">artifacts/one<" in text
+        assert ">archive/one<" in text
 
     def test_a_name_that_is_nowhere_is_refused(self, run: Run, measured: Path) -> None:
         code, out, err = run("report", "--runs", "thre", "--artifacts", measured)

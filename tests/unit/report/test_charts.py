@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 from full_runs import CIFAR10, HISTORY, row, write_full_run
 
@@ -151,3 +152,35 @@ def test_the_calibration_curve_says_every_bin(records: RunRecords) -> None:
     chart = charts.calibration(bins, [Interval(low=0.1, high=0.9)] * len(bins), "k")
     assert chart.wide.count("said ") == len(bins)
     assert "probability of the predicted class (%)" in texts(chart.narrow)
+
+
+def test_of_more_models_than_there_is_room_for_the_front_is_named() -> None:
+    points = [point(f"model-{place:03d}-of-many", 100 + place, 0.9 - 0.001 * (60 - place)) for place in range(60)]
+    chart = charts.trade_off(points, "t", "T")
+    for drawn in both(chart):
+        assert [text for text in drawn if text.startswith("model")] == ["model-059-of-many"]
+    some = charts.trade_off(points[:10], "t", "T")
+    assert sum(text.startswith("model") for text in texts(some.wide)) == 10
+
+
+def test_names_that_are_cut_still_differ() -> None:
+    points = [point(f"resnet{place}-of-an-experiment-with-a-long-name: onnx", 100 * place, 0.9) for place in (1, 2)]
+    for drawn in both(charts.trade_off(points, "t", "T")):
+        assert len({text for text in drawn if "resnet" in text}) == 2
+
+
+def test_a_mistake_among_a_thousand_classes_is_not_lost() -> None:
+    cells = np.zeros((1000, 1000, 4))
+    cells[10, 900] = (1.0, 0.5, 0.0, 0.05)
+    cells[11, 901] = (1.0, 0.5, 0.0, 0.02)
+    pooled = charts._pooled(cells, 8)
+    assert pooled.shape == (125, 125, 4)
+    assert np.argwhere(pooled[..., 3] > 0).tolist() == [[1, 112]]
+    assert pooled[1, 112].tolist() == [1.0, 0.5, 0.0, 0.4]
+    assert charts._pooled(cells, 1) is cells
+    assert charts._pooled(cells, 7).shape == (143, 143, 4)  # the last blocks are not whole
+
+
+@pytest.mark.parametrize(("classes", "sentences"), [(10, 0), (100, 1), (1000, 2)], ids=["few", "positions", "blocks"])
+def test_what_a_matrix_of_many_classes_does_not_show_is_said(classes: int, sentences: int) -> None:
+    assert charts.confusion_note(classes).count(".") == sentences

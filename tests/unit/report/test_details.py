@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from full_runs import row, write_full_run
 
-from toolkit.report import details
+from toolkit.report import details, figures
 from toolkit.report.records import RunRecords, read_records
 from toolkit.report.tables import Table
 
@@ -61,7 +61,17 @@ def test_mistakes_with_their_files(records: RunRecords) -> None:
     assert records.review is not None
     image = records.review.mistakes[0]
     line = details.mistake_table(records.review.mistakes).lines[0]
-    assert line.cells == (image.label, image.predicted, f"{image.probability:.1%}", f"test: {image.name}")
+    assert line.cells == (image.label, image.predicted, figures.percent(image.probability), f"test: {image.name}")
+
+
+def test_a_suspected_label_is_called_a_label_and_not_the_truth(records: RunRecords) -> None:
+    assert records.review is not None
+    assert records.review.label_issues is not None
+    image = records.review.label_issues.suspects[0]
+    table = details.suspect_table((image,))
+    assert [column.header for column in table.columns] == ["label", "looks like", "probability", "of its label", "file"]
+    shares = (figures.percent(image.probability), figures.percent(image.label_probability))
+    assert table.lines[0].cells == (image.label, image.predicted, *shares, f"train: {image.name}")
 
 
 def test_duplicates_of_a_run(records: RunRecords) -> None:

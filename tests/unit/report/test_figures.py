@@ -40,6 +40,14 @@ def test_units():
     assert (figures.scientific(1.234e-6), figures.scientific(0.0)) == ("1.2e-06", "0")
 
 
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(1.0, "100.0%"), (0.9996, ">99.9%"), (0.9994, "99.9%"), (0.0, "0.0%"), (0.0004, "<0.1%"), (0.0006, "0.1%")],
+)
+def test_all_and_nothing_are_said_of_all_and_nothing_alone(share, text):
+    assert figures.percent(share) == text
+
+
 def test_a_figure_that_does_not_exist_is_a_dash():
     assert {
         figures.milliseconds(None),

@@ -32,6 +32,12 @@ def test_a_list_has_a_line_each() -> None:
         ("*x* `y` <b>", "\\*x\\* \\`y\\` \\<b>"),
         ("[a](b)", "[a]\\(b)"),
         ("two\n\nlines", "two lines"),
+        ("__init__", "\\_\\_init\\_\\_"),
+        ("a__b", "a__b"),
+        ("~~x~~ $y$ &lt;", "\\~\\~x\\~\\~ \\$y\\$ \\&lt;"),
+        ("@someone, a/b#12", "@&#8203;someone, a/b#&#8203;12"),
+        ("# 1", "# 1"),
+        ("www.a.b http://a.b", "www\\.a.b http:\\//a.b"),
     ],
 )
 def test_text_is_read_as_text(text: str, written: str) -> None:

@@ -108,6 +108,23 @@ def test_where_the_difference_is_not_shown_the_easier_one_is_taken(facts: dict[s
     assert {other.row.name for choice in found.choices for other in choice.as_fast} == level
 
 
+def test_no_artifact_is_shown_to_be_faster_than_the_chosen_one_though_the_fastest_is_uncertain() -> None:
+    """``wide`` overlaps both others, of which ``quick`` is shown to be faster than ``slow``."""
+
+    def rated(name: str, low: float, median: float, high: float) -> BenchRow:
+        made = artifact(name, median, median)
+        rate = Estimate(median=median, interval=Interval(low=low, high=high), rounds=7)
+        return made.model_copy(
+            update={"timings": tuple(each.model_copy(update={"throughput": rate}) for each in made.timings)}
+        )
+
+    rows = (rated("wide", 80, 110, 140), rated("slow", 81, 85, 89), rated("quick", 98, 99, 100))
+    facts = manifest(wide={"total_bytes": 9}, slow={"total_bytes": 1}, quick={"total_bytes": 5})
+    for choice in recommend(report(*rows), verdicts("wide", "slow", "quick"), facts).choices:
+        assert choice.chosen.row.name == "quick"
+        assert [other.row.name for other in choice.as_fast] == ["wide"]
+
+
 def test_where_it_is_shown_the_fastest_is_taken_however_large() -> None:
     facts = manifest(fast={"total_bytes": 900, "carries_code": True}, other={"total_bytes": 1})
     rows = (artifact("fast", 300, 600), artifact("other", 280, 560))
@@ -204,3 +221,18 @@ def test_times_that_never_became_stable_are_said() -> None:
 )
 def test_why_there_is_nothing_to_ship(rows: tuple[BenchRow, ...], reason: str) -> None:
     assert recommend(report(*rows), verdicts("a"), None).reason == reason
+
+
+def test_what_nobody_has_judged_is_not_said_to_have_failed() -> None:
+    found = recommend(report(artifact("a", 300, 500)), None, manifest(a={"total_bytes": 1}))
+    assert found.choices == ()
+    assert found.reason == (
+        "There is nothing to recommend: no artifact was compared with PyTorch yet, which 'toolkit verify' does."
+    )
+
+
+@pytest.mark.parametrize(("images", "unknown"), [(3, True), (40, True), (400, False)])
+def test_of_a_few_images_no_loss_is_not_said_to_be_none(images: int, unknown: bool) -> None:
+    verdict = verdicts("a").model_copy(update={"artifacts": (parity_of("a", images, 0),)})
+    found = recommend(report(artifact("a", 300, 500)), verdict, None)
+    assert {choice.chosen.loss_is_unknown for choice in found.choices} == {unknown}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from full_runs import write_full_run
 
 from toolkit.report.records import RunRecords, read_records
-from toolkit.report.run_view import FIRST_MISTAKES, MOST_PAIRS, RunView
-from toolkit.results import ConfusedPair
+from toolkit.report.run_view import FIRST_MISTAKES, FIRST_PAIRS, MOST_PAIRS, RunView
+from toolkit.results import ConfusedPair, Interval
+from toolkit.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +31,7 @@ def test_the_tiles_are_the_answer(view: RunView) -> None:
         ("What it costs in accuracy", "none shown"),
     ]
     assert view.tiles[2].detail == "batch size 64, 8 threads; not told from openvino"
-    assert view.tiles[3].detail == "onnx-int8 -0.4 [-1.0, 0.1] points beside PyTorch"
+    assert view.tiles[3].detail == "onnx-int8 -0.4 [-1.0, 0.1] points beside PyTorch, on 1,000 test images"
 
 
 def test_a_shown_cost_is_a_number(records: RunRecords) -> None:
@@ -60,7 +63,7 @@ def test_of_a_path_to_the_data_only_its_last_part_is_shown(records: RunRecords) 
 
 def test_mistakes_come_by_confidence_and_by_pair(view: RunView) -> None:
     assert len(view.mistakes) == FIRST_MISTAKES
-    shares = [float(picture.probability.rstrip("%")) for picture in view.mistakes]
+    shares = [float(picture.probability.strip("<>%")) for picture in view.mistakes]
     assert shares == sorted(shares, reverse=True)
     assert all(picture.source.startswith("data:image/jpeg") for picture in view.mistakes)
     assert [pair.count for pair in view.pairs] == sorted((pair.count for pair in view.pairs), reverse=True)
@@ -77,11 +80,39 @@ def test_of_a_thousand_pairs_the_frequent_ones_and_those_with_pictures_are_liste
 
 def test_a_run_without_anything_else_has_its_benchmark(records: RunRecords) -> None:
     view = RunView(RunRecords(records.bench))
-    assert [tile.answer for tile in view.tiles] == ["not evaluated"]
-    assert view.reasons == ["There is nothing to ship: no artifact that was measured has passed parity with PyTorch."]
+    assert [tile.answer for tile in view.tiles] == ["not evaluated", "nothing yet"]
+    assert view.reasons == [
+        "There is nothing to recommend: no artifact was compared with PyTorch yet, which 'toolkit verify' does."
+    ]
     empty = (view.curves, view.confusion, view.calibration, view.suspected, view.flips, view.classes, view.recipe)
     assert set(empty) == {None}
     assert (view.mistakes, view.pairs, view.verdicts, view.data_lines) == ([], [], [], [])
+
+
+def test_what_was_not_measured_says_of_which_row_and_why(view: RunView) -> None:
+    assert view.unmeasured[0] == "onnx on cuda: asked for cuda, onnxruntime 1.24.0 runs it on cpu"
+
+
+def test_a_run_that_was_renamed_has_its_new_name(records: RunRecords) -> None:
+    moved = replace(records, folder=RunFolder(records.folder.path.parent / "moved"))
+    assert RunView(moved).name == "moved"
+    assert RunView(moved).commands[-1] == "toolkit bench moved-again"
+
+
+def test_an_accuracy_of_three_images_is_said_to_be_hardly_known(records: RunRecords) -> None:
+    three = records.evaluation.model_copy(
+        update={"images": 3, "top1": 1.0, "top1_interval": Interval(low=0.4385, high=1.0)}
+    )
+    assert RunView(replace(records, evaluation=three)).warnings[-1] == (
+        "The accuracy is that of 3 test images: it lies anywhere from 44 to 100% (95% interval)."
+    )
+
+
+def test_of_many_pairs_a_dozen_stand_in_the_page(view: RunView, records: RunRecords) -> None:
+    assert view.first_pairs == min(len(view.pairs), FIRST_PAIRS if len(view.pairs) > FIRST_PAIRS + 3 else 99)
+    pairs = tuple(ConfusedPair(label=f"a{n}", predicted="b", count=1) for n in range(100))
+    review = records.review.model_copy(update={"pairs": pairs, "mistakes": ()})
+    assert RunView(replace(records, review=review)).first_pairs == FIRST_PAIRS
 
 
 def test_labels_that_nobody_looked_at_say_why(records: RunRecords) -> None:

@@ -55,6 +55,15 @@ def test_a_loss_is_said_with_its_interval_and_the_way_around_it() -> None:
     assert "Without that loss, ship b (200 images/s, " in found
 
 
+def test_of_three_images_nobody_says_that_no_loss_is_shown() -> None:
+    verdict = verdicts("a").model_copy(update={"artifacts": (parity_of("a", 3, 0),)})
+    found = sentences.recommendation_lines(recommend(report(artifact("a", 300, 800)), verdict, None))[0]
+    assert found.endswith(
+        "Whether a costs accuracy is not known: +0.0 [-56.1, 56.1] points beside PyTorch on 3 test images, which are "
+        "too few to tell."
+    )
+
+
 def test_nothing_to_ship_is_one_sentence() -> None:
     assert lines(eager()) == ["There is nothing to ship: no artifact was exported or measured."]
 

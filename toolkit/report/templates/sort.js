@@ -14,13 +14,13 @@ for (const table of document.querySelectorAll("table[data-sortable]")) {
       const key = (row) => {
         const text = (row.cells[column]?.textContent ?? "").trim();
         if (!numbers) return text.toLowerCase();
-        return parseFloat(text.replaceAll(",", ""));
+        return parseFloat(text.replace(/[,<>]/g, ""));
       };
       const last = (value) => value === "" || Number.isNaN(value);
       const rows = [...body.rows].map((row) => [key(row), row]);
       rows.sort(([a], [b]) => {
         if (last(a) || last(b)) return last(a) - last(b);
-        const order = numbers ? a - b : a.localeCompare(b);
+        const order = numbers ? a - b : a.localeCompare(b, undefined, { numeric: true });
         return ascending ? order : -order;
       });
       body.append(...rows.map(([, row]) => row));
