@@ -70,9 +70,10 @@ def bench_run(
             sweep = Sweep(plans, inputs, manifest.input, _settings(options), reporter)
             sweep.after_round = watch.sample
             outcomes = sweep.run()
-            machine = machine_state(before, watch.load())
+            during = watch.load()
             setting = Setting(threads, inputs.count, flops, options.precision)
             further = _measure_further(bundle, outcomes, test, inputs, options, reporter)
+            machine = machine_state(before, during, watch.load())
             rows = tuple(
                 further.added(bench_row(one, setting, reference_of(outcomes, one.plan.device))) for one in outcomes
             )

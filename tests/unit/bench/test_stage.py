@@ -354,11 +354,11 @@ def test_a_busy_machine_is_said_at_once_and_in_the_record(make_run, quick, lines
     monkeypatch.setattr(Watch, "load", lambda self: load)
     report = stage.bench_run(make_run(onnx=PASSED), BenchOptions(**quick), reporter=lines)
     assert lines.lines[0].startswith(
-        "The machine was busy: other processes took 34% of its processor time just before measuring."
+        "The machine was busy: other processes took 34% of the processor time just before measuring."
     )
     assert report.machine.before == report.machine.during == load
     assert report.machine.remarks == (
-        "The machine was busy: other processes took 34% of its processor time while it was measured. End them and "
+        "The machine was busy: other processes took 34% of the processor time while it was measured. End them and "
         "measure again for figures that hold.",
         "The host of this virtual machine gave 5% of its processor time to other machines while it was measured "
         "(steal).",
