@@ -91,7 +91,7 @@ def _lines_of_own_cores(lines: Sequence[str]) -> list[str]:
     wanted = {f"cpu{core}" for core in own}
     if wanted and wanted < of_core.keys() - {"cpu"}:
         return [of_core[name] for name in wanted]
-    return lines[:1]
+    return list(lines[:1])
 
 
 def _throttled_share(start: Throttling | None, end: Throttling | None) -> float | None:
