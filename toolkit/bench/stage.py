@@ -99,7 +99,8 @@ def bench_run(
     if further.stopped:
         reporter.line(
             f"the sweep was stopped after {len(further.found)} of {len(_artifacts(outcomes))} artifacts: what was "
-            f"measured is kept in {run.folder.bench_file}, and 'toolkit report {run.folder.name}' writes the reports of it"
+            f"measured is kept in {run.folder.bench_file}, and 'toolkit report {run.folder.name}' writes the reports "
+            "of it"
         )
         raise KeyboardInterrupt
     return report
