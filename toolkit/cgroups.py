@@ -39,6 +39,43 @@ def cpu_quota(root: Path = Path("/")) -> float | None:
     return min(limits, default=None)
 
 
+@dataclass(frozen=True)
+class Throttling:
+    """How often a limit has run out since the group was made."""
+
+    periods: int
+    """In which anything of the group wanted to compute."""
+    throttled: int
+    """Of these, in how many it had to wait for the next one."""
+
+
+def throttling(root: Path = Path("/")) -> Throttling | None:
+    """Return how often the limits of this process's groups ran out, of the group where that happened most.
+
+    None where nothing limits it, or the system does not tell.
+
+    Args:
+        root: see ``cpu_quota``.
+    """
+    found = []
+    try:
+        groups = _own_groups(_read(root / "proc/self/cgroup"))
+        for mount in _mounts(_read(root / "proc/self/mountinfo"), root):
+            if mount.version in groups:
+                found += [_throttling(folder) for folder in _folders(mount, groups[mount.version]) if _limit(folder)]
+    except (OSError, ValueError):
+        return None
+    return max((one for one in found if one is not None), key=lambda one: one.throttled, default=None)
+
+
+def _throttling(folder: Path) -> Throttling | None:
+    try:
+        counts = dict(line.split()[:2] for line in _read(folder / "cpu.stat").splitlines() if len(line.split()) == 2)
+        return Throttling(int(counts["nr_periods"]), int(counts["nr_throttled"]))
+    except (OSError, ValueError, KeyError):
+        return None
+
+
 def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="surrogateescape")
 

@@ -68,10 +68,10 @@ def computing_part(device: str, machine: Hardware | None = None) -> str:
     """Return the name of what computes on a device: the processor, or the GPU.
 
     Args:
-        device: ``cpu`` or ``cuda``.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
         machine: where; this one by default.
     """
-    if device == "cuda":
+    if device != "cpu":
         return (_gpu() if machine is None else machine.gpu) or "GPU"
     return _processor() if machine is None else machine.processor
 

@@ -24,7 +24,7 @@ from urllib.parse import unquote
 from toolkit.bundle import Bundle
 from toolkit.bundle.trust.archive import PIECE, SUFFIX, pack, unpack
 from toolkit.bundle.trust.names import name_problem
-from toolkit.dependencies import import_optional
+from toolkit.dependencies import import_optional, is_installed
 from toolkit.distribution import install_hint, pip_install
 from toolkit.errors import (
     BundleError,
@@ -50,6 +50,11 @@ WHOLE_OR_NOTHING = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "
 who may push need not have."""
 SHORTEST_SECRET = 3
 """Characters up to which a part of a URL says nothing, and would be found in any sentence."""
+HTTP = frozenset({"http", "https"})
+CONNECT_SECONDS, SILENT_SECONDS = 30, 60
+"""How long a web server may take to be reached, and to send nothing."""
+NOT_FOUND = 404
+NO_SUCH_FILE = (NOT_FOUND, 410)
 READ_ONLY = frozenset({"http", "https", "data", "zip", "tar", "github", "git", "gist", "reference"})
 _PACKAGES = {
     **dict.fromkeys(("s3", "s3a"), "s3fs"),
@@ -198,7 +203,7 @@ def pull(
             f"{printable(sha256)!r} is no SHA-256: give the 64 hexadecimal digits that 'toolkit push' printed."
         )
     with _in_one_sentence(url, "read"):
-        place = _archive_at(_place(url))
+        place = _archive_at(_place(url, **_how_to_read(url)))
     name = place.path.rpartition("/")[2]
     if folder is None and not (name.endswith(SUFFIX) and name != SUFFIX and name_problem(name) is None):
         raise FileWriteError(f"{place.url} does not end in {SUFFIX}: name the folder to make.")
@@ -233,17 +238,28 @@ def run_of_bundle(bundle: Path) -> RunFolder | None:
     return run if run.bundle == bundle.resolve() and run.record_file.exists() else None
 
 
-def _place(url: str) -> _Place:
+def _how_to_read(url: str) -> dict[str, Any]:
+    """Return options for a web server: a pull of any length, but no silence. aiohttp ends every request after 300 s."""
+    if url.partition("://")[0].lower() not in HTTP or not is_installed("aiohttp"):
+        return {}
+    aiohttp = import_optional("aiohttp", "aiohttp is not installed")
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=SILENT_SECONDS)
+    return {"client_kwargs": {"timeout": timeout}}
+
+
+def _place(url: str, **options: Any) -> _Place:
     fsspec = import_optional("fsspec", f"push and pull need fsspec, which is not installed: {install_hint('remote')}")
     if not url or "\0" in url:
         raise RemoteError(f"{url!r} is no URL: give one like s3://bucket/model.tar, or a path.")
-    system, path = fsspec.core.url_to_fs(url)
+    system, path = fsspec.core.url_to_fs(url, **options)
     return _Place(system, path, public_url(url), url)
 
 
 def _archive_at(place: _Place) -> _Place:
     """Return the archive itself, of a folder the one that it holds."""
-    if not place.system.isdir(place.path):
+    # A web server tells a folder only by sending what it holds: to ask that of an archive is to fetch all of it.
+    is_file = place.protocols & HTTP and not place.path.endswith("/")
+    if is_file or not place.system.isdir(place.path):
         return place
     names = sorted(str(entry).rstrip("/").rpartition("/")[2] for entry in place.system.ls(place.path, detail=False))
     archives = [name for name in names if name.endswith(SUFFIX)]
@@ -327,7 +343,12 @@ def _download(place: _Place, archive: Path, most: int, reporter: Reporter) -> st
 
 
 def _opened(place: _Place) -> BinaryIO:
-    return open_regular(place.path) if place.is_local else cast(BinaryIO, place.system.open(place.path, "rb"))
+    if place.is_local:
+        return open_regular(place.path)
+    # From the first byte to the last, with block_size=0 in one request: many web servers know no other, the one of
+    # Python's http.server for instance, and fsspec refuses to read pieces of what they send.
+    in_one = {"block_size": 0} if place.protocols & HTTP else {}
+    return cast(BinaryIO, place.system.open(place.path, "rb", **in_one))
 
 
 def _new_file(path: Path) -> BinaryIO:
@@ -379,8 +400,11 @@ def _in_one_sentence(url: str, done: str) -> Iterator[None]:
     except Exception as error:  # code of another package, which may raise anything
         raise_interruption(error)
         scheme = url.partition("://")[0].lower()
+        # fsspec says of whatever a web server refuses that there is no such file; the answer itself stands behind that.
+        if getattr(error.__cause__, "status", NOT_FOUND) not in NO_SUCH_FILE:
+            error = cast(Exception, error.__cause__)
         said = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
-        reason = _without(url, said)
+        reason = _without(url, said).rstrip(".: ")
         if isinstance(error, ImportError):
             package = _PACKAGES.get(scheme)
             how = f": {pip_install(package)}" if package else ""

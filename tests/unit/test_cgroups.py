@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.cgroups import cpu_quota
+from toolkit.cgroups import Throttling, cpu_quota, throttling
 
 V2_MOUNT = "30 24 0:26 {root} /sys/fs/cgroup rw,nosuid,nodev - cgroup2 cgroup2 rw,nsdelegate"
 V1_MOUNT = "33 30 0:29 {root} /sys/fs/cgroup/cpu,cpuacct rw,nosuid - cgroup cgroup rw,cpu,cpuacct"
@@ -86,3 +86,33 @@ def test_where_there_are_no_groups_nothing_is_limited(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("groups", "mounts"), [("nonsense", "also - nonsense"), ("0::/", "short - cgroup2")])
 def test_files_that_are_something_else_limit_nothing(tmp_path: Path, groups: str, mounts: str) -> None:
     assert cpu_quota(machine(tmp_path, groups, mounts)) is None
+
+
+STAT = "usage_usec 5000000\nnr_periods {}\nnr_throttled {}\nthrottled_usec 70000"
+
+
+def test_how_often_a_limit_ran_out_is_that_of_the_group_where_it_did_most(tmp_path: Path) -> None:
+    files = {
+        "pod/cpu.max": "150000 100000",
+        "pod/cpu.stat": STAT.format(90, 40),
+        "pod/main/cpu.max": "200000 100000",
+        "pod/main/cpu.stat": STAT.format(80, 3),
+    }
+    made = machine(tmp_path, "0::/pod/main", V2_MOUNT.format(root="/"), **files)
+    assert throttling(made) == Throttling(periods=90, throttled=40)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"cpu.max": "max 100000", "cpu.stat": STAT.format(90, 40)},
+        {"cpu.max": "150000 100000"},
+        {"cpu.max": "150000 100000", "cpu.stat": "nr_periods many\nodd line here\n"},
+    ],
+)
+def test_where_nothing_limits_or_tells_nothing_runs_out(tmp_path: Path, files: dict[str, str]) -> None:
+    assert throttling(machine(tmp_path, "0::/", V2_MOUNT.format(root="/"), **files)) is None
+
+
+def test_a_system_without_control_groups(tmp_path: Path) -> None:
+    assert throttling(tmp_path) is None

@@ -6,8 +6,11 @@ import hashlib
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, ClassVar
 
 import pytest
 
@@ -43,6 +46,82 @@ def memory() -> Iterator[Any]:
     clear(system)
     yield system
     clear(system)
+
+
+class Web(BaseHTTPRequestHandler):
+    """A web server that knows no pieces of files, as most small ones do."""
+
+    served: bytes = b""
+    asked: ClassVar[list[str]] = []
+
+    def do_HEAD(self) -> None:
+        self._answer(b"")
+
+    def do_GET(self) -> None:
+        self._answer(self.served[: len(self.served) // 2] if "/cut" in self.path else self.served)
+
+    def _answer(self, body: bytes) -> None:
+        self.asked.append(f"{self.command} {self.headers.get('Authorization')}")
+        if "/none" in self.path or "/broken" in self.path:
+            self.send_error(404 if "/none" in self.path else 500)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.served)))
+        self.end_headers()
+        with suppress(ConnectionError):  # who asked has gone
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def web(
+    colour_bundle: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """Where a web server answers; any path ending in a name without a meaning of its own is the archive."""
+    pytest.importorskip("aiohttp", reason="aiohttp, with which fsspec reads from web servers, is not installed")
+    monkeypatch.setattr(Web, "served", pack(colour_bundle, tmp_path_factory.mktemp("web") / "packed.tar").read_bytes())
+    monkeypatch.setattr(Web, "asked", [])
+    with ThreadingHTTPServer(("127.0.0.1", 0), Web) as server:
+        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class TestFromAWebServer:
+    def test_one_that_sends_whole_files_only(self, web: str, tmp_path: Path) -> None:
+        digest = hashlib.sha256(Web.served).hexdigest()
+        made = pull(f"http://{web}/model.tar?token=abcdef", tmp_path / "made", sha256=digest)
+        assert Bundle.open(made).manifest.artifacts
+        assert [asked.partition(" ")[0] for asked in Web.asked].count("GET") == 1
+
+    def test_no_time_limit_but_one_on_silence(self) -> None:
+        pytest.importorskip("aiohttp", reason="aiohttp, with which fsspec reads from web servers, is not installed")
+        timeout = remote._how_to_read("HTTPS://host/a.tar")["client_kwargs"]["timeout"]
+        assert (timeout.total, timeout.sock_connect, timeout.sock_read) == (None, 30, 60)
+        assert remote._how_to_read("s3://models/a.tar") == {}
+
+    @pytest.mark.parametrize(
+        ("path", "said"),
+        [
+            ("cut.tar", "cannot be read: "),
+            ("none.tar", "cannot be read: there is no such file or folder."),
+            ("broken.tar", "500, message='Internal Server Error'"),
+        ],
+    )
+    def test_what_fails_leaves_nothing_and_names_no_password(
+        self, web: str, tmp_path: Path, path: str, said: str
+    ) -> None:
+        with pytest.raises(RemoteError) as raised:
+            pull(f"http://bob:hunter22@{web}/{path}?token=abcdef", tmp_path / "made")
+        sentence = str(raised.value)
+        assert sentence.startswith(f"http://{web}/{path} ")
+        assert said in sentence
+        assert not sentence.endswith("..")
+        assert "hunter22" not in sentence
+        assert "abcdef" not in sentence
+        assert [left for left in tmp_path.iterdir() if "made" in left.name] == []
 
 
 @pytest.fixture

@@ -101,7 +101,7 @@ class TorchSession:
 
     def on_device(self, inputs: npt.NDArray[np.generic]) -> Callable[[], float]:
         """Return one call with everything on the GPU (see ``formats.base.Session``)."""
-        return call_on_device(self._network, inputs, self.threads)
+        return call_on_device(self._network, inputs, self.device, self.threads)
 
     def run(self, inputs: npt.NDArray[np.generic]) -> dict[str, npt.NDArray[np.float32]]:
         """Run one batch (see ``formats.base.Session.run``); the copy back to the host waits for the device."""

@@ -79,6 +79,7 @@ def batch_timing(batch_size: int, outcome: Outcome, setting: Setting, reference:
         warm_up_seconds=timed.warm_up_seconds,
         warm=timed.warm,
         processor_seconds_per_image=timed.processor_seconds / images,
+        cores_busy=timed.processor_seconds / sum(map(sum, timed.rounds)),
         flops_per_second=flops,
         share_of_peak=flops / peak if flops is not None and peak else None,
         device_p50_seconds=median(timed.device_seconds) if timed.device_seconds else None,

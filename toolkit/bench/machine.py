@@ -1,4 +1,8 @@
-"""How busy the machine is, as Linux tells it in ``/proc`` and ``/sys``; elsewhere most figures are None."""
+"""How busy the machine is, as Linux tells it in ``/proc`` and ``/sys``; elsewhere most figures are None.
+
+Of a machine with more cores than this process may use, those that it may use are looked at: a neighbour on one of two
+of them halves what they give, and is 1% of a machine with 64.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+from toolkit.cgroups import Throttling, throttling
 from toolkit.results import Load, MachineState
 
 BUSY_SHARE = 0.1
 """Of all processor time to other processes: from here on the machine counts as busy."""
 STEAL_SHARE = 0.02
 """Of all processor time to other machines of the same host: from here on it is said."""
+THROTTLED_SHARE = 0.05
+"""Of the periods of a container's CPU limit those in which it ran out: from here on it is said."""
 LEAST_SECONDS = 0.25
 """Processor time, of all cores together, below which shares are not computed: the system counts in hundredths."""
 
@@ -39,7 +46,7 @@ class Watch:
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
-        self._start = moment(root)
+        self._start, self._throttled = moment(root), throttling(root)
         self._frequencies: list[float] = []
 
     def sample(self) -> None:
@@ -54,18 +61,20 @@ class Watch:
         """
         if not self._frequencies:
             self.sample()
-        end = moment(self._root)
+        end, throttled = moment(self._root), throttling(self._root)
         found = load_between(self._start, end, self._frequencies)
-        self._start, self._frequencies = end, []
-        return found
+        share = _throttled_share(self._throttled, throttled)
+        self._start, self._throttled, self._frequencies = end, throttled, []
+        return found.model_copy(update={"throttled_share": share})
 
 
 def moment(root: Path = Path("/")) -> Moment | None:
     """Return what the system has counted; None where it does not."""
     try:
-        first = (root / "proc/stat").read_text(encoding="ascii").splitlines()[0].split()
+        lines = (root / "proc/stat").read_text(encoding="ascii").splitlines()
         # man 5 proc: user nice system idle iowait irq softirq steal; guest time is in user time already.
-        user, nice, system, idle, iowait, irq, softirq, steal = (int(field) for field in first[1:9])
+        counted = [[int(field) for field in line.split()[1:9]] for line in _lines_of_own_cores(lines)]
+        user, nice, system, idle, iowait, irq, softirq, steal = (sum(column) for column in zip(*counted, strict=True))
         tick = 1 / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError, AttributeError):
         return None
@@ -73,6 +82,22 @@ def moment(root: Path = Path("/")) -> Moment | None:
     return Moment(
         total=(busy + idle + iowait + steal) * tick, busy=busy * tick, steal=steal * tick, own=sum(os.times()[:4])
     )
+
+
+def _lines_of_own_cores(lines: Sequence[str]) -> list[str]:
+    """Return what ``/proc/stat`` says of the cores that this process may use, or of all of them together."""
+    of_core = {line.partition(" ")[0]: line for line in lines if line.startswith("cpu")}
+    own = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    wanted = {f"cpu{core}" for core in own}
+    if wanted and wanted < of_core.keys() - {"cpu"}:
+        return [of_core[name] for name in wanted]
+    return list(lines[:1])
+
+
+def _throttled_share(start: Throttling | None, end: Throttling | None) -> float | None:
+    if start is None or end is None or end.periods <= start.periods:
+        return None
+    return min(1.0, max(0, end.throttled - start.throttled) / (end.periods - start.periods))
 
 
 def load_between(start: Moment | None, end: Moment | None, frequencies: Sequence[float]) -> Load:
@@ -102,9 +127,18 @@ def frequency_mhz(root: Path = Path("/")) -> float | None:
     return fmean(found) if found else None
 
 
-def machine_state(before: Load, during: Load) -> MachineState:
-    """Return the record, with what a reader must know."""
-    return MachineState(before=before, during=during, remarks=tuple(_remarks(during, "while it was measured")))
+def machine_state(before: Load, during: Load, further: Load | None = None) -> MachineState:
+    """Return the record, with what a reader must know.
+
+    Args:
+        before: anything was measured.
+        during: the time in which the model alone was measured.
+        further: the time after that, in which something else was; None where nothing was.
+    """
+    remarks = _remarks(during, "while it was measured")
+    if further is not None and not remarks:
+        remarks = _remarks(further, "after the model alone was measured, during the rest")
+    return MachineState(before=before, during=during, remarks=tuple(remarks))
 
 
 def warning(before: Load) -> str | None:
@@ -116,13 +150,18 @@ def _remarks(load: Load, when: str) -> list[str]:
     remarks = []
     if load.busy_share is not None and load.busy_share >= BUSY_SHARE:
         remarks.append(
-            f"The machine was busy: other processes took {load.busy_share:.0%} of its processor time {when}. End them "
+            f"The machine was busy: other processes took {load.busy_share:.0%} of the processor time {when}. End them "
             "and measure again for figures that hold."
         )
     if load.steal_share is not None and load.steal_share >= STEAL_SHARE:
         remarks.append(
             f"The host of this virtual machine gave {load.steal_share:.0%} of its processor time to other machines "
             f"{when} (steal)."
+        )
+    if load.throttled_share is not None and load.throttled_share >= THROTTLED_SHARE:
+        remarks.append(
+            f"The CPU limit of this container ran out in {load.throttled_share:.0%} of its periods {when}: everything "
+            "stands still then until the next one. Give the container whole cores, or measure with fewer --threads."
         )
     return remarks
 

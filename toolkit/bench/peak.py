@@ -12,6 +12,7 @@ import numpy.typing as npt
 from toolkit.bench.clock import Clock
 from toolkit.bench.measure import measure_round
 from toolkit.dependencies import import_optional, why_not
+from toolkit.devices import kind_of
 
 SIZES = {"cpu": (512, 1024, 2048), "cuda": (2048, 4096, 8192)}
 """Sides of the square matrices that are tried. Small ones do not fill a device, large ones wait for memory."""
@@ -55,7 +56,7 @@ def fastest_of_engines(device: str, threads: int, clock: Clock) -> float | None:
     differs, by a factor of two on processors of AMD with AVX-512.
 
     Args:
-        device: ``cpu`` or ``cuda``.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
         threads: CPU threads.
         clock: what measures.
     """
@@ -97,7 +98,7 @@ def peak_of_torch(device: str, threads: int, clock: Clock) -> float | None:
     Only in a process that has imported PyTorch already; None elsewhere.
 
     Args:
-        device: ``cpu`` or ``cuda``.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
         threads: CPU threads.
         clock: what measures.
     """
@@ -111,10 +112,10 @@ def peak_of_torch(device: str, threads: int, clock: Clock) -> float | None:
 
         def multiply() -> None:
             torch.mm(left, right, out=result)
-            if device == "cuda":
-                torch.cuda.synchronize()
+            if device != "cpu":
+                torch.cuda.synchronize(device)
 
         return multiply
 
     with torch_threads(threads), full_float32(), torch.inference_mode():
-        return fastest_product(product, SIZES[device], clock)
+        return fastest_product(product, SIZES[kind_of(device)], clock)

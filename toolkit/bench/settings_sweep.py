@@ -7,7 +7,7 @@ measured in interleaved rounds. Of settings that cannot be told apart the simple
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -181,7 +181,8 @@ def best(tried: Sequence[Tried], score: Score) -> Tried:
     """Return the best setting, or the simplest of those that cannot be told from it.
 
     Two settings are compared by the ratios of the same rounds, which share the weather of the machine. They cannot be
-    told apart where the interval of the median ratio reaches 1 and the ratio is within ``CLOSE`` of it.
+    told apart where the interval of the median ratio reaches 1, or where there were too few rounds for one, and the
+    ratio is within ``CLOSE`` of it.
 
     Args:
         tried: at least one; all measured in the same rounds.
@@ -191,7 +192,8 @@ def best(tried: Sequence[Tried], score: Score) -> Tried:
 
     def as_good(one: Tried) -> bool:
         ratio = statistics.estimate([a / b for a, b in zip(score(one), score(first), strict=True)])
-        return ratio.interval.high >= 1 and ratio.median >= 1 - CLOSE
+        unsure = ratio.rounds < ROUNDS_FOR_INTERVALS or ratio.interval.high >= 1
+        return unsure and ratio.median >= 1 - CLOSE
 
     return min((one for one in tried if one is first or as_good(one)), key=lambda one: one.setting.simplicity)
 
@@ -346,7 +348,7 @@ def counted(count: int, what: str) -> str:
 
 def sweep_settings(
     plans: Sequence[Plan], inputs: Inputs, contract: InputContract, options: BenchOptions, reporter: Reporter
-) -> dict[tuple[str, str], Found]:
+) -> Iterator[tuple[tuple[str, str], Found]]:
     """Sweep artifact by artifact, so that the sessions of one are in memory at a time.
 
     Args:
@@ -356,11 +358,10 @@ def sweep_settings(
         options: the most threads, the largest batch, rounds and times.
         reporter: where progress goes.
 
-    Returns:
-        What was found by name and device of the row.
+    Yields:
+        Name and device of the row, and what was found.
     """
     limits = Limits(options.rounds, options.min_seconds)
-    found = {}
     for index, plan in enumerate(plans):
         format_ = formats().get(plan.name)
         settings = grid(
@@ -375,5 +376,4 @@ def sweep_settings(
             min_seconds=options.min_seconds,
         )
         log = inputs.folder / f"sweep-{index}.log"
-        found[plan.name, plan.device] = SettingsSweep(plan, job, settings, limits, log, reporter).run()
-    return found
+        yield (plan.name, plan.device), SettingsSweep(plan, job, settings, limits, log, reporter).run()

@@ -14,7 +14,7 @@ from toolkit.bench.flops import flops_per_image
 from toolkit.bench.inputs import Inputs, prepared_inputs
 from toolkit.bench.machine import Watch, machine_state, warning
 from toolkit.bench.options import BenchOptions
-from toolkit.bench.rows import devices, plan_rows
+from toolkit.bench.rows import Plan, devices, plan_rows
 from toolkit.bench.settings_sweep import Found, sweep_settings
 from toolkit.bench.sweep import Outcome, Settings, Sweep, reference_of
 from toolkit.bench.why import with_reasons
@@ -48,6 +48,7 @@ def bench_run(
         FileWriteError: the run or its bundle cannot be written; said before anything is measured.
         BundleError: there is no bundle, or a file of it was changed.
         DeviceError: there is no such device.
+        KeyboardInterrupt: somebody stopped it; during the sweep, what was measured before is written first.
     """
     clock: Clock = MonotonicClock()
     start, watch = clock.now(), Watch()
@@ -70,9 +71,10 @@ def bench_run(
             sweep = Sweep(plans, inputs, manifest.input, _settings(options), reporter)
             sweep.after_round = watch.sample
             outcomes = sweep.run()
-            machine = machine_state(before, watch.load())
+            during = watch.load()
             setting = Setting(threads, inputs.count, flops, options.precision)
             further = _measure_further(bundle, outcomes, test, inputs, options, reporter)
+            machine = machine_state(before, during, watch.load())
             rows = tuple(
                 further.added(bench_row(one, setting, reference_of(outcomes, one.plan.device))) for one in outcomes
             )
@@ -96,7 +98,19 @@ def bench_run(
         report = with_reasons(report)
         report.save(run.folder.bench_file)
         record_benchmarks(run.folder.bundle, report)
+    if further.stopped:
+        reporter.line(
+            f"the sweep was stopped after {len(further.found)} of {len(_artifacts(outcomes))} artifacts: what was "
+            f"measured is kept in {run.folder.bench_file}, and 'toolkit report {run.folder.name}' writes the reports "
+            "of it"
+        )
+        raise KeyboardInterrupt
     return report
+
+
+def _artifacts(outcomes: Sequence[Outcome]) -> list[Plan]:
+    """Return the artifacts that could be measured at all."""
+    return [outcome.plan for outcome in outcomes if outcome.plan.artifact is not None and outcome.missing is None]
 
 
 def _settings(options: BenchOptions) -> Settings:
@@ -116,6 +130,8 @@ class Further:
 
     found: Mapping[tuple[str, str], Found]
     end_to_end: Mapping[tuple[str, str], EndToEnd]
+    stopped: bool = False
+    """Whether somebody stopped the sweep."""
 
     def added(self, row: BenchRow) -> BenchRow:
         """Return a row with it."""
@@ -135,13 +151,20 @@ def _measure_further(
     reporter: Reporter,
 ) -> Further:
     """Measure what is asked for of the artifacts that could be measured at all."""
-    plans = [outcome.plan for outcome in outcomes if outcome.plan.artifact is not None and outcome.missing is None]
+    plans = _artifacts(outcomes)
     end_to_end: dict[tuple[str, str], EndToEnd] = {}
     if options.end_to_end and plans:
         files = image_files(test, inputs.folder / "files", SEED)
         asked = Asked(bundle.path, options.thread_count, options.allow_code, options.min_seconds)
         end_to_end = measure_end_to_end(plans, files, asked, reporter)
-    found = sweep_settings(plans, inputs, bundle.manifest.input, options, reporter) if options.sweep else {}
+    found: dict[tuple[str, str], Found] = {}
+    try:
+        for key, one in (
+            sweep_settings(plans, inputs, bundle.manifest.input, options, reporter) if options.sweep else ()
+        ):
+            found[key] = one
+    except KeyboardInterrupt:
+        return Further(found, end_to_end, stopped=True)
     return Further(found, end_to_end)
 
 

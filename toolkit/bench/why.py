@@ -17,8 +17,9 @@ PHASES = {
     "call": "the call of the engine",
     "other": "Python between the engine and the files",
 }
-ASLEEP = 0.75
-"""Threads that compute for less than this share of the time are said to be asleep for the rest."""
+SELDOM = 0.75
+"""Threads that compute for less than this share of the time are said to: they sleep, or wait for a core that another
+process has, which no figure here tells apart."""
 BUSY = 0.85
 """Threads that compute for more than this share of the time are busy."""
 FAR_FROM_PEAK = 0.3
@@ -63,9 +64,9 @@ def _of_the_engine(row: BenchRow) -> Iterator[str]:
     at = f"at batch {timing.batch_size}"
     if cores is not None:
         text = f"{at} the engine uses {cores:.1f} of {row.threads} {'core' if row.threads == 1 else 'cores'}"
-        yield text if peak is None else f"{text} at {peak:.0%} of the peak of a matrix product"
+        yield text if peak is None else f"{text} at {_share(peak)} of the peak of a matrix product"
     elif peak is not None:
-        yield f"{at} the engine reaches {peak:.0%} of the peak of a matrix product"
+        yield f"{at} the engine reaches {_share(peak)} of the peak of a matrix product"
     if cores is not None and peak is not None and cores >= BUSY * row.threads and peak < FAR_FROM_PEAK:
         yield "busy cores so far from the peak wait for memory or do other work than multiplying"
 
@@ -106,18 +107,20 @@ def _reasons(report: BenchReport, row: BenchRow, reference: BenchRow, timing: Ba
     own = _cores(row, timing)
     beside = next((other for other in reference.timings if other.batch_size == timing.batch_size), None)
     others = None if beside is None else _cores(reference, beside)
-    if own is not None and own < ASLEEP * row.threads and (others is None or own < others):
-        asleep = 1 - own / row.threads
-        yield f"its threads are asleep for {asleep:.0%} of the time"
+    if own is not None and own < SELDOM * row.threads and (others is None or own < others):
+        yield f"its threads compute for only {own / row.threads:.0%} of the time"
     if row.device == "cpu" and row.precision == EIGHT_BITS and report.int8_dot_products is False:
         yield "the processor has no instructions for products of 8-bit numbers (VNNI or AMX)"
 
 
 def _cores(row: BenchRow, timing: BatchTiming) -> float | None:
     """Return how many cores computed on average; of a GPU, where the processor only waits, nothing is said."""
-    if row.device != "cpu" or timing.processor_seconds_per_image is None:
-        return None
-    return timing.processor_seconds_per_image * timing.throughput.median
+    return timing.cores_busy if row.device == "cpu" else None
+
+
+def _share(share: float) -> str:
+    """Return a share of which something is there: never ``0%``."""
+    return "under 1%" if 0 < share < 0.01 else f"{share:.0%}"
 
 
 def _largest(row: BenchRow) -> BatchTiming:

@@ -21,6 +21,7 @@ from toolkit.bench.clock import Clock, MonotonicClock
 from toolkit.bench.job import Job
 from toolkit.bench.measure import Runner, measure_round, warm_up
 from toolkit.bench.peak import fastest_of_engines
+from toolkit.devices import kind_of
 from toolkit.errors import ToolkitError, first_line
 from toolkit.formats.base import Session
 from toolkit.provenance import peak_memory_bytes
@@ -111,7 +112,7 @@ class Worker:
         """Return what is timed at a batch size: on a GPU the call alone, without copies to and from the device."""
         if batch_size not in self._runners:
             session = self._opened()
-            on_device = getattr(session, "on_device", None) if session.device == "cuda" else None
+            on_device = getattr(session, "on_device", None) if kind_of(session.device) == "cuda" else None
             self._runners[batch_size] = session if on_device is None else _OnDevice(on_device(self._batch(batch_size)))
         return self._runners[batch_size]
 

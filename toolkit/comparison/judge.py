@@ -181,7 +181,7 @@ def _machine_differences(a: ComparedSide, b: ComparedSide, pairs: list[_Pair]) -
     for name, one, other in (("processor", a.processor, b.processor), ("cores", a.cores, b.cores)):
         if one is not None and other is not None and one != other:
             found.append(f"{name} {one} in A, {other} in B")
-    if any(device.startswith("cuda") for device in devices) and a.gpu != b.gpu:
+    if devices - {"cpu"} and a.gpu != b.gpu:
         found.append(f"GPU {a.gpu or 'none'} in A, {b.gpu or 'none'} in B")
     return tuple(found)
 

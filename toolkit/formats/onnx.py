@@ -138,7 +138,7 @@ class OnnxSession:
         self.spinning = spinning
         self.engine = engine_name()
         self.provider: str = self._session.get_providers()[0]
-        self.tf32 = _uses_tf32(self._session) if device == "cuda" else None
+        self.tf32 = _uses_tf32(self._session) if kind_of(device) == "cuda" else None
         self._input = next((value.name for value in self._session.get_inputs()), "")
         self._outputs = [output.name for output in self._session.get_outputs()]
         self.interface = Interface(_typed(self._session.get_inputs()), _typed(self._session.get_outputs()))
@@ -152,9 +152,10 @@ class OnnxSession:
         """Return one call through an I/O binding, with input and outputs on the GPU (see ``formats.base.Session``)."""
         onnxruntime = import_onnxruntime()
         binding = self._session.io_binding()
-        binding.bind_ortvalue_input(self._input, onnxruntime.OrtValue.ortvalue_from_numpy(inputs, self.device, 0))
+        kind, index = kind_of(self.device), index_of(self.device)
+        binding.bind_ortvalue_input(self._input, onnxruntime.OrtValue.ortvalue_from_numpy(inputs, kind, index))
         for name in self._outputs:
-            binding.bind_output(name, self.device, 0)
+            binding.bind_output(name, kind, index)
 
         def call() -> None:
             self._session.run_with_iobinding(binding)

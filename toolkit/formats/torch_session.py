@@ -104,47 +104,49 @@ class ModuleSession:
 
     def on_device(self, inputs: npt.NDArray[np.generic]) -> Callable[[], float]:
         """Return one call with everything on the GPU (see ``formats.base.Session``)."""
-        return call_on_device(self._module, inputs, self.threads)
+        return call_on_device(self._module, inputs, self.device, self.threads)
 
 
 def device_name(device: str) -> str:
     """Return the device as PyTorch calls it, on CUDA with the name of the card."""
     import torch
 
-    return f"cuda: {torch.cuda.get_device_name()}" if device == "cuda" else device
+    return device if device == "cpu" else f"{device}: {torch.cuda.get_device_name(device)}"
 
 
 def uses_tf32(device: str) -> bool | None:
     """Say whether this process may compute float32 products in TF32 now; None on the CPU."""
     import torch
 
-    if device != "cuda":
+    if device == "cpu":
         return None
     return bool(torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32)
 
 
-def call_on_device(module: Module, inputs: npt.NDArray[np.generic], threads: int) -> Callable[[], float]:
+def call_on_device(module: Module, inputs: npt.NDArray[np.generic], device: str, threads: int) -> Callable[[], float]:
     """Copy a batch to the GPU and return one call of a module on it.
 
     The call waits for the GPU and returns the seconds between two CUDA events around it; its outputs stay on the GPU.
 
     Args:
-        module: on CUDA, in inference mode.
+        module: on a GPU, in inference mode.
         inputs: the batch, on the host.
+        device: the GPU, ``cuda`` or ``cuda:N``.
         threads: CPU threads for one call.
     """
     import torch
 
-    batch = torch.from_numpy(np.ascontiguousarray(inputs)).to("cuda")
+    batch = torch.from_numpy(np.ascontiguousarray(inputs)).to(device)
     event: Any = torch.cuda.Event  # without type information
     first, last = (event(enable_timing=True) for _ in range(2))
 
     def call() -> float:
-        with torch_threads(threads), torch.inference_mode():
+        # Events are recorded where the current device computes, which is the first one unless somebody says.
+        with torch_threads(threads), torch.inference_mode(), torch.cuda.device(device):
             first.record()
             module(batch)
             last.record()
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(device)
         return float(first.elapsed_time(last)) / 1000  # milliseconds
 
     return call

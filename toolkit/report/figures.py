@@ -63,13 +63,18 @@ def points(difference: float, interval: Interval) -> str:
 
 
 def ratio(value: float | None) -> str:
-    """Return ``1.31x``."""
-    return NONE if value is None else f"{value:.2f}x"
+    """Return ``1.31x``, ``31.1x``, ``311x``."""
+    return NONE if value is None else f"{value:.{_decimals_of_ratio(value)}f}x"
 
 
 def ratio_interval(value: Estimate) -> str:
     """Return ``1.31x [1.28, 1.34]``, the interval with the decimals of the ratio."""
-    return f"{value.median:.2f}x [{value.interval.low:.2f}, {value.interval.high:.2f}]"
+    places = _decimals_of_ratio(value.median)
+    return f"{value.median:.{places}f}x [{value.interval.low:.{places}f}, {value.interval.high:.{places}f}]"
+
+
+def _decimals_of_ratio(value: float) -> int:
+    return min(2, decimals(value))
 
 
 def billions(value: float | None) -> str:

@@ -302,6 +302,8 @@ def _load(load: Load) -> str:
         parts.append(f"{figures.percent(load.busy_share)} of the processor time went to other programs")
     if load.steal_share is not None:
         parts.append(f"{figures.percent(load.steal_share)} was stolen by the hypervisor")
+    if load.throttled_share is not None:
+        parts.append(f"the container's CPU limit ran out in {figures.percent(load.throttled_share)} of its periods")
     if load.frequency_mhz is not None:
         parts.append(f"{load.frequency_mhz:.0f} MHz")
     return ", ".join(parts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +14,16 @@ from toolkit.results import REFERENCE_ROW, BatchTiming, BenchReport, BenchRow, E
 MOST_CONFUSED = 5
 UNSETTLED, NOT_WARM = "*", "^"
 """Marks behind a throughput; ``marks`` says in a sentence what they mean."""
+MOSTLY = 0.5
+"""Where more than this share of the figures would bear a mark, none does, and the sentence speaks of all of them."""
+FULL_LEVEL = 0.95
+"""Of the intervals, where there were rounds enough."""
+FEWEST_TO_FORESEE = 6
+"""Rounds from which on the width of an interval says how it goes on."""
+MOST_ROUNDS = 1000
+"""That ``toolkit bench`` takes; what would need more needs a quieter machine."""
+SECONDS_OF_A_ROW = 60.0
+"""``--max-seconds`` where nobody says."""
 
 
 @dataclass(frozen=True)
@@ -128,22 +140,81 @@ def cost_table(report: BenchReport) -> Table:
 def marks(report: BenchReport) -> list[str]:
     """Return what the marks behind figures mean, a sentence for each that there is.
 
-    Whoever shows ``bench_table`` shows these too.
+    Where most figures would bear a mark it says nothing of one, and the sentence says how many they are. Whoever shows
+    ``bench_table`` shows these too.
     """
-    timings = [timing for row in report.rows for timing in row.timings]
-    width = "" if report.precision is None else f" than {report.precision:.0%} to either side"
+    timings = _timings(report)
+    unsettled = [timing for timing in timings if timing.settled is False]
+    cold = [timing for timing in timings if timing.warm is False]
+    few = [timing.throughput for timing in timings if timing.throughput.interval.level < FULL_LEVEL]
     sentences = []
-    if any(timing.settled is False for timing in timings):
+    if unsettled:
+        width = "" if report.precision is None else f" than {report.precision:.0%} to either side"
         sentences.append(
-            f"{UNSETTLED} never settled: the interval was still wider{width} when rounds or time were over. More "
-            "--rounds or a quieter machine narrow it."
+            f"{_marked(report, UNSETTLED, unsettled)} never settled: the interval was still wider{width} when rounds "
+            f"or time were over. It holds all the same. {_to_settle(report, unsettled)}"
         )
-    if any(timing.warm is False for timing in timings):
+    if cold:
         sentences.append(
-            f"{NOT_WARM} never warm: the times of calls were still changing when warm-up had to end, so that the "
-            "figure may be too low."
+            f"{_marked(report, NOT_WARM, cold)} never warm: the times of calls were still changing when warm-up had to "
+            "end, so that the figure may be too low."
+        )
+    if few:
+        fewest = min(few, key=lambda estimate: estimate.rounds)
+        sentences.append(
+            f"The interval of {fewest.rounds} {'round' if fewest.rounds == 1 else 'rounds'} is only their range, which "
+            f"holds the median in {fewest.interval.level:.0%} of cases and not in {FULL_LEVEL:.0%}: give 7 --rounds or "
+            "more, and more --max-seconds."
         )
     return sentences
+
+
+def _timings(report: BenchReport) -> list[BatchTiming]:
+    return [timing for row in report.rows for timing in row.timings]
+
+
+def _are_exceptions(report: BenchReport, marked: int) -> bool:
+    """Say whether so few figures would bear a mark that it tells them from the others."""
+    return marked <= MOSTLY * len(_timings(report))
+
+
+def _marked(report: BenchReport, mark: str, marked: Sequence[BatchTiming]) -> str:
+    """Return the mark that stands for some figures, or how many they are where it is left out."""
+    if _are_exceptions(report, len(marked)):
+        return mark
+    count = len(_timings(report))
+    return "The figure" if count == 1 else f"{len(marked)} of the {count} figures"
+
+
+def _to_settle(report: BenchReport, unsettled: Sequence[BatchTiming]) -> str:
+    """Say what would narrow the intervals: a quieter machine, or about how many rounds."""
+    if report.machine is not None and report.machine.remarks:
+        return "It is wide on a busy machine: end other programs and measure again; more --rounds alone help little."
+    needed = [_rounds_to_settle(timing, report.precision) for timing in unsettled]
+    if max(needed) > MOST_ROUNDS:
+        return "A quieter machine narrows it; more --rounds alone help little."
+    rounds = _in_tens(max(needed))
+    seconds = max(need * _seconds_of_a_round(timing) for need, timing in zip(needed, unsettled, strict=True))
+    longer = f" --max-seconds {_in_tens(seconds)}" if seconds > SECONDS_OF_A_ROW else ""
+    return f"About --rounds {rounds}{longer} would narrow it, or a quieter machine."
+
+
+def _rounds_to_settle(timing: BatchTiming, precision: float | None) -> float:
+    """Return about how many rounds it takes: the width falls with the root of their number."""
+    value = timing.ratio or timing.throughput
+    if precision is None or value.rounds < FEWEST_TO_FORESEE or value.median <= 0:
+        return math.inf
+    half = (value.interval.high - value.interval.low) / 2 / value.median
+    return value.rounds * max(1.0, half / precision) ** 2
+
+
+def _seconds_of_a_round(timing: BatchTiming) -> float:
+    images = timing.batch_size * timing.latency.calls
+    return images / timing.throughput.median / timing.throughput.rounds
+
+
+def _in_tens(value: float) -> int:
+    return 10 * math.ceil(value / 10)
 
 
 def class_table(evaluation: Evaluation, worst: int | None = None) -> Table:
@@ -191,11 +262,13 @@ def remarks(evaluation: Evaluation) -> list[str]:
 
 
 def _speed_cells(report: BenchReport, row: BenchRow, timing: BatchTiming) -> tuple[str, ...]:
+    marked = {UNSETTLED: [t.settled for t in _timings(report)], NOT_WARM: [t.warm for t in _timings(report)]}
+    shown = {mark for mark, found in marked.items() if _are_exceptions(report, found.count(False))}
     return (
         str(timing.batch_size),
         figures.estimate(timing.throughput)
-        + (UNSETTLED if timing.settled is False else "")
-        + (NOT_WARM if timing.warm is False else ""),
+        + (UNSETTLED if timing.settled is False and UNSETTLED in shown else "")
+        + (NOT_WARM if timing.warm is False and NOT_WARM in shown else ""),
         figures.ratio(relative_throughput(report, row, timing.batch_size))
         if timing.ratio is None
         else figures.ratio_interval(timing.ratio),

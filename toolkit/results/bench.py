@@ -15,7 +15,11 @@ REFERENCE_ROW = "eager"
 
 
 class Estimate(Record):
-    """A measured quantity: median over rounds, and a bootstrap interval of that median."""
+    """A measured quantity: median over rounds, and a bootstrap interval of that median.
+
+    Fewer than 6 rounds cannot have an interval that holds in 95 of 100 cases: it is their range, and ``interval.level``
+    is what that holds.
+    """
 
     median: float
     interval: Interval
@@ -56,6 +60,9 @@ class BatchTiming(Record):
     """Whether they became stable; None in older files."""
     processor_seconds_per_image: float | None = None
     """Processor time of all threads of the worker."""
+    cores_busy: float | None = None
+    """How many cores computed on average: processor time of all threads over the time of all rounds. None in older
+    files."""
     flops_per_second: float | None = None
     """Floating point operations of the network per second; a multiplication and an addition are two."""
     share_of_peak: float | None = None
@@ -127,11 +134,14 @@ class Load(Record):
     load_average: float | None
     """Over the last minute; None where the system does not say."""
     busy_share: float | None
-    """Share of all processor time that went to other processes than this benchmark."""
+    """Share of the processor time of the cores that it may use which went to other processes than this benchmark."""
     steal_share: float | None
     """Share of processor time that a hypervisor gave to other machines."""
     frequency_mhz: float | None
     """Mean over the cores."""
+    throttled_share: float | None = None
+    """Of the periods of a container's CPU limit, the share in which it ran out and everything in it stood still; None
+    where there is no such limit, and in older files."""
 
 
 class MachineState(Record):

@@ -39,10 +39,22 @@ def test_what_a_row_costs(plan: Any) -> None:
     assert (timing.ratio.median, timing.ratio.interval.low, timing.ratio.interval.high) == (3.0, 2.0, 4.0)
     assert timing.settled is True  # 1 to either side of 3
     assert timing.processor_seconds_per_image == 0.5  # 3 seconds for 6 images
+    # 3 seconds in one second of calls. The median of 6 images a second times half a second each says the same here, and
+    # nothing true where rounds differ much, see below.
+    assert timing.cores_busy == 3.0
     assert (timing.flops_per_second, timing.share_of_peak) == (60.0, 0.075)
     assert (timing.device_p50_seconds, timing.warm_up_seconds, timing.warm) == (0.2, 1.5, False)
     narrower = Setting(threads=1, images=20, precision=0.3)
     assert batch_timing(2, onnx, narrower, eager).settled is False
+
+
+def test_busy_cores_are_those_of_all_rounds_also_where_half_of_them_were_slow(plan: Any) -> None:
+    # One core computed throughout: 10 seconds of 10. The median round of 4 images a second at 10 / 7 seconds an image
+    # would make nearly six of it.
+    timed = Timed(rounds=[[0.25] * 2, [9.0], [0.125] * 4], processor_seconds=10.0)
+    timing = batch_timing(1, Outcome(plan("a"), timed={1: timed}), SETTING)
+    assert timing.throughput.median * (timing.processor_seconds_per_image or 0) == pytest.approx(40 / 7)
+    assert timing.cores_busy == 1.0
 
 
 def test_the_reference_is_compared_with_nothing_but_has_its_share_of_the_peak(plan: Any) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from toolkit.bench import machine
 from toolkit.bench.machine import Moment, Watch, frequency_mhz, load_between, machine_state, moment, warning
+from toolkit.cgroups import Throttling
 from toolkit.results import Load
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "sysconf"), reason="Linux tells this in files; this is no POSIX system")
@@ -30,6 +31,23 @@ def test_a_moment_counts_everything_once(tmp_path: Path, monkeypatch: pytest.Mon
     assert found is not None
     assert (found.total, found.busy, found.steal) == pytest.approx((11.43, 6.13, 0.8))
     assert found.own == pytest.approx(sum(os.times()[:4]), abs=1.0)
+
+
+CORES = "cpu  30 0 0 50 0 0 0 0\ncpu0 30 0 0 10 0 0 0 0\ncpu1 0 0 0 40 0 0 0 0\nintr 1 2\n"
+
+
+@pytest.mark.parametrize(
+    ("own", "busy", "total"), [({0}, 0.3, 0.4), ({1}, 0.0, 0.4), ({0, 1}, 0.3, 0.8), ({0, 7}, 0.3, 0.8)]
+)
+def test_what_counts_are_the_cores_that_this_process_may_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: set[int], busy: float, total: float
+) -> None:
+    monkeypatch.setattr(os, "sysconf", lambda name: 100)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: own, raising=False)
+    write(tmp_path, "proc/stat", CORES)
+    found = moment(tmp_path)
+    assert found is not None
+    assert (found.busy, found.total) == pytest.approx((busy, total))
 
 
 @pytest.mark.parametrize("text", ["", "cpu  1 2 3\n", "cpu  a b c d e f g h\n"])
@@ -95,7 +113,7 @@ def test_a_quiet_machine_needs_no_remark() -> None:
 def test_a_busy_machine_is_said_in_a_sentence() -> None:
     busy = QUIET.model_copy(update={"busy_share": 0.1})
     assert warning(busy) == (
-        "The machine was busy: other processes took 10% of its processor time just before measuring. End them and "
+        "The machine was busy: other processes took 10% of the processor time just before measuring. End them and "
         "measure again for figures that hold."
     )
     assert machine_state(busy, QUIET).remarks == ()  # what counts is what was there while it measured
@@ -103,6 +121,28 @@ def test_a_busy_machine_is_said_in_a_sentence() -> None:
     assert "gave 2% of its processor time to other machines" in str(
         warning(QUIET.model_copy(update={"steal_share": 0.02}))
     )
+
+
+def test_a_machine_that_was_busy_only_after_the_model_alone_was_measured_is_said_too() -> None:
+    busy = QUIET.model_copy(update={"busy_share": 0.5})
+    (remark,) = machine_state(QUIET, QUIET, busy).remarks
+    assert remark.startswith(
+        "The machine was busy: other processes took 50% of the processor time after the model alone was measured"
+    )
+    assert machine_state(QUIET, busy, busy).remarks == machine_state(QUIET, busy).remarks  # one sentence is enough
+
+
+def test_a_container_whose_limit_ran_out_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [Throttling(periods=100, throttled=10), Throttling(periods=300, throttled=60), None]
+    monkeypatch.setattr(machine, "throttling", lambda root: found.pop(0))
+    watch = Watch(tmp_path)
+    load = watch.load()
+    assert load.throttled_share == 0.25
+    assert machine_state(QUIET, load).remarks == (
+        "The CPU limit of this container ran out in 25% of its periods while it was measured: everything stands still "
+        "then until the next one. Give the container whole cores, or measure with fewer --threads.",
+    )
+    assert watch.load().throttled_share is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")

@@ -47,6 +47,19 @@ def test_pytorch_multiplies_in_float32_and_with_the_threads_of_the_row(monkeypat
     assert torch.get_num_threads() == before
 
 
+def test_the_second_gpu_has_the_sizes_of_a_gpu_and_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    waited: list[str] = []
+    made = torch.rand
+    monkeypatch.setattr(peak, "SIZES", {"cuda": (8,)})
+    monkeypatch.setattr(peak, "SECONDS", 0.0)
+    monkeypatch.setattr(torch, "rand", lambda *sides, device: made(*sides) if device == "cuda:1" else None)
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    assert peak_of_torch("cuda:1", 1, MonotonicClock()) is not None
+    assert set(waited) == {"cuda:1"}
+
+
 def test_nothing_is_imported_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "torch", raising=False)
     assert peak_of_torch("cpu", 1, MonotonicClock()) is None

@@ -10,6 +10,7 @@ import pytest
 from toolkit.bench import rows, stage
 from toolkit.bench.machine import Watch
 from toolkit.bench.options import BenchOptions
+from toolkit.bench.settings_sweep import Found
 from toolkit.bench.statistics import half_width
 from toolkit.bundle import Bundle, read_manifest
 from toolkit.bundle.manifest import ArtifactRecord, Manifest, Origin, OutputContract, ParityVerdict
@@ -19,9 +20,10 @@ from toolkit.errors import DeviceError, FileWriteError, IntegrityError, RunError
 from toolkit.files import sha256_file, write_bytes
 from toolkit.provenance import collect, default_threads
 from toolkit.recipe import Recipe
-from toolkit.results import BenchReport, Load, Tolerance
+from toolkit.results import BenchReport, Load, Tolerance, Tuned
 from toolkit.run_folder import DataSummary, FinishedRun, RunFolder, RunRecord, SplitSummary
 
+TUNED = Tuned(purpose="latency", batch_size=1, threads=1, streams=1, images_per_second=9.0, latency_p50_seconds=0.1)
 PASSED = ParityVerdict(
     passed=True,
     failures=(),
@@ -186,6 +188,27 @@ def test_a_sweep_of_each_artifact_on_request(make_run, quick):
     assert {(one.batch_size, one.threads, one.streams) for one in onnx.sweep} == {(1, 1, 1), (2, 1, 1)}
     recorded = {artifact.format: artifact.benchmarks for artifact in read_manifest(run.bundle).artifacts}
     assert recorded["onnx"][0].tuned == onnx.tuned
+
+
+def test_what_was_measured_before_a_sweep_was_stopped_is_kept_and_said(make_run, quick, lines, monkeypatch):
+    run = make_run(onnx=PASSED, openvino=PASSED)
+
+    def swept_once(*given):
+        yield ("onnx", "cpu"), Found(tuned=(TUNED,))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stage, "sweep_settings", swept_once)
+    with pytest.raises(KeyboardInterrupt):
+        stage.bench_run(run, BenchOptions(**quick, sweep=True), reporter=lines)
+    kept = BenchReport.load(run.bench_file, "toolkit bench")
+    assert [bool(row.timings) for row in kept.rows] == [True] * 4
+    assert [row.tuned for row in kept.rows] == [(), (), (TUNED,), ()]
+    recorded = {artifact.format: artifact.benchmarks for artifact in read_manifest(run.bundle).artifacts}
+    assert (recorded["onnx"][0].tuned, recorded["openvino"][0].tuned) == ((TUNED,), ())
+    assert lines.lines[-1] == (
+        f"the sweep was stopped after 1 of 2 artifacts: what was measured is kept in {run.bench_file}, and 'toolkit "
+        f"report {run.name}' writes the reports of it"
+    )
 
 
 def test_from_files_to_labels_by_default_and_what_fails_there_keeps_its_other_figures(make_run, quick):
@@ -354,11 +377,11 @@ def test_a_busy_machine_is_said_at_once_and_in_the_record(make_run, quick, lines
     monkeypatch.setattr(Watch, "load", lambda self: load)
     report = stage.bench_run(make_run(onnx=PASSED), BenchOptions(**quick), reporter=lines)
     assert lines.lines[0].startswith(
-        "The machine was busy: other processes took 34% of its processor time just before measuring."
+        "The machine was busy: other processes took 34% of the processor time just before measuring."
     )
     assert report.machine.before == report.machine.during == load
     assert report.machine.remarks == (
-        "The machine was busy: other processes took 34% of its processor time while it was measured. End them and "
+        "The machine was busy: other processes took 34% of the processor time while it was measured. End them and "
         "measure again for figures that hold.",
         "The host of this virtual machine gave 5% of its processor time to other machines while it was measured "
         "(steal).",

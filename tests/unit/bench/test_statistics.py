@@ -34,7 +34,6 @@ def test_estimate_of_one_round_has_no_width():
 def test_estimate_is_the_median_inside_its_interval():
     result = estimate([10.0, 50.0, 11.0, 9.0, 12.0])
     assert result.median == 11.0
-    assert result.interval.level == 0.95
     assert 9.0 <= result.interval.low < 11.0 < result.interval.high <= 50.0
 
 
@@ -43,6 +42,19 @@ def test_estimate_of_three_rounds_has_the_exact_bootstrap_percentiles():
     # largest.
     result = estimate([1.0, 2.0, 3.0])
     assert (result.interval.low, result.interval.high) == (1.0, 3.0)
+
+
+@pytest.mark.parametrize(("rounds", "level"), [(1, 0.0), (2, 0.5), (3, 0.75), (5, 0.9375), (6, 0.95), (24, 0.95)])
+def test_the_level_of_an_interval_is_what_so_few_rounds_can_hold(rounds: int, level: float) -> None:
+    assert estimate([float(value) for value in range(1, rounds + 1)]).interval.level == level
+
+
+@pytest.mark.parametrize("rounds", [3, 4, 5])
+def test_the_range_of_few_rounds_holds_the_median_as_often_as_its_level_says(rounds: int) -> None:
+    random = np.random.default_rng(0)
+    cases = [estimate(random.normal(100, 3, rounds).tolist(), seed=case).interval for case in range(500)]
+    held = sum(case.low <= 100 <= case.high for case in cases) / len(cases)
+    assert held == pytest.approx(cases[0].level, abs=0.05)
 
 
 def test_estimate_depends_on_its_seed_alone():

@@ -25,7 +25,7 @@ def timing(batch_size: int, rate: float, **fields: Any) -> BatchTiming:
         batch_size=batch_size,
         throughput=estimate(rate),
         latency=Latency(p50_seconds=1.0, p95_seconds=1.0, p99_seconds=1.0, calls=9),
-        processor_seconds_per_image=None if cores is None else cores / rate,
+        cores_busy=cores,
         ratio=ratio if ratio is None or isinstance(ratio, Estimate) else estimate(ratio),
         **fields,
     )
@@ -87,6 +87,9 @@ def test_the_largest_part_of_an_image(shares: dict[str, float], sentence: str | 
 def test_cores_and_peak_at_the_largest_batch() -> None:
     one, many = timing(1, 99.0, cores=1.0, share_of_peak=0.1), timing(32, 100.0, cores=1.9, share_of_peak=0.41)
     assert said(row(one, many)) == "at batch 32 the engine uses 1.9 of 2 cores at 41% of the peak of a matrix product"
+    assert said(row(timing(8, 9.0, share_of_peak=0.004))) == (
+        "at batch 8 the engine reaches under 1% of the peak of a matrix product"
+    )
     assert said(row(timing(8, 9.0, cores=1.0), threads=1)) == "at batch 8 the engine uses 1.0 of 1 core"
     assert (
         said(row(timing(8, 9.0, share_of_peak=0.5)))
@@ -143,8 +146,8 @@ def test_what_is_not_slower_than_anything_on_its_device_needs_no_reason(judged: 
 def test_threads_that_sleep_are_a_reason_where_the_references_do_not() -> None:
     judged = row(timing(32, 50.0, ratio=0.5, cores=0.9))
     assert said(judged, EAGER) == (
-        "at batch 32 the engine uses 0.9 of 2 cores; 0.50x eager at batch 32, where its threads are asleep for 55% of "
-        "the time"
+        "at batch 32 the engine uses 0.9 of 2 cores; 0.50x eager at batch 32, where its threads compute for only "
+        "45% of the time"
     )
     asleep_too = row(timing(32, 100.0, cores=0.8), name="eager")
     assert (said(judged, asleep_too) or "").endswith("0.50x eager at batch 32")

@@ -78,8 +78,8 @@ def test_processor_time_is_of_the_round_alone(job, clock, monkeypatch):
     assert reply == {"seconds": [1.0, 1.0, 1.0], "processor_seconds": 7.5, "device_seconds": []}
 
 
-@pytest.mark.parametrize("events", [True, False])
-def test_on_cuda_the_call_alone_is_timed_with_everything_on_the_device(job, clock, monkeypatch, events):
+@pytest.mark.parametrize(("device", "events"), [("cuda", True), ("cuda", False), ("cuda:1", True)])
+def test_on_cuda_the_call_alone_is_timed_with_everything_on_the_device(job, clock, monkeypatch, device, events):
     import bench_fake_sessions
 
     copied = []
@@ -95,7 +95,7 @@ def test_on_cuda_the_call_alone_is_timed_with_everything_on_the_device(job, cloc
 
     monkeypatch.setattr(bench_fake_sessions.FakeSession, "on_device", on_device, raising=False)
     commands = [{"do": "open"}, {"do": "warm_up", "batch_size": 2}, *[{"do": "measure", "batch_size": 2}] * 2]
-    replies = talk(job(device="cuda"), clock, *commands)
+    replies = talk(job(device=device), clock, *commands)
     measured = {"seconds": [0.5] * 3, "processor_seconds": 0.0, "device_seconds": [0.25] * 3 if events else []}
     assert replies[3:] == [measured, measured]
     assert copied == [2]

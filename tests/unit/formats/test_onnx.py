@@ -184,7 +184,10 @@ class Binding:
         self.log.append("waited")
 
 
-def test_on_a_gpu_one_call_has_its_input_there_and_leaves_its_outputs_there(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("asked", "index"), [("cuda", 0), ("cuda:0", 0), ("cuda:1", 1)])
+def test_on_a_gpu_one_call_has_its_input_there_and_leaves_its_outputs_there(
+    monkeypatch: pytest.MonkeyPatch, asked: str, index: int
+) -> None:
     binding = Binding()
     values = [types.SimpleNamespace(name=name, type="tensor(float)", shape=["N", 3]) for name in ("x", "y", "z")]
     engine = types.SimpleNamespace(
@@ -199,10 +202,10 @@ def test_on_a_gpu_one_call_has_its_input_there_and_leaves_its_outputs_there(monk
     monkeypatch.setattr(onnx_module, "open_session", lambda *given: engine)
     copied = types.SimpleNamespace(ortvalue_from_numpy=lambda array, device, number: (array.shape, device, number))
     monkeypatch.setattr(onnxruntime, "OrtValue", copied)
-    session = onnx_module.OnnxSession(Content(Path("model.onnx"), "model.onnx", {"model.onnx": b""}), "cuda", 1)
+    session = onnx_module.OnnxSession(Content(Path("model.onnx"), "model.onnx", {"model.onnx": b""}), asked, 1)
     assert (session.provider, session.tf32) == ("CUDAExecutionProvider", False)
     call = session.on_device(np.zeros((2, 3), np.float32))
-    assert binding.log == [("x", ((2, 3), "cuda", 0)), ("y", "cuda", 0), ("z", "cuda", 0)]
+    assert binding.log == [("x", ((2, 3), "cuda", index)), ("y", "cuda", index), ("z", "cuda", index)]
     binding.log.clear()
     call()
     call()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -194,7 +195,8 @@ class Event:
         return 1.5
 
 
-def test_a_call_on_the_device_is_between_two_events_and_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("asked", ["cuda", "cuda:1"])
+def test_a_call_on_the_device_is_between_two_events_and_waits(monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
     log: list[str] = []
     moved = torch.zeros(2, 3)
 
@@ -205,18 +207,19 @@ def test_a_call_on_the_device_is_between_two_events_and_waits(monkeypatch: pytes
 
     monkeypatch.setattr(Event, "log", log)
     monkeypatch.setattr(torch.cuda, "Event", Event)
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: log.append("wait"))
-    monkeypatch.setattr(torch.Tensor, "to", lambda self, device: moved if device == "cuda" else self)
-    call = call_on_device(module, np.zeros((2, 3), np.float32), 1)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: log.append(f"wait for {device}"))
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext(log.append(f"on {device}")))
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, device: moved if device == asked else self)
+    call = call_on_device(module, np.zeros((2, 3), np.float32), asked, 1)
     assert log == []
     assert call() == 0.0015
-    assert log == ["event", "call", "event", "wait", "read"]
+    assert log == [f"on {asked}", "event", "call", "event", f"wait for {asked}", "read"]
 
 
 def test_tf32_is_what_the_process_has_set() -> None:
     assert uses_tf32("cpu") is None
     with full_float32():
-        assert uses_tf32("cuda") is False
+        assert uses_tf32("cuda") is uses_tf32("cuda:1") is False
         torch.backends.cudnn.allow_tf32 = True
         assert uses_tf32("cuda") is True
         torch.backends.cudnn.allow_tf32 = False
@@ -225,5 +228,6 @@ def test_tf32_is_what_the_process_has_set() -> None:
 
 
 def test_the_name_of_the_card_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Example GPU")
-    assert (device_name("cpu"), device_name("cuda")) == ("cpu", "cuda: Example GPU")
+    monkeypatch.setattr(torch.cuda, "get_device_name", {"cuda": "Example GPU", "cuda:1": "Another GPU"}.__getitem__)
+    named = [device_name(device) for device in ("cpu", "cuda", "cuda:1")]
+    assert named == ["cpu", "cuda: Example GPU", "cuda:1: Another GPU"]

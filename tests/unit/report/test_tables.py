@@ -1,6 +1,11 @@
 """The tables as cells."""
 
+from typing import Any
+
+import pytest
+
 from toolkit.report.tables import bench_table, class_table, cost_table, marks, most_confused, relative_throughput
+from toolkit.results import BatchTiming, BenchReport, Estimate, Interval, Latency
 
 
 def by_header(table, line):
@@ -92,10 +97,61 @@ def test_a_ratio_has_its_interval_and_unsettled_figures_their_marks(settled_benc
 def test_each_mark_has_its_sentence(bench, settled_bench):
     assert marks(bench) == []
     assert marks(settled_bench) == [
-        "* never settled: the interval was still wider than 2% to either side when rounds or time were over. More "
-        "--rounds or a quieter machine narrow it.",
+        "* never settled: the interval was still wider than 2% to either side when rounds or time were over. It holds "
+        "all the same. It is wide on a busy machine: end other programs and measure again; more --rounds alone help "
+        "little.",
         "^ never warm: the times of calls were still changing when warm-up had to end, so that the figure may be too "
         "low.",
+    ]
+
+
+def timed(rate: float, spread: float, rounds: int = 24, **fields: Any) -> BatchTiming:
+    """A figure whose interval reaches so far to either side, of calls that took a second each."""
+    interval = Interval(low=rate * (1 - spread), high=rate * (1 + spread), level=fields.pop("level", 0.95))
+    return BatchTiming(
+        batch_size=1,
+        throughput=Estimate(median=rate, interval=interval, rounds=rounds),
+        latency=Latency(p50_seconds=1 / rate, p95_seconds=1.0, p99_seconds=1.0, calls=round(rate * rounds)),
+        settled=spread <= 0.03,
+        warm=fields.pop("warm", True),
+    )
+
+
+def of_figures(bench: BenchReport, *timings: BatchTiming) -> BenchReport:
+    row = bench.rows[0].model_copy(update={"timings": timings})
+    return bench.model_copy(update={"rows": (row,), "precision": 0.03, "machine": None})
+
+
+def test_where_most_figures_never_settled_none_is_marked_and_one_sentence_speaks_of_them(bench):
+    report = of_figures(bench, timed(10.0, 0.06), timed(20.0, 0.04), timed(30.0, 0.02))
+    assert [line.cells[3] for line in bench_table(report).lines] == [
+        "10.0 [9.4, 10.6]",
+        "20.0 [19.2, 20.8]",
+        "30.0 [29.4, 30.6]",
+    ]
+    # Half of 6% wants four times 24 rounds, of a second each.
+    assert marks(report) == [
+        "2 of the 3 figures never settled: the interval was still wider than 3% to either side when rounds or time "
+        "were over. It holds all the same. About --rounds 100 --max-seconds 100 would narrow it, or a quieter machine."
+    ]
+    warm = of_figures(bench, *(timed(10.0, 0.01, warm=False) for _ in range(3)))
+    assert [sentence.partition(":")[0] for sentence in marks(warm)] == ["3 of the 3 figures never warm"]
+    assert bench_table(warm).lines[0].cells[3] == "10.0 [9.9, 10.1]"
+
+
+@pytest.mark.parametrize(("spread", "rounds"), [(0.3, 24), (0.1, 3)])
+def test_no_number_of_rounds_is_named_that_would_be_too_large_or_is_not_known(bench, spread, rounds):
+    report = of_figures(bench, timed(10.0, spread, rounds), timed(20.0, 0.02), timed(30.0, 0.02))
+    (sentence,) = marks(report)
+    assert sentence.startswith("* never settled: ")
+    assert sentence.endswith("A quieter machine narrows it; more --rounds alone help little.")
+
+
+def test_an_interval_that_cannot_hold_in_95_of_100_cases_is_said_to_be_such(bench):
+    report = of_figures(bench, timed(10.0, 0.02, 3, level=0.75), timed(20.0, 0.02, 4, level=0.875), timed(30.0, 0.02))
+    assert marks(report) == [
+        "The interval of 3 rounds is only their range, which holds the median in 75% of cases and not in 95%: give 7 "
+        "--rounds or more, and more --max-seconds."
     ]
 
 
