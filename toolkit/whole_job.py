@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from toolkit.api import train
 from toolkit.bundle.manifest import MANIFEST_NAME
-from toolkit.progress import Reporter, Silent
+from toolkit.progress import Reporter, Silent, working
 from toolkit.report import write_pictures, write_report
 from toolkit.results import BenchReport, ParityReport
 from toolkit.run_folder import ARTIFACTS, FinishedRun, RunFolder, find_run, unfinished_in
@@ -199,10 +199,11 @@ def _bench(job: Job, run: RunFolder | None, reporter: Reporter) -> Done:
 
 
 def _report(job: Job, run: RunFolder | None, reporter: Reporter) -> Done:
-    del job, reporter
+    del job
     folder = _there(run)
-    files = write_report(folder)
-    write_pictures(folder)
+    with working(reporter, "writing the report"):
+        files = write_report(folder)
+        write_pictures(folder)
     return Done("report", folder, tuple(files), kept=False)
 
 
