@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any
@@ -49,6 +50,23 @@ def names_of(argument: str, value: Any, example: str) -> tuple[str, ...]:
     if not isinstance(value, Sequence) or not all(isinstance(name, str) for name in value):
         raise _wrong(argument, value, f"a list of names such as {example}")
     return tuple(value)
+
+
+def require_known(call: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse options by names that there are not.
+
+    Args:
+        call: what was called, for the message.
+        given: names of the options that were given.
+        known: those there are.
+
+    Raises:
+        ToolkitError: naming the first unknown one, and those there are.
+    """
+    names = sorted(known)
+    if unknown := [name for name in given if name not in names]:
+        meant = "".join(f" (did you mean {name}?)" for name in difflib.get_close_matches(unknown[0], names, n=1))
+        raise ToolkitError(f"{call} has no option {unknown[0]!r}{meant}: give one of {', '.join(names)}.")
 
 
 def _wrong(argument: str, value: Any, valid: str) -> ToolkitError:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack, overload
 
-from toolkit.api.arguments import path_of, text_of
+from toolkit.api.arguments import names_of, path_of, require_known, text_of
 from toolkit.api.card import run_card
 from toolkit.api.fields import ExportFields
 from toolkit.api.listing import RunSummary, accuracy_text, data_text, list_runs, runs_table, summarise
@@ -23,7 +23,7 @@ from toolkit.api.stages import (
     verify_first,
 )
 from toolkit.bundle import Bundle
-from toolkit.errors import RunError
+from toolkit.errors import RunError, require_count
 from toolkit.files import follow_link, size_text
 from toolkit.printable import printable
 from toolkit.progress import working
@@ -239,8 +239,14 @@ class Run:
         Raises:
             ToolkitError: see ``toolkit.verify.run.verify_run``.
         """
-        run = FinishedRun.of(self._there())
+        from toolkit.verify.options import Asked, VerifyOptions
+
+        require_known("Run.verify", how, ["images", "progress", *Asked.__annotations__])
+        if images is not None:
+            images = require_count("images", images)
         reporter = how.setdefault("reporter", reporter_for(progress))
+        VerifyOptions(**how)  # what is wrong is said before anything is computed
+        run = FinishedRun.of(self._there())
         bundle = require_verifiable(run, reporter)
         from toolkit.trackers import track
         from toolkit.verify.run import verify_run
@@ -266,9 +272,11 @@ class Run:
         run = FinishedRun.of(self._there())
         bundle = require_measurable(run)
         from toolkit.bench import BenchOptions, bench_run
+        from toolkit.bench.options import Asked
         from toolkit.report import write_report
         from toolkit.trackers import track
 
+        require_known("Run.bench", options, ["progress", *Asked.__annotations__])
         chosen, reporter = BenchOptions(**options), reporter_for(progress)
         with telling_of_lost_signature(bundle, _warn):
             parity = verify_first(run, reporter, allow_code=chosen.allow_code)
@@ -439,7 +447,7 @@ def _followed(path: Path) -> Path:
 
 
 def _plain(formats: str | Sequence[str]) -> str | tuple[str, ...]:
-    return formats if isinstance(formats, str) else tuple(formats)
+    return formats if isinstance(formats, str) else names_of("formats", formats, "['onnx', 'onnx-int8']")
 
 
 def _warn(said: str) -> None:

@@ -14,7 +14,7 @@ from toolkit.progress.shown import Task
 
 FIRST_SECONDS = 3.0
 """After so long without any line, one says what is being done."""
-EVERY_SECONDS = 8.0
+EVERY_SECONDS = 7.0
 """Least time between two such lines; with what a busy machine takes to write one, ten are kept."""
 
 

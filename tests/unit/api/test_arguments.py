@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from toolkit.api.arguments import names_of, path_of, text_of
+from toolkit.api.arguments import names_of, path_of, require_known, text_of
 from toolkit.errors import ToolkitError
 
 
@@ -48,3 +48,10 @@ def test_what_was_given_is_shown_in_brief() -> None:
     with pytest.raises(ToolkitError) as refused:
         path_of("root", list(range(10_000)))
     assert len(str(refused.value)) < 200
+
+
+def test_an_option_that_there_is_not_is_named_with_those_there_are() -> None:
+    require_known("Run.bench", ["rounds"], ["rounds", "sweep"])
+    with pytest.raises(ToolkitError) as refused:
+        require_known("Run.bench", ["round"], ["sweep", "rounds"])
+    assert str(refused.value) == ("Run.bench has no option 'round' (did you mean rounds?): give one of rounds, sweep.")

@@ -193,6 +193,57 @@ class TestStages:
             "Fields are formats, input, ir, max_drop, opset, profile.",
         ]
 
+    @pytest.mark.parametrize(
+        "how",
+        [
+            {"images": "x"},
+            {"images": 0},
+            {"images": 1.5},
+            {"images": True},
+            {"threads": 0},
+            {"threads": "2"},
+            {"allow_code": "no"},
+            {"bisect": 1},
+            {"image": 5},
+            {"progress": 5},
+        ],
+    )
+    def test_what_verify_cannot_take_is_said_before_anything_is_computed(
+        self, exported: Run, monkeypatch: pytest.MonkeyPatch, how: dict[str, Any]
+    ) -> None:
+        monkeypatch.setattr("toolkit.verify.run.verify_run", lambda *_, **__: pytest.fail("it was begun"))
+        with pytest.raises(ToolkitError, match="give"):
+            exported.verify(**{"progress": False, **how})
+
+    @pytest.mark.parametrize(
+        "how",
+        [
+            {"batch_sizes": 5},
+            {"batch_sizes": "1,8"},
+            {"batch_sizes": [True]},
+            {"rounds": "x"},
+            {"max_seconds": "x"},
+            {"min_seconds": None},
+            {"precision": "x"},
+            {"sweep": "no"},
+            {"allow_code": "no"},
+            {"batch_size": 5},
+            {"progress": 5},
+        ],
+    )
+    def test_what_bench_cannot_take_is_said_before_anything_is_measured(
+        self, exported: Run, monkeypatch: pytest.MonkeyPatch, how: dict[str, Any]
+    ) -> None:
+        monkeypatch.setattr("toolkit.verify.run.verify_run", lambda *_, **__: pytest.fail("it was begun"))
+        with pytest.raises(ToolkitError, match="give"):
+            exported.bench(**{"progress": False, **how})
+
+    def test_formats_are_names(self, run: Run) -> None:
+        wrong: Any
+        for wrong in (5, [1]):
+            with pytest.raises(ToolkitError, match="formats cannot be"):
+                run.export(wrong, progress=False)
+
     def test_a_failed_gate_is_a_value(
         self, exported: Run, parity: ParityReport, monkeypatch: pytest.MonkeyPatch
     ) -> None:

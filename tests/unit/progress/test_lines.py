@@ -60,12 +60,12 @@ def watch(reporter: Shown, clock: Clock, seconds: float) -> None:
         reporter.look()
 
 
-def test_nothing_for_three_seconds_then_a_line_every_eight(reporter: Shown, clock: Clock, file: Stamped) -> None:
+def test_nothing_for_three_seconds_then_a_line_every_seven(reporter: Shown, clock: Clock, file: Stamped) -> None:
     with reporter.bar("stage 1", 64, "img") as bar:
         for _ in range(30):
             bar.advance(2, loss="0.5")
             watch(reporter, clock, 1)
-    assert [time - 100 for time in file.times] == [3, 11, 19, 27]
+    assert [time - 100 for time in file.times] == [3, 10, 17, 24]
     assert file.lines[0] == "stage 1: 6/64 img, 2.0 img/s, loss 0.5"
 
 
@@ -83,8 +83,8 @@ def test_ten_seconds_are_never_without_a_line_and_lines_are_no_flood(
                 signs += len(file.times) - before
             reporter.line("done")
     times = [100.0, *file.times]
-    assert max(later - earlier for earlier, later in pairwise(times)) <= 9
-    assert signs <= 1 + sum(steps) * 10 / 8
+    assert max(later - earlier for earlier, later in pairwise(times)) <= 8
+    assert signs <= 1 + sum(steps) * 10 / 7
 
 
 def test_lines_that_come_by_themselves_are_enough(reporter: Shown, clock: Clock, file: Stamped) -> None:
