@@ -78,12 +78,14 @@ def export_run(
     options = options or run.recipe.export
     chosen = _usable(options.formats)
     takes_images = options.input == "images"
-    deployable = load_deployable(run, takes_images)
+    with working(reporter, "loading the network"):
+        deployable = load_deployable(run, takes_images)
     height, width = record.preprocessing.height, record.preprocessing.width
     contract = input_contract(record.normalization, height, width, takes_images)
     opset, ir_version = resolve(options.profile, options.opset, options.ir)
     request = ExportRequest(contract.name, ("logits", "probabilities"), _metadata(record, contract), opset, ir_version)
     with (
+        working(reporter, "making the bundle"),
         run.folder.only_writer(),
         ExitStack() as images,
         torch_threads(provenance.default_threads()),

@@ -18,7 +18,7 @@ from toolkit.api import train
 from toolkit.bundle.manifest import MANIFEST_NAME
 from toolkit.errors import RecipeError
 from toolkit.formats.profiles import resolve
-from toolkit.progress import Reporter, Silent
+from toolkit.progress import Reporter, Silent, working
 from toolkit.recipe import parse_recipe
 from toolkit.report import write_pictures, write_report
 from toolkit.results import BenchReport, ParityReport
@@ -210,10 +210,11 @@ def _bench(job: Job, run: RunFolder | None, reporter: Reporter) -> Done:
 
 
 def _report(job: Job, run: RunFolder | None, reporter: Reporter) -> Done:
-    del job, reporter
+    del job
     folder = _there(run)
-    files = write_report(folder)
-    write_pictures(folder)
+    with working(reporter, "writing the report"):
+        files = write_report(folder)
+        write_pictures(folder)
     return Done("report", folder, tuple(files), kept=False)
 
 

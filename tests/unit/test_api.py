@@ -10,7 +10,7 @@ from tiny_training import small_run_recipe
 
 import toolkit
 from toolkit.api import Run, finetune, train
-from toolkit.errors import RecipeError, RunError, TrackerError
+from toolkit.errors import RecipeError, RunError, ToolkitError, TrackerError
 from toolkit.recipe import Recipe
 from toolkit.run_folder import RunFolder
 from toolkit.training.history import read_history
@@ -127,6 +127,35 @@ class TestFinetune:
             finetune("digits", image_size=3)
         assert "Fields are" not in str(refused.value)
         assert asked == []
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            {"name": 5},
+            {"name": ""},
+            {"root": None},
+            {"root": 5},
+            {"recipe": None},
+            {"recipe": {"name": "folder"}},
+            {"progress": None},
+            {"progress": "no"},
+            {"track": 5},
+            {"track": [1]},
+            {"time_budget": 20},
+            {"resume": ""},
+            {"resume": 1},
+            {"resume": None},
+        ],
+    )
+    def test_an_argument_of_the_wrong_type_is_a_sentence(
+        self, asked: list[dict[str, Any]], tmp_path: Path, given: dict[str, Any]
+    ) -> None:
+        """An empty ``resume`` too, which must not begin a run of its own."""
+        with pytest.raises(ToolkitError, match="give"):
+            finetune(
+                **{"data": "digits", "progress": False, **({} if "resume" not in given else {"data": None}), **given}
+            )
+        assert (asked, list(tmp_path.iterdir())) == ([], [])
 
     def test_a_name_that_is_taken_is_refused_before_anything_else(
         self, asked: list[dict[str, Any]], tmp_path: Path

@@ -12,13 +12,14 @@ from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from toolkit.api.arguments import names_of, path_of, text_of
 from toolkit.api.fields import RecipeFields
-from toolkit.api.notebook import reporter_for
 from toolkit.api.run import Run, Runs, open_run, runs
 from toolkit.api.stages import loading, require_room
 from toolkit.dependencies import require_for_training
 from toolkit.errors import RecipeError
-from toolkit.files import expanded
+from toolkit.progress import Silent, working
+from toolkit.progress.shown import reporter_for
 from toolkit.recipe import AUTO, changes_of
 from toolkit.report import write_pictures
 from toolkit.run_folder import ARTIFACTS, RunFolder, find_unfinished, new_run
@@ -57,7 +58,8 @@ def finetune(  # noqa: PLR0913 - what a person says in one call, each by its nam
     Ctrl-C, or the notebook's button, leaves a run that ``finetune(resume=True)`` or ``run.resume()`` goes on with.
 
     Args:
-        data: a folder of images sorted into one folder per class, a CSV file, or a data source by its name.
+        data: a folder of images sorted into one folder per class, a CSV file, or a data source by its name; the
+            recipe's own by default, which of ``"auto"`` is a small set of handwritten digits.
         recipe: a shipped recipe, a TOML file, or ``"auto"``.
         name: name of the run; made of the data, the backbone and the time by default.
         root: folder of runs.
@@ -73,22 +75,25 @@ def finetune(  # noqa: PLR0913 - what a person says in one call, each by its nam
         StoppedError: it was interrupted (a ``KeyboardInterrupt``); the run was saved.
     """
     given: dict[str, Any] = {**fields} if data is None else {"data": data, **fields}
-    root, reporter = expanded(root), reporter_for(progress)
-    if resume:
-        if given or os.fspath(recipe) != AUTO or name is not None or time_budget is not None:
+    root, reporter, track = path_of("root", root), reporter_for(progress), names_of("track", track, "['tensorboard']")
+    recipe = text_of("recipe", recipe, "'folder', or a path")
+    if resume is not False:
+        if given or recipe != AUTO or name is not None or time_budget is not None:
             raise RecipeError(
                 "resume goes on with a run's own recipe: give no other recipe, name or field, or start a new run."
             )
-        return resume_run(find_unfinished(None if resume is True else resume, root), reporter, track)
-    require_trackers(_names(track))
+        named = None if resume is True else text_of("resume", resume, "the name of a run, or True")
+        return resume_run(find_unfinished(named, root), reporter, track)
+    require_trackers(track)
     changes = changes_of({field: _plain(value) for field, value in given.items()}, CALL, called=CALLED)
     from toolkit.training.auto import choose_recipe
     from toolkit.training.plan import parse_duration
 
-    budget = None if time_budget is None else parse_duration(time_budget)
+    budget = None if time_budget is None else parse_duration(text_of("time_budget", time_budget, "'20m'"))
     if name is not None:
+        name = text_of("name", name, "'mine'")
         new_run(name, root)
-    chosen, reason = choose_recipe(os.fspath(recipe), changes)
+    chosen, reason = choose_recipe(recipe, changes)
     require_room(root, None, chosen)
     with loading(reporter):
         require_for_training("torch", "torchvision", "safetensors", "tomli_w")
@@ -98,7 +103,7 @@ def finetune(  # noqa: PLR0913 - what a person says in one call, each by its nam
         from toolkit.training.stage import recipe_for_budget
 
         chosen = recipe_for_budget(chosen, budget, reporter=reporter)
-    return _trained(chosen, root, name=name, reporter=reporter, trackers=_names(track))
+    return _trained(chosen, root, name=name, reporter=reporter, trackers=track)
 
 
 def resume_run(run: RunFolder, progress: bool | Reporter = True, track: Sequence[str] = ()) -> Run:
@@ -111,11 +116,7 @@ def resume_run(run: RunFolder, progress: bool | Reporter = True, track: Sequence
     reporter = reporter_for(progress)
     with loading(reporter):
         require_for_training("torch", "torchvision", "safetensors", "tomli_w")
-    return _trained(recipe, root, name=run.path.name, reporter=reporter, trackers=_names(track), resume=True)
-
-
-def _names(track: Sequence[str]) -> Sequence[str]:
-    return (track,) if isinstance(track, str) else track
+    return _trained(recipe, root, name=run.path.name, reporter=reporter, trackers=track, resume=True)
 
 
 def _trained(recipe: Recipe, root: Path, **how: Any) -> Run:
@@ -170,7 +171,7 @@ def train(
     from toolkit.training.stage import finetune_run
 
     require_trackers(trackers)
-    with Following(trackers, anew=not resume) as log:
+    with Following(trackers, anew=not resume) as log, working(reporter or Silent(), "fine-tuning"):
         on_epochs = log.observe if leads_here() else None
         run = finetune_run(
             recipe, name=name, root=root, resume=resume, reporter=reporter, on_step=on_step, on_epochs=on_epochs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import warnings
 from collections.abc import Iterable, Sequence
@@ -9,11 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack, overload
 
+from toolkit.api.arguments import names_of, path_of, require_known, text_of
 from toolkit.api.card import run_card
 from toolkit.api.fields import ExportFields
 from toolkit.api.listing import RunSummary, accuracy_text, data_text, list_runs, runs_table, summarise
-from toolkit.api.notebook import reporter_for
-from toolkit.api.shown import ShownBench, ShownParity, printed, table_html
+from toolkit.api.shown import ShownBench, ShownParity, escaped, printed, table_html
 from toolkit.api.stages import (
     require_exportable,
     require_measurable,
@@ -22,8 +23,11 @@ from toolkit.api.stages import (
     verify_first,
 )
 from toolkit.bundle import Bundle
-from toolkit.errors import RunError
-from toolkit.files import expanded, size_text
+from toolkit.errors import RunError, require_count
+from toolkit.files import follow_link, size_text
+from toolkit.printable import printable
+from toolkit.progress import working
+from toolkit.progress.shown import reporter_for
 from toolkit.recipe import Recipe, changes_of
 from toolkit.report.pictures import read_history
 from toolkit.report.terminal import print_list
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
     from toolkit.verify.options import Asked as VerifyAsked
 
 CALL = "the call of Run.export"
+GONE = "the run was moved or deleted, or never was"
 IMAGES = 512
 """Test images that artifacts are compared on, unless somebody says how many."""
 
@@ -51,8 +56,13 @@ class Run:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.folder = RunFolder(expanded(path))
-        """The paths of its files."""
+        self._given = RunFolder(_followed(path_of("path", path)))
+        self._absolute = RunFolder(Path(os.path.abspath(self._given.path)))
+
+    @property
+    def folder(self) -> RunFolder:
+        """The paths of its files: as the run's was given, or absolute where the working directory has changed since."""
+        return self._given if Path(os.path.abspath(self._given.path)) == self._absolute.path else self._absolute
 
     @property
     def name(self) -> str:
@@ -76,7 +86,7 @@ class Run:
         Raises:
             RunError: ``recipe.toml`` is missing or damaged.
         """
-        return self.folder.recipe()
+        return self._there().recipe()
 
     @property
     def record(self) -> RunRecord:
@@ -85,7 +95,7 @@ class Run:
         Raises:
             RunError: it has not finished, or ``run.json`` is damaged.
         """
-        return self.folder.record()
+        return self._there().record()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -99,8 +109,9 @@ class Run:
         Raises:
             RunError: the run has not finished, or the file is damaged.
         """
-        self.folder.require_finished()
-        return self.folder.evaluation()
+        folder = self._there()
+        folder.require_finished()
+        return folder.evaluation()
 
     @property
     def accuracy(self) -> float:
@@ -119,7 +130,7 @@ class Run:
         Raises:
             RunError: there is none yet, or it is damaged.
         """
-        return read_history(self.folder.history_file)
+        return read_history(self._there().history_file)
 
     @property
     def review(self) -> Review | None:
@@ -128,7 +139,7 @@ class Run:
         Raises:
             RunError: the file is damaged.
         """
-        file = self.folder.review_file
+        file = self._there().review_file
         return Review.load(file, "toolkit finetune") if os.path.lexists(file) else None
 
     @property
@@ -139,7 +150,7 @@ class Run:
             RunError: there is none yet.
             BundleError: a file of it is not the one that the manifest describes.
         """
-        return Bundle.open(self.folder.exported())
+        return Bundle.open(self._there().exported())
 
     @property
     def parity(self) -> ParityReport | None:
@@ -148,7 +159,7 @@ class Run:
         Raises:
             RunError: the file is damaged.
         """
-        file = self.folder.parity_file
+        file = self._there().parity_file
         return ShownParity.load(file, "toolkit verify") if os.path.lexists(file) else None
 
     @property
@@ -158,7 +169,7 @@ class Run:
         Raises:
             RunError: the file is damaged.
         """
-        file = self.folder.bench_file
+        file = self._there().bench_file
         return ShownBench.load(file, "toolkit bench") if os.path.lexists(file) else None
 
     def resume(self, *, progress: bool | Reporter = True) -> Run:
@@ -173,8 +184,9 @@ class Run:
         """
         from toolkit.api import resume_run
 
-        if not os.path.lexists(self.folder.record_file):
-            resume_run(self.folder, progress)
+        folder = self._there()
+        if not os.path.lexists(folder.record_file):
+            resume_run(folder, progress)
         return self
 
     def export(
@@ -201,7 +213,7 @@ class Run:
             ToolkitError: see ``toolkit.export.export_run``.
         """
         given = {**fields, **({} if formats is None else {"formats": _plain(formats)})}
-        run = FinishedRun.of(self.folder)
+        run = FinishedRun.of(self._there())
         recipe = run.recipe.override(changes_of(given, CALL, "export."), CALL)
         reporter = reporter_for(progress)
         require_exportable(run, recipe.export, reporter)
@@ -227,8 +239,14 @@ class Run:
         Raises:
             ToolkitError: see ``toolkit.verify.run.verify_run``.
         """
-        run = FinishedRun.of(self.folder)
+        from toolkit.verify.options import Asked, VerifyOptions
+
+        require_known("Run.verify", how, ["images", "progress", *Asked.__annotations__])
+        if images is not None:
+            images = require_count("images", images)
         reporter = how.setdefault("reporter", reporter_for(progress))
+        VerifyOptions(**how)  # what is wrong is said before anything is computed
+        run = FinishedRun.of(self._there())
         bundle = require_verifiable(run, reporter)
         from toolkit.trackers import track
         from toolkit.verify.run import verify_run
@@ -251,17 +269,20 @@ class Run:
         Raises:
             ToolkitError: see ``toolkit.bench.stage.bench_run``.
         """
-        run = FinishedRun.of(self.folder)
+        run = FinishedRun.of(self._there())
         bundle = require_measurable(run)
         from toolkit.bench import BenchOptions, bench_run
+        from toolkit.bench.options import Asked
         from toolkit.report import write_report
         from toolkit.trackers import track
 
+        require_known("Run.bench", options, ["progress", *Asked.__annotations__])
         chosen, reporter = BenchOptions(**options), reporter_for(progress)
         with telling_of_lost_signature(bundle, _warn):
             parity = verify_first(run, reporter, allow_code=chosen.allow_code)
             report = bench_run(run, chosen, reporter=reporter)
-        write_report(self.folder)
+        with working(reporter, "writing the report"):
+            write_report(self.folder)
         track(self.folder, parity=parity, bench=report)
         return ShownBench.of(report)
 
@@ -276,8 +297,9 @@ class Run:
         """
         from toolkit.report import write_pictures, write_report
 
-        self.folder.require_benchmark()
-        return [*write_report(self.folder), *write_pictures(self.folder)]
+        folder = self._there()
+        folder.require_benchmark()
+        return [*write_report(folder), *write_pictures(folder)]
 
     def predictor(
         self,
@@ -300,9 +322,24 @@ class Run:
         """
         from toolkit.runtime import load
 
-        return load(self.folder.exported(), artifact, device, threads, tuned=tuned)
+        return load(self._there().exported(), artifact, device, threads, tuned=tuned)
+
+    def _there(self) -> RunFolder:
+        """Return the paths of its files.
+
+        Raises:
+            RunError: its folder is not there.
+        """
+        folder = self.folder
+        if not folder.path.is_dir():
+            raise RunError(
+                f"there is no folder {printable(folder.path)}: {GONE}; toolkit.runs() lists those there are."
+            )
+        return folder
 
     def __repr__(self) -> str:
+        if not self.path.is_dir():
+            return f"Run({printable(self.path)!r}): there is no such folder ({GONE})"
         summary = self.summary
         lines = [f"Run({summary.path!r}): {summary.backbone or 'unknown backbone'} on {data_text(summary)}"]
         if summary.problem is not None:
@@ -325,7 +362,7 @@ class Run:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        return run_card(self.folder, self.summary)
+        return run_card(self.folder, self.summary) if self.path.is_dir() else f"<div>{escaped(repr(self))}</div>"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Run) and self.path.resolve() == other.path.resolve()
@@ -339,7 +376,7 @@ class Runs(Sequence[Run]):
 
     def __init__(self, root: Path, listed: Iterable[tuple[RunFolder, RunSummary]]) -> None:
         self.root = root
-        self._listed = tuple(listed)
+        self._listed = tuple((Run(folder.path), summary) for folder, summary in listed)
 
     @property
     def summaries(self) -> tuple[RunSummary, ...]:
@@ -360,13 +397,13 @@ class Runs(Sequence[Run]):
             IndexError: there are not so many.
         """
         if isinstance(index, slice):
-            return Runs(self.root, self._listed[index])
-        if isinstance(index, int):
-            return Run(self._listed[index][0].path)
-        named = next((folder for folder, _ in self._listed if folder.name == index), None)
+            return Runs(self.root, ((run.folder, summary) for run, summary in self._listed[index]))
+        if not isinstance(index, str):
+            return self._listed[operator.index(index)][0]
+        named = next((run for run, _ in self._listed if run.name == index), None)
         if named is None:
             raise KeyError(f"there is no run {index!r} in {self.root}")
-        return Run(named.path)
+        return named
 
     def __len__(self) -> int:
         return len(self._listed)
@@ -382,7 +419,7 @@ class Runs(Sequence[Run]):
 
 def runs(root: str | os.PathLike[str] = ARTIFACTS) -> Runs:
     """Return the runs of a folder, the newest first; unfinished and damaged ones, too."""
-    folder = expanded(root)
+    folder = path_of("root", root)
     return Runs(folder, list_runs(folder))
 
 
@@ -394,16 +431,27 @@ def open_run(run: str | os.PathLike[str] | None = None, root: str | os.PathLike[
         root: the folder of runs.
 
     Raises:
+        ToolkitError: an argument is no path.
         RunError: there is no such run; the message lists those there are.
     """
-    found = find_run(None if run is None else str(expanded(run)), expanded(root))
+    if run is not None:
+        run = str(path_of("run", text_of("run", run, "its name, or a path")))
+    found = find_run(run, path_of("root", root))
     if not found.recipe_file.exists() and not os.path.lexists(found.record_file):
         raise RunError(f"{found.path} is no run (it has no recipe.toml, which fine-tuning writes).")
     return Run(found.path)
 
 
+def _followed(path: Path) -> Path:
+    """Return where a link leads, so that a run stays the same when ``latest`` moves on."""
+    try:
+        return follow_link(path) if path.is_symlink() else path
+    except (OSError, RuntimeError, ValueError):  # a link to itself
+        return path
+
+
 def _plain(formats: str | Sequence[str]) -> str | tuple[str, ...]:
-    return formats if isinstance(formats, str) else tuple(formats)
+    return formats if isinstance(formats, str) else names_of("formats", formats, "['onnx', 'onnx-int8']")
 
 
 def _warn(said: str) -> None:

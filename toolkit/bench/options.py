@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import TypedDict
 
 from toolkit import provenance
-from toolkit.errors import ToolkitError, is_count, require_count
+from toolkit.errors import ToolkitError, is_count, require_count, require_flag
 
 LARGEST_ROUNDS = 1000
 """More would say nothing that these do not."""
@@ -20,7 +22,7 @@ class BenchOptions:
     """What ``bench_run`` is told.
 
     Raises:
-        ToolkitError: a count is out of range.
+        ToolkitError: a count is out of range, or an option is of the wrong type.
     """
 
     device: str = "auto"
@@ -48,14 +50,7 @@ class BenchOptions:
     """Measure also from the bytes of image files to labels."""
 
     def __post_init__(self) -> None:
-        if not self.batch_sizes or not all(is_count(size) for size in self.batch_sizes):
-            raise ToolkitError(
-                f"batch sizes {list(self.batch_sizes)} cannot be measured: give one or more whole numbers of 1 or more."
-            )
-        for name in ("threads", "rounds", "accuracy_images"):
-            value = getattr(self, name)
-            if value is not None:
-                require_count(name, value)
+        self._require_types()
         if self.rounds > LARGEST_ROUNDS:
             raise ToolkitError(f"rounds is {self.rounds}: give {LARGEST_ROUNDS} or fewer.")
         if not 0 <= self.min_seconds < math.inf:
@@ -68,6 +63,24 @@ class BenchOptions:
             raise ToolkitError(
                 f"precision is {self.precision}: give a share between 0 and 1, e.g. 0.02, or None for all rounds."
             )
+
+    def _require_types(self) -> None:
+        if not isinstance(self.batch_sizes, Sequence):
+            raise ToolkitError(f"batch_sizes is {self.batch_sizes!r}: give one or more whole numbers, e.g. (1, 8).")
+        if not self.batch_sizes or not all(is_count(size) for size in self.batch_sizes):
+            raise ToolkitError(
+                f"batch sizes {list(self.batch_sizes)} cannot be measured: give one or more whole numbers of 1 or more."
+            )
+        for name in ("threads", "rounds", "accuracy_images"):
+            value = getattr(self, name)
+            if value is not None:
+                require_count(name, value)
+        for name in ("allow_code", "sweep", "end_to_end"):
+            require_flag(name, getattr(self, name))
+        for name in ("min_seconds", "max_seconds", "precision"):
+            value = getattr(self, name)
+            if not isinstance(value, Real) and (name, value) != ("precision", None):
+                raise ToolkitError(f"{name} is {value!r}: give a number.")
 
     @property
     def thread_count(self) -> int:

@@ -25,7 +25,7 @@ from toolkit.data.of_run import load_test_split
 from toolkit.errors import RunError
 from toolkit.formats.opening import not_opened
 from toolkit.formats.quantization.arithmetic import adds_in_32_bits, processor_flags
-from toolkit.progress import Reporter, Silent
+from toolkit.progress import Reporter, Silent, working
 from toolkit.results import BenchReport, BenchRow, EndToEnd
 from toolkit.run_folder import FinishedRun, RunFolder
 
@@ -61,7 +61,7 @@ def bench_run(
     run.require_exported_weights(manifest)
     run.require_own_weights()
     plans = plan_rows(run, bundle, devices(options.device), threads)
-    with run.folder.recording("figures"):
+    with working(reporter, "measuring"), run.folder.recording("figures"):
         test = load_test_split(run, reporter)
         flops = flops_per_image(record.backbone, len(record.labels), manifest.preprocessing.height)
         with prepared_inputs(test, manifest.preprocessing, options.accuracy_images, SEED, reporter) as inputs:

@@ -255,7 +255,7 @@ class Sweep:
         """
         for index, worker in self._workers.items():
             if self.outcomes[index].is_reference:
-                with suppress(WorkerFailedError):
+                with suppress(WorkerFailedError), working(self._reporter, "measuring the fastest matrix product"):
                     self.outcomes[index].peak_flops_per_second = worker.ask("peak")["flops_per_second"]
 
     def _ask(self, index: int, do: str, **arguments: int) -> dict[str, Any] | None:

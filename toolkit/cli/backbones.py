@@ -24,9 +24,9 @@ def command(
     column is what '--stage2-unfreeze 1' trains.
     """
     from toolkit.api.stages import loading
-    from toolkit.cli.console import Terminal
+    from toolkit.cli.console import reporter
 
-    with loading(Terminal()):
+    with loading(reporter(quiet=False)):
         require_for_training("torch", "torchvision")
     from toolkit.backbones import list_backbones
     from toolkit.errors import BackboneError

@@ -92,6 +92,7 @@ def command(
     progress = reporter(quiet)
     with loading(progress):
         from toolkit.bench.stage import bench_run
+        from toolkit.progress import working
         from toolkit.report import print_bench, print_parity, why_no_page, write_report
 
     with telling_of_lost_signature(bundle):
@@ -101,7 +102,8 @@ def command(
             log(folder, track or (), parity=parity)
         verified = all_passed(finished, parity, allow_code=allow_code)
         report = bench_run(finished, options, reporter=progress)
-    files = write_report(folder)
+    with working(progress, "writing the report"):
+        files = write_report(folder)
     print_bench(report, output())
     if (reason := why_no_page()) is not None:
         typer.echo(f"toolkit: {reason}", err=True)

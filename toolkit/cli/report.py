@@ -64,11 +64,11 @@ def command(
         raise ToolkitError("--output is for --runs: the report of one run is written into its folder.")
     folder = find_place(next(iter(places or []), None), run, artifacts).finished_run(PURPOSE).folder
     folder.require_benchmark()
-    from toolkit.cli.console import Terminal
     from toolkit.cli.console import output as console
+    from toolkit.cli.console import reporter
     from toolkit.progress import working
 
-    with working(Terminal(), "writing the report"):
+    with working(reporter(quiet=False), "writing the report"):
         from toolkit.report import print_bench, why_no_page, write_pictures, write_report
         from toolkit.results import BenchReport
 

@@ -10,7 +10,7 @@ from typing import TypedDict
 from toolkit import provenance
 from toolkit.bundle import Bundle
 from toolkit.decoding_limits import MAX_PIXELS
-from toolkit.errors import RecipeError, require_count
+from toolkit.errors import RecipeError, require_count, require_flag
 from toolkit.progress import Reporter, Silent
 
 
@@ -20,7 +20,7 @@ class VerifyOptions:
 
     Raises:
         RecipeError: fewer than 1 thread.
-        ToolkitError: ``max_pixels`` is no whole number of at least 1.
+        ToolkitError: ``max_pixels`` is no whole number of at least 1, or a flag neither True nor False.
     """
 
     device: str = "cpu"
@@ -42,9 +42,11 @@ class VerifyOptions:
     """Images of more pixels are refused before they are decoded."""
 
     def __post_init__(self) -> None:
-        if self.threads is not None and self.threads < 1:
-            raise RecipeError(f"{self.threads} threads cannot run anything: give 1 or more.")
+        if self.threads is not None and (not isinstance(self.threads, int) or self.threads < 1):
+            raise RecipeError(f"{self.threads!r} threads cannot run anything: give 1 or more.")
         require_count("max_pixels", self.max_pixels)
+        for name in ("bisect", "allow_code"):
+            require_flag(name, getattr(self, name))
 
     def opened(self, bundle: Path) -> Bundle:
         """Open a bundle that is judged, or judged by; errors as those of ``Bundle.open``."""

@@ -60,7 +60,7 @@ def verify_run(
     bundle = options.opened(run.folder.bundle)
     _require_same_model(run, bundle.manifest)
     candidates = candidates_of(bundle, options)
-    with run.folder.recording("verdicts"):
+    with working(options.reporter, "verifying"), run.folder.recording("verdicts"):
         with working(options.reporter, "what PyTorch computes"):
             pytorch = PyTorch(run, bundle, images, options)
         report = judge(run.folder.name, candidates, pytorch, options)

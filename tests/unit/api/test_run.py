@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import pickle
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import numpy as np
 import pytest
 from finished_runs import write_finished_run
 from once import made_once
@@ -13,7 +17,7 @@ from toolkit.api.run import IMAGES, Run, Runs, open_run, runs
 from toolkit.api.shown import ShownBench, ShownParity
 from toolkit.bench.options import Asked as BenchAsked
 from toolkit.bench.options import BenchOptions
-from toolkit.errors import RecipeError, RunError
+from toolkit.errors import RecipeError, RunError, ToolkitError
 from toolkit.progress import Silent
 from toolkit.results import BenchReport, ParityReport
 from toolkit.run_folder import FinishedRun, RunFolder
@@ -107,6 +111,66 @@ def test_runs_are_the_same_by_their_folder(run: Run) -> None:
     assert run != "artifacts/mine"
 
 
+def test_a_run_stays_where_it_is_when_the_working_directory_changes(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another run of the same name must not take its place."""
+    listed, accuracy = runs(), run.accuracy
+    shutil.copytree(run.path, tmp_path / "elsewhere" / "artifacts" / "mine")
+    (tmp_path / "elsewhere" / "artifacts" / "mine" / "evaluation.json").write_text("{")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert run.path == tmp_path / "artifacts" / "mine"
+    assert run.accuracy == listed[0].accuracy == listed["mine"].accuracy == listed[:1][0].accuracy == accuracy
+    monkeypatch.chdir(tmp_path)
+    assert repr(run).startswith("Run('artifacts/mine')")
+
+
+def test_a_run_opened_by_its_link_stays_itself(run: Run) -> None:
+    latest = Run("artifacts/latest")
+    shutil.copytree(run.path, "artifacts/newer")
+    RunFolder(Path("artifacts/newer")).make_latest()
+    assert (latest, latest.name) == (run, "mine")
+    assert Run("artifacts/latest").name == "newer"
+
+
+def test_a_run_can_be_pickled(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = pickle.dumps((run, runs()))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again, listed = pickle.loads(content)
+    assert again == listed[0] == run
+    assert again.accuracy == run.accuracy
+
+
+def test_a_run_that_was_deleted_says_so(exported: Run) -> None:
+    shutil.rmtree(exported.path)
+    gone = "the run was moved or deleted, or never was"
+    assert repr(exported) == f"Run('artifacts/mine'): there is no such folder ({gone})"
+    assert gone in exported._repr_html_()
+    stages: list[Callable[[], object]] = [
+        exported.resume,
+        exported.export,
+        exported.verify,
+        exported.bench,
+        exported.report,
+        exported.predictor,
+    ]
+    asked = ("recipe", "record", "labels", "evaluation", "accuracy", "history", "review", "bundle", "parity")
+    for ask in [*stages, *(partial(getattr, exported, name) for name in (*asked, "benchmark"))]:
+        with pytest.raises(RunError, match="there is no folder artifacts/mine: the run was moved or deleted"):
+            ask()
+    assert not exported.path.exists()
+
+
+@pytest.mark.parametrize("wrong", [5, None, b"mine"])
+def test_what_is_no_path_of_a_run_is_a_sentence(run: Run, wrong: Any) -> None:
+    for ask in (Run, runs, lambda value: open_run("mine", root=value)):
+        with pytest.raises(ToolkitError, match="give a path"):
+            ask(wrong)
+    with pytest.raises(ToolkitError, match="run cannot be ''"):
+        open_run("")
+
+
 class TestStages:
     def test_an_export_takes_the_fields_of_the_recipe(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         asked: list[Any] = []
@@ -128,6 +192,57 @@ class TestStages:
             "  seed: no such field",
             "Fields are formats, input, ir, max_drop, opset, profile.",
         ]
+
+    @pytest.mark.parametrize(
+        "how",
+        [
+            {"images": "x"},
+            {"images": 0},
+            {"images": 1.5},
+            {"images": True},
+            {"threads": 0},
+            {"threads": "2"},
+            {"allow_code": "no"},
+            {"bisect": 1},
+            {"image": 5},
+            {"progress": 5},
+        ],
+    )
+    def test_what_verify_cannot_take_is_said_before_anything_is_computed(
+        self, exported: Run, monkeypatch: pytest.MonkeyPatch, how: dict[str, Any]
+    ) -> None:
+        monkeypatch.setattr("toolkit.verify.run.verify_run", lambda *_, **__: pytest.fail("it was begun"))
+        with pytest.raises(ToolkitError, match="give"):
+            exported.verify(**{"progress": False, **how})
+
+    @pytest.mark.parametrize(
+        "how",
+        [
+            {"batch_sizes": 5},
+            {"batch_sizes": "1,8"},
+            {"batch_sizes": [True]},
+            {"rounds": "x"},
+            {"max_seconds": "x"},
+            {"min_seconds": None},
+            {"precision": "x"},
+            {"sweep": "no"},
+            {"allow_code": "no"},
+            {"batch_size": 5},
+            {"progress": 5},
+        ],
+    )
+    def test_what_bench_cannot_take_is_said_before_anything_is_measured(
+        self, exported: Run, monkeypatch: pytest.MonkeyPatch, how: dict[str, Any]
+    ) -> None:
+        monkeypatch.setattr("toolkit.verify.run.verify_run", lambda *_, **__: pytest.fail("it was begun"))
+        with pytest.raises(ToolkitError, match="give"):
+            exported.bench(**{"progress": False, **how})
+
+    def test_formats_are_names(self, run: Run) -> None:
+        wrong: Any
+        for wrong in (5, [1]):
+            with pytest.raises(ToolkitError, match="formats cannot be"):
+                run.export(wrong, progress=False)
 
     def test_a_failed_gate_is_a_value(
         self, exported: Run, parity: ParityReport, monkeypatch: pytest.MonkeyPatch
@@ -198,6 +313,9 @@ class TestRuns:
             listed["other"]
         with pytest.raises(IndexError):
             listed[1]
+        assert listed[np.int64(0)] == run  # type: ignore[call-overload]  # an index all the same
+        with pytest.raises(TypeError):
+            listed[0.5]  # type: ignore[call-overload]
 
     def test_they_are_a_table(self, run: Run) -> None:
         (run.path / "review.json").touch()

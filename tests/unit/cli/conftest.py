@@ -26,7 +26,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 @pytest.fixture(autouse=True)
 def no_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have what a command prints not depend on how busy the machine is."""
-    monkeypatch.setattr("toolkit.cli.signs_of_life.FIRST_SECONDS", 3600)
+    monkeypatch.setattr("toolkit.progress.lines.FIRST_SECONDS", 3600)
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ import pytest
 
 from toolkit.bundle import Bundle
 from toolkit.bundle.writer import write_manifest
-from toolkit.cli.console import Terminal, output, reporter, telling_of_lost_signature
+from toolkit.cli.console import output, reporter, telling_of_lost_signature
 from toolkit.progress import Silent
+from toolkit.progress.shown import Shown
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -41,28 +42,13 @@ def test_progress_goes_to_standard_error_and_is_no_markup(capsys: pytest.Capture
 
 def test_quiet_is_silent() -> None:
     assert isinstance(reporter(quiet=True), Silent)
-    assert isinstance(reporter(quiet=False), Terminal)
+    assert isinstance(reporter(quiet=False), Shown)
 
 
 def test_a_bar_away_from_a_terminal_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    with Terminal().bar("decoding", 3, unit="images") as bar:
+    with reporter(quiet=False).bar("decoding", 3, unit="images") as bar:
         bar.advance(3, loss="0.12")
     assert capsys.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize(("unit", "steps", "rate"), [("B", 5_000_000, "MB/s"), ("images", 50, "images/s")])
-def test_a_bar_on_a_terminal_shows_count_rate_and_fields(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, unit: str, steps: int, rate: str
-) -> None:
-    for name, value in {"FORCE_COLOR": "1", "COLUMNS": "160", "TERM": "xterm"}.items():
-        monkeypatch.setenv(name, value)
-    terminal = Terminal()
-    with terminal.bar("working", 2 * steps, unit=unit) as bar:
-        for _ in range(2):
-            bar.advance(steps, loss="0.12", accuracy="0.9")
-    shown = capsys.readouterr().err
-    for part in ("working", f"{2 * steps}/{2 * steps}", rate, "loss 0.12  accuracy 0.9"):
-        assert part in shown
 
 
 def test_results_away_from_a_terminal_are_wide_enough_for_tables(capsys: pytest.CaptureFixture[str]) -> None:

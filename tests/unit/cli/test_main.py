@@ -74,7 +74,6 @@ def test_help_lists_every_command_that_has_a_file(run: Run) -> None:
         "options",
         "place",
         "recipe_flags",
-        "signs_of_life",
         "start",
         "streams",
         "versions",

@@ -1,4 +1,4 @@
-"""How a stage tells a person where it is: a port that stages call and the command line implements."""
+"""How a stage tells a person where it is: a port that stages call, and ``progress/shown.py`` implements."""
 
 from __future__ import annotations
 
