@@ -77,6 +77,10 @@ class Typing:
         Raises:
             BenchmarkError: it could not be started.
         """
+        if (
+            signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        ):  # a shell's background job, and what it starts inherits it
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         self.command = command
         self.began = time.monotonic()
         self._ended = 0.0

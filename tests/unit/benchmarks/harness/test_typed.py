@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -71,6 +72,19 @@ def test_ctrl_c_reaches_it(tmp_path: Path) -> None:
         ended = command.end(60)
     assert ended is not None
     assert ended.code == 130
+
+
+def test_ctrl_c_reaches_it_where_a_shell_lets_its_background_jobs_ignore_it(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with typing("import time; print('ready'); time.sleep(60)", tmp_path) as command:
+            assert command.wait_for("ready".__eq__, 60)
+            command.interrupt()
+            ended = command.end(60)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ended is not None
+    assert ended.lines[-1].text == "KeyboardInterrupt"
 
 
 def test_leaving_the_block_ends_it(tmp_path: Path) -> None:
