@@ -79,11 +79,11 @@ def test_the_innermost_task_is_told_of(signs: SignsOfLife, clock: Clock, lines: 
 
 
 def test_what_is_counted_to_its_end_and_goes_on_says_so(signs: SignsOfLife, clock: Clock, lines: list[str]) -> None:
-    with signs.task("verify onnx", 280, "image") as bar:
+    with signs.task("verify onnx", 280, "images") as bar:
         bar.advance(280)
         clock.now += 5
         signs.look()
-    assert lines == ["verify onnx: all 280 image done, finishing; 5 s so far"]
+    assert lines == ["verify onnx: all 280 images done, finishing; 5 s so far"]
 
 
 def test_nothing_when_nothing_is_being_done(signs: SignsOfLife, clock: Clock, lines: list[str]) -> None:
