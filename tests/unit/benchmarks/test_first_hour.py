@@ -12,6 +12,7 @@ from PIL import Image
 from benchmarks import first_hour
 from benchmarks.first_hour import (
     READY,
+    benchmark,
     claims,
     clean_environment,
     commands_of,
@@ -165,3 +166,18 @@ def test_the_table_says_after_which_line_it_was_silent() -> None:
 def test_no_path_of_the_machine_is_kept() -> None:
     kept = measurements([typed(Line(0.1, "/tmp/me/here/photos has no test split"))], Path("/tmp/me"))
     assert kept["commands"][0]["lines"] == ({"seconds": 0.1, "text": ".../here/photos has no test split"},)
+
+
+def test_all_of_it_with_a_stand_in_for_the_command(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "stand_in.py"
+    answers = {"run": f"{READY}toolkit predict", "predict": PREDICTED}
+    script.write_text(f"import sys\nprint({answers!r}[sys.argv[1]])\n")
+    monkeypatch.setattr(first_hour, "toolkit_command", lambda: [sys.executable, "-I", "-S", str(script)])
+    assert benchmark(["--data", str(images), "--output", str(tmp_path)]) in (0, 1)  # a busy machine is late
+    report = (tmp_path / "first_hour.md").read_text()
+    assert "at most 2 commands to the first prediction; measured: 2\n" in report
+    assert "| photographs | 19 |" in report
+    assert "(sea lion)" in report
+    assert str(tmp_path) not in report + (tmp_path / "first_hour.json").read_text()
