@@ -95,7 +95,7 @@ def export_run(
         if any(wanted.calibrates for wanted in chosen):
             calibration = images.enter_context(calibration_of_run(run, contract.encode, options.max_drop, reporter))
         outcomes = []
-        with reporter.bar("export", len(chosen), "artifact") as bar:
+        with reporter.bar("export", len(chosen), "artifacts") as bar:
             for wanted in chosen:
                 with working(reporter, f"exporting {wanted.name}"):
                     images_of_it = calibration if wanted.calibrates else None

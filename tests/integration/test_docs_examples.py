@@ -6,12 +6,18 @@ A format, a data source and a tracker are packages under ``tests/assets``, which
 
 from __future__ import annotations
 
+import io
+import json
 import shlex
 import shutil
 import sys
+import threading
 import types
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +25,7 @@ import torch
 import yaml
 from bundles import judge
 from pages import fenced, text_of
+from PIL import Image
 
 from toolkit.backbones import asked, create_backbone, registry, set_trainable
 from toolkit.backbones.frontier import divide_at_frontier
@@ -133,3 +140,27 @@ def test_the_workflow_that_compares(colour_bundle: Path, tmp_path: Path, monkeyp
     assert Path(shown.split()[1]).read_text(encoding="utf-8").startswith("### toolkit compare: passed\n")
     uploaded = next(step["with"]["path"] for step in job["steps"] if "upload-artifact" in step.get("uses", ""))
     assert all(Path(folder).is_dir() for folder in uploaded.split())
+
+
+def test_a_service(colour_bundle: Path, colour_image: Callable[[str], np.ndarray]) -> None:
+    page = fenced("docs/shipping.md", "service.py")
+    made: dict[str, Any] = {"__name__": "service"}
+    exec(compile(page, "service.py", "exec"), made)
+    picture = io.BytesIO()
+    Image.fromarray(colour_image("red")).save(picture, "PNG")
+    server = made["service"](str(colour_bundle), 0)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}"
+        with urllib.request.urlopen(url, picture.getvalue(), timeout=30) as answer:
+            assert json.load(answer)["label"] == "red"
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(url, b"no image", timeout=30)
+        with refused.value as answer:
+            assert answer.code == 422
+            assert json.load(answer)["error"].startswith("the image given as bytes cannot be read as an image: ")
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 _RECORDS = "fields without behaviour: results/test_record.py has their base, bundle/test_schemas.py their JSON Schema"
 UNTESTED = {
+    "__main__.py": "one call: cli/test_start.py starts it",
     "bundle/schemas/__main__.py": "three lines of calls: bundle/test_schemas.py holds what they write",
     "cli/options.py": "declarations only: cli/test_help.py parses them with every command",
     "results/bench.py": _RECORDS,

@@ -27,7 +27,7 @@ COMMANDS = {
     "verify": "Prove that every artifact computes what PyTorch computes.",
     "bench": "Measure speed, latency and test accuracy of every artifact.",
     "compare": "Compare two reports, runs or bundles, or measure both now; a gate for CI.",
-    "report": "Write the Markdown and CSV reports of a run again.",
+    "report": "Write the report of a run again, or one page on several runs.",
     "runs": "List the runs, or delete some.",
     "predict": "Classify images with a bundle; needs no PyTorch.",
     "inspect": "Print what is in a bundle.",

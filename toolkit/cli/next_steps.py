@@ -17,11 +17,11 @@ NEXT = {"finetune": "export", "export": "verify", "verify": "bench"}
 """Which command comes after which; after the others, predictions."""
 
 
-def closing_line(*wrote: Path, then: str | None = None) -> None:
+def closing_line(*wrote: Path | str, then: str | None = None) -> None:
     """Print what a command wrote and what comes next.
 
     Args:
-        wrote: files and folders, at least one.
+        wrote: files and folders, at least one; or one URL.
         then: the command line that comes next; None after a failure that makes any senseless.
     """
     said = f"wrote {_listed(wrote)}"
@@ -40,9 +40,10 @@ def predict_command(place: str) -> str:
     return f"toolkit predict {shlex.quote(place)} IMAGES"
 
 
-def _listed(paths: Sequence[Path]) -> str:
+def _listed(paths: Sequence[Path | str]) -> str:
     """Return paths as a list; of several in one folder, their names and the folder once."""
-    if len(paths) > 1 and len({path.parent for path in paths}) == 1:
-        *first, last = (printable(path.name) for path in paths)
-        return f"{', '.join(first)} and {last} in {printable(paths[0].parent)}"
+    folders = {path.parent if isinstance(path, Path) else None for path in paths}
+    if len(paths) > 1 and len(folders) == 1 and (folder := folders.pop()) is not None:
+        *first, last = (printable(Path(path).name) for path in paths)
+        return f"{', '.join(first)} and {last} in {printable(folder)}"
     return ", ".join(printable(path) for path in paths)

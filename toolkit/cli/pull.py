@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from toolkit.cli.next_steps import closing_line, predict_command
 from toolkit.cli.options import QuietOption, VerifyKeyOption
 from toolkit.printable import printable
 
@@ -45,3 +46,4 @@ def command(
     typer.echo(
         f"  {manifest.name}: {len(manifest.labels)} classes, {formats}; made {manifest.origin.provenance.created}"
     )
+    closing_line(made, then=predict_command(str(made)))

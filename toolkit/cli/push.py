@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from toolkit.cli.next_steps import closing_line
 from toolkit.cli.options import ArtifactsOption, QuietOption, RunOption
 from toolkit.cli.place import find_place, is_named
 from toolkit.errors import ToolkitError
@@ -42,3 +44,4 @@ def command(
     bundle = find_place(arguments[0] if len(arguments) == 2 else None, run, artifacts).bundle
     pushed = push(bundle, arguments[-1], overwrite=overwrite, reporter=reporter(quiet))
     typer.echo(f"{pushed.url}  {pushed.size_bytes / 1e6:.1f} MB  SHA-256 {pushed.sha256}")
+    closing_line(pushed.url, then=f"toolkit pull {shlex.quote(pushed.url)} FOLDER --sha256 {pushed.sha256}")

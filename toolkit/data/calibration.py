@@ -51,7 +51,7 @@ def calibration_of_run(run: FinishedRun, encode: Encode, max_drop: float, report
             _draw(len(train), TRAINING_IMAGES, (seed, 0)),
             _draw(len(validation), VALIDATION_IMAGES, (seed, 1)),
         )
-        with reporter.bar("calibration images", len(chosen) + len(judged), "image") as bar:
+        with reporter.bar("calibration images", len(chosen) + len(judged), "images") as bar:
             images = _prepare(train, chosen, preprocessing, Path(folder) / "train.npy", bar.advance)
             held_out = _prepare(validation, judged, preprocessing, Path(folder) / "validation.npy", bar.advance)
         yield calibration_of_arrays(images, held_out, validation.targets[judged], encode, max_drop)

@@ -63,7 +63,7 @@ def judge(name: str, candidates: Sequence[Candidate], reference: Reference, opti
         artifact = candidate.artifact
         try:
             judgement = reference.judgement(candidate)
-            with options.reporter.bar(f"verify {artifact.format}", planned_inputs(judgement), "image") as bar:
+            with options.reporter.bar(f"verify {artifact.format}", planned_inputs(judgement), "images") as bar:
                 result = verify_artifact(candidate, judgement, bar.advance)
         except (MissingDependencyError, UntrustedCodeError) as error:
             not_judged[artifact.file] = error

@@ -81,7 +81,7 @@ class PyTorch:
         self._deployable = load_deployable(run, manifest.input.normalization_in_graph)
         session = TorchSession(self._deployable, "cpu", threads)
         self.name = f"{session.engine} on the CPU"
-        with options.reporter.bar("reference", len(inputs.names), "image") as bar:
+        with options.reporter.bar("reference", len(inputs.names), "images") as bar:
             expected = run_reference(session, inputs, manifest.input, bar.advance)
         precisions = {artifact.precision for artifact in manifest.artifacts}
         self._judgement = Judgement(

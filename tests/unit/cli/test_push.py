@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,7 +34,10 @@ def finished(colour_bundle: Path, here: Path) -> RunFolder:
 def test_the_url_and_the_digest_are_printed_and_inspect_knows_them(run: Run, finished: RunFolder, here: Path) -> None:
     code, out, err = run("push", "mine", "models/")
     archive = here / "models" / "colours.tar"
-    assert (code, out, err) == (0, f"{archive}  0.0 MB  SHA-256 {sha256_file(archive)}\n", "")
+    digest = sha256_file(archive)
+    said = f"{archive}  0.0 MB  SHA-256 {digest}\n"
+    closing = f"wrote {archive}; next: toolkit pull {archive} FOLDER --sha256 {digest}\n"
+    assert (code, out, err) == (0, said + closing, "")
     lines = run("inspect", "mine")[1].splitlines()
     (line,) = [line for line in lines if line.startswith("pushed")]
     assert f"{archive}, 20" in line
@@ -46,6 +50,13 @@ def test_the_url_and_the_digest_are_printed_and_inspect_knows_them(run: Run, fin
 def _use(here: Path) -> Path:
     (here / "use.md").write_text("For colours.\n")
     return here / "use.md"
+
+
+def test_what_comes_next_can_be_typed_as_it_is_printed(run: Run, finished: RunFolder, here: Path) -> None:
+    out = run("push", "mine", "my models/")[1]
+    _, *command = shlex.split(out.splitlines()[-1].partition("; next: ")[2])
+    code, out, _ = run(*[word.replace("FOLDER", "there") for word in command])
+    assert (code, out.splitlines()[-1]) == (0, "wrote there; next: toolkit predict there IMAGES")
 
 
 def test_a_url_is_written_once(run: Run, memory: Any, colour_bundle: Path, here: Path) -> None:

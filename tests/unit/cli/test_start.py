@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -36,3 +37,10 @@ def test_the_command_is_the_same_wherever_it_starts(run: Run, capsys: pytest.Cap
     assert stopped.value.code == 0
     assert capsys.readouterr().out == run("--version")[1]
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_without_a_script_on_the_path_python_starts_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[bool] = []
+    monkeypatch.setattr(start, "main", lambda: started.append(True))
+    runpy.run_path(str(Path(start.__file__).parents[1] / "__main__.py"), run_name="__main__")
+    assert started == [True]

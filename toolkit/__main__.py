@@ -1,0 +1,6 @@
+"""``python -m toolkit``: the command where its script is not on the path."""
+
+from toolkit.cli.start import main
+
+if __name__ == "__main__":
+    main()
