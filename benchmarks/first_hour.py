@@ -53,7 +53,7 @@ NOTES = (
     "Times of a row count from its own Enter, the first prediction from the first Enter.",
     "A silence is a time without a new line: before the first one, between two, or after the last one.",
     "Before there was `toolkit run`, a script that typed the same took 3 commands (`finetune`, `export`, `predict`) "
-    "and 90 s to the first prediction; with it 2 commands and 34.5 s, on two busy cores of an AMD EPYC.",
+    "and 90 s to the first prediction; with it 2 commands and 34.5 s, on two cores of an AMD EPYC.",
 )
 INTERRUPTED = 130
 GRACE_SECONDS = 60.0

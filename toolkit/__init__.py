@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from toolkit.api import Run, Runs, finetune, open_run, runs
     from toolkit.bundle import Bundle
+    from toolkit.errors import ImageError, ToolkitError
     from toolkit.remote import pull, push
     from toolkit.runtime import Prediction, Predictor, load
 
@@ -26,10 +27,12 @@ __version__ = "0.2.0"
 
 __all__ = [
     "Bundle",
+    "ImageError",
     "Prediction",
     "Predictor",
     "Run",
     "Runs",
+    "ToolkitError",
     "__version__",
     "finetune",
     "load",
@@ -41,10 +44,12 @@ __all__ = [
 
 _HOME = {
     "Bundle": "toolkit.bundle",
+    "ImageError": "toolkit.errors",
     "Prediction": "toolkit.runtime",
     "Predictor": "toolkit.runtime",
     "Run": "toolkit.api",
     "Runs": "toolkit.api",
+    "ToolkitError": "toolkit.errors",
     "finetune": "toolkit.api",
     "load": "toolkit.runtime",
     "open_run": "toolkit.api",

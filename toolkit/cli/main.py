@@ -48,6 +48,8 @@ COMMANDS = {
 """Name to one-line help, in the order of the work; ``toolkit.cli.NAME`` holds ``command`` and, where it has commands of
 its own, ``SUBCOMMANDS``."""
 
+TAKE_IMAGES = frozenset({"run", "finetune"})
+"""Commands that take images by ``--data`` and no arguments."""
 UNUSABLE_PATHS = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM})
 """What the system says of a path that no command can use, wherever it is first touched."""
 INTERRUPTED = 130
@@ -80,12 +82,15 @@ class LazyGroup(TyperGroup):
         return typer.main.get_command(app)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command; where there is none of this name, name the one that was probably meant."""
+        """Find the command; say what was probably meant by a name that is none, or by images without an option."""
         name = args[0]
         if name not in COMMANDS and not name.startswith("-"):
             close = difflib.get_close_matches(name, COMMANDS, n=1)
             meant = f" Did you mean {close[0]!r}?" if close else ""
             ctx.fail(f"No such command {printable(name)!r}.{meant}")
+        if name in TAKE_IMAGES and len(args) > 1 and not args[1].startswith("-"):
+            word = printable(args[1])
+            ctx.fail(f"{word!r} stands there without an option. A folder of images is given as: --data {word}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

@@ -29,6 +29,13 @@ def test_a_command_that_is_like_no_other_gets_no_suggestion(run: Run) -> None:
     assert "mean" not in err
 
 
+@pytest.mark.parametrize("command", ["run", "finetune"])
+def test_images_without_their_option_are_told_which_it_is(run: Run, command: str) -> None:
+    code, _, err = run(command, "my photos", "--quiet")
+    assert code == 2
+    assert "A folder of images is given as: --data my photos" in err
+
+
 def test_a_mistyped_option_gets_a_close_name(run: Run) -> None:
     code, _, err = run("export", "--format", "onnx")
     assert code == 2
