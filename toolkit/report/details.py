@@ -93,12 +93,17 @@ def flip_table(report: ParityReport, most: int) -> Table:
     return Table(columns, tuple(lines[:most]))
 
 
+def place(image: ReviewedImage) -> str:
+    """Say where an image is: its split, where its name does not say that already, and its name."""
+    return image.name if image.name.startswith(f"{image.split}/") else f"{image.split}: {image.name}"
+
+
 def mistake_table(images: Sequence[ReviewedImage]) -> Table:
     """Return images with true and predicted label, probability and file."""
     columns = (Column("true", "left"), Column("predicted", "left"), Column("probability"), Column("file", "left"))
     return Table(
         columns,
-        tuple(Line((i.label, i.predicted, figures.percent(i.probability), f"{i.split}: {i.name}")) for i in images),
+        tuple(Line((i.label, i.predicted, figures.percent(i.probability), place(i))) for i in images),
     )
 
 
@@ -118,7 +123,7 @@ def suspect_table(images: Sequence[ReviewedImage]) -> Table:
                 image.predicted,
                 figures.percent(image.probability),
                 figures.percent(image.label_probability),
-                f"{image.split}: {image.name}",
+                place(image),
             )
         )
         for image in images

@@ -467,12 +467,8 @@ class RunView:
         if probable:
             probability += f", its label {figures.percent(image.label_probability)}"
         return Picture(
-            self.thumbnails.uri(image.thumbnail), image.label, image.predicted, probability, _file(image.split, image)
+            self.thumbnails.uri(image.thumbnail), image.label, image.predicted, probability, details.place(image)
         )
-
-
-def _file(split: str, image: ReviewedImage) -> str:
-    return f"{split}: {image.name}"
 
 
 def _beside(choice: Choice) -> str:

@@ -172,7 +172,7 @@ def parity_sentence(artifact: ArtifactParity) -> str:
 def label_sentence(issues: LabelIssues) -> str:
     """Say how many labels are taken for wrong, and by what."""
     return (
-        f"Of {issues.looked_at} labels {_at_least(issues.estimated_wrong)} wrong. They are ranked by confident "
+        f"Of {issues.looked_at:,} labels {_at_least(issues.estimated_wrong)} wrong. They are ranked by confident "
         f"learning: the probabilities of an image are those of a classifier that saw {issues.features} and was not "
         f"trained on this image ({issues.folds} folds)."
     )

@@ -62,6 +62,9 @@ def test_mistakes_with_their_files(records: RunRecords) -> None:
     image = records.review.mistakes[0]
     line = details.mistake_table(records.review.mistakes).lines[0]
     assert line.cells == (image.label, image.predicted, figures.percent(image.probability), f"test: {image.name}")
+    in_its_split = image.model_copy(update={"name": "test/cat/1.jpg"})
+    assert details.place(in_its_split) == "test/cat/1.jpg"
+    assert details.place(in_its_split.model_copy(update={"split": "validation"})) == "validation: test/cat/1.jpg"
 
 
 def test_a_suspected_label_is_called_a_label_and_not_the_truth(records: RunRecords) -> None:
