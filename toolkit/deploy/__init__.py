@@ -1,0 +1,1 @@
+"""A bundle in the form that somebody else's server takes: ``toolkit deploy``. Never imports torch."""
