@@ -52,7 +52,8 @@ class Task:
         if self.unit == ONE_STEP:
             return so_far
         if self.total and self.done >= self.total:
-            return f"all {self.total} {self.unit} done, finishing; {so_far}"
+            fields = [f"{name} {value}" for name, value in self.fields.items()]
+            return ", ".join([f"all {self.total} {self.unit} done", *(fields or ["finishing"])]) + f"; {so_far}"
         of = f"/{self.total}" if self.total else ""
         rate = self.done / seconds
         if self.unit == "B":

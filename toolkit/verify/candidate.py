@@ -93,11 +93,14 @@ class Finding:
 class Checks:
     """The checks of one artifact, in order."""
 
+    begins: Callable[[str], None] = lambda name: None
+    """Told the name of each check before it."""
     done: list[Check] = field(default_factory=list)
 
     @contextmanager
     def check(self, name: str) -> Iterator[Finding]:
         """Time one check, and turn what the artifact raises inside it into its failure."""
+        self.begins(name)
         finding, started = Finding(), time.perf_counter()
         try:
             yield finding

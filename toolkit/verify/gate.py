@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,10 @@ def planned_inputs(judgement: Judgement) -> int:
 
 
 def verify_artifact(
-    candidate: Candidate, judgement: Judgement, on_batch: Callable[[int], None] = lambda _: None
+    candidate: Candidate,
+    judgement: Judgement,
+    on_batch: Callable[[int], None] = lambda _: None,
+    on_check: Callable[[str], None] = lambda _: None,
 ) -> ArtifactParity:
     """Compare one artifact with the reference, with the golden samples and with itself.
 
@@ -44,13 +47,14 @@ def verify_artifact(
         candidate: the artifact, how it is run and what is allowed.
         judgement: inputs and what is expected of them.
         on_batch: called with the number of inputs after each batch.
+        on_check: called with the name of each check before it.
 
     Raises:
         DeviceError: the device cannot be used here, so that nothing can be said of the artifact.
         MissingDependencyError: the artifact's engine is not installed.
     """
     started = time.perf_counter()
-    gate = _Gate(candidate, judgement, on_batch)
+    gate = _Gate(candidate, judgement, on_batch, Checks(on_check))
     gate.run()
     return gate.record(time.perf_counter() - started)
 
@@ -62,7 +66,7 @@ class _Gate:
     candidate: Candidate
     judgement: Judgement
     on_batch: Callable[[int], None]
-    checks: Checks = field(default_factory=Checks)
+    checks: Checks
     session: Session | None = None
     verdict: Verdict = NOTHING
     """Of every input once, at ``MAIN_BATCH``."""
@@ -277,7 +281,7 @@ class _Gate:
         candidate, judgement = self.candidate, self.judgement
         if session.device != "cpu" or candidate.content is None or candidate.narrow_type is None:
             return
-        started = Checks()
+        started = Checks(self.checks.begins)
         with started.check("range") as finding, candidate.content().as_files() as file:
             ranges = examine_ranges(
                 file,

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from toolkit import provenance
 from toolkit.errors import MissingDependencyError, ToolkitError, UntrustedCodeError
-from toolkit.progress import working
+from toolkit.progress import Bar, working
 from toolkit.results import ArtifactParity, Check, ParityReport
 from toolkit.verify.bisect import bisect_artifact
 from toolkit.verify.candidate import Candidate
@@ -64,7 +64,11 @@ def judge(name: str, candidates: Sequence[Candidate], reference: Reference, opti
         try:
             judgement = reference.judgement(candidate)
             with options.reporter.bar(f"verify {artifact.format}", planned_inputs(judgement), "images") as bar:
-                result = verify_artifact(candidate, judgement, bar.advance)
+
+                def begins(check: str, bar: Bar = bar) -> None:
+                    bar.advance(0, now=check)
+
+                result = verify_artifact(candidate, judgement, bar.advance, begins)
         except (MissingDependencyError, UntrustedCodeError) as error:
             not_judged[artifact.file] = error
             continue

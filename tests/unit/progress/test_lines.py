@@ -127,11 +127,17 @@ def test_the_innermost_task_is_told_of(reporter: Shown, clock: Clock, file: Stam
 
 
 def test_what_is_counted_to_its_end_and_goes_on_says_so(reporter: Shown, clock: Clock, file: Stamped) -> None:
-    with reporter.bar("verify onnx", 280, "image") as bar:
+    with reporter.bar("verify onnx", 280, "images") as bar:
         bar.advance(280)
         clock.now += 5
         reporter.look()
-    assert file.lines == ["verify onnx: all 280 image done, finishing; 5 s so far"]
+        bar.advance(0, now="batch invariance")
+        clock.now += 8
+        reporter.look()
+    assert file.lines == [
+        "verify onnx: all 280 images done, finishing; 5 s so far",
+        "verify onnx: all 280 images done, now batch invariance; 13 s so far",
+    ]
 
 
 def test_nothing_when_nothing_is_being_done(reporter: Shown, clock: Clock, file: Stamped) -> None:

@@ -104,7 +104,9 @@ def test_the_same_model_passes_on_every_input_at_every_batch_size() -> None:
         opened.append(threads)
         return classifier
 
-    found = verify_artifact(candidate(open_candidate), JUDGEMENT, on_batch=count)
+    begun: list[str] = []
+    found = verify_artifact(candidate(open_candidate), JUDGEMENT, on_batch=count, on_check=begun.append)
+    assert begun == [check.name for check in found.checks]
     assert found.passed
     assert found.failures == ()
     assert (found.artifact, found.file, found.sha256, found.device, found.engine) == (
