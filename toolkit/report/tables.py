@@ -156,8 +156,8 @@ def marks(report: BenchReport) -> list[str]:
         )
     if cold:
         sentences.append(
-            f"{_marked(report, NOT_WARM, cold)} never warm: the times of calls were still changing when warm-up had to "
-            "end, so that the figure may be too low."
+            f"{_marked(report, NOT_WARM, cold)} never became warm: the times of calls were still changing when warm-up "
+            "had to end, so that the figure may be too low."
         )
     if few:
         fewest = min(few, key=lambda estimate: estimate.rounds)

@@ -100,8 +100,8 @@ def test_each_mark_has_its_sentence(bench, settled_bench):
         "* never settled: the interval was still wider than 2% to either side when rounds or time were over. It holds "
         "all the same. It is wide on a busy machine: end other programs and measure again; more --rounds alone help "
         "little.",
-        "^ never warm: the times of calls were still changing when warm-up had to end, so that the figure may be too "
-        "low.",
+        "^ never became warm: the times of calls were still changing when warm-up had to end, so that the figure may "
+        "be too low.",
     ]
 
 
@@ -135,7 +135,7 @@ def test_where_most_figures_never_settled_none_is_marked_and_one_sentence_speaks
         "were over. It holds all the same. About --rounds 100 --max-seconds 100 would narrow it, or a quieter machine."
     ]
     warm = of_figures(bench, *(timed(10.0, 0.01, warm=False) for _ in range(3)))
-    assert [sentence.partition(":")[0] for sentence in marks(warm)] == ["3 of the 3 figures never warm"]
+    assert [sentence.partition(":")[0] for sentence in marks(warm)] == ["3 of the 3 figures never became warm"]
     assert bench_table(warm).lines[0].cells[3] == "10.0 [9.9, 10.1]"
 
 

@@ -68,7 +68,7 @@ def test_marks_are_explained_and_a_busy_machine_is_said_below_the_table(settled_
     assert "1.31x [1.27, 1.36]" in text
     flat = " ".join(text.split())
     assert "* never settled: the interval was still wider than 2% to either side" in flat
-    assert "^ never warm:" in flat
+    assert "^ never became warm:" in flat
     assert flat.endswith("The machine was busy.")
 
 
