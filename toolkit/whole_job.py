@@ -318,7 +318,8 @@ def figures_of(run: RunFolder, options: BenchOptions) -> BenchReport | None:
     sizes = {timing.batch_size for row in report.rows for timing in row.timings}
     on = {row.device for row in report.rows}
     same = (
-        wanted == {row.sha256 for row in report.rows} - {None}
+        # The rows of PyTorch itself run the weights.
+        wanted == {row.sha256 for row in report.rows} - {None, run.record().model_sha256}
         and set(options.batch_sizes) == sizes
         and set(devices(options.device)) == on
         and {row.threads for row in report.rows} == {options.thread_count}

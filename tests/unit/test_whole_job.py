@@ -195,7 +195,7 @@ class TestWhatIsThere:
         more = (*rows, rows[0].model_copy(update={"sha256": "1" * 64}))
         monkeypatch.setattr(BenchReport, "load", lambda *_: loaded.model_copy(update={"rows": more}))
         assert figures_of(tiny, wanted) is None
-        pytorch = (*rows, rows[0].model_copy(update={"sha256": None}))
+        pytorch = (*rows, rows[0].model_copy(update={"sha256": tiny.record().model_sha256}))
         monkeypatch.setattr(BenchReport, "load", lambda *_: loaded.model_copy(update={"rows": pytorch}))
         assert figures_of(tiny, wanted) is not None
         changed = tuple(row.model_copy(update={"sha256": "0" * 64}) for row in rows)

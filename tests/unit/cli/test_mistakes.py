@@ -85,7 +85,7 @@ MISTAKES = {
     "finetune --data digits --stage1-head-lr inf": "stage1.head_lr: Input should be a finite number",
     "finetune --data digits --checkpoint-minutes nan": "train.checkpoint_minutes: Input should be",
     "finetune --data digits --threads 100000": "train.threads: Input should be less than or equal to 1024",
-    "finetune digits": "unexpected extra argument",
+    "finetune digits": "A folder of images is given as: --data digits",
     "export --formats foo": "there is no format 'foo'",
     "export --input pixels": "export.input: Input should be 'images' or 'tensor'",
     "export --opset 99": "less than or equal to 30",

@@ -229,7 +229,7 @@ def test_predictors_that_are_dropped_leave_no_threads_and_no_open_files(
 def test_the_package_has_no_other_names() -> None:
     to_embed = {"Bundle", "Prediction", "Predictor", "load"}
     to_train = {"Run", "Runs", "finetune", "open_run", "runs", "pull", "push"}
-    assert set(dir(toolkit)) == to_embed | to_train | {"__version__"}
+    assert set(dir(toolkit)) == to_embed | to_train | {"ImageError", "ToolkitError", "__version__"}
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = toolkit.nothing
 
