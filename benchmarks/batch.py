@@ -1,0 +1,173 @@
+"""Time and peak memory of ``toolkit batch`` as the number of images grows.
+
+The images are made here, of CIFAR's size, unless ``--data`` names a folder that holds enough.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.harness.child import Command, Run
+from benchmarks.harness.command_line import main, positive, report_parser, rising, workspace
+from benchmarks.harness.errors import BenchmarkError
+from benchmarks.harness.figures import megabytes
+from benchmarks.harness.growth import fit_line, linear, slopes
+from benchmarks.harness.report import Claim, Report, Table, finish
+from benchmarks.harness.turns import run_in_turns
+from toolkit.preprocess import walk_folder
+
+NAME = "batch"
+SIDE = 32
+"""Pixels, of the images that are made."""
+FOLDER_FILES = 5000
+MEMORY_BYTES = 50 * 10**6
+"""By so much the peak may grow from the smallest to the largest number of images."""
+_SAID = re.compile(r"(\d+) images in \d+ parts( in |, (\d+) of them with an error)")
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = report_parser(NAME, __doc__)
+    parser.add_argument("--bundle", type=Path, required=True, metavar="FOLDER", help="the bundle that is used")
+    parser.add_argument("--data", type=Path, default=None, metavar="FOLDER", help="images (default: made here)")
+    parser.add_argument("--sizes", type=rising, default="1000,10000,60000", help="numbers of images")
+    parser.add_argument("--part-rows", type=positive, default=5000, metavar="N", help="as of toolkit batch")
+    parser.add_argument(
+        "--work", type=Path, default=None, metavar="FOLDER", help="where temporary files go (default: the system's)"
+    )
+    return parser.parse_args(arguments)
+
+
+def make_images(folder: Path, count: int) -> Iterable[Path]:
+    """Write JPEG files of noise, some thousands to a folder."""
+    random = np.random.default_rng(0)
+    for number in range(count):
+        path = folder / str(number // FOLDER_FILES) / f"{number}.jpg"
+        if number % FOLDER_FILES == 0:
+            path.parent.mkdir(parents=True)
+        Image.fromarray(random.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)).save(path)
+        yield path
+
+
+def make_lists(options: argparse.Namespace, work: Path) -> list[Path]:
+    """Write a list of paths for each size; the images of a smaller size are the first of the larger ones.
+
+    Raises:
+        BenchmarkError: the folder that was given holds too few images.
+    """
+    most = options.sizes[-1]
+    if options.data is None:
+        paths = list(make_images(work / "images", most))
+    else:
+        paths = list(islice((path for path, is_image in walk_folder(options.data.resolve()) if is_image), most))
+    if len(paths) < most:
+        raise BenchmarkError(f"{options.data} holds {len(paths)} images, fewer than {most}: give smaller --sizes.")
+    lists = []
+    for size in options.sizes:
+        lists.append(work / f"{size}.txt")
+        lists[-1].write_text("".join(f"{path}\n" for path in paths[:size]), encoding="utf-8")
+    return lists
+
+
+def require_all(run: Run, size: int) -> None:
+    """Refuse a measurement of a job that left images out, or could not read some.
+
+    Raises:
+        BenchmarkError: with what the command said.
+    """
+    said = _SAID.match(run.stdout)
+    if said is None or int(said[1]) != size or said[3] is not None:
+        raise BenchmarkError(f"toolkit batch was to classify {size} images and said: {run.stdout.strip()!r}.")
+
+
+def measure(options: argparse.Namespace, work: Path) -> list[Run]:
+    """Run once per size, all of them in turns."""
+    bundle = options.bundle.resolve()
+    commands = [
+        Command(
+            [
+                *(sys.executable, "-m", "toolkit", "batch", str(bundle), str(listed)),
+                *("--out", str(work / f"out-{size}"), "--part-rows", str(options.part_rows), "--quiet"),
+            ]
+        )
+        for size, listed in zip(options.sizes, make_lists(options, work), strict=True)
+    ]
+    runs = run_in_turns(commands, [1 + size / 5000 for size in options.sizes])
+    for run, size in zip(runs, options.sizes, strict=True):
+        require_all(run, size)
+    return runs
+
+
+def claims(sizes: Sequence[int], runs: Sequence[Run]) -> list[Claim]:
+    """Judge memory and time."""
+    peaks = [run.peak_bytes for run in runs if run.peak_bytes is not None]
+    grown = max(peaks) - peaks[0] if len(peaks) == len(runs) else None
+    return [
+        Claim(
+            "peak memory at every size within 50 MB of that at the smallest",
+            "not measured on this system" if grown is None else f"{grown / 1e6:+.0f} MB",
+            grown is not None and grown <= MEMORY_BYTES,
+        ),
+        linear(sizes, [run.seconds for run in runs]),
+    ]
+
+
+def table(sizes: Sequence[int], runs: Sequence[Run]) -> Table:
+    """Write out a row per size."""
+    rates = ["", *(f"{rate:.2f}" for rate in slopes(sizes, [run.seconds for run in runs]))]
+    rows = [
+        (f"{size:,}", f"{run.seconds:.1f}", f"{size / run.seconds:.0f}", rate, megabytes(run.peak_bytes))
+        for size, run, rate in zip(sizes, runs, rates, strict=True)
+    ]
+    return Table(("images", "wall time, s", "images/s, start included", "s per additional 1,000", "peak, MB"), rows)
+
+
+def benchmark(arguments: Sequence[str]) -> int:
+    """Run once per size and write the report."""
+    options = parse(arguments)
+    with workspace(options.work) as work:
+        runs = measure(options, work)
+    line = fit_line(options.sizes, [run.seconds for run in runs])
+    return finish(
+        Report(
+            name=NAME,
+            title="toolkit batch as the number of images grows",
+            settings={
+                "bundle": options.bundle.resolve().name,
+                "data": f"noise, {SIDE} px, JPEG" if options.data is None else options.data.resolve().name,
+                "sizes": options.sizes,
+                "images a part": options.part_rows,
+            },
+            claims=claims(options.sizes, runs),
+            tables=[table(options.sizes, runs)],
+            notes=[
+                f"The straight line through all sizes (least squares): {line}; the point farthest from it is "
+                f"{line.deviation:.1%} off.",
+                "The sizes ran in turns, each standing still (SIGSTOP) in the turns of the others. Wall time is of the "
+                "whole process in its own turns, reading and hashing the bundle and listing the images included.",
+                "Every image had its row, and none an error.",
+            ],
+            measurements={
+                "line": asdict(line),
+                "sizes": {
+                    str(size): {"seconds": run.seconds, "peak_bytes": run.peak_bytes}
+                    for size, run in zip(options.sizes, runs, strict=True)
+                },
+            },
+        ),
+        options.output,
+        arguments,
+    )
+
+
+if __name__ == "__main__":
+    main(benchmark)
