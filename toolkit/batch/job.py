@@ -126,9 +126,19 @@ def run_batch(
             )
         began = time.perf_counter()
         with reporter.bar("predict", computed, "img") as bar:
-            errors = sum(done.values()) + (job.make(predictor, missing, bar.advance) if missing else 0)
+            errors = sum(done.values())
+            if missing:
+                errors += _maker(options)(job, predictor, missing, bar.advance)
         folder.finish()
         return Outcome(job.record.images, errors, job.record.parts, computed, time.perf_counter() - began)
+
+
+def _maker(options: Options) -> Callable[[Job, Predictor, Sequence[int], Callable[[int], None]], int]:
+    if options.engine == "here":
+        return Job.make
+    from toolkit.batch.on_ray import make_on_ray  # it imports this module
+
+    return make_on_ray
 
 
 def _begun(folder: OutFolder, predictor: Predictor, given: str, found: Listed | Held, options: Options) -> Job:

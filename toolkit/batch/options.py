@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
-from toolkit.errors import require_count, require_flag
+from toolkit.errors import ToolkitError, require_count, require_flag
 
+Engine = Literal["here", "ray"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
 PART_ROWS = 5000
 """Inputs of a part where nobody says: what a kill can lose."""
 TOP = 5
@@ -32,10 +35,14 @@ class Options:
     """Of a Parquet input: the column of paths or image files; None for the only one."""
     key: str | None = None
     """Of a Parquet input of image files: the column that says which is which; None for the only one."""
+    engine: Engine = "here"
+    """In this process, or with Ray Data: see ``toolkit.batch.on_ray``."""
 
     def __post_init__(self) -> None:
         for name in ("top", "part_rows"):
             require_count(name, getattr(self, name))
         require_flag("logits", self.logits)
+        if self.engine not in ENGINES:
+            raise ToolkitError(f"engine is {self.engine!r}: give {' or '.join(ENGINES)}.")
         if self.batch_size is not None:
             require_count("batch_size", self.batch_size)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from toolkit.batch.options import PART_ROWS, TOP, Options
+from toolkit.batch.options import ENGINES, PART_ROWS, TOP, Engine, Options
 from toolkit.cli.completion import complete_format, complete_run
 from toolkit.cli.options import (
     AllowCodeOption,
@@ -18,9 +18,11 @@ from toolkit.cli.options import (
     ThreadsOption,
     TunedOption,
     VerifyKeyOption,
+    one_of,
 )
 from toolkit.cli.place import find_place
 from toolkit.decoding_limits import MAX_PIXELS
+from toolkit.errors import ToolkitError
 
 if TYPE_CHECKING:
     from toolkit.batch.job import Outcome
@@ -60,6 +62,15 @@ def command(
     part_rows: Annotated[
         int, typer.Option("--part-rows", metavar="N", min=1, help="Images a part; a kill loses no more.")
     ] = PART_ROWS,
+    engine: Annotated[
+        str,
+        typer.Option(
+            "--engine",
+            metavar="[here|ray]",
+            help="In this process, or on a Ray cluster (RAY_ADDRESS names it; else the cores of this machine).",
+            callback=one_of(*ENGINES),
+        ),
+    ] = "here",
     artifact: Annotated[
         str | None,
         typer.Option(
@@ -94,9 +105,15 @@ def command(
     from toolkit.cli.next_steps import closing_line
     from toolkit.progress import working
 
-    options = Options(top, logits, part_rows, batch_size, column, key)
+    if engine == "ray" and (threads is not None or tuned is not None or device != "cpu"):
+        raise ToolkitError(
+            "--engine ray runs an actor with one thread for each core, on CPUs: leave out --threads, --tuned and "
+            "--device."
+        )
+    options = Options(top, logits, part_rows, batch_size, column, key, cast("Engine", engine))
     shown = reporter(quiet)
-    bound_memory(device)
+    if engine == "here":  # the processes of Ray would inherit the bound
+        bound_memory(device)
     with warnings_on_standard_error(), working(shown, "opening the bundle"):
         from toolkit.runtime import load
 

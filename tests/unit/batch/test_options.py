@@ -17,6 +17,7 @@ def test_the_defaults() -> None:
         ({"part_rows": 1.5}, "part_rows is 1.5"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"logits": "no"}, "logits is 'no'"),
+        ({"engine": "spark"}, "engine is 'spark': give here or ray"),
     ],
 )
 def test_what_is_no_option_is_refused(given: dict[str, object], said: str) -> None:

@@ -106,3 +106,16 @@ def test_a_command_that_is_stopped_while_it_writes_a_part_goes_on(
     assert "10 images in 3 parts; 4 were there, 6 more in " in done.stdout, done.stderr
     assert len(labels(here / "out")) == 10
     assert sorted(path.name for path in (here / "out").iterdir())[:3] == ["_SUCCESS", "_batch", "part-000000.parquet"]
+
+
+@pytest.mark.parametrize("given", [("--threads", "2"), ("--tuned", "latency"), ("--device", "cuda")])
+def test_ray_decides_its_threads_itself(run: Run, colour_bundle: Path, photos: Path, given: tuple[str, str]) -> None:
+    code, _, err = run("batch", colour_bundle, "photos", "-o", "out", "--engine", "ray", *given)
+    assert code == 2
+    assert "--engine ray runs an actor with one thread for each core, on CPUs: leave out --threads" in err
+
+
+def test_an_engine_that_there_is_not(run: Run, colour_bundle: Path, photos: Path) -> None:
+    code, _, err = run("batch", colour_bundle, "photos", "-o", "out", "--engine", "spark")
+    assert code == 2
+    assert "'spark' is not one of here, ray." in err
