@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.harness.child import Command, Run
+from benchmarks.harness.child import Command, Run, run_child
 from benchmarks.harness.command_line import main, positive, report_parser, rising, workspace
 from benchmarks.harness.errors import BenchmarkError
 from benchmarks.harness.figures import megabytes
@@ -26,6 +26,7 @@ from benchmarks.harness.turns import run_in_turns
 from toolkit.preprocess import walk_folder
 
 NAME = "batch"
+HERE, RAY = "here", "ray"
 SIDE = 32
 """Pixels, of the images that are made."""
 FOLDER_FILES = 5000
@@ -44,6 +45,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--work", type=Path, default=None, metavar="FOLDER", help="where temporary files go (default: the system's)"
     )
+    parser.add_argument("--ray", action="store_true", help="measure --engine ray, too, on the cores of this machine")
     return parser.parse_args(arguments)
 
 
@@ -89,22 +91,30 @@ def require_all(run: Run, size: int) -> None:
         raise BenchmarkError(f"toolkit batch was to classify {size} images and said: {run.stdout.strip()!r}.")
 
 
-def measure(options: argparse.Namespace, work: Path) -> list[Run]:
-    """Run once per size, all of them in turns."""
-    bundle = options.bundle.resolve()
-    commands = [
-        Command(
-            [
-                *(sys.executable, "-m", "toolkit", "batch", str(bundle), str(listed)),
-                *("--out", str(work / f"out-{size}"), "--part-rows", str(options.part_rows), "--quiet"),
-            ]
+def command(options: argparse.Namespace, listed: Path, engine: str) -> Command:
+    """Return what classifies the images of a list."""
+    out = listed.with_name(f"{engine}-{listed.stem}")
+    words = ["batch", str(options.bundle.resolve()), str(listed), "--out", str(out), "--engine", engine, "--quiet"]
+    return Command([sys.executable, "-m", "toolkit", *words, "--part-rows", str(options.part_rows)])
+
+
+def measure(options: argparse.Namespace, work: Path) -> dict[str, list[Run]]:
+    """Run once per size in one process, all sizes in turns; then, if asked for, one after the other with Ray.
+
+    The processes of Ray are no children that could be made to stand still.
+    """
+    lists = make_lists(options, work)
+    found = {
+        HERE: run_in_turns(
+            [command(options, listed, HERE) for listed in lists], [1 + size / 5000 for size in options.sizes]
         )
-        for size, listed in zip(options.sizes, make_lists(options, work), strict=True)
-    ]
-    runs = run_in_turns(commands, [1 + size / 5000 for size in options.sizes])
-    for run, size in zip(runs, options.sizes, strict=True):
-        require_all(run, size)
-    return runs
+    }
+    if options.ray:
+        found[RAY] = [run_child(command(options, listed, RAY).words) for listed in lists]
+    for runs in found.values():
+        for run, size in zip(runs, options.sizes, strict=True):
+            require_all(run, size)
+    return found
 
 
 def claims(sizes: Sequence[int], runs: Sequence[Run]) -> list[Claim]:
@@ -121,21 +131,24 @@ def claims(sizes: Sequence[int], runs: Sequence[Run]) -> list[Claim]:
     ]
 
 
-def table(sizes: Sequence[int], runs: Sequence[Run]) -> Table:
-    """Write out a row per size."""
-    rates = ["", *(f"{rate:.2f}" for rate in slopes(sizes, [run.seconds for run in runs]))]
-    rows = [
-        (f"{size:,}", f"{run.seconds:.1f}", f"{size / run.seconds:.0f}", rate, megabytes(run.peak_bytes))
-        for size, run, rate in zip(sizes, runs, rates, strict=True)
-    ]
-    return Table(("images", "wall time, s", "images/s, start included", "s per additional 1,000", "peak, MB"), rows)
+def table(sizes: Sequence[int], found: Mapping[str, Sequence[Run]]) -> Table:
+    """Write out a row per engine and size."""
+    rows = []
+    for engine, runs in found.items():
+        rates = ["", *(f"{rate:.2f}" for rate in slopes(sizes, [run.seconds for run in runs]))]
+        for size, run, rate in zip(sizes, runs, rates, strict=True):
+            speed = (f"{run.seconds:.1f}", f"{size / run.seconds:.0f}", rate)
+            rows.append((engine, f"{size:,}", *speed, megabytes(run.peak_bytes), megabytes(run.tree_bytes)))
+    header = ("engine", "images", "wall time, s", "images/s, start included", "s per additional 1,000")
+    return Table((*header, "peak of the largest process, MB", "all processes, anonymous, MB"), rows)
 
 
 def benchmark(arguments: Sequence[str]) -> int:
     """Run once per size and write the report."""
     options = parse(arguments)
     with workspace(options.work) as work:
-        runs = measure(options, work)
+        found = measure(options, work)
+    runs = found[HERE]
     line = fit_line(options.sizes, [run.seconds for run in runs])
     return finish(
         Report(
@@ -148,19 +161,20 @@ def benchmark(arguments: Sequence[str]) -> int:
                 "images a part": options.part_rows,
             },
             claims=claims(options.sizes, runs),
-            tables=[table(options.sizes, runs)],
+            tables=[table(options.sizes, found)],
             notes=[
                 f"The straight line through all sizes (least squares): {line}; the point farthest from it is "
                 f"{line.deviation:.1%} off.",
                 "The sizes ran in turns, each standing still (SIGSTOP) in the turns of the others. Wall time is of the "
                 "whole process in its own turns, reading and hashing the bundle and listing the images included.",
-                "Every image had its row, and none an error.",
+                "Every image had its row, and none an error. With Ray the sizes ran one after the other, each with the "
+                "start of a cluster of its own on this machine's cores; claims are about one process.",
             ],
             measurements={
                 "line": asdict(line),
-                "sizes": {
-                    str(size): {"seconds": run.seconds, "peak_bytes": run.peak_bytes}
-                    for size, run in zip(options.sizes, runs, strict=True)
+                "engines": {
+                    engine: {str(size): asdict(run) for size, run in zip(options.sizes, runs, strict=True)}
+                    for engine, runs in found.items()
                 },
             },
         ),

@@ -32,9 +32,11 @@ def test_verdicts_on_memory_and_time(seconds: list[float], peaks: list[int | Non
     assert [claim.met for claim in batch.claims([1000, 2000, 4000], runs)] == expected
 
 
-def test_the_table_has_a_row_per_size() -> None:
-    rows = batch.table([1000, 2000, 4000], [run(1), run(2), run(4)]).rows
-    assert rows[2] == ("4,000", "4.0", "1000", "1.00", "100")
+def test_the_table_has_a_row_per_engine_and_size() -> None:
+    here, ray = [run(1), run(2), run(4)], [run(5), run(6), run(8)]
+    rows = batch.table([1000, 2000, 4000], {"here": here, "ray": ray}).rows
+    assert [row[:2] for row in rows[2:4]] == [("here", "4,000"), ("ray", "1,000")]
+    assert rows[2][2:] == ("4.0", "1000", "1.00", "100", "not measured")
 
 
 def test_a_smaller_size_takes_the_first_images_of_the_larger(tmp_path: Path) -> None:
