@@ -11,28 +11,16 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.harness.command_line import images_parser, main, positive, split_arguments, workspace
+from benchmarks.harness.command_line import images_parser, main, positive, rising, split_arguments, workspace
 from benchmarks.harness.figures import GIGABYTE, megabytes, percent
 from benchmarks.harness.finetuning import Finetuned, finetuning, passed_on
-from benchmarks.harness.growth import fit_line, slopes
+from benchmarks.harness.growth import fit_line, linear, slopes
 from benchmarks.harness.report import Claim, Report, Table, finish
 from benchmarks.harness.subset import make_subset
 from benchmarks.harness.turns import run_in_turns
 
 NAME = "scaling"
 MEMORY_BYTES = GIGABYTE
-LINEAR = 1.3
-MIN_SIZES = 3
-
-
-def sizes(text: str) -> list[int]:
-    """Read rising sizes, separated by commas."""
-    values = [positive(part.strip()) for part in text.split(",")]
-    if len(values) < MIN_SIZES or values != sorted(set(values)):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a list of at least {MIN_SIZES} rising sizes, such as 1000,5000,20000"
-        )
-    return values
 
 
 def turn(size: int) -> float:
@@ -51,24 +39,16 @@ def claims(counts: Sequence[int], seconds: Sequence[float], peaks: Sequence[int 
         memory, flat = f"{growth / 1e9:+.2f} GB", growth <= MEMORY_BYTES
     else:
         memory, flat = "not measured on this system", False
-    rates = slopes(counts, seconds)
-    linear = min(rates) > 0 and max(rates) <= LINEAR * min(rates)
-    ratio = f"largest to smallest {max(rates) / min(rates):.2f}" if min(rates) > 0 else "time does not rise everywhere"
     return [
         Claim("peak memory at every size within 1 GB of that at the smallest", memory, flat),
-        Claim(
-            "time is linear: the seconds per additional 1,000 images between neighbouring sizes are within 30% of "
-            "each other",
-            f"{', '.join(f'{rate:.2f}' for rate in rates)}; {ratio}",
-            linear,
-        ),
+        linear(counts, seconds),
     ]
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = images_parser(NAME, __doc__)
-    parser.add_argument("--sizes", type=sizes, default="1000,5000,20000,50000", help="numbers of training images")
+    parser.add_argument("--sizes", type=rising, default="1000,5000,20000,50000", help="numbers of training images")
     parser.add_argument(
         "--test", type=positive, default=1000, metavar="M", help="test images, the same number at every size"
     )

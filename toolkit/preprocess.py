@@ -323,19 +323,31 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
 
 
 def list_folder(folder: str | os.PathLike[str]) -> Listing:
-    """List the files below a folder; images are told by their suffix, and by their content where a name has none.
-
-    What systems put there by themselves is left out (see ``image_files.left_by_a_system``). Links are followed; a
-    folder that is reached twice is listed once.
+    """List the files below a folder, sorted: see ``walk_folder``.
 
     Raises:
         ImageError: the folder, or one below it, cannot be read.
     """
-    root = Path(folder)
-    seen = {os.path.realpath(root)}
-    images: list[Path] = []
-    others: list[Path] = []
-    for current, folders, files in os.walk(root, followlinks=True, onerror=_raise_unlisted):
+    listing = Listing([], [])
+    for path, image in walk_folder(folder):
+        (listing.images if image else listing.others).append(path)
+    for paths in (listing.images, listing.others):
+        paths.sort(key=lambda path: path.relative_to(folder).as_posix())
+    return listing
+
+
+def walk_folder(folder: str | os.PathLike[str]) -> Iterator[tuple[Path, bool]]:
+    """Yield the files below a folder, each with whether it is an image; of one folder at a time, sorted by name.
+
+    Images are told by their suffix, and by their content where a name has none. What systems put there by themselves is
+    left out (see ``image_files.left_by_a_system``). Links are followed; a folder that is reached twice is listed once.
+    No more than the names in one folder are held.
+
+    Raises:
+        ImageError: the folder, or one below it, cannot be read.
+    """
+    seen = {os.path.realpath(folder)}
+    for current, folders, files in os.walk(folder, followlinks=True, onerror=_raise_unlisted):
         entered = []
         for name in sorted(folders):
             real = os.path.realpath(os.path.join(current, name))
@@ -343,11 +355,10 @@ def list_folder(folder: str | os.PathLike[str]) -> Listing:
                 seen.add(real)
                 entered.append(name)
         folders[:] = entered
-        for name in files:
+        for name in sorted(files):
             if not left_by_a_system(name):
                 path = Path(current, name)
-                (images if is_image(path) else others).append(path)
-    return Listing(*(sorted(paths, key=lambda path: path.relative_to(root).as_posix()) for paths in (images, others)))
+                yield path, is_image(path)
 
 
 def is_image(path: Path) -> bool:

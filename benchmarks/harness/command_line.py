@@ -14,6 +14,8 @@ from benchmarks.harness.errors import BenchmarkError
 from benchmarks.harness.report import RESULTS
 from toolkit.errors import ToolkitError
 
+_MIN_SIZES = 3
+
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Divide a command line at the first ``--``: what is for the benchmark, and what is passed on."""
@@ -57,6 +59,16 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def rising(text: str) -> list[int]:
+    """Read at least three rising sizes, separated by commas."""
+    values = [positive(part.strip()) for part in text.split(",")]
+    if len(values) < _MIN_SIZES or values != sorted(set(values)):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a list of at least {_MIN_SIZES} rising sizes, such as 1000,5000,20000"
+        )
+    return values
 
 
 def existing_file(path: Path) -> Path:

@@ -6,6 +6,11 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from benchmarks.harness.report import Claim
+
+LINEAR = 1.3
+"""How many times the smallest slope the largest may be."""
+
 
 def slopes(sizes: Sequence[int], seconds: Sequence[float]) -> list[float]:
     """Return the seconds per additional 1,000 images between neighbouring sizes, which rise."""
@@ -33,3 +38,15 @@ def fit_line(sizes: Sequence[int], seconds: Sequence[float]) -> Line:
     slope, fixed = statistics.linear_regression([size / 1000 for size in sizes], seconds)
     fitted = [fixed + slope * size / 1000 for size in sizes]
     return Line(fixed, slope, max(abs(value - line) / abs(line) for value, line in zip(seconds, fitted, strict=True)))
+
+
+def linear(sizes: Sequence[int], seconds: Sequence[float]) -> Claim:
+    """Judge whether time is linear in the number of images."""
+    rates = slopes(sizes, seconds)
+    ratio = f"largest to smallest {max(rates) / min(rates):.2f}" if min(rates) > 0 else "time does not rise everywhere"
+    return Claim(
+        "time is linear: the seconds per additional 1,000 images between neighbouring sizes are within 30% of "
+        "each other",
+        f"{', '.join(f'{rate:.2f}' for rate in rates)}; {ratio}",
+        min(rates) > 0 and max(rates) <= LINEAR * min(rates),
+    )

@@ -19,8 +19,22 @@ from PIL import Image
 
 PACKAGES = ("numpy", "onnxruntime", "pillow", "platformdirs", "pydantic", "rich", "typer")
 HELP = (
-    *("run", "finetune", "export", "verify", "bench", "compare", "report", "predict", "inspect", "selftest", "card"),
-    *("sign", "keygen", "pack", "unpack", "push", "pull", "backbones", "formats", "recipes", "runs", "cache", "doctor"),
+    *("run", "finetune", "export", "verify", "bench", "compare", "report", "predict", "batch", "inspect", "selftest"),
+    *(
+        "card",
+        "sign",
+        "keygen",
+        "pack",
+        "unpack",
+        "push",
+        "pull",
+        "backbones",
+        "formats",
+        "recipes",
+        "runs",
+        "cache",
+        "doctor",
+    ),
 )
 
 

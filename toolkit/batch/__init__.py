@@ -1,1 +1,1 @@
-"""Millions of images to a table: ``toolkit batch``, on this machine or on a Ray cluster. Never imports torch."""
+"""Millions of images to a table: ``toolkit batch``. Never imports torch."""

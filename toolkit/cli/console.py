@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import typer
 from rich.console import Console
 
+from toolkit.printable import printable_lines
 from toolkit.progress import Reporter
 from toolkit.progress.shown import reporter_for
 
@@ -23,6 +26,20 @@ def telling_of_lost_signature(bundle: Path) -> AbstractContextManager[None]:
     from toolkit.api import stages
 
     return stages.telling_of_lost_signature(bundle, lambda said: typer.echo(f"toolkit: {said}", err=True))
+
+
+@contextmanager
+def warnings_on_standard_error() -> Iterator[None]:
+    """Print a warning that the settings are another machine's like every other message of a command."""
+    from toolkit.runtime.tuning import NotTunedHereWarning
+
+    with warnings.catch_warnings(record=True, action="always", category=NotTunedHereWarning) as caught:
+        yield
+    for warning in caught:
+        if issubclass(warning.category, NotTunedHereWarning):
+            typer.echo(f"toolkit: {printable_lines(str(warning.message))}", err=True)
+        else:
+            warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 def output() -> Console:

@@ -14,7 +14,7 @@ from toolkit.devices import AUTO, DEVICE_NAMES, is_device
 from toolkit.errors import MOST_THREADS, ToolkitError
 
 
-def _one_of(*names: str) -> Callable[[str | None], str | None]:
+def one_of(*names: str) -> Callable[[str | None], str | None]:
     """Return what refuses any other value that is given, before a command imports anything."""
 
     def check(value: str | None) -> str | None:
@@ -142,7 +142,7 @@ TunedOption = Annotated[
         "--tuned",
         metavar="[latency|throughput]",
         help="Use the threads, batch size and streams that 'toolkit bench --sweep' found to be best on this machine.",
-        callback=_one_of("latency", "throughput"),
+        callback=one_of("latency", "throughput"),
     ),
 ]
 MaxPixelsOption = Annotated[

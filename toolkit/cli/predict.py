@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -85,12 +83,12 @@ def command(
     place, images = _divide([first, *(others or [])], run, artifacts)
     bundle = find_place(place, run, artifacts).bundle
     files = list(_expand(images))
-    from toolkit.cli.console import reporter
+    from toolkit.cli.console import reporter, warnings_on_standard_error
     from toolkit.cli.memory import bound_memory
     from toolkit.progress import working
 
     bound_memory(device)
-    with _warnings_on_standard_error(), working(reporter(quiet), "opening the bundle"):
+    with warnings_on_standard_error(), working(reporter(quiet), "opening the bundle"):
         from toolkit.runtime import load
         from toolkit.runtime.predictor import BATCH_SIZE
 
@@ -124,20 +122,6 @@ def command(
             if count:
                 typer.echo(f"toolkit: {count} of {len(files)} {what}.", err=True)
         raise typer.Exit(2)
-
-
-@contextlib.contextmanager
-def _warnings_on_standard_error() -> Iterator[None]:
-    """Print a warning that the settings are another machine's like every other message of the command."""
-    from toolkit.runtime.tuning import NotTunedHereWarning
-
-    with warnings.catch_warnings(record=True, action="always", category=NotTunedHereWarning) as caught:
-        yield
-    for warning in caught:
-        if issubclass(warning.category, NotTunedHereWarning):
-            typer.echo(f"toolkit: {printable_lines(str(warning.message))}", err=True)
-        else:
-            warnings.showwarning(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 def _divide(given: list[str], run: str | None, artifacts: Path) -> tuple[str | None, list[Path]]:

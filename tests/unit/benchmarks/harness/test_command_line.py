@@ -1,8 +1,10 @@
 """Command lines of the benchmarks."""
 
+import argparse
+
 import pytest
 
-from benchmarks.harness.command_line import main, split_arguments, workspace
+from benchmarks.harness.command_line import main, rising, split_arguments, workspace
 from benchmarks.harness.errors import BenchmarkError
 
 
@@ -33,3 +35,10 @@ def test_a_workspace_is_gone_afterwards(tmp_path):
     assert not place.exists()
     with pytest.raises(BenchmarkError, match="no temporary folder can be made"), workspace(tmp_path / "missing"):
         pass
+
+
+def test_sizes_rise():
+    assert rising("1000, 5000,20000") == [1000, 5000, 20_000]
+    for text in ("1000,5000", "1,3,2", "1,2,2", "1,2,x"):
+        with pytest.raises(argparse.ArgumentTypeError):
+            rising(text)
