@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from toolkit.bundle.readme import preprocessing_steps
 from toolkit.deploy.triton_config import Deployed
 from toolkit.devices import kind_of
+from toolkit.distribution import pip_install
 from toolkit.printable import printable
 
 README_NAME = "README.md"
+NEEDED = "'tritonclient[grpc]' numpy"
+"""What check.py imports."""
 IMAGE = "nvcr.io/nvidia/tritonserver"
 
 
@@ -23,7 +26,7 @@ def readme(model: Deployed) -> str:
         f"the model repository:\n\n```bash\ndocker run --rm {gpus}-p 8000-8002:8000-8002 -v REPOSITORY:/models:ro "
         f"{IMAGE}:RELEASE-py3 \\\n    tritonserver --model-repository=/models\n```",
         "## What the server must be\n\n" + _list(_needs(model)),
-        "## Check it\n\n```bash\npip install 'tritonclient[grpc]' numpy\npython check.py localhost:8001\n```\n\n"
+        f"## Check it\n\n```bash\n{pip_install(NEEDED)}\npython check.py localhost:8001\n```\n\n"
         "It sends the golden samples, which lie in `warmup/` as the input takes them, alone and together, and compares "
         "the answers with `expected.json`. Exit code 0 if all of them are as expected, 1 if not, 2 if the server "
         "cannot be asked.",
