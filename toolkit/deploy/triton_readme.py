@@ -44,7 +44,7 @@ def _needs(model: Deployed) -> Iterator[str]:
     if artifact.opset is not None and artifact.ir_version is not None:
         yield (
             f"Its ONNX Runtime reads opset {artifact.opset} and IR version {artifact.ir_version}: where the log speaks "
-            "of an unsupported version, take a newer release of Triton, or export with `--opset` or `--ir-version`."
+            "of an unsupported version, take a newer release of Triton, or export with `--profile wide`."
         )
     if kind_of(model.device) == "cuda" and backend.cuda_options:
         yield "Its release is of 2024 or later: older ones refuse options for CUDA, which keep float32 exact."
@@ -89,14 +89,15 @@ def _setting(model: Deployed) -> Iterator[str]:
     yield f"Batches, instances and threads are {setting.source}."
     if model.max_batch_size > 1:
         yield (
-            f"Up to {model.max_batch_size} images in one call: requests that arrive while an instance is busy, or "
-            f"within {setting.queue_delay_microseconds} microseconds, share one."
+            f"Up to {model.max_batch_size} images in one call: requests that arrive while all instances are busy share "
+            f"one, and a request waits {setting.queue_delay_microseconds} microseconds for others."
         )
     elif model.max_batch_size == 1:
         yield "One image a call: requests share none."
     else:
         yield f"The {model.backend.name} backend puts no requests together: each is one call."
-    yield f"{setting.instances} at the same time" + (
+    calls = "call" if setting.instances == 1 else "calls"
+    yield f"{setting.instances} {calls} at the same time" + (
         ", on each GPU." if model.device == "cuda" else f", on {model.device}."
     )
     if kind_of(model.device) == "cpu":

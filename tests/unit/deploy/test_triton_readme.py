@@ -28,7 +28,7 @@ def test_it_says_how_to_serve_check_and_ask(model: Deployed) -> None:
         "Resize to 8 x 8 (height x width), each side on its own, with the bilinear filter",
         "reads opset 18 and IR version 9",
         "are a default: nothing was measured on cpu",
-        "1 at the same time, on cpu.",
+        "1 call at the same time, on cpu.",
     ):
         assert part in text
     assert "--gpus" not in text
