@@ -11,6 +11,7 @@ import errno
 import hashlib
 import io
 import os
+import shutil
 import stat
 import tempfile
 import time
@@ -149,6 +150,47 @@ def atomic_path(target: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+@contextlib.contextmanager
+def new_folder(target: Path, what: str) -> Iterator[Path]:
+    """Yield an empty folder beside ``target`` and put it in the target's place when the block ends well.
+
+    Remove it when it does not, and with it the folders above that were made for it. A kill between the two renames
+    leaves the old folder under ``.NAME.old``, from where the next call restores it.
+
+    Args:
+        target: the folder, which is replaced if it exists.
+        what: what it is, for the message.
+
+    Raises:
+        FileWriteError: it cannot be written.
+    """
+    building = target.with_name(f".{target.name}.new")
+    old = target.with_name(f".{target.name}.old")
+    above: list[Path] = []
+    try:
+        above += [folder for folder in target.absolute().parents if not folder.exists()]
+        if old.exists() and not target.exists():
+            old.rename(target)
+        for leftover in (building, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        building.mkdir(parents=True)
+        yield building
+        if target.exists():
+            target.rename(old)
+        building.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise FileWriteError(
+            f"cannot write {what} {target}: {error.strerror or error}. Free some space or choose a folder you may "
+            "write to."
+        ) from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+        for folder in above:
+            with contextlib.suppress(OSError):  # what was written is in it
+                folder.rmdir()
 
 
 def require_writable(folder: Path, advice: str = "Free some space or choose a folder you may write to.") -> None:

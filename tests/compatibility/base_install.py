@@ -20,21 +20,8 @@ from PIL import Image
 PACKAGES = ("numpy", "onnxruntime", "pillow", "platformdirs", "pydantic", "rich", "typer")
 HELP = (
     *("run", "finetune", "export", "verify", "bench", "compare", "report", "predict", "batch", "inspect", "selftest"),
-    *(
-        "card",
-        "sign",
-        "keygen",
-        "pack",
-        "unpack",
-        "push",
-        "pull",
-        "backbones",
-        "formats",
-        "recipes",
-        "runs",
-        "cache",
-        "doctor",
-    ),
+    *("card", "sign", "keygen", "pack", "unpack", "push", "pull", "deploy", "backbones", "formats", "recipes", "runs"),
+    *("cache", "doctor"),
 )
 
 
@@ -75,6 +62,9 @@ def main(bundle: str) -> None:
         run(folder, 0, "SHA-256", "pack", bundle, "-o", "it.tar")
         run(folder, 0, "wrote there", "unpack", "it.tar", "-o", "there")
         run(folder, 0, "passed: 3 samples", "selftest", "there")
+        run(folder, 0, "up to 8 images a call", "deploy", "triton", bundle, "--out", "models")
+        service = ("--storage-uri", "s3://bucket/models", "--out", "service")
+        run(folder, 0, "then kubectl apply -f", "deploy", "kserve", bundle, *service)
         run(folder, 2, "there is no nope", "predict", "nope", "red.png")
         run(folder, 2, "stage1.epochs: ", "finetune", "--stage1-epochs", "x")
         run(folder, 2, "is not one of cpu, cuda", "verify", bundle, "--device", "gpu")

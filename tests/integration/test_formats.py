@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 from commands import run
 from once import made_once
+from triton_model import TritonModel, serving
 
 from toolkit.backbones.deployable import TorchSession
 from toolkit.backbones.restore import load_deployable
 from toolkit.bundle import ArtifactRecord, Bundle
 from toolkit.data.of_run import load_test_split
+from toolkit.deploy.triton import Wanted, deploy_triton
+from toolkit.deploy.triton_check import check_folder
 from toolkit.formats.opening import open_artifact
 from toolkit.formats.registry import get_format
 from toolkit.progress import Silent
@@ -70,6 +73,18 @@ def outputs(run_folder: RunFolder, bundle: Bundle, name: str) -> tuple[np.ndarra
     session = open_artifact(bundle, bundle.artifact(name), "cpu", 1)
     reference = TorchSession(load_deployable(finished), "cpu", 1)
     return reference.run(inputs)["logits"], session.run(inputs)["logits"], test.targets
+
+
+@pytest.mark.parametrize("name", [*ONNX_FAMILY, "openvino"])
+def test_a_server_that_serves_it_answers_the_golden_samples(
+    exported: tuple[Bundle, str], tmp_path: Path, name: str
+) -> None:
+    artifact(exported[0], name)
+    target, _ = deploy_triton(exported[0], tmp_path / "models", Wanted(artifact=name))
+    model = TritonModel(target)
+    model.warm_up()
+    with serving(model) as url:
+        assert check_folder(target, url) == 0
 
 
 @pytest.mark.parametrize("name", ["onnx", "onnx-fp16", "openvino", "pt2"])

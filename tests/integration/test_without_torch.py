@@ -87,6 +87,7 @@ def test_selftest_pack_and_unpack_on_the_command_line(colour_bundle: Path, pictu
         (("selftest", str(tmp_path / "there")), "passed: 3 samples alone and together"),
         (("inspect", str(tmp_path / "there")), "match their SHA-256, and there are no others"),
         (("predict", str(tmp_path / "there"), str(picture)), "green"),
+        (("deploy", "triton", str(tmp_path / "there"), "--out", str(tmp_path / "models")), "up to 8 images a call"),
     ):
         done = run(CLI, *arguments)
         assert done.returncode == 0, done.stderr

@@ -18,6 +18,7 @@ from toolkit.files import (
     expanded,
     follow_link,
     is_written,
+    new_folder,
     not_regular,
     only_writer,
     open_regular,
@@ -286,3 +287,46 @@ def test_other_files_stand_for_themselves(head: bytes) -> None:
 )
 def test_sizes_have_their_unit(count: int, said: str) -> None:
     assert size_text(count) == said
+
+
+def test_a_folder_takes_the_place_of_the_old_one_whole(tmp_path: Path) -> None:
+    target = tmp_path / "a" / "it"
+    for text in ("old", "new"):
+        with new_folder(target, "the thing") as folder:
+            (folder / text).write_text(text)
+            assert folder.parent == target.parent
+    assert [path.name for path in target.iterdir()] == ["new"]
+    assert [path.name for path in target.parent.iterdir()] == ["it"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), ValueError("a bug"), KeyboardInterrupt()])
+def test_a_folder_that_is_not_finished_leaves_nothing(tmp_path: Path, error: BaseException) -> None:
+    expected = FileWriteError if isinstance(error, OSError) else type(error)
+
+    def write() -> None:
+        with new_folder(tmp_path / "a" / "b" / "it", "the thing") as folder:
+            (folder / "half").touch()
+            raise error
+
+    with pytest.raises(expected) as raised:
+        write()
+    assert list(tmp_path.iterdir()) == []
+    if isinstance(error, OSError):
+        assert str(raised.value).startswith(f"cannot write the thing {tmp_path / 'a' / 'b' / 'it'}: No space left.")
+
+
+def test_an_old_folder_stays_where_the_new_one_is_not_finished(tmp_path: Path) -> None:
+    (tmp_path / "it").mkdir()
+    (tmp_path / "it" / "old").touch()
+    with pytest.raises(ValueError, match="a bug"), new_folder(tmp_path / "it", "the thing"):
+        raise ValueError("a bug")
+    assert [path.name for path in (tmp_path / "it").iterdir()] == ["old"]
+
+
+def test_what_a_kill_between_the_renames_left_is_restored(tmp_path: Path) -> None:
+    (tmp_path / ".it.old").mkdir()
+    (tmp_path / ".it.old" / "old").touch()
+    with pytest.raises(ValueError, match="a bug"), new_folder(tmp_path / "it", "the thing"):
+        raise ValueError("a bug")
+    assert [path.name for path in tmp_path.iterdir()] == ["it"]
+    assert (tmp_path / "it" / "old").exists()

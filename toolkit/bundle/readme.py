@@ -30,7 +30,7 @@ def readme(manifest: Manifest) -> str:
         f"All values below stand in `{MANIFEST_NAME}` too; a program should read them there. With toolkit, `toolkit "
         "selftest FOLDER` does the check.",
         "## Files\n\n" + _files(manifest),
-        "## From an image file to the input\n\n" + _preprocessing(manifest),
+        "## From an image file to the input\n\n" + preprocessing_steps(manifest),
         "## Input and output\n\n" + _contract(manifest),
         "## Check\n\n" + _check(manifest),
     ]
@@ -67,7 +67,8 @@ def _files(manifest: Manifest) -> str:
     )
 
 
-def _preprocessing(manifest: Manifest) -> str:
+def preprocessing_steps(manifest: Manifest) -> str:
+    """Return how an image file becomes the pixels that the network was trained on, as a Markdown list."""
     pre = manifest.preprocessing
     if pre.resize == "squash":
         size = f"Resize to {pre.height} x {pre.width} (height x width), each side on its own"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +32,7 @@ from toolkit.bundle.trust.known import remember
 from toolkit.bundle.trust.signature import Signature, make_signature
 from toolkit.compare.tolerances import TOLERANCES
 from toolkit.errors import ExportError, FileWriteError
-from toolkit.files import sha256_file, write_text
+from toolkit.files import new_folder, sha256_file, write_text
 from toolkit.printable import printable
 from toolkit.results import GoldenLimits
 
@@ -50,31 +49,13 @@ LATER_BYTES = 2**19
 def new_bundle(target: Path) -> Iterator[Path]:
     """Yield an empty folder beside ``target`` and put it in the target's place when the block ends well.
 
-    A kill between the two renames leaves the old bundle under ``.bundle.old``, from where the next call restores it.
+    See ``files.new_folder``.
 
     Raises:
         FileWriteError: the folder cannot be written.
     """
-    building = target.with_name(f".{target.name}.new")
-    old = target.with_name(f".{target.name}.old")
-    try:
-        if old.exists() and not target.exists():
-            old.rename(target)
-        for leftover in (building, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-        building.mkdir(parents=True)
-        yield building
-        if target.exists():
-            target.rename(old)
-        building.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise FileWriteError(
-            f"cannot write the bundle {target}: {error.strerror or error}. Free some space or choose a folder you "
-            "may write to."
-        ) from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+    with new_folder(target, "the bundle") as folder:
+        yield folder
 
 
 def file_record(path: Path) -> FileRecord:

@@ -145,6 +145,15 @@ TunedOption = Annotated[
         callback=one_of("latency", "throughput"),
     ),
 ]
+PurposeOption = Annotated[
+    str,
+    typer.Option(
+        "--tuned",
+        metavar="[latency|throughput]",
+        help="Which setting is taken of those that 'toolkit bench --sweep' found to be best.",
+        callback=_one_of("latency", "throughput"),
+    ),
+]
 MaxPixelsOption = Annotated[
     int,
     typer.Option(

@@ -39,8 +39,7 @@ def open_artifact(
         MissingDependencyError: its engine is not installed.
     """
     chosen = get_format(artifact.format, artifact.family)
-    if reason := not_opened(bundle, artifact):
-        raise UntrustedCodeError(reason)
+    content = checked_content(bundle, artifact)
     if spinning is not None and not chosen.spins:
         raise ToolkitError(
             f"spinning was given, and the engine of the {artifact.format!r} artifact cannot be told whether its idle "
@@ -48,12 +47,31 @@ def open_artifact(
             "when Python starts."
         )
     options = {} if spinning is None else {"spinning": spinning}
-    content = bundle.content(artifact)
-    if not bundle.trusted:
-        _require_an_end(bundle, artifact, content)
     session = chosen.open(content, device, threads, **options)
     require_contract(getattr(session, "interface", None), bundle.manifest, f"{bundle.path / artifact.file}")
     return session
+
+
+def checked_content(bundle: Bundle, artifact: ArtifactRecord) -> Content:
+    """Return the bytes of an artifact that an engine may get, here or elsewhere.
+
+    Args:
+        bundle: an opened bundle.
+        artifact: one of its artifacts.
+
+    Raises:
+        UntrustedCodeError: its format can carry code, or it can run for ever, and nobody vouches for the bundle.
+        ExportError: its format is not known here.
+        BundleError: a file cannot be read, or is not of its format.
+        IntegrityError: a file was changed since the bundle was opened.
+    """
+    get_format(artifact.format, artifact.family)  # refuses a manifest that calls the file something else
+    if reason := not_opened(bundle, artifact):
+        raise UntrustedCodeError(reason)
+    content = bundle.content(artifact)
+    if not bundle.trusted:
+        _require_an_end(bundle, artifact, content)
+    return content
 
 
 def not_opened(bundle: Bundle, artifact: ArtifactRecord) -> str | None:

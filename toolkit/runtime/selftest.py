@@ -118,7 +118,7 @@ def selftest(
         BundleError: the bundle has no golden samples, or they are malformed.
         RecipeError: see ``selftest_bundle``.
     """
-    limits = _limits(artifact, tolerances)
+    limits = limits_of_artifact(artifact, tolerances)
     tolerance = limits.tolerance if limits else None
     golden, images = bundle.golden(), bundle.golden_images()
     names = [_name(case) for case in golden.cases]
@@ -199,8 +199,16 @@ def _by_rounding(result: Selftest, golden: Golden, expected: Outputs, passes: li
     )
 
 
-def _limits(artifact: ArtifactRecord, tolerances: Mapping[str, float] | None) -> Limits | None:
-    """Return what an artifact is held to; None for a precision without any limits, of this package or the bundle."""
+def limits_of_artifact(artifact: ArtifactRecord, tolerances: Mapping[str, float] | None = None) -> Limits | None:
+    """Return what an artifact is held to; None for a precision without any limits, of this package or the bundle.
+
+    Args:
+        artifact: its entry in the manifest.
+        tolerances: see ``selftest_bundle``.
+
+    Raises:
+        RecipeError: see ``selftest_bundle``.
+    """
     precision = get_format(artifact.format, artifact.family).precision
     if precision not in TOLERANCES and artifact.tolerance is None and not tolerances:
         return None

@@ -22,7 +22,7 @@ from toolkit.bundle.writer import file_record, sign_bundle, write_manifest
 from toolkit.errors import BundleError, IntegrityError, UntrustedCodeError
 from toolkit.formats.base import ANY_SHAPE, Interface
 from toolkit.formats.onnx import OnnxFormat
-from toolkit.formats.opening import choose_artifact, not_opened, open_artifact, require_contract
+from toolkit.formats.opening import checked_content, choose_artifact, not_opened, open_artifact, require_contract
 from toolkit.formats.torchscript import TorchScriptFormat
 from toolkit.runtime.selftest import selftest_bundle
 
@@ -269,6 +269,17 @@ def test_a_strangers_graph_that_can_run_for_ever_is_not_opened(colour_bundle: Pa
         toolkit.load(colour_bundle)
     assert [result.missing is not None for result in selftest_bundle(Bundle.open(colour_bundle))] == [True]
     assert toolkit.load(colour_bundle, allow_code=True).artifact.format == "onnx"
+
+
+def test_what_an_engine_elsewhere_gets_is_held_to_the_same_rules(with_torchscript: Path) -> None:
+    bundle = Bundle.open(with_torchscript)
+    with pytest.raises(UntrustedCodeError, match="can carry code"):
+        checked_content(bundle, bundle.artifact("torchscript"))
+    content = checked_content(bundle, bundle.artifact("onnx"))
+    assert content.main == (with_torchscript / "model.onnx").read_bytes()
+    renamed = bundle.artifact("onnx").model_copy(update={"family": "openvino"})
+    with pytest.raises(BundleError, match="of the family 'openvino'"):
+        checked_content(bundle, renamed)
 
 
 def test_an_unknown_format_is_not_called_data(with_torchscript: Path) -> None:
