@@ -151,7 +151,7 @@ PurposeOption = Annotated[
         "--tuned",
         metavar="[latency|throughput]",
         help="Which setting is taken of those that 'toolkit bench --sweep' found to be best.",
-        callback=_one_of("latency", "throughput"),
+        callback=one_of("latency", "throughput"),
     ),
 ]
 MaxPixelsOption = Annotated[
