@@ -37,6 +37,10 @@ _MOST_SCANS = 100
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
 """Of a JPEG, but for those that stand inside coded data and those without a segment."""
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+_ANY_MARKER = re.compile(rb"\xff([\x01-\xfe])")
+_WITHOUT_SEGMENT = frozenset({0x01, *range(0xD0, 0xD8)})
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_DCT_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 
 
 class RefusedError(Exception):
@@ -203,6 +207,26 @@ def require_few_scans(stream: BinaryIO) -> None:
                 f"it has more than {_MOST_SCANS} scans, which may be an attack on time; save it as a JPEG anew"
             )
         at = found.end() + int.from_bytes(content[found.end() : found.end() + 2], "big")
+
+
+def is_coded_by_dct(stream: BinaryIO) -> bool:
+    """Tell whether a JPEG is coded by the DCT, whose blocks can be decoded to fewer pixels.
+
+    Of another one, a lossless one above all, Pillow makes an error at best when it is told to decode it at a part of
+    its size, for libjpeg has no part to give. Markers are read as libjpeg reads them.
+
+    Args:
+        stream: the file; its position is lost.
+    """
+    stream.seek(0)
+    content, at = stream.read(), 2
+    while (found := _ANY_MARKER.search(content, at)) is not None:
+        marker, at = content[found.start() + 1], found.end()
+        if marker in _FRAMES or marker in (_START_OF_SCAN, _END_OF_IMAGE):
+            return marker in _DCT_FRAMES
+        if marker not in _WITHOUT_SEGMENT:
+            at += max(2, int.from_bytes(content[at : at + 2], "big"))
+    return False
 
 
 class PixelBudget:

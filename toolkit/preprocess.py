@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, Final, Literal, NoReturn, Self, TypeAlias, Typ
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from toolkit.decoding_limits import (
@@ -29,6 +30,7 @@ from toolkit.decoding_limits import (
     MAX_PIXELS,
     RefusedError,
     exif_fits,
+    is_coded_by_dct,
     promised_size,
     require_few_scans,
     require_pixels,
@@ -69,6 +71,8 @@ _TRANSPOSES = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# By orientation too: who exchanges the sides, and whose right or lower edge of the file becomes the left or upper one.
+_SIDEWAYS, _RIGHT_TO_LEFT, _BOTTOM_TO_TOP = frozenset({5, 6, 7, 8}), frozenset({2, 3, 6, 7}), frozenset({3, 4, 7, 8})
 _OPAQUE_MODES = frozenset({"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"})
 _ALPHA_MODES = frozenset({"LA", "PA", "RGBA", "RGBa"})
 _DEEP_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I"})
@@ -79,6 +83,15 @@ _NO_DEEP_COLOUR = (
 )
 _REFUSED_WIDER: Final = "refused: floating point, and integers outside 0..65535"
 _SCALED_WIDER: Final = "as 16 bits; refused: values that are not finite"
+_DECODED_FULL: Final = "full: at the file's own size"
+_DECODED_REDUCED: Final = (
+    "reduced: JPEG by libjpeg's scaled DCT at the smallest of 1/1, 1/2, 1/4, 1/8 that leaves both sides at least twice "
+    "as long as they are resized to"
+)
+DECODE_RULES: Final = {"full": _DECODED_FULL, "reduced": _DECODED_REDUCED}
+"""What a recipe says to the value of ``Preprocessing.decode``."""
+DENOMINATORS: Final = (8, 4, 2)
+"""Parts of its size at which a JPEG may be decoded, the smallest first."""
 
 _PIECE_BYTES = 2**20
 _HEAD_BYTES = 64
@@ -136,6 +149,12 @@ class Preprocessing(BaseModel):
     """``squash``: both sides to the target. ``crop``: the short side to target / crop_fraction, then the centre."""
     interpolation: Literal["bilinear", "bicubic", "lanczos", "box", "nearest"]
     crop_fraction: float = Field(1.0, gt=0.0, le=1.0)
+    decode: Literal[
+        "full: at the file's own size",
+        "reduced: JPEG by libjpeg's scaled DCT at the smallest of 1/1, 1/2, 1/4, 1/8 that leaves both sides at least "
+        "twice as long as they are resized to",
+    ] = _DECODED_FULL
+    """At which size image files are decoded. Manifests from before there was a choice lack it, and mean the first."""
 
     color: Literal["RGB, 8 bits per channel"] = "RGB, 8 bits per channel"
     color_profile: Literal["ignored"] = "ignored"
@@ -157,6 +176,11 @@ class Preprocessing(BaseModel):
         "Pillow, on 8-bit RGB, antialiased; no change where the size fits"
     )
     crop_rounding: Literal["resized sides: half up; crop offset: down"] = "resized sides: half up; crop offset: down"
+
+    @property
+    def reduced(self) -> bool:
+        """Whether large JPEGs are decoded at a part of their size."""
+        return self.decode == _DECODED_REDUCED
 
     @model_validator(mode="after")
     def _rules_for_deep_pixels_fit(self) -> Self:
@@ -205,7 +229,7 @@ def is_one_image(source: object) -> bool:
 
 
 def decode(source: ImageSource, max_pixels: int = MAX_PIXELS, *, sixteen_bit: str = HIGH_BYTE) -> npt.NDArray[np.uint8]:
-    """Turn an image into RGB pixels at its own size.
+    """Turn an image into RGB pixels at its own size, whatever ``Preprocessing.decode`` says.
 
     Args:
         source: see ``ImageSource``. Arrays must be uint8; of a Pillow image the current frame is taken, of a file the
@@ -228,7 +252,7 @@ def decode(source: ImageSource, max_pixels: int = MAX_PIXELS, *, sixteen_bit: st
         and source.size
     ):
         return np.ascontiguousarray(source)
-    with _rgb_or_error(source, max_pixels, sixteen_bit) as image:
+    with _made_or_error(source, max_pixels, partial(_from_pillow, sixteen_bit=sixteen_bit)) as image:
         return np.array(image)
 
 
@@ -238,10 +262,15 @@ def prepare(source: ImageSource, preprocessing: Preprocessing, max_pixels: int =
     ``squash`` scales each side on its own. ``crop`` scales the short side to target / crop_fraction and cuts the centre
     out, also where the image has the target size already. A scaling that changes no side changes no pixel.
 
+    Where ``Preprocessing.decode`` is the reduced one, a large JPEG is decoded at a half, a quarter or an eighth of its
+    size. A Pillow image of one is read as that file, and left undecoded, unless it is decoded already: then it is
+    pixels, as arrays are, which are resized as they are.
+
     Args:
         source: see ``ImageSource``.
         preprocessing: what to do.
-        max_pixels: see ``decode``.
+        max_pixels: see ``decode``. An image counts with its own size, at whatever part of it it is decoded: of a
+            progressive JPEG that is what the decoder holds.
 
     Returns:
         uint8 ``[height, width, 3]`` RGB.
@@ -267,6 +296,31 @@ def prepare_batch(
     for row, source in zip(batch, sources, strict=True):
         row[...] = np.asarray(_resized(source, preprocessing, max_pixels))
     return batch
+
+
+def decoded_for(source: ImageSource, preprocessing: Preprocessing, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode an image as ``prepare`` does, and leave out the resizing.
+
+    Args:
+        source: see ``ImageSource``.
+        preprocessing: what to do.
+        max_pixels: see ``prepare``.
+
+    Returns:
+        What is resized: RGB, upright, of a JPEG perhaps at a reduced scale.
+
+    Raises:
+        ImageError: naming the source and the reason.
+    """
+    with _made_or_error(source, max_pixels, _maker(source, preprocessing, max_pixels)) as picture:
+        return picture.rgb
+
+
+def smallest_reduced(denominator: int, preprocessing: Preprocessing) -> tuple[int, int]:
+    """Return width and height of the smallest upright JPEG that is decoded at one ``denominator``-th of its size."""
+    squash = preprocessing.resize == "squash"
+    width, height = (preprocessing.width, preprocessing.height) if squash else _short_sides(preprocessing)
+    return 2 * denominator * width, 2 * denominator * height
 
 
 def fault(source: ImageSource, max_pixels: int = MAX_PIXELS) -> str | None:
@@ -383,17 +437,16 @@ def _unscaled(width: int, height: int) -> int:
 
 
 @contextlib.contextmanager
-def _rgb_or_error(
-    source: ImageSource, max_pixels: int, sixteen_bit: str, scaled: _Scaled = _unscaled
-) -> Iterator[Image.Image]:
-    """Decode to RGB, see ``_made_of``; the error names the source."""
+def _made_or_error(
+    source: ImageSource, max_pixels: int, make: Callable[[Image.Image], _Made], scaled: _Scaled = _unscaled
+) -> Iterator[_Made]:
+    """Decode an image, see ``_made_of``; the error names the source."""
     with contextlib.ExitStack() as held:
         try:
-            make = partial(_from_pillow, sixteen_bit=sixteen_bit)
-            image = held.enter_context(_made_of(source, max_pixels, make, scaled))
+            made = held.enter_context(_made_of(source, max_pixels, make, scaled))
         except RefusedError as refused:
             raise ImageError(f"{describe(source)} cannot be read as an image: {refused}.") from refused
-        yield image
+        yield made
 
 
 def describe(source: object) -> str:
@@ -549,13 +602,105 @@ def _load(image: Image.Image) -> None:
 
 
 def _from_pillow(image: Image.Image, sixteen_bit: str = HIGH_BYTE) -> Image.Image:
+    rgb = _loaded_rgb(image, sixteen_bit)
+    # After load(): Pillow turns TIFF images itself then, and PNG may carry EXIF behind the pixels.
+    return _turned(rgb, _orientation(image))
+
+
+def _loaded_rgb(image: Image.Image, sixteen_bit: str) -> Image.Image:
     if range_of(sixteen_bit) is not None and _is_deep_colour(image):
         raise RefusedError(_NO_DEEP_COLOUR)
     _load(image)
-    rgb = _opaque_rgb(image, sixteen_bit)
-    # After load(): Pillow turns TIFF images itself then, and PNG may carry EXIF behind the pixels.
-    transpose = _TRANSPOSES.get(_orientation(image))
+    return _opaque_rgb(image, sixteen_bit)
+
+
+def _turned(rgb: Image.Image, orientation: int) -> Image.Image:
+    transpose = _TRANSPOSES.get(orientation)
     return rgb if transpose is None else rgb.transpose(transpose)
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A picture that is decoded and not resized yet.
+
+    Attributes:
+        rgb: RGB pixels, upright, perhaps at a reduced scale.
+        size: its width and height at full scale, upright.
+        box: the part of ``rgb`` that it covers, as left, top, right and bottom in fractions of pixels: decoding at a
+            reduced scale rounds sides up. None for all of it.
+    """
+
+    rgb: Image.Image
+    size: tuple[int, int]
+    box: tuple[float, float, float, float] | None = None
+
+
+def _maker(source: object, preprocessing: Preprocessing, max_pixels: int) -> Callable[[Image.Image], _Picture]:
+    """Return what decodes an image as the preprocessing says; somebody's own Pillow image is not made smaller."""
+    return partial(
+        _picture, preprocessing=preprocessing, max_pixels=max_pixels, own=not isinstance(source, Image.Image)
+    )
+
+
+def _picture(image: Image.Image, preprocessing: Preprocessing, max_pixels: int, *, own: bool) -> _Picture:
+    denominator = _denominator(image, preprocessing)
+    file = None if denominator == 1 else image if own else _opened_again(image, max_pixels)
+    if file is None or not _can_be_reduced(file):
+        rgb = _from_pillow(image, preprocessing.sixteen_bit)
+        return _Picture(rgb, rgb.size)
+    # Of the image that was given: whoever opened it may have changed its EXIF since.
+    orientation = _orientation(image)
+    width, height = image.size
+    # Pillow takes the largest of 8, 4, 2 that leaves at least the size it is told, which is this one then. The mode,
+    # which it could change too, stays the file's.
+    file.draft(None, (width // denominator, height // denominator))
+    rgb = _turned(_loaded_rgb(file, preprocessing.sixteen_bit), orientation)
+    full = _upright((width, height), orientation)
+    across, down = full[0] / denominator, full[1] / denominator
+    left = rgb.width - across if orientation in _RIGHT_TO_LEFT else 0.0
+    top = rgb.height - down if orientation in _BOTTOM_TO_TOP else 0.0
+    return _Picture(rgb, full, (left, top, left + across, top + down))
+
+
+def _denominator(image: Image.Image, preprocessing: Preprocessing) -> int:
+    """Return at which part of its size an image is to be decoded: 2, 4 or 8 of a large JPEG that is not decoded yet."""
+    if not preprocessing.reduced or not isinstance(image, JpegImageFile) or not image.tile or image.decoderconfig:
+        return 1
+    width, height = _upright(image.size, _orientation(image))
+    across, down = _scaled_size(width, height, preprocessing)
+    fitting = (part for part in DENOMINATORS if width >= 2 * part * across and height >= 2 * part * down)
+    return next(fitting, 1)
+
+
+def _can_be_reduced(image: Image.Image) -> bool:
+    """Tell whether the decoder of a JPEG that is not decoded yet makes fewer pixels of it when it is told to."""
+    stream = getattr(image, "fp", None)
+    if stream is None:
+        return False
+    at = stream.tell()
+    coded = is_coded_by_dct(stream)
+    stream.seek(at)
+    return coded
+
+
+def _upright(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    return (size[1], size[0]) if orientation in _SIDEWAYS else size
+
+
+def _opened_again(image: Image.Image, max_pixels: int) -> Image.Image | None:
+    """Open the file of somebody's Pillow image once more, for theirs would be a small picture from then on.
+
+    None where that cannot be done, or another frame than the first is meant.
+    """
+    file = getattr(image, "fp", None)
+    if file is None or image.tell() != 0:
+        return None
+    try:
+        again = open_image(io.BytesIO(_content(file, LARGEST_FILE_BYTES_PER_PIXEL * max_pixels)))
+    except (RefusedError, *_PILLOW_ERRORS):
+        return None
+    same = isinstance(again, JpegImageFile) and (again.size, again.mode) == (image.size, image.mode)
+    return again if same else None
 
 
 def _orientation(image: Image.Image) -> int:
@@ -632,12 +777,13 @@ def _resized(source: ImageSource, preprocessing: Preprocessing, max_pixels: int)
         across, down = _scaled_size(width, height, preprocessing)
         return across * down
 
-    with _rgb_or_error(source, max_pixels, preprocessing.sixteen_bit, scaled) as image:
-        width, height = _scaled_size(*image.size, preprocessing)
+    with _made_or_error(source, max_pixels, _maker(source, preprocessing, max_pixels), scaled) as picture:
+        width, height = _scaled_size(*picture.size, preprocessing)
         if width * height > max_pixels:
-            thin = f"{image.width} x {image.height} pixels: too thin to be scaled to {short} pixels on the short side"
+            was = f"{picture.size[0]} x {picture.size[1]} pixels"
+            thin = f"{was}: too thin to be scaled to {short} pixels on the short side"
             raise ImageError(f"{describe(source)} is {thin}. Use resize = 'squash'.")
-        resized = image.resize((width, height), resample)
+        resized = picture.rgb.resize((width, height), resample, picture.box)
         if preprocessing.resize == "squash":
             return resized
         left, top = (width - target[0]) // 2, (height - target[1]) // 2

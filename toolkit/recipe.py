@@ -136,6 +136,11 @@ class DataRecipe(_Section):
     interpolation: Literal["bilinear", "bicubic", "lanczos", "box", "nearest"] = Field(
         "bilinear", description="resampling filter"
     )
+    decode: Literal["full", "reduced"] = Field(
+        "reduced",
+        description="full, or large JPEGs decoded at a half, a quarter or an eighth of their size, as long as that is "
+        "twice the size they are resized to",
+    )
     sixteen_bit: Annotated[str, AfterValidator(check_choice)] = Field(
         "high-byte",
         description="how grey images of 16 and 32 bits become 8 bits: 'high-byte', 'scale' (from the range of the "

@@ -294,7 +294,8 @@ class RunFolder:
         # What is missing has a default in a recipe that a person writes; of a run everything was written down.
         if lost := [name for name in ALWAYS_WRITTEN if name not in recipe.model_fields_set]:
             raise RunError(f"{self.recipe_file} has lost {', '.join(lost)}: {DAMAGED}")
-        return recipe
+        # A run from before there was a choice, which decoded at full size whatever is the default today.
+        return recipe if recipe.is_given("data.decode") else recipe.override({"data.decode": "full"})
 
     def record(self) -> RunRecord:
         """Read ``run.json``, which exists once fine-tuning has finished.

@@ -20,6 +20,7 @@ from toolkit.decoding_limits import (
     PixelBudget,
     RefusedError,
     exif_fits,
+    is_coded_by_dct,
     promised_size,
     require_few_scans,
     require_pixels,
@@ -234,3 +235,32 @@ class TestBudget:
                 with BUDGET.claim(100, 100):
                     os._exit(0)
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+class TestCodedByDct:
+    """Which JPEGs can be decoded at a part of their size."""
+
+    @pytest.mark.parametrize("options", [{}, {"progressive": True}])
+    def test_what_encoders_write(self, options: dict[str, object]) -> None:
+        assert is_coded_by_dct(io.BytesIO(encoded(noise(), "JPEG", **options)))
+
+    @pytest.mark.parametrize(
+        ("frame", "coded"), [(0xC1, True), (0xC9, True), (0xCA, True), (0xC3, False), (0xCB, False)]
+    )
+    def test_it_is_told_by_the_frame(self, frame: int, coded: bool) -> None:
+        content = encoded(noise(), "JPEG")
+        at = content.index(b"\xff\xc0")
+        assert is_coded_by_dct(io.BytesIO(content[: at + 1] + bytes([frame]) + content[at + 2 :])) is coded
+
+    def test_what_looks_like_a_frame_inside_of_a_segment_is_none(self) -> None:
+        content = encoded(noise(), "JPEG", comment=b"\xff\xc3\0\x11")
+        assert is_coded_by_dct(io.BytesIO(content))
+        lossless = content.replace(b"\xff\xc0", b"\xff\xc3").replace(b"\xff\xc3\0\x11\xff", b"\xff\xc0\0\x11\xff")
+        assert not is_coded_by_dct(io.BytesIO(lossless))
+
+    def test_bytes_between_segments_are_passed_over(self) -> None:
+        content = encoded(noise(), "JPEG")
+        at = content.index(b"\xff\xc0")
+        assert is_coded_by_dct(io.BytesIO(content[:at] + b"\0\1\xff\0\xff\xff" + content[at:]))
+        assert not is_coded_by_dct(io.BytesIO(content[:at] + b"\xff\xda"))
+        assert not is_coded_by_dct(io.BytesIO(content[:at]))

@@ -87,6 +87,14 @@ def test_what_is_left_to_go_on_with(tmp_path: Path) -> None:
         find_unfinished("other", tmp_path)
 
 
+def test_a_run_of_before_there_was_a_choice_of_decoding_decoded_in_full(tmp_path: Path) -> None:
+    run = finished(tmp_path, "old")
+    assert run.recipe().data.decode == "reduced"
+    text = run.recipe_file.read_text(encoding="utf-8")
+    run.recipe_file.write_text(text.replace('decode = "reduced"\n', ""), encoding="utf-8")
+    assert run.recipe().data.decode == "full"
+
+
 class TestFinishedRun:
     @pytest.fixture
     def folder(self, tmp_path: Path) -> RunFolder:

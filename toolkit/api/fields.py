@@ -58,6 +58,9 @@ class RecipeFields(ExportFields, total=False):
     """Squash both sides to the model's size, or scale the short side and crop."""
     interpolation: Literal["bilinear", "bicubic", "lanczos", "box", "nearest"]
     """Resampling filter."""
+    decode: Literal["full", "reduced"]
+    """Full, or large JPEGs decoded at a half, a quarter or an eighth of their size, as long as that is twice the size
+    they are resized to."""
     sixteen_bit: str
     """How grey images of 16 and 32 bits become 8 bits: 'high-byte', 'scale' (from the range of the training images) or
     a range of values, e.g. 0..4095."""

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from toolkit.bench.clock import Clock
 from toolkit.bench.worker import main
-from toolkit.errors import ImageError
-from toolkit.preprocess import decode, prepare
+from toolkit.preprocess import decoded_for, prepare
 from toolkit.results import Record
 from toolkit.runtime import Predictor, load
 
@@ -122,7 +119,7 @@ def phases(predictor: Predictor, files: Sequence[bytes], clock: Clock, seconds: 
 def _works(predictor: Predictor, content: bytes) -> tuple[Callable[[], object], ...]:
     """Return preparation, resizing, the call, and all of it."""
     pre, limit = predictor.manifest.preprocessing, predictor.max_pixels
-    decoded, pixels = _decoded(content, limit), prepare(content, pre, limit)[None]
+    decoded, pixels = decoded_for(content, pre, limit), prepare(content, pre, limit)[None]
     return (
         lambda: prepare(content, pre, limit),
         lambda: prepare(decoded, pre, limit),
@@ -135,15 +132,6 @@ def _timed(work: Callable[[], object], clock: Clock) -> float:
     start = clock.now()
     work()
     return clock.now() - start
-
-
-def _decoded(content: bytes, limit: int) -> Image.Image:
-    """Return a picture to resize; of one that only a linear rule reads (see ``Preprocessing``), its size is enough."""
-    try:
-        return Image.fromarray(decode(content, limit))
-    except ImageError:
-        with Image.open(io.BytesIO(content)) as image:
-            return Image.new("RGB", image.size)
 
 
 def begin(job: str, clock: Clock) -> EndToEndWorker:

@@ -74,13 +74,14 @@ def _what_to_install(manifest: Manifest) -> str:
 
 def _contract(manifest: Manifest) -> str:
     pre = manifest.preprocessing
+    decoded = ", of large JPEGs decoded at a reduced size" if pre.reduced else ""
     normalised = (
         "inside the graph" if manifest.input.normalization_in_graph else "left to the caller, see `manifest.json`"
     )
     taken = manifest.input
     lines = [
         f"- Input `{taken.name}`: {taken.dtype} {_shape(taken.shape)}, {taken.color}; normalisation is {normalised}.",
-        f"- Before the graph: {pre.resize} to {pre.height} x {pre.width} with the {pre.interpolation} filter.",
+        f"- Before the graph: {pre.resize} to {pre.height} x {pre.width} with the {pre.interpolation} filter{decoded}.",
         *(
             f"- Output `{output.name}`: {output.dtype} {_shape(output.shape)}, {output.meaning}."
             for output in manifest.outputs

@@ -14,6 +14,7 @@ from toolkit.bundle.manifest import (
     ArtifactRecord,
     Manifest,
 )
+from toolkit.preprocess import DENOMINATORS, Preprocessing, smallest_reduced
 
 _KINDS = {
     None: "",
@@ -81,13 +82,45 @@ def preprocessing_steps(manifest: Manifest) -> str:
     return "\n".join(
         (
             f"1. Decode to {pre.color}. EXIF orientation: {pre.exif_orientation}. Colour profile: "
-            f"{pre.color_profile}. Animation: {pre.animation}.",
+            f"{pre.color_profile}. Animation: {pre.animation}. Size: {pre.decode}.",
             f"2. Grey: {pre.grey}. Alpha: {pre.alpha}. Palette: {pre.palette}. CMYK: {pre.cmyk}. 16 bits: "
             f"{pre.sixteen_bit}.",
             f"3. {size}, with the {pre.interpolation} filter ({pre.resampling}).",
             "",
+            *((_reduced(pre), "") if pre.reduced else ()),
             "Another resampling library gives slightly other pixels, so check the model with the golden samples, "
             "which are pixels already.",
+        )
+    )
+
+
+def _reduced(pre: Preprocessing) -> str:
+    """Say how a large JPEG is decoded, as one paragraph and a table."""
+    rows = []
+    for part in DENOMINATORS:
+        width, height = smallest_reduced(part, pre)
+        rows.append(f"| {width} x {height} | 1/{part} | `IMREAD_REDUCED_COLOR_{part}` |")
+    if pre.resize == "squash":
+        sizes = "A JPEG is decoded at a part of its size where both sides have at least:"
+    else:
+        sizes = (
+            "A JPEG is decoded at 1/n of its size (n = 8, 4, 2; the first that fits) where both sides are at least 2n "
+            "times those that it is resized to, before anything is cut off. One of the shape of the input is from this "
+            "size on:"
+        )
+    return "\n".join(
+        (
+            sizes,
+            "",
+            "| width x height, upright | part | OpenCV |",
+            "|---|---|---|",
+            *rows,
+            "",
+            "In libjpeg, set `scale_num = 1` and `scale_denom = 8`, `4` or `2` before `jpeg_start_decompress`. Sides "
+            "are rounded up; resize the part of the result that is the image, from 0 to width / 8, / 4 or / 2 across "
+            "and likewise down (turned as EXIF says; Pillow's `resize` takes it as `box`). Where that cannot be said, "
+            "the whole result is off by less than half a pixel of the resized image, at its right and lower edge. "
+            "Smaller JPEGs, lossless ones, and files that are none are decoded at their own size.",
         )
     )
 

@@ -71,10 +71,11 @@ def _describe(manifest: Manifest) -> list[tuple[str, str]]:
     where = "in the graph" if manifest.input.normalization_in_graph else "by the caller"
     norm = manifest.input.normalization
     crop = f", central {pre.crop_fraction:.1%}" if pre.resize == "crop" else ""
+    decoded = ", large JPEGs decoded at a reduced size" if pre.reduced else ""
     lines = [
         ("bundle", manifest.name),
         ("labels", f"{len(manifest.labels)}: {', '.join(manifest.labels)}"),
-        ("preprocessing", f"RGB, {pre.resize} to {pre.height} x {pre.width}, {pre.interpolation}{crop}"),
+        ("preprocessing", f"RGB, {pre.resize} to {pre.height} x {pre.width}, {pre.interpolation}{crop}{decoded}"),
         ("input", f"{manifest.input.name}: {manifest.input.dtype} {_shape(manifest.input.shape)}"),
         ("normalisation", f"{where}: mean {_numbers(norm.mean)}, std {_numbers(norm.std)} of pixels in 0..1"),
         *(

@@ -15,7 +15,7 @@ from toolkit.backbones import Backbone, select_blocks
 from toolkit.data import Dataset, load_dataset
 from toolkit.errors import RunError
 from toolkit.pixel_depth import HIGH_BYTE, rule_for
-from toolkit.preprocess import Preprocessing, rules_for_deep_pixels
+from toolkit.preprocess import DECODE_RULES, Preprocessing, rules_for_deep_pixels
 from toolkit.progress import Reporter, Silent, working
 from toolkit.recipe import Recipe
 from toolkit.training.defaults import create_fitting
@@ -113,8 +113,10 @@ def identity_of(setting: Setting) -> dict[str, str]:
     for name, tensor in setting.backbone.model.state_dict().items():
         weights.update(name.encode())
         weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    # A run that was started before there was a choice goes on: its recipe does not say what it did.
+    recipe = setting.recipe.to_toml().replace('decode = "full"\n', "")
     return {
-        "recipe": hashlib.sha256(setting.recipe.to_toml().encode()).hexdigest(),
+        "recipe": hashlib.sha256(recipe.encode()).hexdigest(),
         "classes": hashlib.sha256(repr(setting.dataset.labels).encode()).hexdigest(),
         **{f"{name} images": split.fingerprint for name, split in setting.dataset.splits.items()},
         "starting weights": weights.hexdigest(),
@@ -140,6 +142,7 @@ def _preprocessing(recipe: Recipe, backbone: Backbone, dataset: Dataset) -> Prep
             "width": backbone.image_size,
             "resize": recipe.data.resize,
             "interpolation": recipe.data.interpolation,
+            "decode": DECODE_RULES[recipe.data.decode],
             "crop_fraction": backbone.crop_fraction if recipe.data.resize == "crop" else 1.0,
             **rules_for_deep_pixels(rule_for(recipe.data.sixteen_bit, dataset.split("train").value_ranges)),
         }

@@ -18,10 +18,11 @@ import numpy.typing as npt
 from PIL import ExifTags, Image
 
 from toolkit.errors import ImageError
-from toolkit.preprocess import ImageSource, Preprocessing, prepare
+from toolkit.preprocess import DENOMINATORS, ImageSource, Preprocessing, prepare, smallest_reduced
 from toolkit.results import Check
 
 Pixels = npt.NDArray[np.uint8]
+_MOST_PIXELS = 2**24
 
 
 def check_hard_files(preprocessing: Preprocessing) -> Check:
@@ -29,7 +30,7 @@ def check_hard_files(preprocessing: Preprocessing) -> Check:
 
     What training makes of them needs the run, see ``preprocessing.check_preprocessing``.
     """
-    started, failures, files = time.perf_counter(), list[str](), hard_files()
+    started, failures, files = time.perf_counter(), list[str](), {**hard_files(), **large_files(preprocessing)}
     with hard_paths(files) as paths:
         for (name, content), path in zip(files.items(), paths, strict=True):
             try:
@@ -112,12 +113,54 @@ def hard_files() -> dict[str, bytes]:
     }
 
 
+def large_files(preprocessing: Preprocessing) -> dict[str, bytes]:
+    """Return JPEGs that a preprocessing decodes at a part of their size, some just too small for it, and a PNG.
+
+    None under a preprocessing that does not. Sizes at which a picture would have more than 16 million pixels are left
+    out, so that a model of many pixels is checked in seconds too. The same bytes on every call.
+    """
+    files: dict[str, bytes] = {}
+    if not preprocessing.reduced:
+        return files
+    for part in DENOMINATORS:
+        width, height = smallest_reduced(part, preprocessing)
+        if width * height <= _MOST_PIXELS:
+            picture = Image.fromarray(_tiled(height, width))
+            files[f"just-large-enough-for-1-{part}.jpg"] = _encode(picture, "JPEG", quality=50)
+            files[f"one-row-too-few-for-1-{part}.jpg"] = _encode(
+                picture.crop((0, 0, width, height - 1)), "JPEG", quality=50
+            )
+    width, height = smallest_reduced(2, preprocessing)
+    if width * height <= _MOST_PIXELS // 2:
+        # Sides that no part divides evenly, and that are exchanged by one of the orientations.
+        picture = Image.fromarray(_tiled(height + 13, width + 27))
+        on_its_side = Image.fromarray(_tiled(width + 27, height + 13))
+        turned, mirrored = Image.Exif(), Image.Exif()
+        turned[ExifTags.Base.Orientation], mirrored[ExifTags.Base.Orientation] = 6, 3
+        several = [picture.rotate(180)]
+        files |= {
+            "large-turned.jpg": _encode(on_its_side, "JPEG", exif=turned, quality=75),
+            "large-upside-down.jpg": _encode(picture, "JPEG", exif=mirrored, quality=75),
+            "large-progressive.jpg": _encode(picture, "JPEG", progressive=True, quality=75),
+            "large-grey.jpg": _encode(picture.convert("L"), "JPEG", quality=75),
+            "large-cmyk.jpg": _encode(picture.convert("CMYK"), "JPEG", quality=75),
+            "large-several.jpg": _encode(picture, "MPO", save_all=True, append_images=several, quality=75),
+            "large.png": _encode(picture, "PNG", compress_level=1),
+        }
+    return files
+
+
 def _picture(height: int, width: int) -> npt.NDArray[np.uint8]:
     """Return smooth colours with noise on top, uint8 ``[h, w, 3]``: edges, flat parts and fine detail."""
     down, across = np.mgrid[0:height, 0:width].astype(np.float64)
     waves = np.stack([np.sin(down / 5), np.cos(across / 7), np.sin((down + across) / 11)], axis=2)
     noise = np.random.default_rng(0).normal(0, 20, waves.shape)
     return np.clip(128 + 100 * waves + noise, 0, 255).astype(np.uint8)
+
+
+def _tiled(height: int, width: int) -> npt.NDArray[np.uint8]:
+    """Return ``_picture`` of 256 x 256 pixels, repeated as often as is needed, uint8 ``[h, w, 3]``."""
+    return np.tile(_picture(256, 256), (-(-height // 256), -(-width // 256), 1))[:height, :width]
 
 
 def _encode(image: Image.Image, format_name: str, **options: Any) -> bytes:

@@ -18,7 +18,7 @@ from toolkit.data.batches import iterate_batches
 from toolkit.errors import ImageError
 from toolkit.preprocess import Preprocessing, prepare
 from toolkit.results import Check
-from toolkit.verify.hard_files import differences, handed_over, hard_files, hard_paths
+from toolkit.verify.hard_files import differences, handed_over, hard_files, hard_paths, large_files
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -37,7 +37,7 @@ def check_preprocessing(bundle: Bundle, trained: Preprocessing, test: Split) -> 
     """
     started = time.perf_counter()
     shipped = bundle.manifest.preprocessing
-    files = hard_files()
+    files = {**hard_files(), **large_files(shipped), **large_files(trained)}
     failures = _hard(files, trained, shipped)
     compared = _golden(bundle, test, failures)
     return Check(

@@ -15,7 +15,8 @@ import toolkit
 from toolkit.bench import end_to_end_worker as module
 from toolkit.bench.end_to_end_worker import begin, phases
 from toolkit.bench.worker import serve
-from toolkit.preprocess import prepare
+from toolkit.pixel_depth import linear_rule
+from toolkit.preprocess import DECODE_RULES, prepare, rules_for_deep_pixels
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -64,11 +65,23 @@ def test_large_images_are_few_and_small_ones_are_measured_often(slow: Any, clock
     assert 1000 <= clock.time - before < 1000 + 75
 
 
-def test_a_picture_that_only_a_linear_rule_reads_is_resized_by_its_size(clock) -> None:
-    buffer = io.BytesIO()
-    Image.fromarray(np.zeros((4, 6), np.float32)).save(buffer, "TIFF")
-    assert module._decoded(buffer.getvalue(), 1000).size == (6, 4)
-    assert module._decoded(png(np.full((4, 6, 3), 9, np.uint8)), 1000).getpixel((0, 0)) == (9, 9, 9)
+def test_resizing_is_timed_on_what_is_resized(slow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large JPEG at a part of its size, and a picture that only a linear rule reads as that rule has it."""
+    seen: list[Any] = []
+    monkeypatch.setattr(module, "prepare", lambda source, *_: seen.append(source) or np.zeros((8, 8, 3), np.uint8))
+    deep, large = io.BytesIO(), io.BytesIO()
+    Image.fromarray(np.full((4, 6), 1.0, np.float32)).save(deep, "TIFF")
+    Image.fromarray(np.zeros((64, 80, 3), np.uint8)).save(large, "JPEG")
+    manifest = slow.manifest
+    for content, rules, size in (
+        (deep.getvalue(), rules_for_deep_pixels(linear_rule(0, 1)), (6, 4)),
+        (large.getvalue(), {"decode": DECODE_RULES["reduced"]}, (20, 16)),
+        (large.getvalue(), {"decode": DECODE_RULES["full"]}, (80, 64)),
+    ):
+        preprocessing = manifest.preprocessing.model_copy(update=rules)
+        monkeypatch.setattr(slow, "manifest", manifest.model_copy(update={"preprocessing": preprocessing}))
+        module._works(slow, content)[1]()
+        assert seen[-1].size == size
 
 
 def test_the_conversation(colour_bundle_once: Path, tmp_path: Path, clock) -> None:

@@ -9,6 +9,7 @@ from PIL import Image
 from toolkit.bundle import Bundle, Manifest
 from toolkit.bundle.model_card import model_card
 from toolkit.bundle.trust.check import parse_manifest
+from toolkit.preprocess import DECODE_RULES
 from toolkit.results import Interval, Leak
 
 REAL = Path(__file__).parents[2] / "assets" / "manifests" / "version-2.json"
@@ -138,3 +139,10 @@ def test_strong_imbalance_is_told_by_what_one_answer_reaches(real: Manifest) -> 
     card = model_card(real.model_copy(update={"evaluation": evaluation}))
     assert f"| top-1 accuracy of always answering {first.label} | 60.00% |" in card
     assert "always answering" not in model_card(real)
+
+
+def test_large_jpegs_that_are_decoded_at_a_reduced_size_are_said(real: Manifest) -> None:
+    assert "reduced" not in model_card(real)
+    preprocessing = real.preprocessing.model_copy(update={"decode": DECODE_RULES["reduced"]})
+    card = model_card(real.model_copy(update={"preprocessing": preprocessing}))
+    assert "filter, of large JPEGs decoded at a reduced size." in card

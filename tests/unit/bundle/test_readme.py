@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
@@ -12,12 +13,14 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from PIL import Image
 
 from toolkit.bundle import Bundle
-from toolkit.bundle.manifest import ArtifactRecord
+from toolkit.bundle.manifest import ArtifactRecord, Manifest
 from toolkit.bundle.readme import readme
 from toolkit.compare.tolerances import TOLERANCES
 from toolkit.formats.registry import get_format
+from toolkit.preprocess import DECODE_RULES, prepare
 from toolkit.results import Tolerance
 
 
@@ -153,6 +156,46 @@ def test_a_cropped_input_is_described(colour_bundle: Path) -> None:
     assert "covers 16 x 16 (height x width), keeping its shape, then cut the central 8 x 8 out" in readme(
         manifest.model_copy(update={"preprocessing": pre})
     )
+
+
+def decoded_reduced(bundle: Path, **changes: object) -> Manifest:
+    manifest = Bundle.open(bundle).manifest
+    changes = {"decode": DECODE_RULES["reduced"], **changes}
+    return manifest.model_copy(update={"preprocessing": manifest.preprocessing.model_copy(update=changes)})
+
+
+def test_it_says_how_large_jpegs_are_decoded(colour_bundle: Path) -> None:
+    assert "IMREAD" not in readme(Bundle.open(colour_bundle).manifest)
+    text = readme(decoded_reduced(colour_bundle))
+    assert f"Size: {DECODE_RULES['reduced']}." in text
+    assert "where both sides have at least:" in text
+    assert "| 128 x 128 | 1/8 | `IMREAD_REDUCED_COLOR_8` |\n| 64 x 64 | 1/4 |" in text
+    cropped = readme(decoded_reduced(colour_bundle, resize="crop", crop_fraction=0.5, width=4))
+    assert "before anything is cut off" in cropped
+    assert "| 128 x 256 | 1/8 |" in cropped
+
+
+def test_who_does_what_it_says_in_opencv_has_toolkits_pixels(colour_bundle: Path) -> None:
+    cv2 = pytest.importorskip("cv2", reason="OpenCV, which the extra 'dev' brings, is not installed")
+    manifest = decoded_reduced(colour_bundle)
+    steps = [
+        (int(width), int(height), int(part), flag)
+        for width, height, part, flag in re.findall(r"\| (\d+) x (\d+) \| 1/(\d) \| `(\w+)` \|", readme(manifest))
+    ]
+    assert len(steps) == 3
+    down, across = np.mgrid[0:256, 0:256]
+    picture = np.stack([down, across, (down + across) % 256], axis=2).astype(np.uint8)
+    for size in (130, 128, 127, 70, 64, 63, 33, 32):
+        content = io.BytesIO()
+        Image.fromarray(picture[:size, : size + 5]).save(content, "JPEG", quality=90)
+        part, flag = next(
+            (part, flag) for width, height, part, flag in steps if min(size / height, (size + 5) / width) >= 1
+        )
+        read = cv2.imdecode(np.frombuffer(content.getvalue(), np.uint8), getattr(cv2, flag))[..., ::-1]
+        covered = (0, 0, (size + 5) / part, size / part)
+        resized = Image.fromarray(read.copy()).resize((8, 8), Image.Resampling.BILINEAR, covered)
+        expected = prepare(content, manifest.preprocessing)
+        assert np.abs(np.asarray(resized).astype(int) - expected).max() <= 2, size
 
 
 @pytest.mark.parametrize("change", [{"tolerance": None}, {"family": "torchscript"}])

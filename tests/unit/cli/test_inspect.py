@@ -3,6 +3,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from toolkit.bundle import read_manifest
+from toolkit.bundle.writer import write_manifest
+from toolkit.preprocess import DECODE_RULES
+
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -30,3 +34,13 @@ def test_inspect_refuses_a_damaged_bundle(run: Run, colour_bundle: Path) -> None
     code, _, err = run("inspect", colour_bundle)
     assert code == 2
     assert "model.onnx has" in err
+
+
+def test_inspect_says_that_large_jpegs_are_decoded_at_a_reduced_size(run: Run, colour_bundle: Path) -> None:
+    assert "reduced size" not in run("inspect", colour_bundle)[1]
+    manifest = read_manifest(colour_bundle)
+    preprocessing = manifest.preprocessing.model_copy(update={"decode": DECODE_RULES["reduced"]})
+    write_manifest(colour_bundle, manifest.model_copy(update={"preprocessing": preprocessing}))
+    assert "squash to 8 x 8, bilinear, large JPEGs decoded at a reduced size" in " ".join(
+        run("inspect", colour_bundle)[1].split()
+    )

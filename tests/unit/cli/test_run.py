@@ -204,6 +204,7 @@ WENT_ON = {
     "data__check_labels": ("--no-check-labels", REFUSED),
     "data__resize": ("--resize crop", REFUSED),
     "data__interpolation": ("--interpolation lanczos", REFUSED),
+    "data__decode": ("--decode full", REFUSED),
     "data__sixteen_bit": ("--sixteen-bit scale", REFUSED),
     "backbone__name": ("--backbone resnet18", REFUSED),
     "backbone__weights": ("--weights none", REFUSED),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import itertools
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tiny_training import Listening, small_run_recipe, tiny_recipe, tiny_setting
 
 from toolkit.errors import RunError
 from toolkit.pixel_depth import linear_rule
+from toolkit.preprocess import DECODE_RULES
 from toolkit.progress import Silent
 from toolkit.training.setting import identity_of, prepared_setting
 
@@ -32,6 +34,13 @@ def test_a_setting_is_what_the_recipe_asks_for() -> None:
 def test_the_short_side_is_scaled_and_cropped_as_the_weights_were_evaluated() -> None:
     with prepared_setting(small_run_recipe(data__resize="crop"), Silent()) as setting:
         assert setting.preprocessing.crop_fraction == setting.backbone.crop_fraction < 1
+
+
+@pytest.mark.parametrize("choice", ["full", "reduced"])
+def test_files_are_decoded_as_the_recipe_says(choice: str) -> None:
+    with prepared_setting(small_run_recipe(data__decode=choice), Silent()) as setting:
+        assert setting.preprocessing.decode == DECODE_RULES[choice]
+        assert setting.preprocessing.decode.startswith(f"{choice}: ")
 
 
 def test_the_range_of_deep_pixels_is_that_of_the_training_images(tmp_path: Path) -> None:
@@ -68,6 +77,14 @@ def test_the_identity_tells_what_changed() -> None:
         setting.backbone.model.get_parameter("fc.bias").add_(1)
     changed = identity_of(setting)
     assert {name for name in before if before[name] != changed[name]} == {"starting weights"}
+
+
+def test_a_run_of_before_there_was_a_choice_of_decoding_goes_on() -> None:
+    """Its recipe did not say that it decodes in full; the digest of what it said stands in its checkpoints."""
+    full = tiny_recipe(data__decode="full")
+    before = "".join(line for line in full.to_toml().splitlines(keepends=True) if not line.startswith("decode"))
+    assert identity_of(tiny_setting(full))["recipe"] == hashlib.sha256(before.encode()).hexdigest()
+    assert identity_of(tiny_setting(tiny_recipe()))["recipe"] != identity_of(tiny_setting(full))["recipe"]
 
 
 def test_where_weights_lie_in_memory_is_no_part_of_the_identity() -> None:

@@ -15,7 +15,7 @@ from toolkit.bundle.writer import write_manifest
 from toolkit.data import Split
 from toolkit.decoding_limits import MAX_PIXELS
 from toolkit.pixel_depth import linear_rule
-from toolkit.preprocess import Preprocessing, prepare, rules_for_deep_pixels
+from toolkit.preprocess import DECODE_RULES, Preprocessing, prepare, rules_for_deep_pixels
 from toolkit.verify import hard_files
 from toolkit.verify.preprocessing import check_preprocessing
 
@@ -61,6 +61,22 @@ def test_another_range_of_deep_pixels_is_caught(colour_bundle: Path) -> None:
         bundle = Bundle.open(colour_bundle)
         check = check_preprocessing(bundle, trained, split_of(bundle, bundle.golden_images()))
         assert {failure.split(" ")[0] for failure in check.failures} == expected
+
+
+@pytest.mark.parametrize("trained", ["full", "reduced"])
+def test_another_size_of_decoding_is_caught(colour_bundle: Path, trained: str) -> None:
+    manifest = read_manifest(colour_bundle)
+    rules = {
+        choice: manifest.preprocessing.model_copy(update={"decode": DECODE_RULES[choice]}) for choice in DECODE_RULES
+    }
+    for shipped in DECODE_RULES:
+        write_manifest(colour_bundle, manifest.model_copy(update={"preprocessing": rules[shipped]}))
+        bundle = Bundle.open(colour_bundle)
+        check = check_preprocessing(bundle, rules[trained], split_of(bundle, bundle.golden_images()))
+        named = {failure.split(" ")[0] for failure in check.failures}
+        assert check.passed == (shipped == trained)
+        assert ("just-large-enough-for-1-8.jpg" in named) == ("large-turned.jpg" in named) == (shipped != trained)
+        assert not {"large.png", "grey.png", "alpha.png"} & named
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from tiny_training import Listening, tiny_recipe, tiny_setting
 
+from toolkit.preprocess import DECODE_RULES
 from toolkit.training.activations import extraction
 from toolkit.training.activations.catalogue import entries
 from toolkit.training.activations.divided_network import divide_network
@@ -76,6 +78,16 @@ def test_the_key_holds_what_decides_the_content() -> None:
     assert several.data == split.fingerprint
     assert several.engine == made.divided.prefix.engine
     assert several.prefix_sha256 == made.divided.digest
+
+
+def test_what_was_decoded_in_full_is_not_taken_for_what_is_reduced() -> None:
+    made = make_extraction()
+    split = made.setting.dataset.split("train")
+    digests = set()
+    for rule in DECODE_RULES.values():
+        preprocessing = made.setting.preprocessing.model_copy(update={"decode": rule})
+        digests.add(replace(made, setting=replace(made.setting, preprocessing=preprocessing)).key(split, 1).digest())
+    assert len(digests) == 2
 
 
 def test_values_beyond_float16_are_kept_in_float32_and_found_there(own_cache: Path) -> None:
