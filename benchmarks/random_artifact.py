@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+LABELS = tuple(f"class {index}" for index in range(10))
+
 
 def write_onnx(backbone: str, size: int, path: Path) -> None:
     """Write the file.
@@ -21,7 +23,74 @@ def write_onnx(backbone: str, size: int, path: Path) -> None:
     from toolkit.formats.base import ExportRequest
     from toolkit.formats.onnx import OnnxFormat
 
-    made = create_backbone(backbone, weights="none", classes=10, image_size=size, seed=0)
+    made = create_backbone(backbone, weights="none", classes=len(LABELS), image_size=size, seed=0)
     deployable = Deployable(made.model, made.normalization).eval()
     sample = torch.zeros(2, size, size, 3, dtype=torch.uint8)
     OnnxFormat().export(deployable, sample, path, ExportRequest("images", ("logits", "probabilities"), {}), None)
+
+
+def write_bundle(backbone: str, size: int, folder: Path) -> Path:
+    """Write a bundle of such a file, without golden samples, and return the path of the file in it.
+
+    Args:
+        backbone: as of toolkit.
+        size: side of the images, in pixels.
+        folder: the bundle, which is made.
+    """
+    from toolkit import provenance
+    from toolkit.bundle.manifest import (
+        ArtifactRecord,
+        InputContract,
+        Manifest,
+        Normalization,
+        Origin,
+        OutputContract,
+    )
+    from toolkit.bundle.writer import file_record, new_bundle, write_manifest
+    from toolkit.preprocess import Preprocessing
+
+    name = "model.onnx"
+    with new_bundle(folder) as making:
+        write_onnx(backbone, size, making / name)
+        written = file_record(making / name)
+        artifact = ArtifactRecord(
+            format="onnx",
+            precision="float32",
+            file=name,
+            sha256=written.sha256,
+            size_bytes=written.size_bytes,
+            opset=None,
+            ir_version=None,
+            producer="a benchmark",
+        )
+        manifest = Manifest(
+            name="random",
+            labels=LABELS,
+            preprocessing=Preprocessing(height=size, width=size, resize="squash", interpolation="bilinear"),
+            input=InputContract(
+                name="images",
+                dtype="uint8",
+                shape=("N", size, size, 3),
+                normalization=Normalization(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+                normalization_in_graph=True,
+            ),
+            outputs=tuple(
+                OutputContract(name=output, shape=("N", len(LABELS)), meaning=output)
+                for output in ("logits", "probabilities")
+            ),
+            artifacts=(artifact,),
+            files={},
+            evaluation=None,
+            origin=Origin(
+                run="random",
+                recipe='name = "random"\n',
+                backbone=backbone,
+                weights="none",
+                model_sha256="0" * 64,
+                data="none",
+                data_fingerprints={},
+                provenance=provenance.collect(),
+            ),
+        )
+        write_manifest(making, manifest)
+    return folder / name

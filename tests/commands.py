@@ -27,6 +27,12 @@ import toolkit.training.auto, toolkit.report, toolkit.runtime
 SERVER = """
 import json, os, sys
 from toolkit.cli.main import main
+from toolkit.results import Record
+
+records = [Record]  # what reads and writes them is built when they are first used: once, and not in every fork
+for record in records:
+    record.model_rebuild()
+    records += record.__subclasses__()
 
 def work(order):
     for descriptor, path in ((0, os.devnull), (1, order["stdout"]), (2, order["stderr"])):

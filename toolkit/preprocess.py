@@ -141,7 +141,8 @@ class Preprocessing(BaseModel):
         ValueError: the rule for 16 bits names no range, or does not fit the one for wider pixels.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Built with the manifest that holds it, or when it is first used, and not by each import.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     height: int = Field(ge=1, le=LONGEST_SIDE)
     width: int = Field(ge=1, le=LONGEST_SIDE)
@@ -848,9 +849,16 @@ class _PillowWarningsIgnored:
     """
 
     def __init__(self) -> None:
+        self._filter: object = None
         self._lock = threading.Lock()
         self._inside = 0
-        self._filter: object = None
+
+    def forget(self) -> None:
+        """Start anew: the threads that decoded when this process was forked are not here to leave."""
+        self._lock = threading.Lock()
+        self._inside = 0
+        if self._filter is not None:
+            warnings.filters = [entry for entry in warnings.filters if entry is not self._filter]
 
     def __enter__(self) -> None:
         with self._lock:
@@ -867,3 +875,5 @@ class _PillowWarningsIgnored:
 
 
 _pillow_warnings_ignored = _PillowWarningsIgnored()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pillow_warnings_ignored.forget)

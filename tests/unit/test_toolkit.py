@@ -36,3 +36,25 @@ def test_importing_it_is_cheap() -> None:
     program = "import sys, toolkit; print([name for name in sys.modules if name.startswith(('toolkit.', 'numpy'))])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def in_new_process(program: str) -> str:
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_importing_the_runtime_builds_no_record_and_imports_no_engine() -> None:
+    program = """
+import sys, toolkit.runtime
+from toolkit.results import Record
+records = [Record]
+for record in records:
+    records += record.__subclasses__()
+assert len(records) > 50
+print(sorted(record.__name__ for record in records if record.__pydantic_complete__))
+from toolkit.preprocess import Preprocessing
+print(Preprocessing.__pydantic_complete__)
+heavy = {"onnxruntime", "typer", "rich", "jinja2", "toolkit.recipe", "toolkit.cli", "toolkit.compare.tolerances"}
+print(sorted(heavy & sys.modules.keys()))
+"""
+    assert in_new_process(program).splitlines() == ["[]", "False", "[]"]

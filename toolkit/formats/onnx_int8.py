@@ -17,9 +17,6 @@ from toolkit import provenance
 from toolkit.errors import ExportError
 from toolkit.formats.base import Calibration, Exported, NotExported
 from toolkit.formats.onnx import OnnxFormat, Target
-from toolkit.formats.quantization.arithmetic import arithmetic_here
-from toolkit.formats.quantization.graph import preprocess
-from toolkit.formats.quantization.search import Search
 from toolkit.results import QuantizationSearch
 
 if TYPE_CHECKING:
@@ -38,6 +35,11 @@ class OnnxInt8Format(OnnxFormat):
     def write(self, model: onnx.ModelProto, target: Target, calibration: Calibration | None) -> Exported | NotExported:
         """Search, and write the chosen candidate; nothing where no candidate keeps the accuracy."""
         import onnx
+
+        # What only an export needs: a service imports this file to open what it wrote.
+        from toolkit.formats.quantization.arithmetic import arithmetic_here
+        from toolkit.formats.quantization.graph import preprocess
+        from toolkit.formats.quantization.search import Search
 
         if calibration is None:
             raise ExportError(

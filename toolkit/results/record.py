@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import threading
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,21 +19,50 @@ _ROW_OF_NUMBERS = re.compile(r"\[\n[\s\d.,eE+-]+\]")
 """In indented JSON, where only what stands between values is on a new line."""
 _WRITTEN = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))|[^\n\x20-\x7e]")
 """Each escape and each character beyond ASCII in the text of JSON."""
+_building = threading.RLock()
+"""Held by whoever builds a record, and while a process is forked: the child must not inherit a half-built one."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_building.acquire, after_in_parent=_building.release, after_in_child=_building.release)
 
 
 class Record(BaseModel):
     """A frozen record.
 
     Not-a-number and infinity are kept in JSON as strings, so that a diverged result can still be written.
+
+    What reads and writes a record is built when it is first used: to build all of them takes as long as everything
+    else that a service imports.
     """
 
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
         ser_json_inf_nan="strings",
-        use_attribute_docstrings=True,
+        defer_build=True,
         protected_namespaces=(),  # before 2.10 pydantic warned of every field named model_...
     )
+
+    @classmethod
+    def model_rebuild(
+        cls,
+        *,
+        force: bool = False,
+        raise_errors: bool = True,
+        _parent_namespace_depth: int = 2,
+        _types_namespace: Any = None,
+    ) -> bool | None:
+        """Build what reads and writes the record, see pydantic; whoever uses it first comes here, one at a time.
+
+        Two threads that build the same one at once get the reader of its base class, which knows no field:
+        https://github.com/pydantic/pydantic/pull/13438.
+        """
+        with _building:
+            return super().model_rebuild(
+                force=force,
+                raise_errors=raise_errors,
+                _parent_namespace_depth=_parent_namespace_depth + 1,
+                _types_namespace=_types_namespace,
+            )
 
     def to_json(self) -> str:
         """Return the record as indented JSON, ending in a newline.

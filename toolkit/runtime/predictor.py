@@ -5,13 +5,15 @@ Numpy, Pillow and the artifact's own engine; never torch for an ONNX artifact.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -33,8 +35,11 @@ from toolkit.preprocess import ImageSource, describe, is_one_image, prepare
 from toolkit.results import Tuned
 from toolkit.runtime.opening import Opened, Opening, opened, opened_again
 from toolkit.runtime.processes import ProcessSession, ProcessThreads, call_engine
-from toolkit.runtime.selftest import Selftest, selftest
+from toolkit.runtime.streaming import Outputs, Stages, computed
 from toolkit.runtime.tuning import Purpose, require_purpose
+
+if TYPE_CHECKING:
+    from toolkit.runtime.selftest import Selftest
 
 BATCH_SIZE = 32
 """Images per call of the engine where nobody says."""
@@ -83,7 +88,8 @@ class Predictor:
     """A bundle's artifact, opened and ready.
 
     Safe under concurrent calls. A pickle or a copy of it opens the same bundle again, and so does the first call in a
-    process that was forked from the one that loaded it.
+    process that was forked from the one that loaded it. Its threads are started when there are several images to
+    decode, and stay until it is closed or dropped; as a context manager it closes itself.
 
     Attributes:
         manifest: the bundle's manifest.
@@ -93,21 +99,46 @@ class Predictor:
     """
 
     def __init__(self, made: Opened, opening: Opening) -> None:
+        tuned = made.tuned  # named by itself, so that what opens it again does not hold what is open
         self._bundle = made.bundle
         self.manifest: Manifest = made.bundle.manifest
         self.artifact: ArtifactRecord = made.artifact
         self.max_pixels = opening.max_pixels
-        self.tuned: Tuned | None = made.tuned
+        self.tuned: Tuned | None = tuned
         self._opening = opening
         self._streams = tuple(
-            ProcessSession(session, lambda: opened_again(opening, made.tuned)) for session in made.sessions
+            ProcessSession(session, lambda: opened_again(opening, tuned)) for session in made.sessions
         )
+        self._threads = ProcessThreads(sum(session.threads for session in made.sessions), "toolkit-decode")
         # Counting is one step that threads cannot share, so it needs no lock, which a fork could take along.
         self._turn = count()
 
     def __reduce__(self) -> tuple[Callable[[Opening], Predictor], tuple[Opening]]:
         """Pickle and copy by opening the bundle again."""
+        self._require_open()
         return _open, (self._opening,)
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        self._require_open()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Close it."""
+        self.close()
+
+    def close(self) -> None:
+        """End its threads and let go of the artifact; a second time does nothing.
+
+        Calls that are under way in other threads finish, or end in the error that every later use ends in. What was
+        read of the bundle, ``manifest`` for instance, stays.
+        """
+        for stream in self._streams:
+            stream.close()
+        self._threads.end()
+
+    def _require_open(self) -> None:
+        self._streams[0].require_open()
 
     @property
     def session(self) -> Session:
@@ -119,11 +150,27 @@ class Predictor:
         """Class names in the order of the outputs."""
         return self.manifest.labels
 
+    def prepare(self, source: ImageSource) -> npt.NDArray[np.uint8]:
+        """Decode an image and bring it to the model's size, which is what ``run`` takes several of.
+
+        Args:
+            source: one image (see ``predict``).
+
+        Returns:
+            uint8 ``[H, W, 3]`` RGB.
+
+        Raises:
+            ImageError: naming the source and the reason.
+            ToolkitError: the predictor was closed.
+        """
+        self._require_open()
+        return prepare(source, self.manifest.preprocessing, self.max_pixels)
+
     def run(self, images: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
         """Run prepared pixels through the graph.
 
         Args:
-            images: uint8 ``[N, H, W, 3]`` RGB at the model's size (``toolkit.preprocess.prepare``).
+            images: uint8 ``[N, H, W, 3]`` RGB at the model's size (``numpy.stack`` of what ``prepare`` returns).
 
         Returns:
             ``logits`` and ``probabilities``, float32 ``[N, C]``.
@@ -131,7 +178,9 @@ class Predictor:
         Raises:
             ImageError: another dtype or shape.
             BundleError: the engine cannot run it, or it has not one output per label.
+            ToolkitError: the predictor was closed.
         """
+        self._require_open()
         pre = self.manifest.preprocessing
         wanted = (pre.height, pre.width, 3)
         if not isinstance(images, np.ndarray):
@@ -165,6 +214,8 @@ class Predictor:
         Raises:
             BundleError: the bundle has no golden samples, or they are malformed.
         """
+        from toolkit.runtime.selftest import selftest  # a service that does not ask for it need not import it
+
         return call_engine(lambda: selftest(self._bundle, self.artifact, self._streams[0].get()))
 
     def _next(self) -> ProcessSession:
@@ -196,16 +247,21 @@ class Predictor:
     ) -> Iterator[tuple[Any, Prediction | ImageError]]:
         """Classify any number of images with bounded memory, in order.
 
-        With a tuned setting of several streams, a batch for each of them is read ahead.
+        The next images are decoded while the engine works, so sources are read ahead of the outcomes, in the thread
+        that asks for them: up to two batches more than the engine has at once, and with parallel streams a batch more
+        for each of them. Nothing is read or decoded any further while nobody asks for the next outcome. Of a camera,
+        give ``predict`` one image at a time.
 
         Yields:
             Each source with its prediction, or with the error that says why it has none (``PredictionError`` where the
-            model's output is not finite).
+            model's output is not finite). What the sources themselves raise comes after the outcomes of all that they
+            gave before.
 
         Raises:
             ImageError: the sources are nothing that holds images.
-            ToolkitError: ``batch_size`` is no whole number of at least 1.
+            ToolkitError: ``batch_size`` is no whole number of at least 1, or the predictor was closed.
         """
+        self._require_open()
         if isinstance(sources, Mapping) or not isinstance(sources, Iterable) or is_one_image(sources):
             raise ImageError(
                 f"images are given one by one or as a list, not as {type(sources).__name__}: give paths, bytes of "
@@ -215,32 +271,25 @@ class Predictor:
             batch_size = BATCH_SIZE if self.tuned is None else self.tuned.batch_size
         return self._outcomes(iter(sources), min(require_count("batch_size", batch_size), sys.maxsize))
 
-    def _outcomes(self, waiting: Iterator[Any], batch_size: int) -> Iterator[tuple[Any, Prediction | ImageError]]:
-        streams = len(self._streams)
-        at_once = min(batch_size * streams, sys.maxsize)
-        with ProcessThreads(self.session.threads * streams, "toolkit-decode") as threads:
-            while chunk := list(islice(waiting, at_once)):
-                prepared = threads.map(self._prepare, chunk)
-                images = [item for item in prepared if isinstance(item, np.ndarray)]
-                batches = [np.stack(images[at : at + batch_size]) for at in range(0, len(images), batch_size)]
-                outputs = _joined([self.run(batches[0])] if len(batches) == 1 else threads.map(self.run, batches))
+    def _outcomes(self, sources: Iterator[Any], batch_size: int) -> Iterator[tuple[Any, Prediction | ImageError]]:
+        stages = Stages(self._prepared, self.run, self._threads, batch_size, len(self._streams))
+        with contextlib.closing(computed(sources, stages)) as batches:
+            for batch in batches:
                 row = 0
-                for source, item in zip(chunk, prepared, strict=True):
-                    if isinstance(item, ImageError):
-                        yield source, item
+                for source, error in zip(batch.sources, batch.errors, strict=True):
+                    if error is not None:
+                        yield source, error
                     else:
-                        yield source, self._outcome(source, outputs, row)
+                        yield source, self._outcome(source, batch.outputs, row)
                         row += 1
 
-    def _prepare(self, source: ImageSource) -> npt.NDArray[np.uint8] | ImageError:
+    def _prepared(self, source: ImageSource) -> npt.NDArray[np.uint8] | ImageError:
         try:
-            return prepare(source, self.manifest.preprocessing, self.max_pixels)
+            return self.prepare(source)
         except ImageError as error:
             return error
 
-    def _outcome(
-        self, source: ImageSource, outputs: dict[str, npt.NDArray[np.float32]], row: int
-    ) -> Prediction | PredictionError:
+    def _outcome(self, source: ImageSource, outputs: Outputs, row: int) -> Prediction | PredictionError:
         broken = next((name for name, values in outputs.items() if not np.isfinite(values[row]).all()), None)
         if broken is None:
             return self._prediction(outputs, row)
@@ -249,7 +298,7 @@ class Predictor:
             "selftest', and try another artifact of the bundle."
         )
 
-    def _prediction(self, outputs: dict[str, npt.NDArray[np.float32]], row: int) -> Prediction:
+    def _prediction(self, outputs: Outputs, row: int) -> Prediction:
         probabilities = outputs["probabilities"][row]
         index = int(probabilities.argmax())
         return Prediction(
@@ -346,10 +395,3 @@ def _shapes(outputs: dict[str, npt.NDArray[np.float32]]) -> str:
 def _open(opening: Opening) -> Predictor:
     made = call_engine(lambda: opened(opening))
     return Predictor(made, opening.of(made.bundle, made.artifact))
-
-
-def _joined(parts: list[dict[str, npt.NDArray[np.float32]]]) -> dict[str, npt.NDArray[np.float32]]:
-    """Put the outputs of several batches together, in their order."""
-    if len(parts) == 1:
-        return parts[0]
-    return {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}

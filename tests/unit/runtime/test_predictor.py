@@ -8,7 +8,9 @@ import multiprocessing
 import os
 import pickle
 import threading
+import time
 import warnings
+import weakref
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +21,7 @@ from bundles import BATCH, STREAMS
 from PIL import Image
 
 import toolkit
-from toolkit import provenance
+from toolkit import preprocess, provenance
 from toolkit.bundle.manifest import SIGNATURE_NAME
 from toolkit.bundle.trust.signature import make_keys
 from toolkit.bundle.writer import sign_bundle
@@ -227,7 +229,7 @@ def test_predictors_that_are_dropped_leave_no_threads_and_no_open_files(
 
 
 def test_the_package_has_no_other_names() -> None:
-    to_embed = {"Bundle", "Prediction", "Predictor", "load"}
+    to_embed = {"Bundle", "ImageError", "Prediction", "Predictor", "ToolkitError", "load"}
     to_train = {"Run", "Runs", "finetune", "open_run", "runs", "pull", "push"}
     assert set(dir(toolkit)) == to_embed | to_train | {"ImageError", "ToolkitError", "__version__"}
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
@@ -301,7 +303,7 @@ def test_many_predictions_leave_no_threads_and_no_descriptors(
 
     file = tmp_path / "a.png"
     file.write_bytes(png(colour_image("red")))
-    predictor = toolkit.load(colour_bundle, threads=2)
+    predictor = toolkit.load(colour_bundle, threads=1)
     predictor.predict([file] * 4)
     before = descriptors(), threading.active_count()
     for _ in range(30):
@@ -309,6 +311,9 @@ def test_many_predictions_leave_no_threads_and_no_descriptors(
         list(predictor.stream([b"broken", tmp_path / "gone.png", file]))
         next(iter(predictor.stream([file] * 8, batch_size=1)))  # and is left
     gc.collect()
+    end = time.monotonic() + 60
+    while (descriptors(), threading.active_count()) != before and time.monotonic() < end:
+        time.sleep(0.001)  # the file that was decoded when the last stream was left
     assert (descriptors(), threading.active_count()) == before
 
 
@@ -501,7 +506,7 @@ def test_a_batch_size_that_is_said_counts_more_than_the_tuned_one(
     assert [images for _, images in calls] == [8]
 
 
-def test_streams_read_no_further_ahead_than_a_batch_each(tuned_bundle: Path, colour_image: Maker) -> None:
+def test_streams_read_three_batches_each_ahead_and_no_more(tuned_bundle: Path, colour_image: Maker) -> None:
     read = []
 
     def sources() -> object:
@@ -511,7 +516,11 @@ def test_streams_read_no_further_ahead_than_a_batch_each(tuned_bundle: Path, col
 
     stream = toolkit.load(tuned_bundle, tuned="throughput").stream(sources())  # type: ignore[arg-type]  # a generator
     next(stream)
-    assert len(read) == STREAMS * BATCH
+    # A batch for each stream to compute, another one meanwhile to decode, and one more.
+    assert len(read) == (STREAMS + STREAMS + 1) * BATCH
+    for _ in range(BATCH - 1):
+        next(stream)
+    assert len(read) == (STREAMS + STREAMS + 1) * BATCH
 
 
 def test_streams_are_safe_under_concurrent_calls(tuned_bundle: Path, colour_image: Maker) -> None:
@@ -580,3 +589,181 @@ def test_on_another_machine_the_defaults_are_used_with_a_warning(
         predictor = toolkit.load(tuned_bundle, tuned="throughput")
     assert (predictor.tuned, len(predictor._streams)) == (None, 1)
     assert predictor.predict(colour_image("green"))[0].label == "green"
+
+
+def test_prepare_is_the_first_half_of_predict_and_run_the_second(
+    colour_bundle: Path, colour_image: Maker, tmp_path: Path
+) -> None:
+    predictor = toolkit.load(colour_bundle)
+    large = np.zeros((57, 31, 3), np.uint8)
+    large[..., 2] = 255
+    (tmp_path / "blue.png").write_bytes(png(large))
+    prepared = [predictor.prepare(source) for source in (tmp_path / "blue.png", colour_image("red"))]
+    assert [(image.dtype, image.shape) for image in prepared] == [(np.dtype(np.uint8), (8, 8, 3))] * 2
+    outputs = predictor.run(np.stack(prepared))
+    assert [predictor.labels[index] for index in outputs["logits"].argmax(axis=1)] == ["blue", "red"]
+    with pytest.raises(ImageError, match="the image given as bytes cannot be read as an image"):
+        predictor.prepare(b"broken")
+    with pytest.raises(ImageError, match="31 x 57 pixels, more than 100"):
+        toolkit.load(colour_bundle, max_pixels=100).prepare(tmp_path / "blue.png")
+
+
+USES: dict[str, Callable[[toolkit.Predictor], object]] = {
+    "predict": lambda predictor: predictor.predict(np.zeros((8, 8, 3), np.uint8)),
+    "stream": lambda predictor: predictor.stream([]),
+    "prepare": lambda predictor: predictor.prepare(np.zeros((8, 8, 3), np.uint8)),
+    "run": lambda predictor: predictor.run(np.zeros((1, 8, 8, 3), np.uint8)),
+    "selftest": lambda predictor: predictor.selftest(),
+    "session": lambda predictor: predictor.session,
+    "with": lambda predictor: predictor.__enter__(),
+    "pickle": pickle.dumps,
+    "copy": copy.copy,
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_predictor_that_was_closed_says_so(tuned_bundle: Path, colour_image: Maker, use: str) -> None:
+    with toolkit.load(tuned_bundle, tuned="throughput") as predictor:
+        assert predictor.predict([colour_image("red")] * 9)[8].label == "red"
+    predictor.close()
+    with pytest.raises(ToolkitError) as caught:
+        USES[use](predictor)
+    assert str(caught.value) == "this predictor was closed: open the bundle again with toolkit.load."
+    assert predictor.labels == ("blue", "green", "red")
+
+
+def decoding_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("toolkit-decode")]
+
+
+def test_threads_are_made_once_and_end_with_it(colour_bundle: Path, colour_image: Maker) -> None:
+    predictor = toolkit.load(colour_bundle, threads=1)
+    before = decoding_threads()
+    predictor.predict(colour_image("red"))
+    assert decoding_threads() == before
+    predictor.predict([colour_image("red")] * 40)
+    (made,) = [thread for thread in decoding_threads() if thread not in before]
+    for _ in range(3):
+        predictor.predict([colour_image("red")] * 40, batch_size=3)
+        next(predictor.stream([colour_image("red")] * 40, batch_size=3))
+    assert [thread for thread in decoding_threads() if thread not in before] == [made]
+    predictor.close()
+    assert not made.is_alive()
+
+
+def test_a_predictor_that_is_dropped_ends_its_threads_and_frees_the_engine(
+    colour_bundle: Path, colour_image: Maker
+) -> None:
+    predictor = toolkit.load(colour_bundle, threads=1)
+    before = decoding_threads()
+    stream = predictor.stream([colour_image("red")] * 400, batch_size=2)
+    next(stream)
+    made = [thread for thread in decoding_threads() if thread not in before]
+    session = weakref.ref(predictor.session)
+    del predictor, stream
+    for thread in made:
+        thread.join(60)
+        assert not thread.is_alive()
+    gc.collect()
+    assert session() is None
+
+
+def test_closing_frees_the_engine(colour_bundle: Path) -> None:
+    predictor = toolkit.load(colour_bundle)
+    session = weakref.ref(predictor.session)
+    predictor.close()
+    assert session() is None
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_stream_of_a_predictor_that_is_closed_ends_in_the_sentence(
+    tuned_bundle: Path, colour_image: Maker, streams: bool
+) -> None:
+    predictor = toolkit.load(tuned_bundle, tuned="throughput" if streams else "latency")
+    stream = predictor.stream([colour_image("red")] * 100, batch_size=2)
+    assert [next(stream)[1].label for _ in range(2)] == ["red", "red"]  # type: ignore[union-attr]  # a prediction
+    predictor.close()
+    with pytest.raises(ToolkitError, match="was closed"):
+        list(stream)
+
+
+def test_calls_in_other_threads_end_well_when_it_is_closed(colour_bundle: Path, colour_image: Maker) -> None:
+    predictor = toolkit.load(colour_bundle, threads=2)
+    said: list[object] = []
+
+    def ask() -> None:
+        try:
+            while True:
+                said.append({one.label for one in predictor.predict([colour_image("red")] * 7, batch_size=2)})
+        except ToolkitError as error:
+            said.append(str(error))
+
+    callers = [threading.Thread(target=ask) for _ in range(3)]
+    for caller in callers:
+        caller.start()
+    while len(said) < 6:
+        pass
+    predictor.close()
+    for caller in callers:
+        caller.join(60)
+    closed = "this predictor was closed: open the bundle again with toolkit.load."
+    assert [one for one in said if one != {"red"}] == [closed] * 3
+
+
+def test_sources_are_read_in_the_thread_that_asks_and_their_error_comes_last(
+    colour_bundle: Path, colour_image: Maker
+) -> None:
+    readers = set()
+
+    def sources() -> object:
+        for _ in range(5):
+            readers.add(threading.get_ident())
+            yield colour_image("green")
+        raise zipfile.BadZipFile("the archive ends here")
+
+    stream = toolkit.load(colour_bundle, threads=2).stream(sources(), batch_size=2)  # type: ignore[arg-type]  # a generator
+    assert [next(stream)[1].label for _ in range(5)] == ["green"] * 5  # type: ignore[union-attr]  # a prediction
+    with pytest.raises(zipfile.BadZipFile, match="ends here"):
+        next(stream)
+    assert readers == {threading.get_ident()}
+
+
+def test_a_file_that_never_ends_stops_nobody_else(colour_bundle: Path, colour_image: Maker) -> None:
+    go_on, reading = threading.Event(), threading.Event()
+
+    class Endless(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            reading.set()
+            go_on.wait(60)
+            return super().read(size)
+
+    class Wrapped:
+        def __init__(self) -> None:
+            self.inner = Endless(png(colour_image("red")))
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.inner, name)
+
+    predictor = toolkit.load(colour_bundle, threads=1)
+    stuck = threading.Thread(target=predictor.predict, args=([Wrapped(), Wrapped()],))
+    stuck.start()
+    assert reading.wait(60)
+    assert [one.label for one in predictor.predict([colour_image("blue")] * 5, batch_size=2)] == ["blue"] * 5
+    go_on.set()
+    stuck.join(60)
+    assert not stuck.is_alive()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_fork_while_threads_decode_takes_no_lock_along(colour_bundle: Path, colour_image: Maker) -> None:
+    predictor = toolkit.load(colour_bundle, threads=2)
+    stream, remaining = predictor.stream([png(colour_image("red"))] * 200, batch_size=20), 200
+    for left in (199, 150, 100, 50):
+        while remaining > left:
+            next(stream)
+            remaining -= 1
+        with preprocess._pillow_warnings_ignored._lock:
+            process = forked(lambda: [one.label for _, one in stream] == ["red"] * left or 1 / 0)  # noqa: B023 - at once
+        process.join(60)
+        process.kill()
+        assert process.exitcode == 0

@@ -6,13 +6,13 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 import pytest
 
-from toolkit.errors import DeviceError
-from toolkit.runtime.processes import ProcessSession, ProcessThreads, call_engine
+from toolkit.errors import DeviceError, ToolkitError
+from toolkit.runtime.processes import ProcessSession, ProcessThreads, Work, call_engine
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 
@@ -138,29 +138,162 @@ def test_what_an_engine_raises_after_a_fork_arrives() -> None:
     assert in_fork(work) == 0
 
 
+@pytest.fixture
+def threads() -> Iterator[ProcessThreads]:
+    pool = ProcessThreads(1, "test")
+    yield pool
+    pool.end()
+
+
+@pytest.fixture
+def busy(threads: ProcessThreads) -> Iterator[Work[str]]:
+    """The one thread is busy until the test ends."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait() -> str:
+        begun.set()
+        return "done" if go_on.wait(60) else "never told to go on"
+
+    work = threads.begin(wait)
+    assert begun.wait(60)
+    yield work
+    go_on.set()
+    assert work.result() == "done"
+
+
+def named_test() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("test_")]
+
+
+def test_threads_are_started_when_there_is_work_and_end_when_told() -> None:
+    pool = ProcessThreads(2, "test")
+    assert named_test() == []
+    assert pool.begin(lambda: threading.current_thread().name).result() in ("test_0", threading.current_thread().name)
+    assert 1 <= len(named_test()) <= 2
+    pool.end()
+    pool.end()
+    assert named_test() == []
+
+
+def test_threads_that_are_dropped_end() -> None:
+    pool = ProcessThreads(2, "test")
+    pool.begin(str).result()
+    started = named_test()
+    del pool
+    gc.collect()
+    for thread in started:
+        thread.join(60)
+    assert named_test() == []
+
+
+@pytest.mark.parametrize("end", [True, False])
+def test_without_threads_it_is_done_by_who_asks(end: bool) -> None:
+    pool = ProcessThreads(1 if end else 0, "test")
+    if end:
+        pool.end()
+    assert pool.begin(threading.get_ident).result() == threading.get_ident()
+    assert named_test() == []
+
+
+def test_what_no_thread_has_begun_is_done_by_who_asks(threads: ProcessThreads, busy: Work[str]) -> None:
+    assert threads.begin(threading.get_ident).result() == threading.get_ident()
+
+
+def test_what_is_done_in_advance_is_done_once(threads: ProcessThreads, busy: Work[str]) -> None:
+    done: list[int] = []
+    work = threads.begin(lambda: done.append(1))
+    work.take_over()
+    work.take_over()
+    work.result()
+    assert done == [1]
+
+
+def test_an_error_waits_for_who_asks(threads: ProcessThreads, busy: Work[str]) -> None:
+    work = threads.begin(lambda: 1 / 0)
+    work.take_over()
+    with pytest.raises(ZeroDivisionError):
+        work.result()
+
+
+def test_what_was_dropped_is_not_begun() -> None:
+    pool, go_on, done = ProcessThreads(1, "test"), threading.Event(), list[int]()
+    first = pool.begin(lambda: go_on.wait(60))
+    dropped = pool.begin(lambda: done.append(1))
+    dropped.drop()
+    go_on.set()
+    assert first.result() is True
+    pool.end()
+    assert done == []
+
+
+def test_nobody_waits_for_work_that_the_end_of_the_threads_has_cancelled() -> None:
+    pool, go_on = ProcessThreads(1, "test"), threading.Event()
+    pool.begin(lambda: go_on.wait(60))
+    waiting = pool.begin(lambda: "done")
+    ending = threading.Thread(target=pool.end)
+    ending.start()
+    go_on.set()
+    ending.join(60)
+    assert waiting.result() == "done"
+
+
 @needs_fork
-@pytest.mark.parametrize("threads", [1, 3])
-def test_threads_are_started_anew_in_a_fork_in_the_middle_of_the_work(threads: int) -> None:
-    with ProcessThreads(threads, "test") as pool:
-        assert pool.map(str, range(9)) == list("012345678")
+def test_threads_are_started_anew_in_a_fork_and_work_that_was_begun_is_done_again() -> None:
+    pool, begun, go_on = ProcessThreads(1, "test"), threading.Event(), threading.Event()
 
-        def work() -> bool:
-            faulthandler.dump_traceback_later(30, exit=True)
-            with pool:
-                return pool.map(str, range(9)) == list("012345678")
+    def work() -> str:
+        begun.set()
+        go_on.wait(60)
+        return "done"
 
-        assert in_fork(work) == 0
-        assert pool.map(str, [9]) == ["9"]
+    running, waiting = pool.begin(work), pool.begin(os.getpid)
+    assert begun.wait(60)
+
+    def child() -> bool:
+        faulthandler.dump_traceback_later(30, exit=True)
+        go_on.set()
+        running.drop()
+        started = pool.begin(lambda: "in the fork").result() == "in the fork"
+        return started and running.result() == "done" and waiting.result() == os.getpid()
+
+    assert in_fork(child) == 0
+    go_on.set()
+    assert (running.result(), waiting.result()) == ("done", os.getpid())
+    pool.end()
 
 
 @needs_fork
-def test_a_fork_does_not_end_threads_that_it_does_not_have() -> None:
-    with ProcessThreads(2, "test") as pool:
-        pool.map(str, range(9))
+def test_a_fork_does_not_end_threads_that_it_does_not_have(threads: ProcessThreads) -> None:
+    threads.begin(str).result()
 
-        def work() -> bool:
-            faulthandler.dump_traceback_later(30, exit=True)
-            pool.__exit__(None, None, None)
-            return True
+    def work() -> bool:
+        faulthandler.dump_traceback_later(30, exit=True)
+        threads.end()
+        return True
 
-        assert in_fork(work) == 0
+    assert in_fork(work) == 0
+
+
+def test_a_session_that_was_closed_is_gone_and_says_so() -> None:
+    opened = Opened()
+    gone = weakref.ref(opened)
+    session = ProcessSession(opened, Opened)
+    del opened
+    session.close()
+    session.close()
+    assert gone() is None
+    with pytest.raises(ToolkitError, match=r"this predictor was closed: open the bundle again with toolkit\.load"):
+        session.get()
+
+
+@needs_fork
+def test_what_was_closed_stays_closed_in_a_fork() -> None:
+    session = ProcessSession(Opened(), Opened)
+    session.close()
+
+    def work() -> bool:
+        with pytest.raises(ToolkitError, match="was closed"):
+            session.get()
+        return True
+
+    assert in_fork(work) == 0
