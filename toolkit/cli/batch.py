@@ -99,6 +99,7 @@ def command(
     row with its error, and the exit code stays 0. A job that was stopped or killed goes on with the same command.
     """
     place = find_place(bundle, None, artifacts).bundle
+    from toolkit.batch.inputs import find_input
     from toolkit.batch.job import run_batch
     from toolkit.cli.console import reporter, warnings_on_standard_error
     from toolkit.cli.memory import bound_memory
@@ -111,6 +112,7 @@ def command(
             "--device."
         )
     options = Options(top, logits, part_rows, batch_size, column, key, cast("Engine", engine))
+    find_input(images, out, column, key)  # what is wrong with it is said before an engine is opened
     shown = reporter(quiet)
     if engine == "here":  # the processes of Ray would inherit the bound
         bound_memory(device)
