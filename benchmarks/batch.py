@@ -32,7 +32,7 @@ SIDE = 32
 FOLDER_FILES = 5000
 MEMORY_BYTES = 50 * 10**6
 """By so much the peak may grow from the smallest to the largest number of images."""
-_SAID = re.compile(r"(\d+) images in \d+ parts( in |, (\d+) of them with an error)")
+_SAID = re.compile(r"(\d+) images? in \d+ parts?( in |, (\d+) of them with an error)")
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

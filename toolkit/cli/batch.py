@@ -145,4 +145,5 @@ def _said(outcome: Outcome) -> str:
     if outcome.computed < outcome.images:
         there = f"; {outcome.images - outcome.computed} were there, {outcome.computed} more"
         made = there + (made if outcome.computed else "")
-    return f"{outcome.images} images in {outcome.parts} parts{failed}{made}"
+    images = "1 image" if outcome.images == 1 else f"{outcome.images} images"
+    return f"{images} in {'1 part' if outcome.parts == 1 else f'{outcome.parts} parts'}{failed}{made}"

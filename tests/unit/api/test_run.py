@@ -315,7 +315,7 @@ class TestRuns:
             listed[1]
         assert listed[np.int64(0)] == run  # type: ignore[call-overload]  # an index all the same
         with pytest.raises(TypeError):
-            listed[0.5]  # type: ignore[call-overload]
+            listed[0.5]  # type: ignore[call-overload]  # the mistake that is refused
 
     def test_they_are_a_table(self, run: Run) -> None:
         (run.path / "review.json").touch()

@@ -22,4 +22,4 @@ def test_the_defaults() -> None:
 )
 def test_what_is_no_option_is_refused(given: dict[str, object], said: str) -> None:
     with pytest.raises(ToolkitError, match=said):
-        Options(**given)  # type: ignore[arg-type]
+        Options(**given)  # type: ignore[arg-type]  # the mistake that is refused

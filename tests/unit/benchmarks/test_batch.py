@@ -54,11 +54,11 @@ def test_a_folder_with_too_few_images_is_refused(tmp_path: Path, images: Path) -
 
 
 def test_only_a_job_that_read_every_image_is_measured() -> None:
-    batch.require_all(run(stdout="1000 images in 1 parts in 0.5 s (2000 img/s)\n"), 1000)
+    batch.require_all(run(stdout="1000 images in 1 part in 0.5 s (2000 img/s)\n"), 1000)
     for said in (
-        "999 images in 1 parts in 0.5 s (1998 img/s)",
-        "1000 images in 1 parts, 3 of them with an error instead of a label in 0.5 s (2000 img/s)",
-        "1000 images in 1 parts; 1000 were there, 0 more",
+        "999 images in 1 part in 0.5 s (1998 img/s)",
+        "1000 images in 1 part, 3 of them with an error instead of a label in 0.5 s (2000 img/s)",
+        "1000 images in 1 part; 1000 were there, 0 more",
         "",
     ):
         with pytest.raises(BenchmarkError, match="was to classify 1000 images"):
