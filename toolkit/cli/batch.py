@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from toolkit.batch.options import ENGINES, PART_ROWS, TOP, Engine, Options
-from toolkit.cli.completion import complete_format, complete_run
+from toolkit.cli.completion import complete_run
 from toolkit.cli.options import (
     AllowCodeOption,
+    ArtifactOption,
     ArtifactsOption,
+    BatchSizeOption,
     DeviceOption,
     MaxPixelsOption,
     QuietOption,
@@ -71,21 +73,10 @@ def command(
             callback=one_of(*ENGINES),
         ),
     ] = "here",
-    artifact: Annotated[
-        str | None,
-        typer.Option(
-            "--artifact",
-            metavar="FORMAT",
-            help="Artifact to use (default: onnx if there is one).",
-            autocompletion=complete_format,
-        ),
-    ] = None,
+    artifact: ArtifactOption = None,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option("--batch-size", metavar="N", min=1, help="Images per call (default: 32, or the tuned size)."),
-    ] = None,
+    batch_size: BatchSizeOption = None,
     tuned: TunedOption = None,
     artifacts: ArtifactsOption = Path("artifacts"),
     max_pixels: MaxPixelsOption = MAX_PIXELS,

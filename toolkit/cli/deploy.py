@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toolkit.cli.completion import complete_format
 from toolkit.cli.next_steps import closing_line
 from toolkit.cli.options import (
     AllowCodeOption,
+    ArtifactOption,
     ArtifactsOption,
     DeviceOption,
     PlaceArgument,
@@ -25,15 +25,6 @@ from toolkit.errors import ToolkitError
 if TYPE_CHECKING:
     from toolkit.deploy.triton_config import Deployed
 
-ArtifactOption = Annotated[
-    str | None,
-    typer.Option(
-        "--artifact",
-        metavar="FORMAT",
-        help="Artifact to deploy (default: onnx if there is one).",
-        autocompletion=complete_format,
-    ),
-]
 NameOption = Annotated[
     str | None,
     typer.Option("--name", metavar="NAME", help="What the server calls the model (default: as the bundle)."),

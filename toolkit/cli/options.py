@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli.completion import complete_recipe, complete_run
+from toolkit.cli.completion import complete_format, complete_recipe, complete_run
 from toolkit.cli.grouped_help import MORE, TRUST, WHICH_RUN
 from toolkit.devices import AUTO, DEVICE_NAMES, is_device
 from toolkit.errors import MOST_THREADS, ToolkitError
@@ -144,6 +144,19 @@ TunedOption = Annotated[
         help="Use the threads, batch size and streams that 'toolkit bench --sweep' found to be best on this machine.",
         callback=one_of("latency", "throughput"),
     ),
+]
+ArtifactOption = Annotated[
+    str | None,
+    typer.Option(
+        "--artifact",
+        metavar="FORMAT",
+        help="Artifact to use (default: onnx if there is one).",
+        autocompletion=complete_format,
+    ),
+]
+BatchSizeOption = Annotated[
+    int | None,
+    typer.Option("--batch-size", metavar="N", min=1, help="Images per call (default: 32, or the tuned size)."),
 ]
 PurposeOption = Annotated[
     str,

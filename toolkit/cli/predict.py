@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from toolkit.cli.completion import complete_format, complete_run
+from toolkit.cli.completion import complete_run
 from toolkit.cli.options import (
     AllowCodeOption,
+    ArtifactOption,
     ArtifactsOption,
+    BatchSizeOption,
     DeviceOption,
     MaxPixelsOption,
     QuietOption,
@@ -52,21 +54,10 @@ def command(
         bool, typer.Option("--json", help="One JSON object per line, with the probability of every class.")
     ] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="A table with a header line.")] = False,
-    artifact: Annotated[
-        str | None,
-        typer.Option(
-            "--artifact",
-            metavar="FORMAT",
-            help="Artifact to use (default: onnx if there is one).",
-            autocompletion=complete_format,
-        ),
-    ] = None,
+    artifact: ArtifactOption = None,
     device: DeviceOption = "cpu",
     threads: ThreadsOption = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option("--batch-size", metavar="N", min=1, help="Images per call (default: 32, or the tuned size)."),
-    ] = None,
+    batch_size: BatchSizeOption = None,
     tuned: TunedOption = None,
     max_pixels: MaxPixelsOption = MAX_PIXELS,
     verify_key: VerifyKeyOption = None,

@@ -164,7 +164,7 @@ def test_the_table_says_after_which_line_it_was_silent() -> None:
 
 
 def test_no_path_of_the_machine_is_kept() -> None:
-    kept = measurements([typed(Line(0.1, "/tmp/me/here/photos has no test split"))], Path("/tmp/me"))
+    kept = measurements([typed(Line(0.1, "/home/me/here/photos has no test split"))], Path("/home/me"))
     assert kept["commands"][0]["lines"] == ({"seconds": 0.1, "text": ".../here/photos has no test split"},)
 
 
