@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from batch_record import RECORD
 
 import toolkit
 from toolkit.batch import on_ray
@@ -13,24 +14,8 @@ from toolkit.batch.inputs import Source
 from toolkit.batch.job import Job
 from toolkit.batch.on_ray import PartMaker
 from toolkit.batch.out_folder import OutFolder
-from toolkit.batch.record import BatchRecord
 from toolkit.errors import DataError, MissingDependencyError, ToolkitError
 from toolkit.runtime import Predictor
-
-RECORD = BatchRecord(
-    bundle="colours",
-    model_sha256="a" * 64,
-    artifact="onnx",
-    input="photos",
-    images=10,
-    input_sha256="b" * 64,
-    image_column="path",
-    key_column=None,
-    top=5,
-    logits=False,
-    part_rows=4,
-    max_pixels=100,
-)
 
 
 @pytest.fixture

@@ -5,28 +5,13 @@ import os
 from pathlib import Path
 
 import pytest
+from batch_record import RECORD
 
 from toolkit.batch.out_folder import DONE, PART_KEY, OutFolder
-from toolkit.batch.record import BatchRecord
 from toolkit.errors import FileWriteError
 
 pyarrow = pytest.importorskip("pyarrow", reason="the extra 'batch' is not installed")
 parquet = pytest.importorskip("pyarrow.parquet", reason="the extra 'batch' is not installed")
-
-RECORD = BatchRecord(
-    bundle="colours",
-    model_sha256="a" * 64,
-    artifact="onnx",
-    input="photos",
-    images=10,
-    input_sha256="b" * 64,
-    image_column="path",
-    key_column=None,
-    top=5,
-    logits=False,
-    part_rows=4,
-    max_pixels=100,
-)
 
 
 def part(folder: OutFolder, number: int, rows: int, job: str = RECORD.sha256, errors: int = 0) -> None:

@@ -352,27 +352,31 @@ def test_a_stream_goes_on_in_a_fork(colour_bundle: Path, colour_image: Maker, ba
     assert len(list(stream)) == 5
 
 
+class Held:
+    """A file, and no ``BytesIO``, that is not read on before somebody says so."""
+
+    def __init__(self, content: bytes, reading: threading.Event, go_on: threading.Event) -> None:
+        self._inner = io.BytesIO(content)
+        self._reading = reading
+        self._go_on = go_on
+
+    def read(self, size: int | None = -1) -> bytes:
+        self._reading.set()
+        self._go_on.wait(60)
+        return self._inner.read(size)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._inner, name)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_file_that_is_read_at_the_fork_does_not_stop_the_child(
     colour_bundle: Path, colour_image: Maker, tmp_path: Path
 ) -> None:
     reading, go_on = threading.Event(), threading.Event()
 
-    class Slow(io.BytesIO):
-        def read(self, size: int | None = -1) -> bytes:
-            reading.set()
-            go_on.wait(60)
-            return super().read(size)
-
-    class Wrapped:
-        def __init__(self) -> None:
-            self.inner = Slow(png(colour_image("red")))
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(self.inner, name)
-
     predictor = toolkit.load(colour_bundle, threads=1)
-    thread = threading.Thread(target=predictor.predict, args=(Wrapped(),))
+    thread = threading.Thread(target=predictor.predict, args=(Held(png(colour_image("red")), reading, go_on),))
     thread.start()
     assert reading.wait(60)
     file = tmp_path / "green.png"
@@ -731,21 +735,9 @@ def test_sources_are_read_in_the_thread_that_asks_and_their_error_comes_last(
 def test_a_file_that_never_ends_stops_nobody_else(colour_bundle: Path, colour_image: Maker) -> None:
     go_on, reading = threading.Event(), threading.Event()
 
-    class Endless(io.BytesIO):
-        def read(self, size: int | None = -1) -> bytes:
-            reading.set()
-            go_on.wait(60)
-            return super().read(size)
-
-    class Wrapped:
-        def __init__(self) -> None:
-            self.inner = Endless(png(colour_image("red")))
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(self.inner, name)
-
     predictor = toolkit.load(colour_bundle, threads=1)
-    stuck = threading.Thread(target=predictor.predict, args=([Wrapped(), Wrapped()],))
+    files = [Held(png(colour_image("red")), reading, go_on) for _ in range(2)]
+    stuck = threading.Thread(target=predictor.predict, args=(files,))
     stuck.start()
     assert reading.wait(60)
     assert [one.label for one in predictor.predict([colour_image("blue")] * 5, batch_size=2)] == ["blue"] * 5
