@@ -2,7 +2,7 @@
 
 It must call no difference where there is none, find one that is there, and give the figure that a bare loop gives.
 The same file is compared with itself under two names; with a copy of which every call really takes 10% or 5% longer;
-and, beside it, timed twice the way timm and Ultralytics time. Everything takes turns. Some 15 minutes.
+and, beside it, timed twice the way timm and Ultralytics time. Everything takes turns. Some 40 minutes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from benchmarks.harness.child import run_child
 from benchmarks.harness.command_line import main, positive, report_parser, workspace
 from benchmarks.harness.errors import BenchmarkError
 from benchmarks.harness.report import Claim, Report, Table, finish
-from benchmarks.plain_timers import ROUNDS
 from benchmarks.random_artifact import write_onnx
 from toolkit.bench import BenchOptions, sessions
 from toolkit.bench.inputs import Inputs
@@ -33,7 +32,7 @@ from toolkit.compare.metrics import wilson_interval
 from toolkit.compare.ratios import Ratio, paired_ratio
 from toolkit.comparison import Figures, Limits, compare_figures
 from toolkit.comparison.sides import Row
-from toolkit.comparison.together import STARTS, Measured, Ready, speeds_of, sweep_both
+from toolkit.comparison.together import ROUNDS, STARTS, Measured, Ready, speeds_of, sweep_both
 from toolkit.files import sha256_file
 from toolkit.formats.base import Session
 from toolkit.results import ComparedSide
@@ -63,7 +62,7 @@ NOTES = (
     "their sources (`benchmarks/plain_timers.py`): timm's benchmark.py with its own 10 and 40 calls, Ultralytics' "
     "ProfileModels with a least time that is shorter than its 60 s.",
     "The bare loop calls onnxruntime with the same threads and waiting as toolkit, in a process that knows nothing of "
-    "toolkit; its figure is the median over as many parts as the row has rounds.",
+    "toolkit; its figure is the median over its parts, as the row's is over its rounds.",
     "Everything takes turns, each time in another order.",
 )
 

@@ -19,17 +19,17 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-ROUNDS = 15
-"""Of the bare loop: its figure is the median of as many parts as toolkit's row has rounds."""
+PARTS = 30
+"""Of the bare loop: its figure is the median of so many."""
 WARM_UP_CALLS = 10
 
 
 def bare(call: Callable[[], object], seconds: float) -> float:
     """Return calls per second of a loop around nothing but the call: the median over its parts."""
     rates = []
-    for part in range(ROUNDS + 1):
+    for part in range(PARTS + 1):
         calls, began = 0, time.perf_counter()
-        while (passed := time.perf_counter() - began) < seconds / ROUNDS or calls < 3:
+        while (passed := time.perf_counter() - began) < seconds / PARTS or calls < 3:
             call()
             calls += 1
         if part:  # the first one warms up

@@ -34,11 +34,11 @@ from toolkit.progress import Reporter, Silent
 from toolkit.results import ComparedSide
 from toolkit.run_folder import FinishedRun
 
-STARTS = 5
-"""How often all processes are started. The means of so few starts already tell how far apart starts are: with three,
-the interval that takes it into account is half as wide again."""
-ROUNDS = 15
-"""Over all starts. The exact test of so many pairs can be sure of hundreds of lines at once."""
+STARTS = 10
+"""How often all processes are started. The interval that takes the distance between starts into account is a little
+more than half as wide as with five of them: more means, and a better idea of how far apart they are."""
+ROUNDS = 30
+"""Over all starts. The exact test of so many pairs can be sure of thousands of lines at once."""
 
 
 @dataclass(frozen=True)

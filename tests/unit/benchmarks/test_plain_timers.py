@@ -63,8 +63,8 @@ def test_what_is_two_deviations_away_is_left_out_again_and_again() -> None:
 
 def test_a_bare_loop_is_the_median_of_its_parts(machine) -> None:
     made = machine(0.25)
-    assert bare(made.call, plain_timers.ROUNDS * 1.0) == 4.0
-    assert made.calls == 4 * (plain_timers.ROUNDS + 1)
+    assert bare(made.call, plain_timers.PARTS * 1.0) == 4.0
+    assert made.calls == 4 * (plain_timers.PARTS + 1)
 
 
 @pytest.mark.parametrize("method", METHODS)
