@@ -53,8 +53,8 @@ APART = (0.01, 0.02, 0.05, 0.10)
 
 NOTES = (
     "Each comparison is what `toolkit compare --measure` does with one artifact at batch 1: fresh processes, "
-    "interleaved rounds, the exact test of the pairs and Student's t over the starts; a difference below 1% is never "
-    "called. In brackets the 95% Wilson interval of a share.",
+    "interleaved rounds, the exact rank test over the starts; a difference below 1% is never called. In brackets the "
+    "95% Wilson interval of a share.",
     "Slowed for real: every call of side B waits in a loop for that share of its own time. The truth is the ratio of "
     "throughputs that this makes.",
     "The second table is the same file twice by each way to time. timm and Ultralytics give one figure and no "

@@ -70,27 +70,20 @@ def paired_ratio(first: Sequence[float], second: Sequence[float], level: float, 
         second: of the other side in the same rounds; where one side has more rounds, its last ones are left out.
         level: of the interval.
         starts: how many of the rounds each start of the processes made, in order. A process keeps what chance gave it
-            when it started, so rounds of one start are no independent witnesses: the interval then also holds that of
-            Student's t over the starts' means. Empty where nothing was started anew.
+            when it started, so rounds of one start are no independent witnesses: the test is then one of the starts,
+            each with the median of its rounds. Empty, or one, where nothing was started anew.
 
     Raises:
         ValueError: there is no round, or a figure is not positive.
     """
     rounds = min(len(first), len(second))
     differences = _logarithms(second[:rounds]) - _logarithms(first[:rounds])
-    rows, columns = np.triu_indices(rounds)
+    if len(starts) > 1:
+        parts = np.split(differences, np.cumsum(starts)[:-1])
+        differences = np.array([np.median(part) for part in parts if part.size])
+    rows, columns = np.triu_indices(differences.size)
     averages = np.sort((differences[rows] + differences[columns]) / 2)
-    found = _between(averages, _signed_rank(rounds), level)
-    if len(starts) < 2 or found.interval is None:
-        return found
-    ends = np.cumsum(starts)
-    means = np.array([part.mean() for part in np.split(differences, ends[:-1]) if part.size])
-    half = student_quantile((1 + level) / 2, means.size - 1) * float(means.std(ddof=1)) / math.sqrt(means.size)
-    low, high = _exponentials(float(means.mean()) - half, float(means.mean()) + half)
-    return Ratio(
-        found.ratio,
-        Interval(low=min(found.interval.low, low), high=max(found.interval.high, high), level=level),
-    )
+    return _between(averages, _signed_rank(differences.size), level)
 
 
 def separate_ratio(first: Sequence[float], second: Sequence[float], level: float) -> Ratio:
@@ -165,37 +158,6 @@ def beside_control(interval: Interval, ratio: float, control: tuple[float, Inter
         middle - base + math.hypot(high - middle, base - base_low),
     )
     return Interval(low=min(interval.low, lowest), high=max(interval.high, highest), level=interval.level)
-
-
-def student_quantile(share: float, freedom: int) -> float:
-    """Return the value below which a variable of Student's t stays with a probability of ``share``, above 1/2.
-
-    Args:
-        share: above 1/2 and below 1.
-        freedom: degrees of freedom, at least 1.
-    """
-    low, high = 0.0, 1.0
-    while _student(high, freedom) < share:
-        high *= 2
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _student(middle, freedom) < share else (low, middle)
-    return high
-
-
-def _student(value: float, freedom: int) -> float:
-    """Return the distribution function (Abramowitz and Stegun 1972, 26.7.3 and 26.7.4)."""
-    angle = math.atan2(value, math.sqrt(freedom))
-    odd = freedom % 2
-    term = total = math.cos(angle) if odd else 1.0
-    for step in range(2 if odd else 1, freedom - 1, 2):
-        term *= step / (step + 1) * math.cos(angle) ** 2
-        total += term
-    if odd:
-        inside = 2 / math.pi * (angle + (math.sin(angle) * total if freedom > 1 else 0.0))
-    else:
-        inside = math.sin(angle) * total
-    return (1 + inside) / 2
 
 
 def _logarithms(figures: Sequence[float]) -> npt.NDArray[np.float64]:

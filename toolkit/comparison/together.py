@@ -34,11 +34,11 @@ from toolkit.progress import Reporter, Silent
 from toolkit.results import ComparedSide
 from toolkit.run_folder import FinishedRun
 
-STARTS = 10
-"""How often all processes are started. The interval that takes the distance between starts into account is a little
-more than half as wide as with five of them: more means, and a better idea of how far apart they are."""
-ROUNDS = 30
-"""Over all starts. The exact test of so many pairs can be sure of thousands of lines at once."""
+STARTS = 20
+"""How often all processes are started. Each is one witness in the exact test, which can be sure of ten thousand lines
+at once by so many of them."""
+ROUNDS = 40
+"""Over all starts. More of one start say little that its first ones do not."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ def measure_together(
         b: another one, or the same.
         options: device, threads, batch sizes, and how long to measure.
         only: formats to measure; empty for all that both have.
-        starts: how often all processes are started; the rounds are divided among them.
+        starts: how often all processes are started; the rounds are divided among them, and of fewer rounds each has
+            a start of its own. With 1 the rounds are the witnesses, as if no two processes differed.
         reporter: where progress goes.
 
     Raises:
@@ -93,7 +94,7 @@ def measure_together(
         IntegrityError: a file of a bundle was changed.
         DeviceError: there is no such device.
     """
-    reporter = reporter or Silent()
+    reporter, starts = reporter or Silent(), min(starts, options.rounds)
     bundles = tuple(_opened(side, options) for side in (a, b))
     common = [name for name in _common(*bundles) if not only or name in only]
     on, threads = devices(options.device), options.thread_count
@@ -249,8 +250,8 @@ def _common(a: Bundle, b: Bundle) -> list[str]:
 def _require_rounds(options: BenchOptions, starts: int, rows: int, *, scored: bool) -> None:
     """Refuse rounds after which nothing could be called, before minutes are spent on them."""
     lines = rows * (len(set(options.batch_sizes)) + scored)
-    rounds, least = _settings(options, 0, starts).rounds * starts, least_rounds(lines)
-    if rounds < least:
+    least = least_rounds(lines)
+    if (starts if starts > 1 else options.rounds) < least:
         raise ToolkitError(
             f"{options.rounds} rounds are too few to be sure of {lines} lines at once: give --rounds {least} or more, "
             "or compare less (--only, --batch-sizes)."

@@ -165,11 +165,7 @@ def _method(comparison: Comparison) -> Iterator[str]:
         yield (
             "B / A is the median over all pairs of rounds (Hodges and Lehmann), not the quotient of the two columns "
             "beside it, and its interval is that of the exact rank test"
-            + (
-                ", made wider where the starts of the processes differ (Student's t over their means)"
-                if "paired rounds" in methods
-                else ""
-            )
+            + (", in which each start of the processes counts once" if "paired rounds" in methods else "")
         )
     if comparison.tests:
         yield (
