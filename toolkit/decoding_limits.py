@@ -11,9 +11,7 @@ import os
 import re
 import struct
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 MAX_PIXELS = 100_000_000
 """Of one image by default, and then of all images that the threads of a process decode at the same time."""
@@ -241,9 +239,12 @@ class PixelBudget:
         self._room = threading.Condition()
         self._taken = 0
 
-    @contextmanager
-    def claim(self, pixels: int, limit: int) -> Iterator[None]:
-        """Wait until ``pixels`` and those that others hold are at most ``limit``, and hold them for the block.
+    def share(self) -> PixelShare:
+        """Return what holds pixels of this budget until its block ends; none before it claims some."""
+        return PixelShare(self)
+
+    def take(self, pixels: int, limit: int) -> None:
+        """Wait until ``pixels`` and those that others hold are at most ``limit``, and take them.
 
         An image that is above the limit by itself waits until it is alone. Who waits is next, so that small images do
         not keep a large one waiting for ever.
@@ -251,12 +252,37 @@ class PixelBudget:
         with self._turn, self._room:
             self._room.wait_for(lambda: not self._taken or self._taken + pixels <= limit)
             self._taken += pixels
-        try:
-            yield
-        finally:
-            with self._room:
-                self._taken = max(0, self._taken - pixels)
-                self._room.notify_all()
+
+    def give_back(self, pixels: int) -> None:
+        """Give back what was taken."""
+        with self._room:
+            self._taken = max(0, self._taken - pixels)
+            self._room.notify_all()
+
+
+class PixelShare:
+    """The part of a budget that one image has, while its block lasts."""
+
+    def __init__(self, budget: PixelBudget) -> None:
+        self._budget = budget
+        self._held = 0
+
+    def claim(self, pixels: int, limit: int) -> None:
+        """Hold so many pixels, see ``PixelBudget.take``, in the place of those that are held."""
+        self._give_back()  # first of all: nobody waits while others wait for him
+        self._budget.take(pixels, limit)
+        self._held = pixels
+
+    def _give_back(self) -> None:
+        if self._held:
+            self._budget.give_back(self._held)
+            self._held = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._give_back()
 
 
 BUDGET = PixelBudget()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -71,6 +72,7 @@ def linear_rule(low: float, high: float) -> str:
     return f"linear: {_number(low)}..{_number(high)} to 0..255, rounded half up, clipped"
 
 
+@functools.cache
 def range_of(text: str) -> tuple[float, float] | None:
     """Return the range that a rule or a recipe's choice names; None where it names none.
 

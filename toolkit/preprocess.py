@@ -75,6 +75,7 @@ _TRANSPOSES = {
 _SIDEWAYS, _RIGHT_TO_LEFT, _BOTTOM_TO_TOP = frozenset({5, 6, 7, 8}), frozenset({2, 3, 6, 7}), frozenset({3, 4, 7, 8})
 _OPAQUE_MODES = frozenset({"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"})
 _ALPHA_MODES = frozenset({"LA", "PA", "RGBA", "RGBa"})
+_EIGHT_BIT_MODES = _OPAQUE_MODES | _ALPHA_MODES
 _DEEP_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N", "I"})
 _SCALED_MODES = _DEEP_MODES | {"F"}
 _NO_DEEP_COLOUR = (
@@ -95,6 +96,7 @@ DENOMINATORS: Final = (8, 4, 2)
 
 _PIECE_BYTES = 2**20
 _HEAD_BYTES = 64
+_SMALL_FILE_BYTES = 2**16
 
 
 class _Rewinding:
@@ -253,8 +255,7 @@ def decode(source: ImageSource, max_pixels: int = MAX_PIXELS, *, sixteen_bit: st
         and source.size
     ):
         return np.ascontiguousarray(source)
-    with _made_or_error(source, max_pixels, partial(_from_pillow, sixteen_bit=sixteen_bit)) as image:
-        return np.array(image)
+    return _made(source, max_pixels, lambda image: np.array(_from_pillow(image, sixteen_bit)))
 
 
 def prepare(source: ImageSource, preprocessing: Preprocessing, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
@@ -313,8 +314,7 @@ def decoded_for(source: ImageSource, preprocessing: Preprocessing, max_pixels: i
     Raises:
         ImageError: naming the source and the reason.
     """
-    with _made_or_error(source, max_pixels, _maker(source, preprocessing, max_pixels)) as picture:
-        return picture.rgb
+    return _made(source, max_pixels, _maker(source, preprocessing, max_pixels)).rgb
 
 
 def smallest_reduced(denominator: int, preprocessing: Preprocessing) -> tuple[int, int]:
@@ -338,8 +338,7 @@ def examine(source: ImageSource, max_pixels: int = MAX_PIXELS, *, any_depth: boo
         any_depth: take what a linear rule takes (see ``Preprocessing.sixteen_bit``), whatever its range.
     """
     try:
-        with _made_of(source, max_pixels, partial(_values, any_depth=any_depth)) as values:
-            return Examined(None, values)
+        return Examined(None, _made_of(source, max_pixels, partial(_values, any_depth=any_depth)))
     except RefusedError as refused:
         return Examined(str(refused))
 
@@ -437,17 +436,14 @@ def _unscaled(width: int, height: int) -> int:
     return width * height
 
 
-@contextlib.contextmanager
-def _made_or_error(
+def _made(
     source: ImageSource, max_pixels: int, make: Callable[[Image.Image], _Made], scaled: _Scaled = _unscaled
-) -> Iterator[_Made]:
-    """Decode an image, see ``_made_of``; the error names the source."""
-    with contextlib.ExitStack() as held:
-        try:
-            made = held.enter_context(_made_of(source, max_pixels, make, scaled))
-        except RefusedError as refused:
-            raise ImageError(f"{describe(source)} cannot be read as an image: {refused}.") from refused
-        yield made
+) -> _Made:
+    """Return what ``make`` makes of an image, see ``_made_of``; the error names the source."""
+    try:
+        return _made_of(source, max_pixels, make, scaled)
+    except RefusedError as refused:
+        raise ImageError(f"{describe(source)} cannot be read as an image: {refused}.") from refused
 
 
 def describe(source: object) -> str:
@@ -466,27 +462,23 @@ def describe(source: object) -> str:
     )
 
 
-@contextlib.contextmanager
 def _made_of(
     source: ImageSource, max_pixels: int, make: Callable[[Image.Image], _Made], scaled: _Scaled = _unscaled
-) -> Iterator[_Made]:
-    """Decode an image, and hold its share of the budget until the block is done with it.
+) -> _Made:
+    """Return what ``make`` makes of an image, whose share of the budget is held until it has.
 
     Args:
         source: see ``ImageSource``.
         max_pixels: see ``decode``.
-        make: makes what the block gets of the image, which is not loaded yet.
-        scaled: pixels that a picture of a width and height has after what the block does to it.
+        make: gets the image, which is not loaded yet.
+        scaled: pixels that ``make`` makes of a picture of a width and height.
     """
-    with contextlib.ExitStack() as held:
+    with BUDGET.share() as share:
 
         def hold(width: int, height: int) -> None:
-            # What was held before is given back first: nobody waits while others wait for him.
-            held.close()
-            pixels = max(width * height, scaled(width, height), scaled(height, width))
-            held.enter_context(BUDGET.claim(pixels, max_pixels))
+            share.claim(max(width * height, scaled(width, height), scaled(height, width)), max_pixels)
 
-        yield _decoded(source, max_pixels, hold, make)
+        return _decoded(source, max_pixels, hold, make)
 
 
 def _decoded(source: ImageSource, max_pixels: int, hold: _Hold, make: Callable[[Image.Image], _Made]) -> _Made:
@@ -512,7 +504,7 @@ def _stream(source: Any, max_pixels: int) -> BinaryIO:
     if isinstance(source, bytes | bytearray | memoryview):
         return io.BytesIO(bytes(source))
     if not hasattr(source, "read"):
-        return open_regular(source)
+        return _in_memory_if_small(open_regular(source))
     if isinstance(source, io.BytesIO) and not source.closed:
         return io.BytesIO(source.getvalue())
     try:
@@ -521,6 +513,14 @@ def _stream(source: Any, max_pixels: int) -> BinaryIO:
         raise
     except Exception as error:  # somebody's object raises what it likes: a damaged archive, a connection that ends
         raise RefusedError(f"reading it failed ({first_line(error)})") from error
+
+
+def _in_memory_if_small(file: BinaryIO) -> BinaryIO:
+    """Read a small file at once: a header is looked at several times, and each time costs as much as all of it."""
+    if os.fstat(file.fileno()).st_size > _SMALL_FILE_BYTES:
+        return file
+    with file:
+        return io.BytesIO(file.read())
 
 
 def _content(file: Any, largest: int) -> bytes:
@@ -559,7 +559,8 @@ def _opened(stream: BinaryIO, max_pixels: int, hold: _Hold) -> Image.Image:
     if (reason := stands_for_another(stream.read(_HEAD_BYTES))) is not None:
         raise RefusedError(reason)
     promised = promised_size(stream, max_pixels)
-    hold(*promised)
+    if promised != (0, 0):
+        hold(*promised)
     _raise_pillows_limit(max_pixels)
     try:
         stream.seek(0)
@@ -723,7 +724,7 @@ def _opaque_rgb(image: Image.Image, sixteen_bit: str) -> Image.Image:
             "its pixel type F has no defined range here; save it with 8 or 16 bits per channel, or fine-tune with "
             "--sixteen-bit scale"
         )
-    elif image.mode not in _OPAQUE_MODES | _ALPHA_MODES:
+    elif image.mode not in _EIGHT_BIT_MODES:
         raise RefusedError(f"its pixel type {image.mode} has no way to RGB here; save it as RGB or grey")
     if image.mode not in _ALPHA_MODES and "transparency" not in image.info:
         return image if image.mode == "RGB" else image.convert("RGB")
@@ -778,17 +779,22 @@ def _resized(source: ImageSource, preprocessing: Preprocessing, max_pixels: int)
         across, down = _scaled_size(width, height, preprocessing)
         return across * down
 
-    with _made_or_error(source, max_pixels, _maker(source, preprocessing, max_pixels), scaled) as picture:
+    decoded = _maker(source, preprocessing, max_pixels)
+
+    def resized(image: Image.Image) -> Image.Image:
+        picture = decoded(image)
         width, height = _scaled_size(*picture.size, preprocessing)
         if width * height > max_pixels:
             was = f"{picture.size[0]} x {picture.size[1]} pixels"
             thin = f"{was}: too thin to be scaled to {short} pixels on the short side"
             raise ImageError(f"{describe(source)} is {thin}. Use resize = 'squash'.")
-        resized = picture.rgb.resize((width, height), resample, picture.box)
+        whole = picture.rgb.resize((width, height), resample, picture.box)
         if preprocessing.resize == "squash":
-            return resized
+            return whole
         left, top = (width - target[0]) // 2, (height - target[1]) // 2
-        return resized.crop((left, top, left + target[0], top + target[1]))
+        return whole.crop((left, top, left + target[0], top + target[1]))
+
+    return _made(source, max_pixels, resized, scaled)
 
 
 def _short_sides(preprocessing: Preprocessing) -> tuple[int, int]:
@@ -849,7 +855,7 @@ class _PillowWarningsIgnored:
     """
 
     def __init__(self) -> None:
-        self._filter: object = None
+        self._filter: Any = None  # an entry of warnings.filters
         self._lock = threading.Lock()
         self._inside = 0
 
@@ -863,9 +869,12 @@ class _PillowWarningsIgnored:
     def __enter__(self) -> None:
         with self._lock:
             self._inside += 1
-            if self._inside == 1 or not any(entry is self._filter for entry in warnings.filters):
+            if self._filter is None:
                 warnings.filterwarnings("ignore", module=r"PIL\.")
                 self._filter = warnings.filters[0]
+            elif self._inside == 1 or not any(entry is self._filter for entry in warnings.filters):
+                # As above, at a tenth of the time.
+                warnings.filters = [self._filter, *warnings.filters]
 
     def __exit__(self, *_: object) -> None:
         with self._lock:

@@ -191,7 +191,8 @@ class TestBudget:
         def decode(pixels: int) -> None:
             nonlocal held, most
             for _ in range(20):
-                with budget.claim(pixels, 100):
+                with budget.share() as share:
+                    share.claim(pixels, 100)
                     with lock:
                         held += pixels
                         most = max(most, held)
@@ -210,30 +211,43 @@ class TestBudget:
 
     def test_what_is_above_the_limit_by_itself_waits_until_it_is_alone(self) -> None:
         budget = PixelBudget()
-        with budget.claim(10, 100):
-            waiting = threading.Thread(target=lambda: budget.claim(1000, 100).__enter__())
+        with budget.share() as share:
+            share.claim(10, 100)
+            waiting = threading.Thread(target=lambda: budget.share().claim(1000, 100))
             waiting.start()
             waiting.join(timeout=0.05)
             assert waiting.is_alive()
         waiting.join(timeout=60)
         assert not waiting.is_alive()
 
+    def test_who_claims_again_gives_back_what_he_held_first(self) -> None:
+        with PixelBudget().share() as share:
+            for pixels in (60, 80, 1000, 1):
+                share.claim(pixels, 100)
+
     def test_an_error_gives_back_what_was_held(self) -> None:
         budget = PixelBudget()
-        for _ in range(3):
-            with pytest.raises(ValueError, match="damaged"), budget.claim(100, 100):
+
+        def decode() -> None:
+            with budget.share() as share:
+                share.claim(100, 100)
                 raise ValueError("damaged")
+
+        for _ in range(3):
+            with pytest.raises(ValueError, match="damaged"):
+                decode()
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
     @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
     def test_a_forked_process_waits_for_no_thread_that_it_has_not(self) -> None:
         from toolkit.decoding_limits import BUDGET
 
-        with BUDGET.claim(100, 100):
+        with BUDGET.share() as share:
+            share.claim(100, 100)
             child = os.fork()
             if child == 0:
-                with BUDGET.claim(100, 100):
-                    os._exit(0)
+                BUDGET.share().claim(100, 100)
+                os._exit(0)
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
