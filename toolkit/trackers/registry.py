@@ -13,6 +13,7 @@ from importlib.metadata import entry_points
 
 from toolkit.errors import MissingDependencyError, TrackerError, first_line, raise_interruption
 from toolkit.plugins import Kind, with_plugins
+from toolkit.printable import without_credentials
 from toolkit.progress import Reporter, Silent, working
 from toolkit.trackers.base import Tracker
 from toolkit.trackers.mlflow import MlflowTracker
@@ -53,8 +54,9 @@ def usable(name: str) -> Tracker:
         reason = known[name].unavailable()
     except (Exception, SystemExit) as failure:  # code of another package, which may raise anything
         raise_interruption(failure)
+        said = without_credentials(first_line(failure))
         raise TrackerError(
-            f"the tracker {name!r} cannot be used ({first_line(failure)}): update or uninstall the package that has it."
+            f"the tracker {name!r} cannot be used ({said}): update or uninstall the package that has it."
         ) from failure
     if reason is not None:
         raise MissingDependencyError(f"{reason}.")

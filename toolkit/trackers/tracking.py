@@ -254,12 +254,15 @@ class _Guarded:
 
 
 def _is_copy(folder: Path, entry: Remembered) -> bool:
-    """Tell whether the run is a copy of one beside it, which is logged in the same place."""
+    """Tell whether a run that has another name than when it was logged last shares its log with one beside it."""
     if entry.reference is None or entry.run in (None, printable(folder.name)):
         return False
-    with suppress(RunError):  # it is damaged, so nothing is logged by it
-        original = _remembered(RunFolder(folder.parent / str(entry.run))).get(entry.tracker)
-        return original is not None and original.reference == entry.reference
+    for other in folder.parent.glob(f"*/{FILE}"):
+        if not other.parent.samefile(folder):
+            with suppress(RunError):  # it is damaged, so nothing is logged by it
+                found = _remembered(RunFolder(other.parent)).get(entry.tracker)
+                if found is not None and found.reference == entry.reference:
+                    return True
     return False
 
 

@@ -161,14 +161,11 @@ def test_a_store_that_is_reached_over_a_link_was_not_moved(root: Path) -> None:
     opened(link).close(finished=True)
 
 
-def test_where_the_whole_store_is_gone_the_run_begins_anew(root: Path, with_database: Callable[[Path], None]) -> None:
-    before = opened(root)
-    before.close(finished=True)
-    (root / FOLDER).rename(root / "elsewhere")
-    with_database(root)
-    log = opened(root, before.reference)
+def test_where_the_whole_store_is_gone_the_run_begins_anew(root: Path) -> None:
+    gone = json.dumps({"store": "", "run": "0" * 32})
+    log = opened(root, gone)
     log.close(finished=True)
-    assert log.reference != before.reference
+    assert log.reference != gone
     assert [run.info.run_name for run in store(root / FOLDER / DATABASE)[1]] == ["mine"]
 
 

@@ -268,6 +268,16 @@ class TestFolders:
         assert [opened.copied for opened in kept.opened] == [False, True, False, False]
         assert (remembered(run), remembered(copy)) == ([("kept", "0")], [("kept", "1")])
 
+    def test_of_two_that_both_have_new_names_one_goes_on(self, kept: Kept, run: RunFolder) -> None:
+        track(run, ["kept"])
+        copy = run.path.with_name("copy")
+        shutil.copytree(run.path, copy)
+        renamed = run.path.rename(run.path.with_name("renamed"))
+        for path in (renamed, copy, renamed, copy):
+            track(RunFolder(path))
+        assert [opened.copied for opened in kept.opened] == [False, True, False, False, False]
+        assert (remembered(RunFolder(renamed)), remembered(RunFolder(copy))) == ([("kept", "1")], [("kept", "0")])
+
     def test_one_that_was_renamed_goes_on_under_its_new_name(self, kept: Kept, run: RunFolder) -> None:
         track(run, ["kept"])
         renamed = RunFolder(run.path.rename(run.path.with_name("renamed")))
