@@ -74,7 +74,9 @@ def test_one_that_fails_when_it_is_asked_is_one_sentence(added: list[Any], error
             raise error
 
     added.append(entry(Failing))
-    sentence = rf"the tracker 'theirs' cannot be used \({type(error).__name__}: no https://licence\): update or uninstall"
+    sentence = (
+        rf"the tracker 'theirs' cannot be used \({type(error).__name__}: no https://licence\): update or uninstall"
+    )
     with pytest.raises(TrackerError, match=sentence):
         require_trackers(["theirs"])
     require_trackers(["tensorboard"])
