@@ -28,6 +28,7 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+_PROBE_BYTES = 2**16
 LOCK_ATTEMPTS = 5
 """With 10 ms between them: whoever only looks whether a folder is written holds its lock for less."""
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -144,9 +145,11 @@ def atomic_path(target: Path) -> Iterator[Path]:
     except OSError as error:
         if error.filename is not None and Path(error.filename) not in (temporary, target, *target.parents):
             raise
-        raise FileWriteError(
-            f"cannot write {target}: {error.strerror or error}. Free some space or choose a folder you may write to."
-        ) from error
+        raise _not_written(str(target), error.strerror or str(error)) from error
+    except Exception as error:  # of whoever writes, see _no_room
+        if isinstance(error, FileWriteError) or (reason := _no_room(target.parent)) is None:
+            raise
+        raise _not_written(str(target), reason) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -182,15 +185,34 @@ def new_folder(target: Path, what: str) -> Iterator[Path]:
         building.rename(target)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
-        raise FileWriteError(
-            f"cannot write {what} {target}: {error.strerror or error}. Free some space or choose a folder you may "
-            "write to."
-        ) from error
+        raise _not_written(f"{what} {target}", error.strerror or str(error)) from error
+    except Exception as error:  # of whoever writes, see _no_room
+        if isinstance(error, FileWriteError) or (reason := _no_room(building)) is None:
+            raise
+        raise _not_written(f"{what} {target}", reason) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
         for folder in above:
             with contextlib.suppress(OSError):  # what was written is in it
                 folder.rmdir()
+
+
+def _not_written(what: str, reason: str) -> FileWriteError:
+    return FileWriteError(f"cannot write {what}: {reason}. Free some space or choose a folder you may write to.")
+
+
+def _no_room(folder: Path) -> str | None:
+    """Say why not even a small file can be written into a folder; None if one can.
+
+    Libraries of other languages do not say it: torch.jit raises "file write failed", safetensors an error of its own.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(_PROBE_BYTES))
+            probe.flush()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
 
 
 def require_writable(folder: Path, advice: str = "Free some space or choose a folder you may write to.") -> None:

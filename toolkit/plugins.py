@@ -50,7 +50,7 @@ def with_plugins(own: Iterable[Plugin], entries: Iterable[EntryPoint], kind: Kin
         origin = entry.dist.name if entry.dist else entry.value
         try:
             plugin: Plugin = entry.load()()
-        except Exception as failure:  # code of another package, which may raise anything
+        except (Exception, SystemExit) as failure:  # code of another package, which may raise anything
             raise_interruption(failure)
             raise kind.error(
                 f"the {kind.name} {entry.name!r} of {origin} cannot be loaded ({failure!r}): update or uninstall that "

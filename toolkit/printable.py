@@ -44,6 +44,8 @@ def printable_lines(text: str) -> str:
 
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^\s'\"<>]*)")
+_AROUND = ").,;:]"
+"""What ends the sentence that a URL stands in, and no URL."""
 _HOST_AND_PORT = re.compile(r"[^:@/]+:\d{1,5}(?:/|$)")
 
 
@@ -53,7 +55,12 @@ def without_credentials(text: str) -> str:
     A password may hold any character, so what stands between a colon and the last ``@`` goes, a part of the path too
     where that has one.
     """
-    return _URL.sub(lambda match: match[1] + _place(match[2]), text)
+
+    def public(match: re.Match[str]) -> str:
+        rest = match[2].rstrip(_AROUND)
+        return match[1] + _place(rest) + match[2][len(rest) :]
+
+    return _URL.sub(public, text)
 
 
 def public_url(url: str) -> str:

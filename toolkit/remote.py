@@ -10,6 +10,7 @@ printed nor kept.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 import shutil
@@ -351,16 +352,18 @@ def _opened(place: _Place) -> BinaryIO:
     return cast(BinaryIO, place.system.open(place.path, "rb", **in_one))
 
 
-def _new_file(path: Path) -> BinaryIO:
+def _new_file(path: Path) -> io.FileIO:
     try:
-        return path.open("xb")
+        return path.open("xb", buffering=0)  # so that a full disk is noticed where something is written, not at the end
     except OSError as error:
         raise _unwritable(path, error) from error
 
 
-def _write(file: BinaryIO, piece: bytes, path: Path) -> None:
+def _write(file: io.FileIO, piece: bytes, path: Path) -> None:
+    left = memoryview(piece)
     try:
-        file.write(piece)
+        while left:
+            left = left[file.write(left) :]
     except OSError as error:
         raise _unwritable(path, error) from error
 

@@ -190,7 +190,7 @@ def _verify(job: Job, run: RunFolder | None, reporter: Reporter) -> Done:
         from toolkit.verify.run import verify_run
 
         report = verify_run(finished, images=job.images, device=job.device, threads=job.threads, reporter=reporter)
-        track(finished.folder, job.trackers, parity=report)
+        track(finished.folder, job.trackers, reporter)
     return Done("verify", finished.folder, report, kept, report.passed)
 
 
@@ -203,18 +203,17 @@ def _bench(job: Job, run: RunFolder | None, reporter: Reporter) -> Done:
     kept = report is not None
     if report is None:
         report = bench_run(FinishedRun.of(folder), options, reporter=reporter)
-        track(folder, job.trackers, bench=report)
     else:
         _record_in_new_bundle(folder, report)
     return Done("bench", folder, report, kept, any(row.missing is None for row in report.rows))
 
 
 def _report(job: Job, run: RunFolder | None, reporter: Reporter) -> Done:
-    del job
     folder = _there(run)
     with working(reporter, "writing the report"):
         files = write_report(folder)
         write_pictures(folder)
+    track(folder, job.trackers, reporter)  # of the figures too: the report goes with them
     return Done("report", folder, tuple(files), kept=False)
 
 

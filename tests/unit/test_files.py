@@ -330,3 +330,29 @@ def test_what_a_kill_between_the_renames_left_is_restored(tmp_path: Path) -> Non
         raise ValueError("a bug")
     assert [path.name for path in tmp_path.iterdir()] == ["it"]
     assert (tmp_path / "it" / "old").exists()
+
+
+class TestErrorsOfOtherLanguages:
+    """torch.jit says of a full disk that it cannot write a file, and not why."""
+
+    def write(self, folder: Path) -> None:
+        with new_folder(folder / "it", "the thing") as building, atomic_path(building / "file") as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
+
+    def test_on_a_full_disk_they_are_that(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(**_: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr("tempfile.TemporaryFile", full)
+        sentence = (
+            r"^cannot write .*file: No space left on device\. Free some space or choose a folder you may write to\.$"
+        )
+        with pytest.raises(FileWriteError, match=sentence):
+            self.write(tmp_path)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_where_there_is_room_they_are_themselves(self, tmp_path: Path) -> None:
+        with pytest.raises(RuntimeError, match="file write failed"):
+            self.write(tmp_path)
+        assert list(tmp_path.iterdir()) == []

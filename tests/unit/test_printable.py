@@ -67,3 +67,9 @@ def test_a_url_is_shown_without_what_is_secret_in_it(url: str, shown: str) -> No
 def test_urls_in_a_text_are_shown_so_too() -> None:
     text = "no answer from 'https://me:secret@host/x?key=1' and ftp://u:p@[::1]/y, see mail@host"
     assert without_credentials(text) == "no answer from 'https://host/x' and ftp://[::1]/y, see mail@host"
+
+
+def test_what_ends_a_sentence_is_no_part_of_the_url_in_it() -> None:
+    assert without_credentials("it failed (see https://me:x@host/a?b=c). More: https://host/y.") == (
+        "it failed (see https://host/a). More: https://host/y."
+    )

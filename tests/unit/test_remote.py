@@ -365,6 +365,16 @@ class TestPull:
             pull("memory://a.tar", Path("deep/there"))
         assert names(here) == []
 
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+    def test_a_full_disk_is_not_a_fault_of_the_server(
+        self, memory: Any, archive: bytes, here: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        memory.pipe("/a.tar", archive)
+        monkeypatch.setattr(remote, "_new_file", lambda path: Path("/dev/full").open("wb", buffering=0))  # noqa: SIM115 - pull closes it
+        with pytest.raises(FileWriteError, match=r"^cannot write .*archive\.tar: No space left on device\. Free some"):
+            pull("memory://a.tar")
+        assert list(here.iterdir()) == []
+
     def test_a_folder_that_exists_is_left_alone(self, memory: Any, archive: bytes, here: Path) -> None:
         memory.pipe("/a.tar", archive)
         (here / "a").mkdir()

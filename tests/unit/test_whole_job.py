@@ -71,18 +71,19 @@ def test_a_job_is_running_between_its_stages_too(
 
 
 def test_what_stages_find_out_goes_to_the_trackers(tiny: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    parity, logged = SimpleNamespace(passed=True), list[Any]()
-    monkeypatch.setattr(whole_job, "track", lambda run, trackers, **found: logged.append((run.name, trackers, found)))
+    done = list[Any]()
+    monkeypatch.setattr(whole_job, "track", lambda run, trackers, reporter: done.append((run.name, trackers)))
     monkeypatch.setattr(whole_job, "verdicts_of", lambda run, device, images: None)
     monkeypatch.setattr(whole_job, "figures_of", lambda run, options: None)
-    monkeypatch.setattr("toolkit.verify.run.verify_run", lambda run, **how: parity)
-    report = SimpleNamespace(rows=())
-    monkeypatch.setattr("toolkit.bench.bench_run", lambda run, options, **how: report)
+    monkeypatch.setattr("toolkit.verify.run.verify_run", lambda run, **how: SimpleNamespace(passed=True))
+    monkeypatch.setattr("toolkit.bench.bench_run", lambda run, options, **how: SimpleNamespace(rows=()))
+    monkeypatch.setattr(whole_job, "write_report", lambda run: done.append("report") or [])
+    monkeypatch.setattr(whole_job, "write_pictures", lambda run: [])
     job = Job(Recipe(), trackers=("tensorboard",))
-    for name in ("verify", "bench"):
+    for name in ("verify", "bench", "report"):
         whole_job._STAGES[name](job, tiny, Silent())  # type: ignore[index]  # names of stages
-    trackers = ("tensorboard",)
-    assert logged == [(tiny.name, trackers, {"parity": parity}), (tiny.name, trackers, {"bench": report})]
+    # The report goes with the figures, so these are logged once it is written.
+    assert done == [(tiny.name, ("tensorboard",)), "report", (tiny.name, ("tensorboard",))]
 
 
 def test_of_several_processes_the_others_only_train(monkeypatch: pytest.MonkeyPatch) -> None:

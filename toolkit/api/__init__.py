@@ -84,7 +84,7 @@ def finetune(  # noqa: PLR0913 - what a person says in one call, each by its nam
             )
         named = None if resume is True else text_of("resume", resume, "the name of a run, or True")
         return resume_run(find_unfinished(named, root), reporter, track)
-    require_trackers(track)
+    require_trackers(track, reporter)
     changes = changes_of({field: _plain(value) for field, value in given.items()}, CALL, called=CALLED)
     from toolkit.training.auto import choose_recipe
     from toolkit.training.plan import parse_duration
@@ -170,8 +170,8 @@ def train(
     from toolkit.training.group import leads_here
     from toolkit.training.stage import finetune_run
 
-    require_trackers(trackers)
-    with Following(trackers, anew=not resume) as log, working(reporter or Silent(), "fine-tuning"):
+    require_trackers(trackers, reporter)
+    with Following(trackers, anew=not resume, reporter=reporter) as log, working(reporter or Silent(), "fine-tuning"):
         on_epochs = log.observe if leads_here() else None
         run = finetune_run(
             recipe, name=name, root=root, resume=resume, reporter=reporter, on_step=on_step, on_epochs=on_epochs

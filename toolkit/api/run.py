@@ -253,7 +253,7 @@ class Run:
 
         with telling_of_lost_signature(bundle, _warn):
             report = verify_run(run, images=images, **how)
-        track(self.folder, parity=report)
+        track(self.folder, reporter=reporter)
         return ShownParity.of(report)
 
     def bench(self, *, progress: bool | Reporter = True, **options: Unpack[BenchAsked]) -> BenchReport:
@@ -279,11 +279,11 @@ class Run:
         require_known("Run.bench", options, ["progress", *Asked.__annotations__])
         chosen, reporter = BenchOptions(**options), reporter_for(progress)
         with telling_of_lost_signature(bundle, _warn):
-            parity = verify_first(run, reporter, allow_code=chosen.allow_code)
+            verify_first(run, reporter, allow_code=chosen.allow_code)
             report = bench_run(run, chosen, reporter=reporter)
         with working(reporter, "writing the report"):
             write_report(self.folder)
-        track(self.folder, parity=parity, bench=report)
+        track(self.folder, reporter=reporter)
         return ShownBench.of(report)
 
     def report(self) -> list[Path]:

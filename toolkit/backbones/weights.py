@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,7 +37,12 @@ def save_weights(model: nn.Module, path: Path) -> None:
         state[name] = plain.clone() if storage in seen else plain
         seen.add(storage)
     with atomic_path(path) as temporary:
-        safetensors.torch.save_file(state, temporary, metadata={"format": "pt"})
+        try:
+            safetensors.torch.save_file(state, temporary, metadata={"format": "pt"})
+        except safetensors.SafetensorError as error:
+            if (number := re.search(r"\(os error (\d+)\)", str(error))) is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(temporary)) from error
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

@@ -74,7 +74,12 @@ class WorkerProcess:
         return self._receive()
 
     def close(self) -> None:
-        """End the process: it ends by itself when its input does; one that does not is terminated, then killed."""
+        """End the process: it ends by itself when its input does; one that does not is terminated, then killed.
+
+        Whoever presses Ctrl-C does not wait until it has done what it is at: then it is terminated at once.
+        """
+        if isinstance(sys.exception(), KeyboardInterrupt):
+            self._process.terminate()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 with suppress(OSError):  # a dead worker's pipe cannot be flushed

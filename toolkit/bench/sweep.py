@@ -127,8 +127,9 @@ class Sweep:
             self._accuracy()
             self._peaks()
         finally:
-            for worker in self._workers.values():
-                worker.close()
+            with working(self._reporter, "ending what was measured"):
+                for worker in self._workers.values():
+                    worker.close()
         return self.outcomes
 
     def _start(self) -> None:

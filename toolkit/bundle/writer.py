@@ -181,23 +181,28 @@ def write_manifest(folder: Path, manifest: Manifest, own: bool = False) -> Manif
             f"the manifest of {folder} would have {size} bytes, and at most {LARGEST_MANIFEST} are read: use shorter "
             "names of classes, or fewer classes."
         )
-    with _writing(folder):
-        for name in (SIGNATURE_NAME, MODEL_CARD_NAME):
-            (folder / name).unlink(missing_ok=True)
-        staged_card = _staged(folder, MODEL_CARD_NAME, card)
-        if own:
-            # First, so that a kill in between leaves no bundle that is not remembered.
-            remember(content.encode())
-        _staged(folder, MANIFEST_NAME, content).replace(folder / MANIFEST_NAME)
-        staged_card.replace(folder / MODEL_CARD_NAME)
+    with _writing(folder), _staged(folder, MODEL_CARD_NAME, card) as new_card:
+        with _staged(folder, MANIFEST_NAME, content) as new_manifest:
+            # Nothing is taken away before both are on the disk, which may be full.
+            for name in (SIGNATURE_NAME, MODEL_CARD_NAME):
+                (folder / name).unlink(missing_ok=True)
+            if own:
+                # First, so that a kill in between leaves no bundle that is not remembered.
+                remember(content.encode())
+            new_manifest.replace(folder / MANIFEST_NAME)
+        new_card.replace(folder / MODEL_CARD_NAME)
     return manifest
 
 
-def _staged(folder: Path, name: str, content: str) -> Path:
-    """Write a file beside the folder, from where it can be moved into it."""
+@contextlib.contextmanager
+def _staged(folder: Path, name: str, content: str) -> Iterator[Path]:
+    """Write a file beside the folder, from where it can be moved into it; remove it if it was not."""
     path = folder.resolve().with_name(f".{folder.resolve().name}.{name}")
-    write_text(path, content)
-    return path
+    try:
+        write_text(path, content)
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -267,6 +272,6 @@ def sign_bundle(path: str | Path, key_file: Path) -> Signature:
     content = small_file(folder / MANIFEST_NAME, LARGEST_MANIFEST)
     check_folder(folder, parse_manifest(content, folder / MANIFEST_NAME))
     signature = make_signature(content, key_file)
-    with _writing(folder):
-        _staged(folder, SIGNATURE_NAME, signature.to_json()).replace(folder / SIGNATURE_NAME)
+    with _writing(folder), _staged(folder, SIGNATURE_NAME, signature.to_json()) as staged:
+        staged.replace(folder / SIGNATURE_NAME)
     return signature

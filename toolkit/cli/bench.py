@@ -77,7 +77,8 @@ def command(
     from toolkit.trackers import require_trackers
     from toolkit.trackers import track as log
 
-    require_trackers(track or ())
+    progress = reporter(quiet)
+    require_trackers(track or (), progress)
     folder, bundle = finished.folder, require_measurable(finished)
     options = BenchOptions(
         device,
@@ -89,7 +90,6 @@ def command(
         sweep=sweep,
         end_to_end=end_to_end,
     )
-    progress = reporter(quiet)
     with loading(progress):
         from toolkit.bench.stage import bench_run
         from toolkit.progress import working
@@ -99,7 +99,6 @@ def command(
         parity = verify_first(finished, progress, allow_code=allow_code)
         if parity is not None:
             print_parity(parity, output())
-            log(folder, track or (), parity=parity)
         verified = all_passed(finished, parity, allow_code=allow_code)
         report = bench_run(finished, options, reporter=progress)
     with working(progress, "writing the report"):
@@ -107,7 +106,7 @@ def command(
     print_bench(report, output())
     if (reason := why_no_page()) is not None:
         typer.echo(f"toolkit: {reason}", err=True)
-    log(folder, track or (), bench=report)
+    log(folder, track or (), progress)
     measured = any(row.missing is None for row in report.rows)
     closing_line(folder.bench_file, *files, then=after("bench", folder) if verified and measured else None)
     raise typer.Exit(0 if verified and measured else 1)

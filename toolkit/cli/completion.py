@@ -1,11 +1,17 @@
-"""What a shell completes: names of runs, formats, recipes and data sources. Never imports PyTorch."""
+"""What a shell completes: names of runs, formats, recipes and trackers. Never imports PyTorch.
+
+What is wrong, say with a package that adds formats, is said by the command itself, and not in the middle of a line that
+somebody is typing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import typer
+
+from toolkit.errors import ToolkitError
 
 
 def complete_run(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -13,8 +19,12 @@ def complete_run(ctx: typer.Context, incomplete: str) -> list[str]:
     from toolkit.run_folder import ARTIFACTS, LATEST, runs_in
 
     root = Path(ctx.params.get("artifacts") or ARTIFACTS)
-    names = [run.name for run in runs_in(root)]
-    return _starting([*names, *([LATEST] if names else [])], incomplete)
+
+    def names() -> list[str]:
+        found = [run.name for run in runs_in(root)]
+        return [*found, *([LATEST] if found else [])]
+
+    return _starting(names, incomplete)
 
 
 def complete_formats(incomplete: str) -> list[str]:
@@ -23,22 +33,32 @@ def complete_formats(incomplete: str) -> list[str]:
 
     before, comma, last = incomplete.rpartition(",")
     taken = before.split(",")
-    return [f"{before}{comma}{name}" for name in _starting(formats(), last) if name not in taken]
+    return [f"{before}{comma}{name}" for name in _starting(formats, last) if name not in taken]
 
 
 def complete_format(incomplete: str) -> list[str]:
     """Return the names of formats."""
     from toolkit.formats.registry import formats
 
-    return _starting(formats(), incomplete)
+    return _starting(formats, incomplete)
 
 
 def complete_recipe(incomplete: str) -> list[str]:
     """Return the names of the shipped recipes; where none fits, the shell completes paths."""
     from toolkit.recipe import AUTO, shipped_recipes
 
-    return _starting([AUTO, *shipped_recipes()], incomplete)
+    return _starting(lambda: (AUTO, *shipped_recipes()), incomplete)
 
 
-def _starting(names: Iterable[str], incomplete: str) -> list[str]:
-    return [name for name in names if name.startswith(incomplete)]
+def complete_tracker(incomplete: str) -> list[str]:
+    """Return the names of trackers."""
+    from toolkit.trackers.registry import trackers
+
+    return _starting(trackers, incomplete)
+
+
+def _starting(names: Callable[[], Iterable[str]], incomplete: str) -> list[str]:
+    try:
+        return [name for name in names() if name.startswith(incomplete)]
+    except (ToolkitError, OSError):
+        return []

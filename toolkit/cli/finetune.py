@@ -47,6 +47,7 @@ def command(
     """
     # What is wrong is said before anything else is imported: PyTorch alone takes seconds.
     from toolkit.api.stages import loading, require_room
+    from toolkit.cli.console import reporter
     from toolkit.run_folder import find_unfinished, new_run
     from toolkit.trackers import require_trackers
     from toolkit.training.auto import check_recipe, choose_recipe
@@ -54,7 +55,8 @@ def command(
 
     if track and dry_run:
         raise RecipeError("--dry-run trains nothing that --track could log: leave one of them out.")
-    require_trackers(track or ())
+    progress = reporter(quiet)
+    require_trackers(track or (), progress)
     budget = None if time_budget is None else parse_duration(time_budget)
     reason = None
     if resume:
@@ -71,9 +73,6 @@ def command(
         chosen, reason = choose_recipe(recipe, overrides)
     if not dry_run:
         require_room(artifacts, artifacts / unfinished.name if resume else None, chosen)
-    from toolkit.cli.console import reporter
-
-    progress = reporter(quiet)
     with loading(progress):
         require_for_training("torch", "torchvision", "safetensors", "tomli_w")
         from toolkit.api import train

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from toolkit.cli.completion import complete_format, complete_recipe, complete_run
+from toolkit.cli.completion import complete_format, complete_recipe, complete_run, complete_tracker
 from toolkit.cli.grouped_help import MORE, TRUST, WHICH_RUN
 from toolkit.devices import AUTO, DEVICE_NAMES, is_device
 from toolkit.errors import MOST_THREADS, ToolkitError
@@ -111,6 +111,7 @@ TrackOption = Annotated[
         "--track",
         metavar="NAME",
         help="Also log to this tracker, tensorboard or mlflow, now and in later commands of the run; may be repeated.",
+        autocompletion=complete_tracker,
     ),
 ]
 DeviceOption = Annotated[

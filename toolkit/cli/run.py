@@ -71,13 +71,15 @@ def command(
     change. --device is where everything runs; without it training and the benchmark take CUDA where there is one.
     """
     sizes = batch_sizes_of(batch_sizes)
+    from toolkit.cli.console import reporter, telling_of_lost_signature
     from toolkit.run_folder import new_run
     from toolkit.trackers import require_trackers
     from toolkit.training.auto import check_recipe, choose_recipe
     from toolkit.training.plan import parse_duration
     from toolkit.whole_job import Job, run_job, run_to_resume
 
-    require_trackers(track or ())
+    progress = reporter(quiet)
+    require_trackers(track or (), progress)
     budget = None if time_budget is None else parse_duration(time_budget)
     going_on, reason = None, None
     changed: dict[str, object] = {}
@@ -92,9 +94,6 @@ def command(
     from toolkit.api.stages import loading, require_room
 
     require_room(artifacts, None if going_on is None else going_on.path, chosen)
-    from toolkit.cli.console import reporter, telling_of_lost_signature
-
-    progress = reporter(quiet)
     with loading(progress):
         require_for_training("torch", "torchvision", "safetensors", "tomli_w")
         _require_formats(chosen)  # asks the engines, PyTorch too

@@ -28,6 +28,7 @@ from toolkit.errors import ToolkitError
 from toolkit.files import require_writable
 
 if TYPE_CHECKING:
+    from toolkit.progress import Reporter
     from toolkit.results import ParityReport
     from toolkit.verify.options import Asked
 
@@ -112,16 +113,18 @@ def command(
     if records is not None:
         require_writable(records, "Give --output another folder.")
     _require_used(judged, other, images, full, data, max_pixels)
-    if track:
-        _require_tracked(judged, other, track)
     from toolkit.cli.console import output, reporter
+
+    progress = reporter(quiet)
+    if track:
+        _require_tracked(judged, other, track, progress)
     from toolkit.cli.memory import bound_memory
     from toolkit.report import print_parity
 
     how: Asked = {
         "device": device,
         "threads": threads,
-        "reporter": reporter(quiet),
+        "reporter": progress,
         "tolerances": tolerances,
         "bisect": bisect,
         "verify_key": verify_key,
@@ -151,7 +154,7 @@ def command(
     if other is None and judged.run is not None:
         from toolkit.trackers import track as log
 
-        log(judged.run, track or (), parity=report)
+        log(judged.run, track or (), progress)
     _say_what_comes_next(judged, other, records, report.passed)
     raise typer.Exit(0 if report.passed else 1)
 
@@ -182,7 +185,7 @@ def _against_pytorch(judged: Place, images: int | None, how: Asked) -> ParityRep
         return verify_run(run, images=images, **how)
 
 
-def _require_tracked(judged: Place, other: Path | None, track: list[str]) -> None:
+def _require_tracked(judged: Place, other: Path | None, track: list[str], progress: Reporter) -> None:
     from toolkit.trackers import require_trackers
 
     if judged.run is None or other is not None:
@@ -190,7 +193,7 @@ def _require_tracked(judged: Place, other: Path | None, track: list[str]) -> Non
             "--track logs what a run's comparison with PyTorch says, and "
             + (f"{judged.path} is a bundle: leave it out, or give the run." if other is None else "--against is none.")
         )
-    require_trackers(track)
+    require_trackers(track, progress)
 
 
 def _of_run(judged: Place) -> str:

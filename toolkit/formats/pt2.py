@@ -41,7 +41,9 @@ class Pt2Format(TorchFormat):
         program.example_inputs = None
         _forget_source_paths(program)
         content = json.dumps(dict(metadata), ensure_ascii=False)
-        torch.export.save(program, str(path), extra_files={METADATA_FILE: content})
+        written = io.BytesIO()  # PyTorch's own writer of files ends the process where the disk is full
+        torch.export.save(program, written, extra_files={METADATA_FILE: content})
+        path.write_bytes(written.getbuffer())
         _require_no_pickle(path)
 
     def facts(self, path: Path) -> Facts:

@@ -53,13 +53,15 @@ class TorchScriptFormat(TorchFormat):
         import torch
 
         content = json.dumps(dict(metadata), ensure_ascii=False)
+        written = io.BytesIO()  # PyTorch's own writer of files ends the process where the disk is full
         with _quiet(), torch.inference_mode(), full_float32():
             try:
                 traced = _jit().freeze(_jit().trace(deployable, (sample,), check_trace=False))
-                _jit().save(traced, str(path), _extra_files={METADATA_FILE: content})
-                rewrite(path, _without_source_paths)
+                _jit().save(traced, written, _extra_files={METADATA_FILE: content})
             except Exception as error:  # tracing runs the network's own code, which may raise anything
                 raise ExportError(f"torch.jit.trace cannot export this network: {first_line(error)}") from error
+        path.write_bytes(written.getbuffer())
+        rewrite(path, _without_source_paths)
 
     def facts(self, path: Path) -> Facts:
         """Read the metadata back from the archive."""

@@ -1,4 +1,4 @@
-"""A comparison as JUnit XML, which CI services show as tests."""
+"""A comparison as JUnit XML, which CI services show as tests; see ``verify.junit``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 
 from toolkit.report.comparison import NOT_COMPARABLE
 from toolkit.results import AccuracyComparison, ComparedRow, Comparison, SpeedComparison
-from toolkit.verify.junit import xml_text
+from toolkit.verify.junit import print_facts, xml_text
 
 
 def comparison_junit(comparison: Comparison) -> str:
@@ -44,9 +44,10 @@ def _speed_case(suite: ET.Element, row: ComparedRow, speed: SpeedComparison) -> 
         _skipped(case, speed.why or NOT_COMPARABLE)
         return
     low, high = speed.interval.low, speed.interval.high
-    _properties(case, {"ratio": f"{speed.ratio:.4f}", "low": f"{low:.4f}", "high": f"{high:.4f}"}, speed.verdict)
     if speed.failure is not None:
         _failed(case, speed.failure)
+    values = {"ratio": f"{speed.ratio:.4f}", "low": f"{low:.4f}", "high": f"{high:.4f}"}
+    print_facts(case, {**values, "verdict": speed.verdict})
 
 
 def _accuracy_case(suite: ET.Element, row: ComparedRow, scored: AccuracyComparison) -> None:
@@ -56,20 +57,14 @@ def _accuracy_case(suite: ET.Element, row: ComparedRow, scored: AccuracyComparis
         return
     low, high = scored.interval.low, scored.interval.high
     values = {"difference": f"{scored.difference:.5f}", "low": f"{low:.5f}", "high": f"{high:.5f}"}
-    _properties(case, {**values, "paired": str(scored.paired).lower()}, scored.verdict)
     if scored.failure is not None:
         _failed(case, scored.failure)
+    print_facts(case, {**values, "paired": str(scored.paired).lower(), "verdict": scored.verdict})
 
 
 def _case(suite: ET.Element, row: ComparedRow, name: str) -> ET.Element:
     owner = xml_text(f"toolkit.compare.{row.name}.{row.device}")
     return ET.SubElement(suite, "testcase", classname=owner, name=name, time="0.000")
-
-
-def _properties(case: ET.Element, values: dict[str, str], verdict: str) -> None:
-    properties = ET.SubElement(case, "properties")
-    for name, value in {**values, "verdict": verdict}.items():
-        ET.SubElement(properties, "property", name=name, value=xml_text(value))
 
 
 def _skipped(case: ET.Element, reason: str) -> None:

@@ -36,8 +36,10 @@ def bullets(lines: Sequence[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-_MENTION = re.compile(r"@(?=\w)|(?<!&)#(?=\d)")
-"""What GitHub and GitLab make a link to a person, who is told of it, or to an issue; a backslash does not help."""
+_MENTION = re.compile(r"@(?=\w)|(?<!&)#(?=\d)|!(?=\d)|\bGH-(?=\d)", re.IGNORECASE)
+"""What GitHub and GitLab make a link to a person, who is told of it, or to an issue or a merge request
+(https://docs.github.com/en/get-started/writing-on-github/working-with-advanced-formatting/autolinked-references-and-urls);
+a backslash does not help."""
 _ADDRESS = re.compile(r"(?i)(?<=\bhttp:)/|(?<=\bhttps:)/|(?<=\bftp:)/|(?<=\bwww)\.")
 """Where GitHub begins a link, though nobody wrote one."""
 

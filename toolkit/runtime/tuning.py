@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, get_args
 
 from toolkit import provenance
 from toolkit.bundle import ArtifactRecord, Bundle
-from toolkit.errors import BundleError, ToolkitError
+from toolkit.errors import MOST_THREADS, BundleError, ToolkitError
 from toolkit.printable import printable
 from toolkit.results import Tuned
 
@@ -41,7 +41,7 @@ def tuned_setting(bundle: Bundle, artifact: ArtifactRecord, device: str, purpose
         purpose: see ``Purpose``.
 
     Raises:
-        BundleError: no setting was measured on the device.
+        BundleError: no setting was measured on the device, or it takes more threads than any machine has.
     """
     found = [
         (summary, setting)
@@ -56,6 +56,12 @@ def tuned_setting(bundle: Bundle, artifact: ArtifactRecord, device: str, purpose
             "its run on this machine, or leave tuned out."
         )
     summary, setting = found[0]
+    if setting.streams * setting.threads > MOST_THREADS:
+        raise BundleError(
+            f"{artifact.file} of {bundle.path} was tuned for {purpose} with {setting.streams} streams of "
+            f"{setting.threads} threads, and more than {MOST_THREADS} threads are not started: run 'toolkit bench "
+            "--sweep' in its run on this machine, or leave tuned out."
+        )
     here, cores = provenance.computing_part(device), provenance.available_cores()
     if summary.processor == here and (device != "cpu" or setting.cores in (None, cores)):
         return setting

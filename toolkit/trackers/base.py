@@ -9,6 +9,8 @@ from typing import Protocol
 
 Value = str | int | float | bool
 """Of a hyperparameter."""
+FILE = "trackers.json"
+"""In the run folder: where it is logged."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,9 @@ class TrackedRun:
     """Its own."""
     root: Path
     """Of all runs, in which ``folder`` lies."""
+    copied: bool = False
+    """Whether it is a copy of another run beside it, whose log the reference names. What lies outside of ``folder`` is
+    that other run's then, and this one begins a new log."""
 
 
 class Log(Protocol):
@@ -30,7 +35,8 @@ class Log(Protocol):
     """
 
     reference: str
-    """By which ``Tracker.open`` finds this again in another process; kept in the run folder, so it holds no secret."""
+    """By which ``Tracker.open`` finds this again in another process; kept in the run folder, so it holds no secret.
+    Another one than ``open`` was given says that this log is a new one."""
 
     def last_step(self, name: str) -> int:
         """Return the last step of a figure that is there already; 0 if there is none."""
@@ -76,5 +82,6 @@ class Tracker(Protocol):
 
         Args:
             run: what is logged.
-            reference: of the log that goes on; None for a new one, which replaces any older one of the same run.
+            reference: of the log that goes on; None for a new one, which replaces any older one of the same run. One
+                that is gone is replaced by a new one, too, unless somebody has removed it on purpose.
         """

@@ -1,28 +1,30 @@
 """Logging a run to the trackers that were asked for: whatever fails there is one sentence, and never ends the work.
 
 A tracker that was asked for once is remembered in the run folder, with what it takes to go on where it stopped. What
-it has not been told, because it was killed, or its server was away, is told by the next command that logs.
+it has not been told, because a command was killed, or its server was away, is told by the next command that logs:
+whoever logs brings the tracker up to what the run folder holds, and nobody hands over what has just been found out.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from toolkit.errors import FileWriteError, RunError, ToolkitError, first_line, raise_interruption
 from toolkit.files import read_text
-from toolkit.printable import printable_lines, without_credentials
+from toolkit.printable import printable, printable_lines, without_credentials
+from toolkit.progress import Reporter, Silent, working
 from toolkit.results import BenchReport, ParityReport, Record
 from toolkit.run_folder import RunFolder
 from toolkit.trackers import figures
-from toolkit.trackers.base import Log, TrackedRun
+from toolkit.trackers.base import FILE, Log, TrackedRun
 from toolkit.trackers.registry import usable
 from toolkit.training.history import Epoch, read_history
 
-FILE = "trackers.json"
-"""In the run folder."""
 MEANWHILE = "The work goes on, and the next command that logs this run makes up for it."
 LONGEST_REASON = 300
 """Characters of somebody else's message in a sentence; those of MLflow quote whole requests."""
@@ -34,6 +36,12 @@ class Remembered(Record):
     tracker: str
     reference: str | None
     """Of its log; None where it could not be opened yet."""
+    run: str | None = None
+    """Name of the folder by which it was opened last: in a copy, that of another run."""
+    parity: str | None = None
+    """When the verdicts were made that it has been told last."""
+    bench: str | None = None
+    """When the measurements were made that it has been told last."""
 
 
 class RememberedTrackers(Record):
@@ -42,42 +50,38 @@ class RememberedTrackers(Record):
     trackers: tuple[Remembered, ...] = ()
 
 
-def track(
-    run: RunFolder,
-    asked: Sequence[str] = (),
-    *,
-    parity: ParityReport | None = None,
-    bench: BenchReport | None = None,
-) -> None:
-    """Log what is known of a run to its trackers: what these do not have of its training, and a new record.
+def track(run: RunFolder, asked: Sequence[str] = (), reporter: Reporter | None = None) -> None:
+    """Log what the run folder has and its trackers have not: of its training, its verdicts and its measurements.
 
     Args:
         run: fine-tuned already.
         asked: names of trackers, beside those that the run remembers.
-        parity: what ``verify`` has just found out.
-        bench: what ``bench`` has just measured.
+        reporter: shows which tracker is waited for.
     """
-    with _opened(run, asked) as logs:
+    logs, finished = _open_all(run, asked, reporter or Silent()), False
+    try:
         for log in logs:
             log.catch_up()
-            if parity is not None:
-                log.parity(parity)
-            if bench is not None:
-                log.bench(bench)
+        finished = True
+    finally:
+        for log in logs:
+            log.close(finished=finished)
 
 
 class Following:
     """Logs a training while it runs: open it with ``with``, around the training and the drawing of its pictures."""
 
-    def __init__(self, asked: Sequence[str], *, anew: bool) -> None:
+    def __init__(self, asked: Sequence[str], *, anew: bool, reporter: Reporter | None = None) -> None:
         """Prepare; the trackers are opened once the training says which run it is.
 
         Args:
             asked: names of trackers, beside those that a run which goes on remembers.
             anew: whether the run starts from its beginning.
+            reporter: shows which tracker is waited for.
         """
         self._asked = asked
         self._anew = anew
+        self._reporter = reporter or Silent()
         self._logs: list[_Guarded] | None = None
 
     def __enter__(self) -> Following:
@@ -92,7 +96,7 @@ class Following:
         if self._logs is None:
             if self._anew:
                 (run.path / FILE).unlink(missing_ok=True)
-            self._logs = _open_all(run, self._asked)
+            self._logs = _open_all(run, self._asked, self._reporter)
         for log in self._logs:
             log.epochs(epochs)
 
@@ -103,52 +107,45 @@ class Following:
             log.catch_up()
 
 
-@contextmanager
-def _opened(run: RunFolder, asked: Sequence[str]) -> Iterator[list[_Guarded]]:
-    logs, finished = _open_all(run, asked), False
+def _open_all(run: RunFolder, asked: Sequence[str], reporter: Reporter) -> list[_Guarded]:
     try:
-        yield logs
-        finished = True
-    finally:
-        for log in logs:
-            log.close(finished=finished)
-
-
-def _open_all(run: RunFolder, asked: Sequence[str]) -> list[_Guarded]:
-    remembered = _remembered(run)
-    known = remembered | {name: None for name in asked if name not in remembered}
+        remembered = _remembered(run)
+    except RunError as error:
+        _say(f"{error} Or remove it, to log the run anew. Until then it is logged to no tracker.")
+        return []
+    known = remembered | {name: Remembered(tracker=name, reference=None) for name in asked if name not in remembered}
     if known != remembered:
         try:
             _remember(run, known)
         except FileWriteError as error:
             _say(f"{error} So the next command must be told again to track the run.")
-    return [_Guarded(run, name, reference) for name, reference in known.items()]
+    return [_Guarded(run, entry, reporter) for entry in known.values()]
 
 
-def _remembered(run: RunFolder) -> dict[str, str | None]:
+def _remembered(run: RunFolder) -> dict[str, Remembered]:
+    """Return what is remembered of each tracker.
+
+    Raises:
+        RunError: the record is damaged.
+    """
     if not (run.path / FILE).exists():
         return {}
-    try:
-        record = RememberedTrackers.load(run.path / FILE, "toolkit finetune --track")
-    except RunError as error:
-        _say(f"{error} Until then the run is logged to no tracker.")
-        return {}
-    return {entry.tracker: entry.reference for entry in record.trackers}
+    record = RememberedTrackers.load(run.path / FILE, "toolkit finetune --track")
+    return {entry.tracker: entry for entry in record.trackers}
 
 
-def _remember(run: RunFolder, references: dict[str, str | None]) -> None:
-    entries = tuple(Remembered(tracker=name, reference=reference) for name, reference in references.items())
-    RememberedTrackers(trackers=entries).save(run.path / FILE)
+def _remember(run: RunFolder, entries: dict[str, Remembered]) -> None:
+    RememberedTrackers(trackers=tuple(entries.values())).save(run.path / FILE)
 
 
 class _Guarded:
     """A tracker's log of a run, from which no exception comes: the first is said, and the tracker left out."""
 
-    def __init__(self, run: RunFolder, name: str, reference: str | None) -> None:
+    def __init__(self, run: RunFolder, entry: Remembered, reporter: Reporter) -> None:
         self._run = run
-        self._name = name
+        self._entry = entry
+        self._reporter = reporter
         self._log: Log | None = None
-        self._reference = reference
         self._epochs_known: int | None = None
         self._has_failed = False
         with self._guarded():
@@ -166,21 +163,12 @@ class _Guarded:
             self._write_epochs(epochs)
 
     def catch_up(self) -> None:
-        """Log what the run folder has of the training and the tracker has not."""
+        """Log what the run folder has and the tracker has not."""
         with self._guarded():
             self._write_epochs(read_history(self._run.history_file))
             self._write_evaluation()
-
-    def parity(self, report: ParityReport) -> None:
-        """Log a verdict."""
-        with self._guarded():
-            self._write_measured(figures.PARITY, figures.of_parity(report), figures.parity_text(report))
-
-    def bench(self, report: BenchReport) -> None:
-        """Log measurements, with the page that was written of them."""
-        with self._guarded():
-            page = self._run.bench / "report.md"
-            self._write_measured(figures.BENCH, figures.of_bench(report), read_text(page) if page.is_file() else "")
+            self._write_parity()
+            self._write_bench()
 
     def close(self, *, finished: bool) -> None:
         """End the log."""
@@ -190,13 +178,15 @@ class _Guarded:
                 log.close(finished=finished)
 
     def _open(self) -> None:
-        tracked = TrackedRun(name=self._run.name, folder=self._run.path, root=self._run.path.parent)
-        log = self._log = usable(self._name).open(tracked, self._reference)
-        if self._reference is None:
+        folder = Path(os.path.abspath(self._run.path))
+        name, reference = printable(folder.name), self._entry.reference
+        tracked = TrackedRun(name, folder, folder.parent, copied=_is_copy(folder, self._entry))
+        log = self._log = usable(self._entry.tracker).open(tracked, reference)
+        changes: dict[str, str | None] = {"reference": log.reference, "run": name}
+        if reference != log.reference:
             log.parameters(figures.hyperparameters(self._run.recipe()))
-        if self._reference != log.reference:
-            _remember(self._run, _remembered(self._run) | {self._name: log.reference})
-            self._reference = log.reference
+            changes |= {"parity": None, "bench": None}
+        self._update(changes)
         self._epochs_known = None
 
     def _write_epochs(self, epochs: Sequence[Epoch]) -> None:
@@ -216,30 +206,67 @@ class _Guarded:
         # Last, because by it is seen that all of this is there.
         self._log.figures(figures.of_evaluation(self._run.evaluation()), 1)
 
-    def _write_measured(self, mark: str, values: dict[str, float], text: str) -> None:
-        if self._log is None:
+    def _write_parity(self) -> None:
+        if self._log is None or not self._run.parity_file.exists():
             return
+        report = ParityReport.load(self._run.parity_file, "toolkit verify")
+        if (made := report.provenance.created) != self._entry.parity:
+            self._write_measured(figures.PARITY, figures.of_parity(report), figures.parity_text(report))
+            self._update({"parity": made})
+
+    def _write_bench(self) -> None:
+        if self._log is None or not self._run.bench_file.exists():
+            return
+        report = BenchReport.load(self._run.bench_file, "toolkit bench")
+        if (made := report.provenance.created) != self._entry.bench:
+            page = self._run.bench / "report.md"
+            self._write_measured(figures.BENCH, figures.of_bench(report), read_text(page) if page.is_file() else "")
+            self._update({"bench": made})
+
+    def _write_measured(self, mark: str, values: dict[str, float], text: str) -> None:
+        assert self._log is not None  # whoever comes here has asked
         step = self._log.last_step(mark) + 1
         if text:
             self._log.text(mark.partition("/")[0], text, step)
         self._log.figures(values, step)
 
+    def _update(self, changes: dict[str, str | None]) -> None:
+        """Remember something of the tracker."""
+        entry = Remembered.model_validate(self._entry.model_dump() | changes)
+        if entry != self._entry:
+            _remember(self._run, _remembered(self._run) | {entry.tracker: entry})
+            self._entry = entry
+
     @contextmanager
     def _guarded(self) -> Iterator[None]:
         try:
-            yield
-        except Exception as failure:  # code of another package, which may raise anything
+            with working(self._reporter, f"telling the tracker {self._entry.tracker!r}"):
+                yield
+        except (Exception, SystemExit) as failure:  # code of another package, which may raise anything
             raise_interruption(failure)
             if not self._has_failed:
-                _say(f"the tracker {self._name!r} is left out from here on: {_reason(failure)} {MEANWHILE}")
+                _say(f"the tracker {self._entry.tracker!r} is left out from here on: {_reason(failure)} {MEANWHILE}")
             self._has_failed = True
             log, self._log = self._log, None
             if log is not None:
-                with suppress(Exception):  # of what has just been said to have failed
+                with suppress(Exception, SystemExit):  # of what has just been said to have failed
                     log.close(finished=False)
 
 
-def _reason(failure: Exception) -> str:
+def _is_copy(folder: Path, entry: Remembered) -> bool:
+    """Tell whether a run that has another name than when it was logged last shares its log with one beside it."""
+    if entry.reference is None or entry.run in (None, printable(folder.name)):
+        return False
+    for other in folder.parent.glob(f"*/{FILE}"):
+        if not other.parent.samefile(folder):
+            with suppress(RunError):  # it is damaged, so nothing is logged by it
+                found = _remembered(RunFolder(other.parent)).get(entry.tracker)
+                if found is not None and found.reference == entry.reference:
+                    return True
+    return False
+
+
+def _reason(failure: BaseException) -> str:
     if isinstance(failure, ToolkitError):
         return str(failure)
     return f"it failed ({textwrap.shorten(first_line(failure), LONGEST_REASON, placeholder=' ...')})."

@@ -250,9 +250,9 @@ class TestStages:
         asked: list[Any] = []
         monkeypatch.setattr("toolkit.verify.run.verify_run", lambda run, **how: asked.append(how) or parity)
         logged: list[Any] = []
-        monkeypatch.setattr("toolkit.trackers.track", lambda run, **found: logged.append(found))
+        monkeypatch.setattr("toolkit.trackers.track", lambda run, **_: logged.append(run.path))
         report = exported.verify(images=7, threads=1, progress=False)
-        assert logged == [{"parity": parity}]
+        assert logged == [exported.path]
         assert (report.passed, isinstance(report, ShownParity)) == (False, True)
         ((how),) = asked
         assert (how["images"], how["threads"]) == (7, 1)
@@ -271,9 +271,11 @@ class TestStages:
         monkeypatch.setattr("toolkit.verify.run.verify_run", lambda *_, **__: order.append("verified"))
         monkeypatch.setattr("toolkit.bench.bench_run", measured)
         logged: list[Any] = []
-        monkeypatch.setattr("toolkit.trackers.track", lambda run, **found: logged.append(found))
+        monkeypatch.setattr(
+            "toolkit.trackers.track", lambda run, **_: logged.append((run.bench / "report.md").exists())
+        )
         report = exported.bench(rounds=3, batch_sizes=(1,), progress=False)
-        assert logged == [{"parity": None, "bench": bench}]
+        assert logged == [True]
         assert isinstance(report, ShownBench)
         assert order == ["verified", BenchOptions(rounds=3, batch_sizes=(1,))]
         assert (exported.folder.bench / "report.md").exists()

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -44,6 +45,15 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FileWriteError):
         save_weights(small(), tmp_path / "file" / "model.safetensors")
+
+
+def test_a_full_disk_is_said_as_of_every_other_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(FileWriteError, match=r"^cannot write .*model\.safetensors: No space left on device\. Free"):
+        save_weights(small(), tmp_path / "model.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from toolkit.bench.job import Job
-from toolkit.bench.process import WorkerFailedError, WorkerProcess
+from toolkit.bench.process import STOP_SECONDS, WorkerFailedError, WorkerProcess
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals and process ids are those of POSIX")
 
@@ -114,6 +114,26 @@ def test_close_ends_the_process(start):
     worker = start()
     worker.wait_ready()
     worker.close()
+    assert not alive(worker.pid)
+
+
+@POSIX
+def test_ctrl_c_does_not_wait_until_a_call_has_ended(start):
+    worker = start(fails={"2": "hang"})
+    worker.wait_ready()
+    worker.ask("open")
+    worker._send({"do": "measure", "batch_size": 2})
+
+    def interrupted():
+        try:
+            raise KeyboardInterrupt
+        finally:
+            worker.close()
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert time.monotonic() - began < STOP_SECONDS
     assert not alive(worker.pid)
 
 

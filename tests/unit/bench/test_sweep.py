@@ -32,7 +32,7 @@ def test_every_row_is_measured_once_per_round_and_batch_size(run, plan, lines):
         assert outcome.cold_start_seconds > outcome.load_seconds
         assert outcome.peak_memory_bytes >= outcome.idle_memory_bytes > 0
         assert all(timed.warm_up_seconds > 0 and timed.processor_seconds > 0 for timed in outcome.timed.values())
-    opened = {"starting": [2, 2], "opening what is measured": [1, 1]}
+    opened = {"starting": [2, 2], "opening what is measured": [1, 1], "ending what was measured": [1, 1]}
     assert lines.bars == opened | {"bench": [2 * 2 * 3, 2 * 2 * 3], "accuracy": [40, 40]}
     assert lines.lines == []
 

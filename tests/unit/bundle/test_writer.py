@@ -11,8 +11,10 @@ import pytest
 from toolkit.bundle import Bundle, Manifest
 from toolkit.bundle.folder import read_manifest
 from toolkit.bundle.trust.check import LARGEST_MANIFEST, parse_manifest
-from toolkit.bundle.writer import MOST_CONFUSIONS, new_bundle, write_golden, write_manifest
+from toolkit.bundle.trust.signature import make_keys
+from toolkit.bundle.writer import MOST_CONFUSIONS, new_bundle, sign_bundle, write_golden, write_manifest
 from toolkit.errors import ExportError, FileWriteError
+from toolkit.files import write_text
 from toolkit.results import ClassScore, Evaluation, Interval
 
 REAL = Path(__file__).parents[2] / "assets" / "manifests" / "version-2.json"
@@ -96,6 +98,26 @@ def test_a_kill_at_any_moment_leaves_a_bundle_that_opens(
         write_manifest(colour_bundle, manifest)
     monkeypatch.undo()
     assert Bundle.open(colour_bundle).manifest.name in ("colours", "later")
+
+
+@pytest.mark.parametrize("last", ["MODEL_CARD.md", "manifest.json"])
+def test_a_full_disk_takes_nothing_away(
+    colour_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str
+) -> None:
+    private = tmp_path / "key"
+    make_keys(private, tmp_path / "key.pub")
+    sign_bundle(colour_bundle, private)
+
+    def full(target: Path, content: str) -> None:
+        if target.name.endswith(last):
+            raise FileWriteError(f"cannot write {target}: No space left on device.")
+        write_text(target, content)
+
+    monkeypatch.setattr("toolkit.bundle.writer.write_text", full)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(FileWriteError, match="No space left"):
+        write_manifest(colour_bundle, read_manifest(colour_bundle).model_copy(update={"name": "other"}))
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_samples_that_nothing_can_be_compared_with_are_not_written(tmp_path: Path) -> None:

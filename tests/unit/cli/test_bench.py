@@ -158,20 +158,18 @@ def test_an_artifact_that_cannot_be_verified_here_is_not_measured(measure: Run) 
     assert "onnxruntime is not installed." in err
 
 
-def test_verdicts_and_figures_are_logged_to_the_trackers_of_the_run(
+def test_the_trackers_of_the_run_are_told_once_everything_is_written(
     measure: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("tensorboard", reason="the extra 'tensorboard' is not installed")
-    logged: list[tuple[Any, Any, list[str]]] = []
-    monkeypatch.setattr(
-        "toolkit.trackers.track", lambda run, asked, **records: logged.append((run, list(asked), sorted(records)))
-    )
+    logged: list[tuple[Any, Any]] = []
+    monkeypatch.setattr("toolkit.trackers.track", lambda run, asked, _: logged.append((run, list(asked))))
     stage = Stage(None)
     assert measure(stage, "--track", "tensorboard")[0] == 0
-    assert logged == [(stage.folder, ["tensorboard"], ["parity"]), (stage.folder, ["tensorboard"], ["bench"])]
+    assert logged == [(stage.folder, ["tensorboard"])]
     logged.clear()
     assert measure(Stage(VERDICT))[0] == 0
-    assert [(asked, records) for _, asked, records in logged] == [([], ["bench"])]
+    assert [asked for _, asked in logged] == [[]]
 
 
 def test_an_unknown_tracker_is_refused_before_anything_is_measured(measure: Run) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.cli.completion import complete_format, complete_formats, complete_recipe
+from toolkit.cli.completion import complete_format, complete_formats, complete_recipe, complete_tracker
+from toolkit.errors import ToolkitError
 
 PROGRAM = """
 import atexit, sys
@@ -47,6 +48,7 @@ def test_commands_options_runs_formats_and_recipes_are_completed(tmp_path: Path)
     assert completed(tmp_path, "export", "--run", "m") == ["mine"]
     assert completed(tmp_path, "export", "--formats", "onnx,torch") == ["onnx,torchscript"]
     assert completed(tmp_path, "run", "--recipe", "dig") == ["digits"]
+    assert completed(tmp_path, "bench", "--track", "m") == ["mlflow"]
 
 
 def test_a_format_is_listed_once() -> None:
@@ -54,3 +56,13 @@ def test_a_format_is_listed_once() -> None:
     assert "onnx,onnx-int8" in complete_formats("onnx,on")
     assert complete_format("torchs") == ["torchscript"]
     assert complete_recipe("a") == ["auto"]
+    assert complete_tracker("tensor") == ["tensorboard"]
+
+
+def test_a_broken_package_says_nothing_into_a_line_that_is_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise ToolkitError("the tracker 'x' of a-package cannot be loaded")
+
+    for listed in ("formats.registry.formats", "trackers.registry.trackers"):
+        monkeypatch.setattr(f"toolkit.{listed}", broken)
+    assert complete_formats("onnx,") == complete_format("") == complete_tracker("") == []

@@ -115,6 +115,19 @@ def test_names_of_others_are_not_read_as_markdown() -> None:
     assert "\\*x\\*" in text
 
 
+def test_names_of_others_call_nobody_and_link_to_nothing() -> None:
+    name = "@someone #1 GH-2"
+    renamed = [
+        report(
+            [row(name, [timing(1, [speed] * 8), timing(8, [1.0] * 8)]), missing(f"no {name}", "cpu", name)], run=name
+        )
+        for speed in (100.0, 50.0)
+    ]
+    text = comparison_markdown(compared(*renamed, LIMITS))
+    assert text.count("someone") > 5
+    assert text.count("@&#8203;someone #&#8203;1 GH-&#8203;2") == text.count("someone")
+
+
 @pytest.mark.parametrize("width", [80, 160])
 def test_the_terminal_shows_everything_whole(slower: Comparison, width: int) -> None:
     console = Console(file=io.StringIO(), width=width)

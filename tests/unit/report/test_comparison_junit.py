@@ -6,6 +6,7 @@ from xml.etree import ElementTree as ET
 
 from bench_reports import noisy_report, report, row, timing
 from bench_rows import missing
+from junit_schema import require_fit
 
 from toolkit.comparison import Limits, compare_figures
 from toolkit.comparison.sides import figures_of_report
@@ -14,9 +15,9 @@ from toolkit.results import BenchReport
 
 
 def suite(a: BenchReport, b: BenchReport, limits: Limits | None = None) -> ET.Element:
-    return ET.fromstring(
-        comparison_junit(compare_figures(figures_of_report(a, "report"), figures_of_report(b, "report"), limits))
-    )
+    text = comparison_junit(compare_figures(figures_of_report(a, "report"), figures_of_report(b, "report"), limits))
+    require_fit(text)
+    return ET.fromstring(text)
 
 
 def outcomes(found: ET.Element) -> dict[tuple[str, str], str]:
@@ -35,8 +36,8 @@ def test_a_line_that_fails_a_gate_is_a_failed_case() -> None:
     assert (found.attrib["tests"], found.attrib["failures"], found.attrib["skipped"]) == ("9", "2", "0")
     failure = next(found.iter("failure"))
     assert failure.attrib["message"].endswith("0.950 is allowed")
-    properties = {entry.attrib["name"]: entry.attrib["value"] for entry in found.iter("property")}
-    assert {"ratio", "low", "high", "verdict", "difference", "paired"} <= properties.keys()
+    printed = {line.partition(": ")[0] for case in found.iter("system-out") for line in (case.text or "").splitlines()}
+    assert printed == {"ratio", "low", "high", "verdict", "difference", "paired"}
 
 
 def test_without_a_gate_no_case_fails() -> None:

@@ -36,6 +36,8 @@ def test_a_list_has_a_line_each() -> None:
         ("a__b", "a__b"),
         ("~~x~~ $y$ &lt;", "\\~\\~x\\~\\~ \\$y\\$ \\&lt;"),
         ("@someone, a/b#12", "@&#8203;someone, a/b#&#8203;12"),
+        ("GH-7 gh-7 a!8", "GH-&#8203;7 gh-&#8203;7 a!&#8203;8"),
+        ("HIGH-7 wow!", "HIGH-7 wow!"),
         ("# 1", "# 1"),
         ("www.a.b http://a.b", "www\\.a.b http:\\//a.b"),
     ],

@@ -85,6 +85,14 @@ def test_of_another_machine_it_warns_and_gives_none(
     assert [(str(one.message), one.category) for one in caught] == [(sentence, NotTunedHereWarning)]
 
 
+def test_a_setting_of_more_threads_than_any_machine_has_is_refused(colour_bundle_once: Path) -> None:
+    absurd = FAST.model_copy(update={"streams": 64, "threads": 1024})
+    with pytest.raises(
+        BundleError, match="with 64 streams of 1024 threads, and more than 1024 threads are not started"
+    ):
+        setting(colour_bundle_once, "cpu", "throughput", summary("Example CPU", absurd))
+
+
 @pytest.mark.parametrize("measured", [(), (summary("Example CPU"),), (summary("Example CPU", QUICK),)])
 def test_what_was_not_tuned_is_refused_with_the_command(
     colour_bundle_once: Path, measured: tuple[BenchSummary, ...]

@@ -106,6 +106,9 @@ def test_what_is_kept_of_a_server_holds_no_secret(root: Path, monkeypatch: pytes
         def create_run(self, *_: Any, **__: Any) -> Any:
             return type("Run", (), {"info": type("Info", (), {"run_id": "7"})})
 
+        def get_run(self, run: str) -> Any:
+            return type("Run", (), {"info": type("Info", (), {"lifecycle_stage": "active"})})
+
         def update_run(self, run: str, status: str) -> None:
             assert (run, status) == ("7", "RUNNING")
 
@@ -118,9 +121,17 @@ def test_what_is_kept_of_a_server_holds_no_secret(root: Path, monkeypatch: pytes
     reference = opened(root).reference
     assert json.loads(reference) == {"store": "https://host:5000/ml", "run": "7"}
     opened(root, reference)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://elsewhere")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://host:5000/ml/")
     opened(root, reference)
-    assert named == ["https://me:secret@host:5000/ml"] * 2 + ["https://host:5000/ml"]
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    opened(root, reference)
+    assert named == [*["https://me:secret@host:5000/ml"] * 2, "https://host:5000/ml/", "https://host:5000/ml"]
+    # The credentials in MLflow's variables are of the place that is named there.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@elsewhere")
+    sentence = r"^this run is logged in https://host:5000/ml, and MLFLOW_TRACKING_URI names https://elsewhere: unset it"
+    with pytest.raises(TrackerError, match=sentence):
+        opened(root, reference)
+    assert len(named) == 4
 
 
 def test_a_store_that_was_moved_is_said(root: Path) -> None:
@@ -128,6 +139,58 @@ def test_a_store_that_was_moved_is_said(root: Path) -> None:
     root.rename(root.with_name("moved"))
     with pytest.raises(TrackerError, match="was moved, and its pictures would still go to where it was: remove it"):
         opened(root.with_name("moved"))
+
+
+def test_one_that_goes_on_in_a_store_that_was_moved_writes_nothing_where_that_was(root: Path) -> None:
+    log = opened(root)
+    log.close(finished=True)
+    moved = root.rename(root.with_name("moved"))
+    with pytest.raises(TrackerError, match="was moved, and its pictures would still go to where it was: remove it"):
+        opened(moved, log.reference)
+    assert not root.exists()
+
+
+def test_a_store_that_is_reached_over_a_link_was_not_moved(root: Path) -> None:
+    log = opened(root)
+    log.close(finished=True)
+    link = root.with_name("link")
+    link.symlink_to(root)
+    again = opened(link, log.reference)
+    again.close(finished=True)
+    assert again.reference == log.reference
+    opened(link).close(finished=True)
+
+
+def test_where_the_whole_store_is_gone_the_run_begins_anew(root: Path) -> None:
+    gone = json.dumps({"store": "", "run": "0" * 32})
+    log = opened(root, gone)
+    log.close(finished=True)
+    assert log.reference != gone
+    assert [run.info.run_name for run in store(root / FOLDER / DATABASE)[1]] == ["mine"]
+
+
+def test_a_run_that_was_deleted_is_not_brought_back(root: Path) -> None:
+    log = opened(root)
+    log.close(finished=True)
+    identifier = json.loads(log.reference)["run"]
+    store(root / FOLDER / DATABASE)[0].delete_run(identifier)
+    with pytest.raises(TrackerError, match=f"no longer has the run {identifier} of MLflow: remove trackers.json and"):
+        opened(root, log.reference)
+
+
+def test_a_copy_of_a_run_gets_a_run_of_its_own(root: Path) -> None:
+    log = opened(root)
+    log.close(finished=True)
+    copy = MlflowTracker().open(TrackedRun("copy", root / "copy", root, copied=True), log.reference)
+    copy.close(finished=True)
+    assert copy.reference != log.reference
+    assert {run.info.run_name for run in store(root / FOLDER / DATABASE)[1]} == {"mine", "copy"}
+
+
+@pytest.mark.parametrize("reference", ["", "x", "7", "{}", '{"store": "", "run": 7}', '["store", "run"]'])
+def test_a_reference_that_was_edited_by_hand_is_one_sentence(root: Path, reference: str) -> None:
+    with pytest.raises(TrackerError, match=r"^trackers\.json names no run of MLflow: remove trackers\.json and give"):
+        opened(root, reference)
 
 
 def test_nothing_of_it_is_reported(root: Path) -> None:

@@ -63,3 +63,20 @@ def test_mlflow_without_a_way_to_open_a_database_is_incomplete(monkeypatch: pyte
     monkeypatch.setattr(mlflow, "is_installed", lambda package: package != "sqlalchemy")
     with pytest.raises(MissingDependencyError, match="MLflow is not installed"):
         usable("mlflow")
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("no https://me:secret@licence"), SystemExit("no https://licence?key=secret")]
+)
+def test_one_that_fails_when_it_is_asked_is_one_sentence(added: list[Any], error: BaseException) -> None:
+    class Failing(Theirs):
+        def unavailable(self) -> str | None:
+            raise error
+
+    added.append(entry(Failing))
+    sentence = (
+        rf"the tracker 'theirs' cannot be used \({type(error).__name__}: no https://licence\): update or uninstall"
+    )
+    with pytest.raises(TrackerError, match=sentence):
+        require_trackers(["theirs"])
+    require_trackers(["tensorboard"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,11 @@ import pytest
 
 from tests.unit.trackers.conftest import EPOCHS, finish, write_run
 from toolkit.errors import FileWriteError, MissingDependencyError, TrackerError
+from toolkit.progress import Bar, Silent
 from toolkit.results import BenchReport, ParityReport
 from toolkit.run_folder import RunFolder
-from toolkit.trackers.base import TrackedRun, Value
-from toolkit.trackers.tracking import FILE, Following, RememberedTrackers, track
+from toolkit.trackers.base import FILE, TrackedRun, Value
+from toolkit.trackers.tracking import Following, RememberedTrackers, track
 from toolkit.training.history import write_history
 
 
@@ -28,15 +31,20 @@ class Kept:
         self.failing: str | None = None
         """The method that fails."""
         self.error: BaseException = RuntimeError("the server at https://me:secret@host/x is away\nmore")
+        self.gone = False
+        """Whether its logs are, so that it begins a new one."""
+        self.opened: list[TrackedRun] = []
 
     def unavailable(self) -> str | None:
         return None
 
     def open(self, run: TrackedRun, reference: str | None) -> Told:
         self.fail_if("open")
-        if reference is None:
+        self.opened.append(run)
+        new = reference is None or self.gone or run.copied
+        if new:
             self.logs.append(Told(self, str(len(self.logs)), run))
-        log = self.logs[-1 if reference is None else int(reference)]
+        log = self.logs[-1 if new else int(str(reference))]
         log.opened += 1
         return log
 
@@ -169,15 +177,22 @@ class TestTraining:
         assert kept.logs[0].ends == [False]
 
 
+def found_at(report: ParityReport, created: str) -> ParityReport:
+    """Return a report as another command would have made it."""
+    return report.model_copy(update={"provenance": report.provenance.model_copy(update={"created": created})})
+
+
 class TestLaterStages:
     def test_verify_and_bench_go_on_with_the_same_log(
         self, kept: Kept, run: RunFolder, parity: ParityReport, bench: BenchReport
     ) -> None:
-        run.bench.mkdir()
+        found_at(parity, "10:00").save(run.parity_file)
+        track(run, ["kept"])
+        found_at(parity, "11:00").save(run.parity_file)
+        track(run)
+        bench.save(run.bench_file)
         (run.bench / "report.md").write_text("# fast\n")
-        track(run, ["kept"], parity=parity)
-        track(run, parity=parity)
-        track(run, bench=bench)
+        track(run)
         (told,) = kept.logs
         assert told.losses == ALL
         assert told.pictures == ["confusion"]
@@ -186,18 +201,106 @@ class TestLaterStages:
         assert told.texts == [("parity", 1), ("parity", 2), ("bench", 1)]
         assert told.ends == [True] * 3
 
+    def test_what_is_known_already_is_no_further_step(
+        self, kept: Kept, run: RunFolder, parity: ParityReport, bench: BenchReport
+    ) -> None:
+        parity.save(run.parity_file)
+        bench.save(run.bench_file)
+        for _ in range(2):
+            track(run, ["kept"])
+        assert kept.logs[0].curves["parity/passed"] == [(1, 0.0)]
+        assert kept.logs[0].curves["bench/rows_measured"] == [(1, 1.0)]
+
+    @pytest.mark.parametrize("method", ["open", "last_step", "figures"])
+    def test_verdicts_and_figures_that_a_tracker_missed_are_made_up_for(
+        self, kept: Kept, run: RunFolder, parity: ParityReport, bench: BenchReport, method: str
+    ) -> None:
+        track(run, ["kept"])
+        kept.failing = method
+        parity.save(run.parity_file)
+        bench.save(run.bench_file)
+        track(run)
+        kept.failing = None
+        track(run)
+        (told,) = kept.logs
+        assert told.curves["parity/passed"] == [(1, 0.0)]
+        assert told.curves["bench/rows_measured"] == [(1, 1.0)]
+
+    def test_a_log_that_was_begun_anew_gets_everything(self, kept: Kept, run: RunFolder, parity: ParityReport) -> None:
+        parity.save(run.parity_file)
+        track(run, ["kept"])
+        kept.gone = True
+        track(run)
+        kept.gone = False
+        track(run)
+        first, second = kept.logs
+        assert second.curves == first.curves
+        assert second.hyperparameters == first.hyperparameters
+        assert remembered(run) == [("kept", "1")]
+
     def test_a_run_that_nobody_tracks_is_left_alone(self, kept: Kept, run: RunFolder, parity: ParityReport) -> None:
+        parity.save(run.parity_file)
         before = sorted(run.path.iterdir())
-        track(run, parity=parity)
+        track(run)
         assert (kept.logs, sorted(run.path.iterdir())) == ([], before)
 
-    def test_a_damaged_record_of_trackers_is_said(
+    def test_a_damaged_record_of_trackers_is_said_and_kept(
         self, kept: Kept, run: RunFolder, capsys: pytest.CaptureFixture[str]
     ) -> None:
         (run.path / FILE).write_text("{}x")
+        track(run, ["kept"])
+        said = capsys.readouterr().err
+        assert "trackers.json is not what 'toolkit finetune --track' writes" in said
+        assert said.endswith("Or remove it, to log the run anew. Until then it is logged to no tracker.\n")
+        assert (kept.logs, (run.path / FILE).read_text()) == ([], "{}x")
+
+
+class TestFolders:
+    def test_a_copy_says_so_and_goes_on_by_itself(self, kept: Kept, run: RunFolder) -> None:
+        track(run, ["kept"])
+        copy = RunFolder(run.path.with_name("copy"))
+        shutil.copytree(run.path, copy.path)
+        track(copy)
+        assert kept.opened[-1] == TrackedRun("copy", copy.path, copy.path.parent, copied=True)
+        # It has a log of its own by now, so neither is a copy of the other any more.
+        track(copy)
         track(run)
-        assert "trackers.json is not what 'toolkit finetune --track' writes" in capsys.readouterr().err
-        assert kept.logs == []
+        assert [opened.copied for opened in kept.opened] == [False, True, False, False]
+        assert (remembered(run), remembered(copy)) == ([("kept", "0")], [("kept", "1")])
+
+    def test_of_two_that_both_have_new_names_one_goes_on(self, kept: Kept, run: RunFolder) -> None:
+        track(run, ["kept"])
+        copy = run.path.with_name("copy")
+        shutil.copytree(run.path, copy)
+        renamed = run.path.rename(run.path.with_name("renamed"))
+        for path in (renamed, copy, renamed, copy):
+            track(RunFolder(path))
+        assert [opened.copied for opened in kept.opened] == [False, True, False, False, False]
+        assert (remembered(RunFolder(renamed)), remembered(RunFolder(copy))) == ([("kept", "1")], [("kept", "0")])
+
+    def test_one_that_was_renamed_goes_on_under_its_new_name(self, kept: Kept, run: RunFolder) -> None:
+        track(run, ["kept"])
+        renamed = RunFolder(run.path.rename(run.path.with_name("renamed")))
+        for path in (renamed.path, renamed.path.with_name("again")):
+            if path != renamed.path:
+                renamed.path.rename(path)
+            track(RunFolder(path))
+        write_run(run.path)  # another run of the old name is not what it was copied from
+        track(RunFolder(path))
+        assert [(opened.name, opened.copied) for opened in kept.opened] == [
+            ("mine", False),
+            ("renamed", False),
+            ("again", False),
+            ("again", False),
+        ]
+        assert len(kept.logs) == 1
+
+    def test_one_that_is_named_by_a_dot_has_the_name_of_its_folder(
+        self, kept: Kept, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(run.path)
+        track(RunFolder(Path()), ["kept"])
+        assert kept.opened == [TrackedRun("mine", run.path, run.path.parent)]
 
 
 class TestFailures:
@@ -250,7 +353,8 @@ class TestFailures:
     def test_the_others_go_on(
         self, kept: Kept, begun: RunFolder, parity: ParityReport, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        track(begun, ["gone", "kept"], parity=parity)
+        parity.save(begun.parity_file)
+        track(begun, ["gone", "kept"])
         assert kept.logs[0].curves["parity/passed"] == [(1, 0.0)]
         said = capsys.readouterr().err
         assert said.startswith("toolkit: the tracker 'gone' is left out from here on: there is no tracker 'gone'")
@@ -265,6 +369,13 @@ class TestFailures:
         monkeypatch.setattr("toolkit.trackers.tracking.usable", missing)
         track(run, ["kept"])
         assert "from here on: Kept is not installed: pip install kept. The work goes on" in capsys.readouterr().err
+
+    def test_one_that_ends_the_process_ends_nothing_but_itself(
+        self, kept: Kept, run: RunFolder, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        kept.failing, kept.error = "figures", SystemExit(0)
+        track(run, ["kept"])
+        assert "is left out from here on: it failed (SystemExit: 0)." in capsys.readouterr().err
 
     def test_ctrl_c_is_not_a_failure_of_the_tracker(self, kept: Kept, run: RunFolder) -> None:
         kept.failing, kept.error = "figures", KeyboardInterrupt()
@@ -282,6 +393,24 @@ class TestFailures:
         kept.failing = "open"
         monkeypatch.setattr("sys.stderr", None)
         track(run, ["kept"])
+
+
+class TestProgress:
+    def test_whoever_waits_sees_for_which_tracker(self, kept: Kept, run: RunFolder) -> None:
+        del kept
+        shown: list[str] = []
+
+        class Shown(Silent):
+            def bar(self, description: str, total: int, unit: str) -> AbstractContextManager[Bar]:
+                shown.append(description)
+                return super().bar(description, total, unit)
+
+        track(run, ["kept"], Shown())
+        assert set(shown) == {"telling the tracker 'kept'"}
+        shown.clear()
+        with Following(["kept"], anew=True, reporter=Shown()) as log:
+            log.observe(run, EPOCHS)
+        assert set(shown) == {"telling the tracker 'kept'"}
 
 
 def _full(*_: object) -> None:

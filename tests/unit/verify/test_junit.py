@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
+from junit_schema import require_fit
+
 from toolkit import provenance
 from toolkit.compare.tolerances import TOLERANCES
 from toolkit.results import ArtifactParity, Check, ErrorStatistics, OutputParity, ParityReport, Tolerance
@@ -39,6 +41,12 @@ def report(*artifacts: ArtifactParity) -> ParityReport:
     )
 
 
+def parsed(of: ParityReport) -> ET.Element:
+    text = junit_xml(of)
+    require_fit(text)
+    return ET.fromstring(text)
+
+
 def test_one_case_per_check_of_the_bundle_and_of_each_artifact() -> None:
     checks = (
         Check(name="opens", passed=True, failures=(), detail="engine 1.2 on cpu", seconds=0.5),
@@ -52,10 +60,10 @@ def test_one_case_per_check_of_the_bundle_and_of_each_artifact() -> None:
     )
     bad = artifact("onnx", ("logits differ", "class <a> & b changes")).model_copy(update={"checks": checks})
     whole = Check(name="preprocessing", passed=True, failures=(), detail="16 hard files", seconds=0.25)
-    suite = ET.fromstring(junit_xml(report(bad).model_copy(update={"checks": (whole,)})))
+    suite = parsed(report(bad).model_copy(update={"checks": (whole,), "not_judged": {"model.xml": "no engine"}}))
     assert suite.tag == "testsuite"
     assert {key: suite.get(key) for key in ("tests", "failures", "errors", "time")} == {
-        "tests": "3",
+        "tests": "4",
         "failures": "1",
         "errors": "0",
         "time": "1.500",
@@ -65,22 +73,24 @@ def test_one_case_per_check_of_the_bundle_and_of_each_artifact() -> None:
         ("toolkit.verify.digits", "preprocessing", "0.250"),
         ("toolkit.verify.digits.model.onnx", "opens", "0.500"),
         ("toolkit.verify.digits.model.onnx", "outputs", "0.750"),
+        ("toolkit.verify.digits.model.xml", "opens", "0.000"),
     ]
-    assert [case.find("failure") is not None for case in cases] == [False, False, True]
+    assert [case.find("failure") is not None for case in cases] == [False, False, True, False]
     (failure,) = cases[2].findall("failure")
     assert failure.get("message") == "logits differ"
     assert (failure.text or "").splitlines() == ["logits differ", "class <a> & b changes"]
-    facts = {entry.get("name"): entry.get("value") for entry in cases[1].iter("property")}
+    lines = (cases[1].findtext("system-out") or "").splitlines()
+    facts = dict(line.split(": ", 1) for line in lines)
     assert facts["batch_sizes"] == "1, 3, 32"
     assert facts["logits_max_absolute"] == "0.25"
     assert facts["top1_agreement"] == "none"
     assert facts["measured"] == "engine 1.2 on cpu"
-    assert Tolerance.from_json(facts["tolerance"] or "") == TOLERANCES["float32"]
+    assert Tolerance.from_json(facts["tolerance"]) == TOLERANCES["float32"]
     assert {entry.get("name") for entry in suite.findall("properties/property")} == {"run", "reference", "toolkit"}
 
 
 def test_a_record_without_checks_is_one_case_per_artifact() -> None:
-    suite = ET.fromstring(junit_xml(report(artifact("onnx", ()), artifact("torchscript", ("logits differ",)))))
+    suite = parsed(report(artifact("onnx", ()), artifact("torchscript", ("logits differ",))))
     assert [(case.get("name"), case.get("time")) for case in suite.findall("testcase")] == [
         ("parity", "1.250"),
         ("parity", "1.250"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,6 +30,8 @@ class FakeSession:
             case "exit":
                 os.write(2, b"last words\n")
                 os._exit(3)
+            case "hang":
+                time.sleep(600)
             case "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
         os.write(1, b"engines may chatter on standard output\n")
