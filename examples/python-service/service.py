@@ -8,6 +8,7 @@ import os
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request
+from starlette.requests import ClientDisconnect
 
 import toolkit
 
@@ -23,10 +24,13 @@ app = FastAPI(title=predictor.manifest.name)
 async def body(request: Request) -> bytes:
     """Read the request's body, and stop where it is larger than an image should be."""
     content = bytearray()
-    async for part in request.stream():
-        content += part
-        if len(content) > MOST_BYTES:
-            raise HTTPException(413, f"an image may have {MOST_BYTES} bytes at most")
+    try:
+        async for part in request.stream():
+            content += part
+            if len(content) > MOST_BYTES:
+                raise HTTPException(413, f"an image may have {MOST_BYTES} bytes at most")
+    except ClientDisconnect as error:
+        raise HTTPException(400, "the image ended early") from error
     return bytes(content)
 
 

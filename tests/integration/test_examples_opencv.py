@@ -39,12 +39,15 @@ def test_a_run_reproduces_its_golden_samples(finished: Path) -> None:
     require_passed(run_example("opencv", finished / "artifacts" / "small" / "bundle"), "OpenCV 5")
 
 
-@needs_opencv
 @pytest.mark.slow
 @pytest.mark.exhaustive  # installs another release into an environment of its own
-def test_opencv_4_does_too(finished: Path) -> None:
+def test_opencv_4_does_too_and_its_fault_at_1_by_1_is_caught(finished: Path, colour_bundle: Path) -> None:
+    """Depthwise 3 x 3 convolutions of a map of 1 x 1, which EfficientNet-Lite0 has at 32 px, are wrong in 4.14."""
+    done = run_example("opencv", colour_bundle, OPENCV="4.14.0.94")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "passed"), done.stdout + done.stderr
+    assert done.stdout.startswith("host: OpenCV 4.14.0, ")
     done = run_example("opencv", finished / "artifacts" / "small" / "bundle", OPENCV="4.14.0.94")
-    require_passed(done, "OpenCV 4.14.0")
+    require_failed(done, "logits of golden/000.bin differ by ")
 
 
 @needs_opencv
