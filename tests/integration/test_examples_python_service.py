@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import json
 import os
@@ -13,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -25,6 +27,8 @@ import pytest
 from bundles import change_weights
 from hosts import EXAMPLES, ROOT, SECONDS, require_passed, require_refused, run_example
 from PIL import Image
+
+from toolkit.preprocess import Preprocessing, prepare
 
 pytest.importorskip("fastapi", reason="FastAPI, which the extra 'dev' brings, is not installed")
 pytest.importorskip("uvicorn", reason="uvicorn, which the extra 'dev' brings, is not installed")
@@ -39,6 +43,26 @@ JPEG = {"Content-Type": "image/jpeg"}
 
 def test_a_run_reproduces_its_golden_samples(finished: Path) -> None:
     require_passed(run_example("python-service", finished / "artifacts" / "small" / "bundle"), "FastAPI ")
+
+
+@pytest.mark.parametrize("crop_fraction", [1.0, 0.9, 0.875, 0.5, 0.333])
+@pytest.mark.parametrize("resize", ["squash", "crop"])
+@pytest.mark.parametrize("size", [(8, 8), (7, 12)])
+def test_a_sample_as_a_file_is_prepared_to_the_same_pixels(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], resize: str, crop_fraction: float
+) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES / "shared")
+    spec = importlib.util.spec_from_file_location("run_of_the_service", EXAMPLES / "python-service" / "run.py")
+    assert spec is not None
+    assert spec.loader is not None
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    height, width = size
+    values = {"height": height, "width": width, "resize": resize, "interpolation": "bicubic"}
+    preprocessing = Preprocessing.model_validate({**values, "crop_fraction": crop_fraction})
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    bundle = types.SimpleNamespace(manifest={"preprocessing": preprocessing.model_dump()})
+    np.testing.assert_array_equal(prepare(program.as_file(bundle, pixels), preprocessing), pixels)
 
 
 def test_a_network_with_other_weights_is_not_served(colour_bundle: Path) -> None:
