@@ -26,10 +26,12 @@ if [ -z "$library" ]; then
   python=${PYTHON:-$python}
   where='import sys; from importlib.util import find_spec; found = find_spec(sys.argv[1])
 print(found.submodule_search_locations[0] if found else "")'
-  found=$("$python" -c "$where" "$package")
+  found=$("$python" -c "$where" "$package") || refuse "$python cannot be run: set PYTHON to one that has $package"
   [ -n "$found" ] || refuse "$python has no package $package: 'make setup' installs it, or set $variable"
   library=$found${place#"$package"}
 fi
+# A build folder that was moved with the repository is of no use to CMake.
+grep -qsFx "CMAKE_HOME_DIRECTORY:INTERNAL=$examples/$name" "$build/CMakeCache.txt" || rm -rf "$build"
 mkdir -p "$build"
 if ! { cmake -S "$examples/$name" -B "$build" "-D$variable=$library" && cmake --build "$build"; } >"$build/log.txt" 2>&1
 then
