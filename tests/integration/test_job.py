@@ -217,6 +217,7 @@ class TestExport:
             ".gitattributes",
             "README.md",
             "golden",
+            "labels.txt",
             "model.onnx",
             "model.torchscript.pt",
         }

@@ -26,6 +26,10 @@ README_NAME = "README.md"
 GIT_ATTRIBUTES_NAME = ".gitattributes"
 """Keeps git from changing the line ends, and with them the hashes, of the files beside it."""
 GOLDEN_EXPECTED = "golden/expected.json"
+GOLDEN_TEXT = "golden/samples.txt"
+"""The same for programs that read no JSON (see ``toolkit.bundle.plain_text``); bundles from before it lack it."""
+LABELS_NAME = "labels.txt"
+"""As ``GOLDEN_TEXT``."""
 LONGEST_LABEL = 1000
 """Characters."""
 

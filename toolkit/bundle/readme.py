@@ -8,6 +8,8 @@ from __future__ import annotations
 from toolkit.bundle.manifest import (
     GIT_ATTRIBUTES_NAME,
     GOLDEN_EXPECTED,
+    GOLDEN_TEXT,
+    LABELS_NAME,
     MANIFEST_NAME,
     MODEL_CARD_NAME,
     SIGNATURE_NAME,
@@ -59,6 +61,7 @@ def _files(manifest: Manifest) -> str:
             f"- `{SIGNATURE_NAME}`: only if the bundle is signed: Ed25519 over the bytes of `{MANIFEST_NAME}`; key "
             "and signature are Base64.",
             f"- `{GOLDEN_EXPECTED}` and `golden/*.bin`: samples with the outputs that are expected of them.",
+            f"- `{LABELS_NAME}` and `{GOLDEN_TEXT}`: labels, samples and limits for a program that reads no JSON.",
             f"- `{MODEL_CARD_NAME}`: what the model is and how good it is.",
             f"- `{GIT_ATTRIBUTES_NAME}`: keeps git from changing line ends, which would change the hashes.",
             "",
@@ -168,8 +171,39 @@ def _check(manifest: Manifest) -> str:
         *_further_checks(manifest),
         "Values that are not finite always fail. If this fails while the hashes are right, the engine or the code "
         "around it is at fault.",
+        "",
+        _plain_text(manifest),
     ]
     return "\n".join(lines)
+
+
+def _plain_text(manifest: Manifest) -> str:
+    """Say how the same is read without a JSON library."""
+    normalised = "" if manifest.input.normalization_in_graph else ", three means and three standard deviations"
+    rows = (
+        ("`samples`", "1 (the version), number of samples, how many of them are images, height, width, classes"),
+        ("`input`", f"name of the input{normalised}"),
+        ("`artifact`", "its file. This line and the next three stand there once for each artifact"),
+        ("`format`, `precision`", "what the manifest says of it"),
+        (
+            "`limits`",
+            "how far its logits may be off: absolute, and as a share of `largest`; its probabilities, absolute; and "
+            "the typical error. `-` where this is not judged",
+        ),
+        ("`case`", "file of the pixels. This line and the next two stand there once for each sample"),
+        ("`logits`, `probabilities`", "what is expected, a number for each class"),
+    )
+    return "\n".join(
+        (
+            f"The same without a JSON library: class `i` is line `i` of `{LABELS_NAME}`, counted from 0. "
+            f"Each line of `{GOLDEN_TEXT}` starts with a word, in this order; a blank stands before each number, and a "
+            "name reaches to the end of its line:",
+            "",
+            "| word | what follows |",
+            "|---|---|",
+            *(f"| {word} | {what} |" for word, what in rows),
+        )
+    )
 
 
 def _further_checks(manifest: Manifest) -> tuple[str, ...]:

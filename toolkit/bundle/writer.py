@@ -15,6 +15,8 @@ from toolkit.bundle.folder import find_bundle
 from toolkit.bundle.manifest import (
     GIT_ATTRIBUTES_NAME,
     GOLDEN_EXPECTED,
+    GOLDEN_TEXT,
+    LABELS_NAME,
     MANIFEST_NAME,
     MODEL_CARD_NAME,
     README_NAME,
@@ -26,6 +28,7 @@ from toolkit.bundle.manifest import (
     Manifest,
 )
 from toolkit.bundle.model_card import model_card
+from toolkit.bundle.plain_text import labels_text, samples_text
 from toolkit.bundle.readme import readme
 from toolkit.bundle.trust.check import LARGEST_MANIFEST, check_folder, parse_manifest, small_file
 from toolkit.bundle.trust.known import remember
@@ -148,8 +151,9 @@ def _shortest(value: np.float32) -> float:
 def write_manifest(folder: Path, manifest: Manifest, own: bool = False) -> Manifest:
     """Write the manifest and the model card that says the same to a person.
 
-    The first manifest of a folder also lists every file that is there, and gets a README for other languages; later
-    ones list what the first did. A signature of the manifest before is removed, for it would be stale.
+    The first manifest of a folder also lists every file that is there, and gets what other languages read: a README,
+    and labels and golden samples as plain text. Later ones list what the first did. A signature of the manifest before
+    is removed, for it would be stale.
 
     The old card goes first and the new one comes last, so that a kill in between leaves a bundle that lacks its card,
     not one that contradicts it. Nothing half-written is ever inside the folder, where it would be a file that nobody
@@ -229,6 +233,9 @@ def _with_all_files(folder: Path, manifest: Manifest) -> Manifest:
     With every file that export has put there, and without what would make it huge.
     """
     write_text(folder / README_NAME, readme(manifest))
+    write_text(folder / LABELS_NAME, labels_text(manifest.labels))
+    if (expected := folder / GOLDEN_EXPECTED).exists():
+        write_text(folder / GOLDEN_TEXT, samples_text(manifest, Golden.from_json(expected.read_bytes())))
     write_text(folder / GIT_ATTRIBUTES_NAME, "* -text\n")
     artifacts = {name for artifact in manifest.artifacts for name in artifact.all_files}
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())

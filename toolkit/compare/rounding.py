@@ -61,6 +61,19 @@ def rounding_failure(rounding: Rounding, tolerance: Tolerance) -> list[str]:
     ]
 
 
+def allowed_typical_error(reference: float | None, precision: str, tolerance: Tolerance) -> float | None:
+    """Return up to which ``relative_rms`` rounding explains the errors of an artifact; None where it is not judged.
+
+    Args:
+        reference: ``relative_rms`` of PyTorch in this precision; None where it was not measured.
+        precision: of the artifact.
+        tolerance: what is allowed.
+    """
+    if reference is None or tolerance.rounding_multiple is None or precision not in ROUNDOFF:
+        return None
+    return tolerance.rounding_multiple * max(reference, ROUNDOFF[precision])
+
+
 def rounding_notes(reference: float, tolerance: Tolerance) -> tuple[str, ...]:
     """Return a sentence if a bundle says of its own rounding error what would let anything pass for rounding.
 

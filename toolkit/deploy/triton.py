@@ -20,6 +20,7 @@ import numpy as np
 from toolkit.bundle import ArtifactRecord, Bundle
 from toolkit.bundle.content import Content
 from toolkit.bundle.manifest import Golden
+from toolkit.bundle.plain_text import labels_text
 from toolkit.bundle.trust.names import name_problem
 from toolkit.compare.golden import judged_by_class, narrower, usual_limits
 from toolkit.compare.verdict import OUTPUTS
@@ -182,7 +183,7 @@ def write_model(folder: Path, bundle: Bundle, model: Deployed) -> None:
         (folder / WARM_UP / name).write_bytes(np.ascontiguousarray(sample).tobytes())
     texts = {
         CONFIG_NAME: config_text(model, samples[0]),
-        LABELS_NAME: "".join(f"{label}\n" for label in model.manifest.labels),
+        LABELS_NAME: labels_text(model.manifest.labels),
         EXPECTED_NAME: json.dumps(_expected(model, golden, samples), ensure_ascii=False, allow_nan=False) + "\n",
         CHECK_NAME: files("toolkit.deploy").joinpath("triton_check.py").read_text(encoding="utf-8"),
         README_NAME: readme(model),

@@ -32,6 +32,7 @@ def test_the_first_manifest_lists_every_file_that_export_put_there(colour_bundle
         ".gitattributes",
         "MODEL_CARD.md",
         "README.md",
+        "labels.txt",
         "more/weights.bin",
     }
 
