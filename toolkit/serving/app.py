@@ -1,0 +1,91 @@
+"""The HTTP application: what every part of the server brings to it, put together in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
+
+from toolkit.serving import predict
+from toolkit.serving.answers import JsonResponse, refused
+from toolkit.serving.guard import Gate, Guard
+from toolkit.serving.interface import Limits, Models, Observer
+from toolkit.serving.keys import ApiKeys
+from toolkit.serving.refusals import ModelFailed, NotReady, Refusal
+
+_GONE = 499
+"""Sent to nobody: whoever asked has hung up."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the application is made of.
+
+    Attributes:
+        models: that are served.
+        limits: of requests.
+        gate: whether requests are taken.
+        observer: told of answers.
+        keys: that are known; None where nobody needs one.
+    """
+
+    models: Models
+    limits: Limits
+    gate: Gate
+    observer: Observer
+    keys: ApiKeys | None
+
+
+def build_app(parts: Parts) -> ASGIApp:
+    """Return the ASGI application."""
+    routes: list[BaseRoute] = [
+        *_health(parts.models),
+        *predict.routes(parts.models, parts.limits, parts.observer, needs_key=parts.keys is not None),
+    ]
+    app = Starlette(
+        routes=routes,
+        exception_handlers={
+            Refusal: _refused,
+            HTTPException: _no_route,
+            ClientDisconnect: _gone,
+            Exception: _fault,
+        },
+    )
+    return Guard(app, parts.limits, parts.gate, parts.keys, frozenset())
+
+
+def _health(models: Models) -> list[BaseRoute]:
+    async def live(_: Request) -> Response:
+        return JsonResponse({"live": True})
+
+    async def ready(_: Request) -> Response:
+        return JsonResponse({"ready": models.ready}, status_code=200 if models.ready else NotReady.http)
+
+    return [Route("/v2/health/live", live), Route("/v2/health/ready", ready)]
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Refusal)
+    return refused(error)
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    said = {
+        404: "there is nothing at this address.",
+        405: f"{request.method} is not done here.",
+    }.get(error.status_code, error.detail)
+    return JsonResponse({"error": said}, status_code=error.status_code, headers=dict(error.headers or {}))
+
+
+async def _gone(_: Request, error: Exception) -> Response:
+    return Response(status_code=_GONE)
+
+
+async def _fault(_: Request, error: Exception) -> Response:
+    return refused(ModelFailed("the server has a fault: its log says more."))
