@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
@@ -17,9 +17,6 @@ from toolkit.serving.guard import Gate, Guard
 from toolkit.serving.interface import Limits, Models, Observer
 from toolkit.serving.keys import ApiKeys
 from toolkit.serving.refusals import ModelFailed, NotReady, Refusal
-
-_GONE = 499
-"""Sent to nobody: whoever asked has hung up."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,6 @@ def build_app(parts: Parts) -> ASGIApp:
         exception_handlers={
             Refusal: _refused,
             HTTPException: _no_route,
-            ClientDisconnect: _gone,
             Exception: _fault,
         },
     )
@@ -81,10 +77,6 @@ async def _no_route(request: Request, error: Exception) -> Response:
         405: f"{request.method} is not done here.",
     }.get(error.status_code, error.detail)
     return JsonResponse({"error": said}, status_code=error.status_code, headers=dict(error.headers or {}))
-
-
-async def _gone(_: Request, error: Exception) -> Response:
-    return Response(status_code=_GONE)
 
 
 async def _fault(_: Request, error: Exception) -> Response:

@@ -178,6 +178,9 @@ class _Body:
                 message = await self._receive()
         except TimeoutError as error:
             raise TimedOut(f"the whole request was not here within {self._limits.seconds:g} s.") from error
+        if message["type"] == "http.disconnect":
+            self._give_up()
+            await asyncio.sleep(0)  # where the cancellation arrives
         if message["type"] == "http.request":
             size = len(message.get("body", b""))
             if self._bytes + size > self._limits.body_bytes:
@@ -199,6 +202,9 @@ class _Body:
         """Stop the work when whoever waits for the answer hangs up."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        self._give_up()
+
+    def _give_up(self) -> None:
         if self._task is not None and not self.is_answered:
             self.is_gone = True
             self._task.cancel()

@@ -81,16 +81,3 @@ def test_a_fault_of_ours_is_a_sentence_there_and_a_traceback_here(
     with caplog.at_level(logging.ERROR), pytest.raises(RuntimeError, match="secret"):  # which uvicorn logs
         ask(made, request)
     assert (request.status, request.json) == (500, {"error": "the server has a fault: its log says more."})
-
-
-def test_whoever_hangs_up_while_sending_is_no_fault(noted: Noted, caplog: pytest.LogCaptureFixture) -> None:
-    made = parts(noted)
-    made.models.expect("colours")  # type: ignore[attr-defined]
-
-    async def work() -> Asked:
-        request = asked("POST", "/v2/x", b"abc", stay=True)
-        request.hang_up.set()
-        return await request.to(build_app(made))
-
-    asyncio.run(work())
-    assert caplog.text == ""

@@ -160,6 +160,16 @@ class TestEnd:
         assert cancelled == [True]
         assert gate.inside == 0
 
+    def test_whoever_hangs_up_while_sending_is_no_fault(self) -> None:
+        async def work() -> None:
+            request = asked("POST", "/predict", b"abc", stay=True)
+            request.hang_up.set()
+            task = asyncio.create_task(request.to(guard()))
+            assert (await task).status == 0
+            assert task.cancelling() == 0
+
+        asyncio.run(work())
+
     def test_a_connection_that_ends_after_the_answer_cancels_nothing(self) -> None:
         finished: list[bool] = []
 
