@@ -16,6 +16,7 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
+    disable_created_metrics,
 )
 from prometheus_client.exposition import choose_encoder
 from starlette.concurrency import run_in_threadpool
@@ -52,6 +53,7 @@ class Metrics:
         self._seen: set[tuple[str, str]] = set()
         self._listed: set[tuple[str, str]] = set()
         self._gone: set[tuple[str, str]] = set()
+        disable_created_metrics()  # when each of them began to count, which would double their number
         self._define()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)

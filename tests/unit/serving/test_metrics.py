@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pytest
+from pages import rows, text_of
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
@@ -180,3 +182,26 @@ def test_two_servers_in_a_process_count_apart() -> None:
     first, second = made(CATS)[0], made(CATS)[0]
     first.batch("cats", "1", 4, 0.5)
     assert ("toolkit_batch_images_sum", "cats", "1") not in samples(second)
+
+
+def test_the_documentation_names_every_metric_with_its_labels() -> None:
+    table = {cells[0].strip("`"): cells[1] for cells in rows(text_of("docs/operations.md")) if cells[0] != "metric"}
+    expected = {}
+    for metric in made()[0].registry.collect():
+        if metric.name.startswith("toolkit_"):
+            name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+            expected[name] = metric
+    del expected["toolkit_low_confidence_threshold"]  # in a sentence
+    assert {name for name in table if name.startswith("toolkit_")} == set(expected)
+    metrics, _ = made(CATS)
+    metrics.request(Answered("cats", "1", "http", 1, None, 0.02))
+    metrics.phase("cats", "1", "queue", 0.2)
+    metrics.batch("cats", "1", 1, 0.5)
+    metrics.queued("cats", "1", 7)
+    metrics.predicted("cats", "1", "tabby", 0.9)
+    samples(metrics)
+    for metric in metrics.registry.collect():
+        for sample in metric.samples:
+            if metric.name.startswith("toolkit_") and metric.name != "toolkit_low_confidence_threshold":
+                name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+                assert set(re.findall(r"`(\w+)`", table[name])) == set(sample.labels) - {"le"}, name

@@ -150,8 +150,13 @@ function sayGolden() {
 
 // ---- what is shown ------------------------------------------------------------------------------------------------
 
-const number = (value) => (value === 0 ? "0" : value.toExponential(1).replace("e-", " × 10⁻").replace("e+", " × 10^"))
-  .replace(/⁻(\d+)$/, (_, digits) => `⁻${[...digits].map((digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]).join("")}`);
+/** Write a small number with two digits, as 0.012 or 3.1 × 10⁻⁶. */
+function number(value) {
+  if (value === 0 || value >= 1e-3 || Number.isNaN(value)) return String(Number(value.toPrecision(2)));
+  const [mantissa, power] = value.toExponential(1).split("e-");
+  return `${mantissa} × 10⁻${[...power].map((digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]).join("")}`;
+}
+
 const percent = (share) => `${(100 * share).toFixed(2)} %`;
 const largest = (values) => values.reduce((best, value, at) => (value > values[best] ? at : best), 0);
 
@@ -254,6 +259,7 @@ async function classify(file) {
       await lookAtModels(); // another version has taken over
       it = model();
     }
+    if (!it?.labels) return; // which has been said
   } catch (error) {
     if (old()) return;
     $("status").textContent = "";
@@ -293,7 +299,7 @@ async function start() {
     if (error.status === 401) return wantKey(error.message);
     return problem(`The server does not say what it serves: ${error.message}`);
   }
-  if (lastImage) classify(lastImage);
+  if (lastImage && !$("input").hidden) classify(lastImage);
 }
 
 $("key-form").addEventListener("submit", (event) => {
