@@ -37,7 +37,7 @@ pytestmark = [
 SECONDS = 60
 """More than anything takes on a busy machine."""
 KEY = "0123456789abcdef0123456789abcdef"
-SAID = re.compile(r"^serving (?P<names>.+) at (?P<scheme>https?)://127\.0\.0\.1:(?P<port>\d+)", re.MULTILINE)
+SAID = re.compile(r"^serving (?P<names>.+) at (?P<scheme>https?)://127\.0\.0\.1:(?P<port>\d+), gRPC at 127\.0\.0\.1:(?P<grpc>\d+)$", re.MULTILINE)
 NO_TORCH = "import sys; sys.modules['torch'] = None; from toolkit.cli.main import main; main(sys.argv[1:])"
 """The command in a process in which importing PyTorch is an error."""
 
@@ -49,6 +49,7 @@ class Server:
     process: subprocess.Popen[bytes]
     output: Path
     port: int
+    grpc_port: int
     url: str
 
     def end(self, number: int = signal.SIGTERM) -> int:
@@ -74,7 +75,7 @@ def serving(folder: Path, *arguments: object) -> Iterator[Server]:
     """Start the command and wait until it says where it is."""
     folder.mkdir(exist_ok=True)
     output, errors = folder / "stdout.txt", folder / "stderr.txt"
-    words = [sys.executable, "-c", NO_TORCH, "serve", *map(str, arguments), "--port", "0", "--no-grpc"]
+    words = [sys.executable, "-c", NO_TORCH, "serve", *map(str, arguments), "--port", "0", "--grpc-port", "0"]
     with output.open("wb") as out, errors.open("wb") as err:
         process = subprocess.Popen(words, cwd=folder, stdout=out, stderr=err, env={**os.environ, "OMP_NUM_THREADS": "1"})
     try:
@@ -84,7 +85,7 @@ def serving(folder: Path, *arguments: object) -> Iterator[Server]:
             assert time.monotonic() < until, errors.read_text()
             time.sleep(0.02)
         port = int(found["port"])
-        yield Server(process, output, port, f"{found['scheme']}://127.0.0.1:{port}")
+        yield Server(process, output, port, int(found["grpc"]), f"{found['scheme']}://127.0.0.1:{port}")
     finally:
         if process.poll() is None:
             process.kill()

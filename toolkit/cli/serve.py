@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -16,6 +16,7 @@ from toolkit.cli.options import (
     DeviceOption,
     ThreadsOption,
     VerifyKeyOption,
+    one_of,
 )
 from toolkit.cli.place import find_place, is_place
 from toolkit.decoding_limits import MAX_PIXELS
@@ -26,11 +27,13 @@ from toolkit.files import expanded
 
 if TYPE_CHECKING:
     from toolkit.serving.interface import Served
+    from toolkit.serving.logs import Style
 
-PACKAGES = ("starlette", "uvicorn", "python_multipart")
+PACKAGES = ("starlette", "uvicorn", "python_multipart", "prometheus_client", "grpc", "tritonclient")
 _NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)=(.+)")
 _LIMITS = "Limits"
 _WHO = "Who may ask"
+_PAGE = "The page"
 
 
 def command(
@@ -148,6 +151,36 @@ def command(
         typer.Option("--ssl-keyfile", metavar="FILE", help="Key of the certificate (PEM).", rich_help_panel=_WHO),
     ] = None,
     verify_key: VerifyKeyOption = None,
+    page: Annotated[
+        bool,
+        typer.Option("--page/--no-page", help="Whether / is a page to try a model on.", rich_help_panel=_PAGE),
+    ] = True,
+    page_model: Annotated[
+        bool,
+        typer.Option(
+            "--page-model",
+            help="Hand the ONNX artifact and the golden samples to whoever may ask, for browsers to compute with.",
+            rich_help_panel=_PAGE,
+        ),
+    ] = False,
+    web_assets: Annotated[
+        Path | None,
+        typer.Option(
+            "--web-assets",
+            metavar="FOLDER",
+            help="Where 'npm install onnxruntime-web' was called; for --page-model.",
+            rich_help_panel=_PAGE,
+        ),
+    ] = None,
+    log: Annotated[
+        str | None,
+        typer.Option(
+            "--log",
+            metavar="[text|json]",
+            help="How standard error is written (default: text on a terminal, JSON elsewhere).",
+            callback=one_of("text", "json"),
+        ),
+    ] = None,
 ) -> None:
     """Serve bundles over HTTP and gRPC: the Open Inference Protocol, and POST /predict for image files.
 
@@ -162,8 +195,10 @@ def command(
     from toolkit.cli.memory import bound_memory
     from toolkit.serving.hosted import Opening
     from toolkit.serving.interface import Limits
+    from toolkit.serving.page import PageOptions, find_engine
     from toolkit.serving.server import ServerOptions, Tls, serve
 
+    engine = None if web_assets is None else find_engine(web_assets)
     bound_memory(device)
     options = ServerOptions(
         host=host,
@@ -173,6 +208,8 @@ def command(
         opening=Opening(artifact, device, threads, batch_size, verify_key),
         key_file=api_key_file,
         tls=Tls(ssl_certfile, ssl_keyfile) if ssl_certfile is not None and ssl_keyfile is not None else None,
+        page=PageOptions(page_model, engine) if page else None,
+        log=cast("Style | None", log),
         shutdown_delay=shutdown_delay,
     )
     if not serve(served, options, typer.echo):

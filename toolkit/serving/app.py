@@ -8,15 +8,20 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
-from toolkit.serving import predict
+from toolkit.serving import page, predict
 from toolkit.serving.answers import JsonResponse, refused
 from toolkit.serving.guard import Gate, Guard
 from toolkit.serving.interface import Limits, Models, Observer
 from toolkit.serving.keys import ApiKeys
-from toolkit.serving.refusals import ModelFailed, NotReady, Refusal
+from toolkit.serving.logs import RequestIds
+from toolkit.serving.metrics import Metrics
+from toolkit.serving.page import PageOptions
+from toolkit.serving.refusals import ModelFailed, Refusal
+from toolkit.serving.statistics import Statistics
+from toolkit.serving.v2 import http
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,9 @@ class Parts:
         limits: of requests.
         gate: whether requests are taken.
         observer: told of answers.
+        metrics: that are shown.
+        statistics: that are shown.
+        page: what the page may do; None where there is none.
         keys: that are known; None where nobody needs one.
     """
 
@@ -35,14 +43,19 @@ class Parts:
     limits: Limits
     gate: Gate
     observer: Observer
-    keys: ApiKeys | None
+    metrics: Metrics
+    statistics: Statistics
+    page: PageOptions | None = None
+    keys: ApiKeys | None = None
 
 
 def build_app(parts: Parts) -> ASGIApp:
     """Return the ASGI application."""
     routes: list[BaseRoute] = [
-        *_health(parts.models),
         *predict.routes(parts.models, parts.limits, parts.observer, needs_key=parts.keys is not None),
+        *http.routes(parts.models, parts.limits, parts.observer, parts.statistics),
+        *parts.metrics.routes(),
+        *(page.routes(parts.models, parts.page) if parts.page is not None else ()),
     ]
     app = Starlette(
         routes=routes,
@@ -52,17 +65,8 @@ def build_app(parts: Parts) -> ASGIApp:
             Exception: _fault,
         },
     )
-    return Guard(app, parts.limits, parts.gate, parts.keys, frozenset())
-
-
-def _health(models: Models) -> list[BaseRoute]:
-    async def live(_: Request) -> Response:
-        return JsonResponse({"live": True})
-
-    async def ready(_: Request) -> Response:
-        return JsonResponse({"ready": models.ready}, status_code=200 if models.ready else NotReady.http)
-
-    return [Route("/v2/health/live", live), Route("/v2/health/ready", ready)]
+    public = page.public_paths() if parts.page is not None else frozenset[str]()
+    return RequestIds(Guard(app, parts.limits, parts.gate, parts.keys, public))
 
 
 async def _refused(_: Request, error: Exception) -> Response:

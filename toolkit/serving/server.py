@@ -8,12 +8,15 @@ import logging
 import signal
 import socket
 import ssl
+import sys
 import threading
-from collections.abc import Callable, Coroutine, Generator, Sequence
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import grpc
 import uvicorn
 from starlette.types import ASGIApp
 
@@ -23,10 +26,17 @@ from toolkit.printable import printable
 from toolkit.serving.app import Parts, build_app
 from toolkit.serving.guard import Gate
 from toolkit.serving.hosted import Opening
-from toolkit.serving.interface import Limits, Observer, Served
+from toolkit.serving.interface import Limits, Served
 from toolkit.serving.keys import ApiKeys
+from toolkit.serving.logs import RequestLog, Style, logging_to
+from toolkit.serving.metrics import Metrics
 from toolkit.serving.models import FIRST_VERSION, ModelSet, name_of, versions_in
-from toolkit.serving.observing import Quiet
+from toolkit.serving.observers import Observers
+from toolkit.serving.page import PageOptions
+from toolkit.serving.statistics import Statistics
+from toolkit.serving.v2 import grpc_server
+from toolkit.serving.v2.grpc_server import GrpcServer
+from toolkit.serving.watch import watch
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +45,7 @@ KEEP_ALIVE_SECONDS = 75
 """An idle connection stays so long: longer than the clients and proxies that close theirs after a minute."""
 LAST_REFUSALS_SECONDS = 0.5
 """Connections that stay open are told that the server ends, by an answer to their next request, for so long."""
+_GRACE_SECONDS = 0.1
 CLOSING_SECONDS = 5
 """For answers that were given to reach whoever asked."""
 
@@ -48,6 +59,10 @@ class Tls:
 
     certificate: Path
     key: Path
+
+    def for_grpc(self) -> grpc.ServerCredentials:
+        """Return the same for gRPC."""
+        return grpc.ssl_server_credentials([(self.key.read_bytes(), self.certificate.read_bytes())])
 
     def require(self) -> None:
         """Refuse files that cannot be used, before anything else is done.
@@ -77,6 +92,8 @@ class ServerOptions:
         grpc_port: for gRPC; 0 for any that is free, None for none.
         key_file: API keys, one a line; None where nobody needs one.
         tls: None for plain connections.
+        page: what the page at ``/`` may do; None for no page.
+        log: how standard error is written; None for lines to read on a terminal, and JSON elsewhere.
         shutdown_delay: seconds in which requests are still taken after ready has turned false.
     """
 
@@ -87,6 +104,8 @@ class ServerOptions:
     opening: Opening = field(default_factory=Opening)
     key_file: Path | None = None
     tls: Tls | None = None
+    page: PageOptions | None = field(default_factory=PageOptions)
+    log: Style | None = None
     shutdown_delay: float = 0.0
 
 
@@ -110,7 +129,8 @@ def serve(served: Sequence[Served], options: ServerOptions, say: Say) -> bool:
     keys = None if options.key_file is None else ApiKeys.read(options.key_file)
     if options.tls is not None:
         options.tls.require()
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    style: Style = options.log or ("text" if sys.stderr.isatty() else "json")
+    with logging_to(sys.stderr, style), asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_Server(dict(zip(names, served, strict=True)), options, keys, say).run())
 
 
@@ -133,31 +153,64 @@ class _Server:
         self._say = say
         self._ending = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._observer: Observer = Quiet()
         self._gate = Gate(options.limits)
-        self._models = ModelSet(options.opening, options.limits, self._observer)
+        metrics, statistics = Metrics(), Statistics()
+        observer = Observers(metrics, statistics, RequestLog())
+        self._models = metrics.models = ModelSet(options.opening, options.limits, observer)
+        self._parts = Parts(
+            self._models, options.limits, self._gate, observer, metrics, statistics, options.page, keys
+        )
 
     async def run(self) -> bool:
         """Serve until a signal comes; see ``serve``."""
         for name in self._served:
             self._models.expect(name)
-        listening = _listen(self._options.host, self._options.port)
-        parts = Parts(self._models, self._options.limits, self._gate, self._observer, self._keys)
-        web = _Web(_config(build_app(parts), self._options))
-        with _signals(self._signalled):
-            task = asyncio.create_task(web.serve(sockets=[listening]))
-            try:
-                await self._until(task, self._loaded(listening))
-                if not self._ending.is_set():
-                    await self._until(task, self._ending.wait())
-                return await self._drain(web)
-            finally:
-                self._gate.open = False
-                web.should_exit = True
-                await task
-                await self._models.close()
+        with contextlib.closing(_listen(self._options.host, self._options.port)) as listening:
+            web = _Web(_config(build_app(self._parts), self._options))
+            with _signals(self._signalled):
+                async with self._grpc() as speaks_grpc:
+                    task = asyncio.create_task(web.serve(sockets=[listening]))
+                    try:
+                        await self._until(task, self._loaded(listening, speaks_grpc))
+                        if not self._ending.is_set():
+                            await self._until(task, self._watched())
+                        return await self._drain(web, speaks_grpc)
+                    finally:
+                        self._gate.open = False
+                        web.should_exit = True
+                        web.force_exit = self._hurry.is_set()
+                        await task
+                        await self._models.close()
 
-    async def _loaded(self, listening: socket.socket) -> None:
+    @contextlib.asynccontextmanager
+    async def _grpc(self) -> AsyncGenerator[GrpcServer | None, None]:
+        """Take requests over gRPC for the block, where that is wanted."""
+        port, host = self._options.grpc_port, self._options.host
+        if port is None:
+            yield None
+            return
+        parts = self._parts
+        async with grpc_server.serve(
+            parts.models,
+            parts.limits,
+            parts.observer,
+            _address(host, port),
+            authorize=None if self._keys is None else self._keys.authorize,
+            draining=lambda: not self._gate.open,
+            statistics=parts.statistics,
+            credentials=None if self._options.tls is None else self._options.tls.for_grpc(),
+        ) as server:
+            yield server
+
+    async def _watched(self) -> None:
+        """Watch the folders of versions, for as long as nobody ends it."""
+        async with asyncio.TaskGroup() as watching:
+            for name, one in self._served.items():
+                if versions_in(one.path) is not None:
+                    watching.create_task(watch(self._models, Served(one.path, name)))
+            await self._ending.wait()
+
+    async def _loaded(self, listening: socket.socket, speaks_grpc: GrpcServer | None) -> None:
         """Open every model, and say where they are."""
         for name, one in self._served.items():
             versions = versions_in(one.path)
@@ -170,9 +223,11 @@ class _Server:
                 if state.state == "READY":
                     break
         scheme = "http" if self._options.tls is None else "https"
-        self._say(f"serving {', '.join(self._served)} at {scheme}://{_address(listening)}")
+        host, port = listening.getsockname()[:2]
+        over_grpc = "" if speaks_grpc is None else f", gRPC at {_address(host, speaks_grpc.port)}"
+        self._say(f"serving {', '.join(self._served)} at {scheme}://{_address(host, port)}{over_grpc}")
 
-    async def _drain(self, web: _Web) -> bool:
+    async def _drain(self, web: _Web, speaks_grpc: GrpcServer | None) -> bool:
         """Answer what was taken, take nothing else."""
         self._models.taking = False
         if self._options.shutdown_delay:
@@ -180,13 +235,20 @@ class _Server:
             await self._hurried(asyncio.sleep(self._options.shutdown_delay))
         self._gate.open = False
         logger.info("ending: %d requests are being answered, no other is taken", self._gate.inside)
-        emptied = await self._hurried(self._gate.empty(self._options.limits.drain_seconds))
+        seconds = self._options.limits.drain_seconds
+        answered = bool(await self._hurried(self._emptied(seconds, speaks_grpc)))
         if web.server_state.connections:
             await self._hurried(asyncio.sleep(LAST_REFUSALS_SECONDS))
-        answered = bool(emptied) and not self._gate.inside
         if not answered:
-            logger.error("%d requests were not answered in time", self._gate.inside)
+            logger.error("ending: some requests were not answered within %g s", seconds)
         return answered
+
+    async def _emptied(self, seconds: float, speaks_grpc: GrpcServer | None) -> bool:
+        """Wait until all that was taken is answered; say whether that came about in time."""
+        begun = time.monotonic()
+        over_grpc = () if speaks_grpc is None else (speaks_grpc.stop(seconds),)
+        emptied, *_ = await asyncio.gather(self._gate.empty(seconds), *over_grpc)
+        return bool(emptied) and time.monotonic() - begun <= seconds + _GRACE_SECONDS
 
     async def _until(self, web: asyncio.Task[None], work: Coroutine[Any, Any, object]) -> None:
         """Do something while the web server runs; a signal or its end cuts it short."""
@@ -274,8 +336,7 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _address(listening: socket.socket) -> str:
-    host, port = listening.getsockname()[:2]
+def _address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
