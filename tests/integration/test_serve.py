@@ -122,6 +122,25 @@ def curl(*arguments: object) -> tuple[int, bytes]:
     return int(status), body
 
 
+def over_grpc(server: Server, photo: Path, headers: dict[str, str] | None = None, **options: object) -> str:
+    """Return the label of a photo, or the status of the refusal."""
+    triton = pytest.importorskip("tritonclient.grpc", reason="tritonclient is not installed")
+    files = np.array([photo.read_bytes()], dtype=np.object_)
+    images = triton.InferInput("images", [1], "BYTES")
+    images.set_data_from_numpy(files)
+    with triton.InferenceServerClient(f"127.0.0.1:{server.grpc_port}", **options) as client:
+        try:
+            answer = client.infer("colours", [images], headers=headers, client_timeout=SECONDS)
+        except triton.InferenceServerException as error:
+            return str(error.status()).removeprefix("StatusCode.")
+    return answer.as_numpy("label")[0].decode()
+
+
+def test_a_client_of_triton_asks_over_grpc(server: Server, photos: Path) -> None:
+    assert over_grpc(server, photos / "large.jpg") == "green"
+    assert over_grpc(server, photos / "broken.jpg") == "INVALID_ARGUMENT"
+
+
 def test_curl_sends_a_photo_and_gets_its_label(server: Server, photos: Path) -> None:
     status, body = curl("--data-binary", f"@{photos / 'large.jpg'}", "-H", "Content-Type: image/jpeg", f"{server.url}/predict")
     assert status == 200, body
@@ -276,6 +295,8 @@ def test_keys_are_asked_for_and_everything_else_is_as_before(
         assert curl(*photo, "-H", f"X-API-Key: {KEY}")[0] == 200
         assert server.get("/v2/health/ready")[0] == 200
         assert server.get("/openapi.json")[0] == 401
+        assert over_grpc(server, photos / "red.png") == "UNAUTHENTICATED"
+        assert over_grpc(server, photos / "red.png", headers={"authorization": f"Bearer {KEY}"}) == "red"
         assert server.end() == 0
     said = (tmp_path / "server" / "stderr.txt").read_text() + server.output.read_text()
     assert KEY[:8] not in said
@@ -294,6 +315,8 @@ def test_tls_is_spoken_with_the_certificate_that_is_given(
         assert server.url.startswith("https://")
         photo = ["--data-binary", f"@{photos / 'red.png'}", "-H", "Content-Type: image/png", f"{server.url}/predict"]
         assert curl("--cacert", tmp_path / "cert.pem", *photo)[0] == 200
+        assert over_grpc(server, photos / "red.png", ssl=True, root_certificates=str(tmp_path / "cert.pem")) == "red"
+        assert over_grpc(server, photos / "red.png") == "UNAVAILABLE"
         with pytest.raises(ssl.SSLError), socket.create_connection(("127.0.0.1", server.port)) as plain:
             ssl.create_default_context().wrap_socket(plain, server_hostname="localhost")
         assert server.end() == 0
