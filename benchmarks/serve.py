@@ -350,11 +350,11 @@ def claims(found: Measured) -> list[Claim]:
 def _floor_claims(files: str, number: int, sides: Sides) -> list[Claim]:
     floor = best_floor(sides)
     made = []
-    for what, figure in (("images per second", speed), ("images per second of processor time", frugality)):
+    for what, figure in (("images per second", speed), ("processor time, images for each second of it", frugality)):
         share = ratio(sides, OURS, floor, figure)
         made.append(
             Claim(
-                f"files of {files} pixels at {number} connections: at least {FLOOR_SHARE:.0%} of the floor in {what}",
+                f"files of {files} pixels at {number} connections: {what}: at least {FLOOR_SHARE:.0%} of the floor",
                 f"{share:.1%}",
                 share.median >= FLOOR_SHARE,
             )

@@ -57,7 +57,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = report_parser(NAME, __doc__)
     parser.add_argument("--backbone", default="timm:tf_efficientnet_lite0", metavar="NAME", help="as of toolkit")
     parser.add_argument("--image-size", type=positive, default=64, metavar="PIXELS", help="of the network's input")
-    parser.add_argument("--connections", type=positive, default=64, metavar="N", help="over HTTP; as many calls of gRPC")
+    parser.add_argument(
+        "--connections", type=positive, default=64, metavar="N", help="over HTTP; as many calls of gRPC"
+    )
     parser.add_argument("--seconds", type=float, default=600.0, help="of load")
     parser.add_argument(
         "--work", type=Path, default=None, metavar="FOLDER", help="where temporary files go (default: the system's)"
@@ -99,7 +101,9 @@ def require_expected(answers: Sequence[Answer], expected: Sequence[int]) -> None
         raise BenchmarkError(f"of {len(answers)} requests some were answered otherwise than they must be: {said}.")
 
 
-def measure(server: Running, requests: dict[Protocol, tuple[Path, list[int]]], options: argparse.Namespace) -> list[Sample]:
+def measure(
+    server: Running, requests: dict[Protocol, tuple[Path, list[int]]], options: argparse.Namespace
+) -> list[Sample]:
     """Load a server for some time, and sample its memory between the orders to the clients.
 
     Raises:

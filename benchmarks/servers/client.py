@@ -166,9 +166,7 @@ class _Turn:
 
     def next(self) -> int | None:
         """Return which request is to be sent now; None where it is over."""
-        if self.fault is not None or (
-            time.perf_counter() >= self.until and len(self.answers) >= self.order.least
-        ):
+        if self.fault is not None or (time.perf_counter() >= self.until and len(self.answers) >= self.order.least):
             return None
         self.sent += 1
         return (self.sent - 1) % len(self.requests)
@@ -292,9 +290,7 @@ async def _over_grpc(turn: _Turn) -> Loaded:
         ("grpc.max_receive_message_length", -1),
     ]
     address = f"{HOST}:{turn.order.port}"
-    channels = [
-        grpc.aio.insecure_channel(address, options) for _ in range(min(MOST_CHANNELS, turn.order.connections))
-    ]
+    channels = [grpc.aio.insecure_channel(address, options) for _ in range(min(MOST_CHANNELS, turn.order.connections))]
     # Without serializers: what is sent is bytes already, and so is what comes.
     calls = [channel.unary_unary(INFER) for channel in channels]
     await asyncio.gather(*(channel.channel_ready() for channel in channels))

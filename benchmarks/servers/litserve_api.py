@@ -1,4 +1,4 @@
-"""``Predictor`` behind LitServe, which batches: raw bytes in, its queues over ZeroMQ, a few milliseconds for a batch."""
+"""``Predictor`` behind LitServe, which batches: raw bytes in, queues over ZeroMQ, a few milliseconds for a batch."""
 
 import os
 import sys

@@ -53,7 +53,9 @@ def form(file: bytes) -> bytes:
         'Content-Disposition: form-data; name="file"; filename="image.jpg"\r\n'
         "Content-Type: image/jpeg\r\n\r\n"
     )
-    return post("/predict", f"multipart/form-data; boundary={edge}", head.encode() + file + f"\r\n--{edge}--\r\n".encode())
+    return post(
+        "/predict", f"multipart/form-data; boundary={edge}", head.encode() + file + f"\r\n--{edge}--\r\n".encode()
+    )
 
 
 def v2_file(file: bytes) -> bytes:
@@ -75,9 +77,7 @@ def _v2(content: bytes, datatype: str, shape: list[int]) -> bytes:
     }
     outputs = [{"name": _OUTPUT, "parameters": {"binary_data": True}}]
     head = json.dumps({"inputs": [tensor], "outputs": outputs}).encode()
-    return post(
-        f"/v2/models/{MODEL}/infer", "application/octet-stream", head + content, {_BINARY_JSON: str(len(head))}
-    )
+    return post(f"/v2/models/{MODEL}/infer", "application/octet-stream", head + content, {_BINARY_JSON: str(len(head))})
 
 
 def _bytes_tensor(file: bytes) -> bytes:

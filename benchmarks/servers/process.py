@@ -65,7 +65,7 @@ class Server:
 
 
 def toolkit_server(bundle: Path, *options: str) -> Server:
-    """Return how ``toolkit serve`` is started with a bundle, or a folder of versions, under the name of all requests."""
+    """Return how ``toolkit serve`` is started with a bundle, or a folder of versions, under the name that is asked."""
     port, grpc_port = free_port(), free_port()
     words = [sys.executable, "-m", "toolkit", "serve", f"{MODEL}={bundle}", "--host", HOST]
     words += ["--port", str(port), "--grpc-port", str(grpc_port), *options]

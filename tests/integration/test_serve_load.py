@@ -192,7 +192,9 @@ def test_at_its_end_every_accepted_request_is_answered_and_no_new_one_taken(
     between = [answer for answer in loaded.answers if abs(loaded.clock + answer.began - told) <= SIGNAL_SECONDS]
     after = [answer for answer in loaded.answers if loaded.clock + answer.began > told + SIGNAL_SECONDS]
     assert statuses(before).keys() == {OK}
-    assert any(loaded.clock + answer.ended > told for answer in before + between if answer.status == OK), "none was left"
+    assert any(loaded.clock + answer.ended > told for answer in before + between if answer.status == OK), (
+        "none was left"
+    )
     require_right(loaded.answers, large)
     # What comes while the signal does is taken or refused; after it, refused.
     assert set(statuses(between)) <= {OK, OVERLOADED, LOST, REFUSED}
@@ -318,7 +320,9 @@ def test_clients_that_are_slow_or_gone_block_nobody(server: Running, client: Cli
     assert set(statuses(loaded.answers)) == {OK}
     require_right(loaded.answers, small)
     assert max(answer.ended - answer.began for answer in loaded.answers) < SECONDS / 4
-    assert set(statuses(client.load(http(server, small, 256)).answers)) == {OK}, "places in the queue were not given back"
+    assert set(statuses(client.load(http(server, small, 256)).answers)) == {OK}, (
+        "places in the queue were not given back"
+    )
 
 
 def test_a_body_that_does_not_come_is_waited_for_no_longer_than_the_limit(
@@ -397,7 +401,10 @@ def test_the_benchmark_measures_every_side_that_is_installed(tmp_path: Path) -> 
     words += ["--connections", "1", "4", "--photograph-connections", "2", "--rounds", "1", "--seconds", "0.2"]
     assert serve.benchmark([*words, "--output", str(tmp_path)]) in (0, 1)
     found = json.loads((tmp_path / "serve.json").read_text())
-    assert {files: set(at) for files, at in found["measurements"].items()} == {"32 x 32": {"1", "4"}, "4000 x 3000": {"2"}}
+    assert {files: set(at) for files, at in found["measurements"].items()} == {
+        "32 x 32": {"1", "4"},
+        "4000 x 3000": {"2"},
+    }
     for numbers in found["measurements"].values():
         for sides in numbers.values():
             assert {serve.OURS, serve.V2_FILE, serve.V2_GRPC, serve.FASTAPI, serve.FASTAPI_TUTORIAL} <= set(sides)

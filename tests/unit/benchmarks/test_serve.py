@@ -56,8 +56,8 @@ def test_all_claims_are_met_with_nothing_to_spare() -> None:
 @pytest.mark.parametrize(
     ("place", "changed", "said"),
     [
-        ((SMALL, 64), turns(899, processor=0.001), "files of 32 x 32 pixels at 64 connections: at least 90% of the floor in images per second"),
-        ((SMALL, 64), turns(950, processor=0.00112), "files of 32 x 32 pixels at 64 connections: at least 90% of the floor in images per second of processor time"),
+        ((SMALL, 64), turns(899, processor=0.001), "files of 32 x 32 pixels at 64 connections: images per second"),
+        ((SMALL, 64), turns(950, processor=0.00112), "files of 32 x 32 pixels at 64 connections: processor time"),
         ((PHOTOGRAPHS, 64), turns(899), "photographs at 64 connections: at least 1.5x the FastAPI handler"),
         ((SMALL, 1), turns(599), "nowhere below 1.0x the FastAPI handler"),
         ((SMALL, 1), turns(700, p99=0.0101), "a 99th percentile no worse than that of the FastAPI handler"),
@@ -67,7 +67,7 @@ def test_all_claims_are_met_with_nothing_to_spare() -> None:
 def test_each_claim_can_be_missed(place: tuple[str, int], changed: list[Turn], said: str) -> None:
     measured = found()
     measured[place][OURS] = changed
-    assert said in missed(measured)
+    assert [text for text in missed(measured) if text.startswith(said)]
 
 
 def test_a_handler_that_is_not_there_is_no_claim_that_is_met() -> None:

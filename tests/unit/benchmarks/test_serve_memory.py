@@ -43,5 +43,5 @@ def test_an_answer_that_must_be_another_is_named() -> None:
         return Answer(request, status, 0.0, 0.1, b"")
 
     require_expected([answer(0, OK), answer(1, 422)], [OK, 422])
-    with pytest.raises(BenchmarkError, match="of 3 requests .*: 0 instead of 200 1 times, 200 instead of 422 2 times"):
+    with pytest.raises(BenchmarkError, match=r"of 3 requests .*: 0 instead of 200 1 times, 200 instead of 422 2 times"):
         require_expected([answer(0, LOST), answer(1, OK), answer(1, OK)], [OK, 422])

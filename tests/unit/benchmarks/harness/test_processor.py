@@ -14,7 +14,9 @@ from benchmarks.harness.processor import processor_seconds
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the system has no /proc")
 
 BUSY = "import time\nuntil = time.process_time() + 0.1\nwhile time.process_time() < until: pass\n"
-PARENT = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {BUSY!r}])\nprint('done', flush=True)\ninput()\n"
+PARENT = (
+    f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {BUSY!r}])\nprint('done', flush=True)\ninput()\n"
+)
 
 
 def test_what_this_process_has_taken_is_counted() -> None:

@@ -17,7 +17,7 @@ from toolkit.preprocess import DECODE_RULES, Preprocessing, prepare
 
 @pytest.mark.parametrize("shape", [Shape(1, 1, ahead=False), Shape(1, 2), Shape(3, 1), Shape(3, 2)], ids=str)
 def test_every_shape_gives_the_answers_of_the_predictor(colour_bundle: Path, tmp_path: Path, shape: Shape) -> None:
-    files = [path.read_bytes() for path in write_pictures(tmp_path / "small", (32, 32), 7)]
+    files = [path.read_bytes() for path in write_pictures(tmp_path / "small", (15, 15), 7)]
     expected = [one.probabilities for one in toolkit.load(colour_bundle, threads=1).predict(files)]
     done = Floor(colour_bundle / "model.onnx", 8, 2).run(files, shape, 0.05)
     assert len(done.rows) >= shape.batch

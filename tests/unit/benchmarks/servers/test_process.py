@@ -40,7 +40,12 @@ def test_its_exit_code_is_that_of_being_asked_to_end() -> None:
 
 
 def test_one_that_stands_still_takes_no_time() -> None:
-    with running(server("import threading\nthreading.Thread(target=lambda: [0 for _ in iter(int, 1)], daemon=True).start()\n" + SMALL)) as one:
+    with running(
+        server(
+            "import threading\nthreading.Thread(target=lambda: [0 for _ in iter(int, 1)], daemon=True).start()\n"
+            + SMALL
+        )
+    ) as one:
         one.pause()
         time.sleep(0.05)
         before = one.processor_seconds
