@@ -79,8 +79,8 @@ def _predict(limits: Limits, needs_key: bool) -> dict[str, Any]:
         "operationId": "predict",
         "summary": "Classify image files.",
         "description": (
-            f"One image file as the body, or up to {limits.images} as a form, under any name; {limits.body_bytes} bytes "
-            f"in all and {limits.pixels} pixels an image. One that cannot be read fails alone: the others get their "
+            f"One image file as the body, or up to {limits.images} as a form, under any name; {limits.body_bytes} "
+            f"bytes in all and {limits.pixels} pixels an image. One that cannot be read fails alone: the others get their "
             "result. Only where none has a result does the request as a whole fail."
         ),
         "parameters": [
@@ -159,9 +159,7 @@ def _schemas() -> dict[str, Any]:
             "type": "array",
             "description": "One for each image, in their order.",
             "minItems": 1,
-            "items": {
-                "oneOf": [{"$ref": "#/components/schemas/Prediction"}, {"$ref": "#/components/schemas/Failure"}]
-            },
+            "items": {"oneOf": [{"$ref": "#/components/schemas/Prediction"}, {"$ref": "#/components/schemas/Failure"}]},
         },
     }
     return {
