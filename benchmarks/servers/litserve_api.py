@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import litserve
@@ -32,9 +32,9 @@ class Images(litserve.LitAPI):
         """Classify the images of a batch."""
         return self.predictor.predict(x)
 
-    def unbatch(self, output: list[toolkit.Prediction]) -> Iterator[toolkit.Prediction]:
+    def unbatch(self, output: list[toolkit.Prediction]) -> list[toolkit.Prediction]:
         """Give each request its own."""
-        return iter(output)
+        return output
 
     def encode_response(self, output: toolkit.Prediction) -> dict[str, Any]:
         """Write out what the model says."""

@@ -281,9 +281,10 @@ def test_versions_come_under_load_without_a_lost_request_and_a_bad_one_never(
 
 
 def test_memory_stays_flat(server: Running, colour_bundle_once: Path, tmp_path: Path) -> None:
-    """Some seconds of what ``python -m benchmarks.serve_memory`` does for ten minutes."""
-    options = argparse.Namespace(seconds=8.0, connections=16)
-    samples = serve_memory.measure(server, serve_memory.write_mixture(tmp_path, colour_bundle_once), options)
+    """Some seconds of what ``python -m benchmarks.serve_memory`` does for ten minutes, once it has what it needs."""
+    requests = serve_memory.write_mixture(tmp_path, colour_bundle_once)
+    serve_memory.measure(server, requests, argparse.Namespace(seconds=5.0, connections=16))
+    samples = serve_memory.measure(server, requests, argparse.Namespace(seconds=6.0, connections=16))
     assert samples[-1].answered > 100
     assert [claim for claim in serve_memory.claims(samples) if not claim.met] == []
 
@@ -397,7 +398,7 @@ def test_two_hundred_requests_at_once_that_are_none_are_refused_one_by_one(
 
 def test_the_benchmark_measures_every_side_that_is_installed(tmp_path: Path) -> None:
     """A small one: its answers are held against the predictor's; whether its claims are met is not asked."""
-    words = ["--backbone", "torchvision:squeezenet1_1", "--image-size", "32", "--small", "5", "--photographs", "1"]
+    words = ["--backbone", "torchvision:squeezenet1_1", "--image-size", "32", "--small", "5", "--photographs", "2"]
     words += ["--connections", "1", "4", "--photograph-connections", "2", "--rounds", "1", "--seconds", "0.2"]
     assert serve.benchmark([*words, "--output", str(tmp_path)]) in (0, 1)
     found = json.loads((tmp_path / "serve.json").read_text())
