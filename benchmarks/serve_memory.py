@@ -67,10 +67,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def write_mixture(work: Path, bundle: Path) -> dict[Protocol, tuple[Path, list[int]]]:
+def write_mixture(
+    work: Path, bundle: Path, large_size: tuple[int, int] = LARGE
+) -> dict[Protocol, tuple[Path, list[int]]]:
     """Write requests of every kind, and return where they are and with what each is to be answered."""
     small = [path.read_bytes() for path in write_pictures(work / "small", SMALL, PICTURES)]
-    large = [path.read_bytes() for path in write_pictures(work / "large", LARGE, PICTURES)]
+    large = [path.read_bytes() for path in write_pictures(work / "large", large_size, PICTURES)]
     with load(bundle, threads=1) as predictor:
         pixels = [predictor.prepare(file) for file in small]
     http: list[tuple[bytes, int]] = []
