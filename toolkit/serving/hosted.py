@@ -245,8 +245,9 @@ class Hosted:
                     with suppress(Refusal):
                         await one
         finally:
-            for one in waiting:
-                one.cancel()  # those that nobody wants any more; the others are done
+            for item, one in zip(items, waiting, strict=True):  # those that are not done: nobody wants them any more
+                item.done.cancel()
+                one.cancel()
         self._say_phases(items)
         return [_result(one) for one in waiting]
 

@@ -219,6 +219,28 @@ def test_only_what_is_alone_gets_all_threads(engine: Engine, batcher: Make) -> N
     assert engine.alone == [True, False]
 
 
+def test_what_waits_is_shared_among_the_threads_that_are_free(engine: Engine, batcher: Make) -> None:
+    engine.gate.clear()
+    items = [file(value) for value in range(1, 9)]
+    batcher(8, calls=2).submit(items)
+    assert engine.entered.acquire(timeout=SECONDS)
+    assert engine.entered.acquire(timeout=SECONDS)
+    engine.gate.set()
+    values(*items)
+    assert sorted(len(call) for call in engine.calls[:2]) != [1, 7]
+    assert max(len(call) for call in engine.calls) <= 4
+
+
+def test_images_that_take_long_to_decode_are_not_collected(
+    engine: Engine, batcher: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toolkit.serving.batching.LONGEST_DECODING_SECONDS", 0.0)
+    items = [file(value) for value in range(1, 9)]
+    batcher(8, calls=2).submit(items)
+    values(*items)
+    assert [len(call) for call in engine.calls] == [1] * 8
+
+
 def test_closing_finishes_what_was_submitted(engine: Engine, batcher: Make) -> None:
     made = batcher(2)
     items = [file(value) for value in range(1, 20)]
