@@ -46,6 +46,8 @@ class Stages:
     """For what is the only thing to do: with more threads, perhaps."""
     computed: Callable[[int, float], None]
     """Told of each call of the engine: how many images, and in how many seconds."""
+    finished: Callable[[Sequence[Item]], None]
+    """Told of items that are done, of all of a call at once."""
 
 
 class Item:
@@ -181,6 +183,8 @@ class Batcher:
 
     def _decode(self, item: Item) -> None:
         there = item.prepare(self._stages.prepare)
+        if not there:
+            self._stages.finished([item])
         with self._changed:
             self._coming -= 1
             if there:
@@ -192,8 +196,7 @@ class Batcher:
         while (taken := self._take()) is not None:
             items, alone = taken
             try:
-                ready = self._prepared(items)
-                self._compute(ready, self._stages.run_alone if alone else self._stages.run)
+                self._compute(self._prepared(items), self._stages.run_alone if alone else self._stages.run)
             except Exception:  # ours: the thread must live on, and nobody may wait for ever
                 logger.exception("a batch could not be computed")
                 for item in items:
@@ -201,7 +204,8 @@ class Batcher:
             finally:
                 with self._changed:
                     self._running -= 1
-            del items, taken, ready  # while it waits for the next ones
+            self._stages.finished([item for item in items if item.done.done()])
+            del items, taken  # while it waits for the next ones
 
     def _take(self) -> tuple[list[Item], bool] | None:
         """Wait for the items of one call, and say whether there is nothing else to do; None once all is done."""

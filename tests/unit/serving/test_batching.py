@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait
 
 import numpy as np
@@ -23,6 +23,7 @@ class Engine:
         self.calls: list[list[int]] = []
         self.alone: list[bool] = []
         self.computed: list[int] = []
+        self.finished: list[Sequence[Item]] = []
         self.entered = threading.Semaphore(0)
         self.gate = threading.Event()
         self.gate.set()
@@ -55,6 +56,7 @@ class Engine:
             lambda pixels: self._run(pixels, False),
             lambda pixels: self._run(pixels, True),
             lambda images, _: self.computed.append(images),
+            self.finished.append,
         )
 
 
@@ -249,6 +251,17 @@ def test_closing_finishes_what_was_submitted(engine: Engine, batcher: Make) -> N
     made.close()
     assert all(one.done.done() for one in items)
     assert values(*items) == [[value] for value in range(1, 20)]
+
+
+def test_the_items_of_a_call_are_told_of_at_once_and_each_of_them_once(engine: Engine, batcher: Make) -> None:
+    for made in (batcher(4), batcher(4, calls=2)):
+        engine.finished.clear()
+        items = [file(1), file(255), file(254), file(2), item(3), file(4)]
+        made.submit(items)
+        made.close()
+        told = [one for group in engine.finished for one in group]
+        assert sorted(map(id, told)) == sorted(map(id, items))
+        assert all(one.done.done() for one in told)
 
 
 def test_phases_are_told_of_each_item(engine: Engine, batcher: Make) -> None:
