@@ -12,7 +12,7 @@ from kserve import InferOutput, InferRequest, InferResponse
 import toolkit
 
 
-class Images(kserve.Model):
+class Images(kserve.Model):  # type: ignore[misc]  # it ships no types that are looked at
     """What KServe calls."""
 
     def __init__(self, name: str) -> None:

@@ -13,7 +13,7 @@ import toolkit
 BATCH_SIZE, BATCH_SECONDS = 32, 0.005
 
 
-class Images(litserve.LitAPI):
+class Images(litserve.LitAPI):  # type: ignore[misc]  # it ships no types that are looked at
     """What LitServe calls."""
 
     def setup(self, device: str) -> None:
