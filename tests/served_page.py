@@ -64,7 +64,7 @@ class SomeModels:
 
 
 def application(models: SomeModels, options: PageOptions, key: str | None = None) -> Starlette:
-    """Return the page, and below it inference with one image file as the page asks for it; with a key if one is given."""
+    """Return the page and, below it, inference as the page asks for it; with a key if one is given."""
 
     async def infer(request: Request) -> Response:
         body = await request.body()

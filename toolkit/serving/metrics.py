@@ -11,8 +11,8 @@ from collections import defaultdict
 from prometheus_client import (
     CollectorRegistry,
     Counter,
-    GCCollector,
     Gauge,
+    GCCollector,
     Histogram,
     PlatformCollector,
     ProcessCollector,
@@ -53,7 +53,8 @@ class Metrics:
         self._seen: set[tuple[str, str]] = set()
         self._listed: set[tuple[str, str]] = set()
         self._gone: set[tuple[str, str]] = set()
-        disable_created_metrics()  # when each of them began to count, which would double their number
+        # When each of them began to count, which would double their number.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._define()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
