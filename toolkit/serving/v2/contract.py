@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -226,22 +227,28 @@ def _pixels_of_numbers(values: Sequence[Any], shape: tuple[int, ...], count: int
             f"the request has {count} numbers one by one; the server takes {MOST_NUMBERS}. Send the pixels in the "
             "binary form, or the image files."
         )
-    if len(values) not in (count, shape[0]):
-        raise BadRequest(f"the input {INPUT!r} has {len(values)} values; its shape {list(shape)} takes {count}.")
+    flat = values if len(values) == count else _flat(values, shape)
     try:
-        numbers = np.array(values)
-    except (ValueError, TypeError, OverflowError) as error:  # rows of different lengths, for instance
-        raise BadRequest(f"the data of the input {INPUT!r} is no array of the shape {list(shape)}.") from error
-    if numbers.dtype.kind not in "iu":
-        raise BadRequest(f"the data of the input {INPUT!r} holds something else than whole numbers.")
-    if numbers.size != count or numbers.shape not in (shape, (count,)):
-        raise BadRequest(
-            f"the data of the input {INPUT!r} is nested as {shown(list(numbers.shape))}; its shape {list(shape)} takes "
-            f"that, or {count} values in a row."
-        )
-    if numbers.min() < 0 or numbers.max() > 255:
-        raise BadRequest(f"the data of the input {INPUT!r} holds numbers outside of 0 to 255, which UINT8 has not.")
-    return numbers.astype(np.uint8).reshape(shape)
+        # Whoever sends texts or fractions is told; an array of numpy would take them, and some of them very much room.
+        content = bytes(flat)
+    except TypeError as error:
+        raise BadRequest(f"the data of the input {INPUT!r} holds something else than whole numbers.") from error
+    except ValueError as error:
+        raise BadRequest(f"the data of the input {INPUT!r} holds numbers outside of 0 to 255.") from error
+    return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def _flat(values: Sequence[Any], shape: tuple[int, ...]) -> Sequence[Any]:
+    """Return nested values in a row."""
+    rows: list[Any] = [list(values)]
+    for size in shape:
+        if any(not isinstance(row, list) or len(row) != size for row in rows):
+            raise BadRequest(
+                f"the data of the input {INPUT!r} is not nested as its shape {list(shape)}, and has not its "
+                f"{math.prod(shape)} values in a row."
+            )
+        rows = list(chain.from_iterable(rows))
+    return rows
 
 
 def _files(tensor: InputTensor, count: int) -> Files:

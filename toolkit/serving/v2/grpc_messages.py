@@ -6,11 +6,11 @@ https://github.com/kserve/open-inference-protocol/blob/main/specification/protoc
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from google.protobuf import json_format
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2 as pb
 
 from toolkit.serving.refusals import BadRequest
@@ -30,10 +30,9 @@ from toolkit.serving.v2.messages import (
 
 _TYPED = {"UINT8": "uint_contents", "BYTES": "bytes_contents"}
 """Where the protocol wants the values of a datatype one by one."""
-_M = TypeVar("_M", bound=Message)
 
 
-def parse_message(kind: type[_M], content: bytes) -> _M:
+def parse_message(kind: Any, content: bytes) -> Any:
     """Parse a message.
 
     Raises:
@@ -45,7 +44,7 @@ def parse_message(kind: type[_M], content: bytes) -> _M:
         raise BadRequest(f"the message is no {kind.DESCRIPTOR.name} of the protocol.") from error
 
 
-def message_of(kind: type[_M], fields: Mapping[str, Any]) -> _M:
+def message_of(kind: Any, fields: Mapping[str, Any]) -> Any:
     """Return a message with these fields; those that gRPC has no place for are left out."""
     return json_format.ParseDict(dict(fields), kind(), ignore_unknown_fields=True)
 

@@ -102,20 +102,20 @@ def test_an_unreadable_image_alone_is_not_counted(ask: Answering) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "version", "refusal"),
+    ("name", "version", "refusal"),
     [("none", None, UnknownModel), ("colours", "9", UnknownModel), ("broken", None, NotReady)],
 )
 def test_a_body_for_nobody_is_not_waited_for(
-    models: FixedModels, observer: Remembering, model: str, version: str | None, refusal: type[Refusal]
+    models: FixedModels, observer: Remembering, name: str, version: str | None, refusal: type[Refusal]
 ) -> None:
     async def arrive() -> InferRequest:
         raise AssertionError("nobody asks for the body")
 
     with pytest.raises(refusal):
-        asyncio.run(answer(Service(models, Limits(), observer), Asked(model, version, GRPC), arrive))
+        asyncio.run(answer(Service(models, Limits(), observer), Asked(name, version, GRPC), arrive))
     (told,) = observer.answered
     assert isinstance(told.refusal, refusal)
-    assert (told.model, told.version, told.images) == (model, "", 0)
+    assert (told.model, told.version, told.images) == (name, "", 0)
 
 
 def test_a_request_that_does_not_arrive_is_told_of(ask: Answering, observer: Remembering) -> None:
