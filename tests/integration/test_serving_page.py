@@ -1,7 +1,6 @@
 """The page of the server in a real browser: an image in every way there is, two answers and how far they are apart.
 
-onnxruntime-web is taken from where the example for browsers has it; without it only the server answers, and the page
-says so.
+onnxruntime-web is the one that the example for browsers installs from npm.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,18 +17,18 @@ from typing import Any
 import numpy as np
 import pytest
 from browsers import CHROMIUM, chromium, serious_findings
+from hosts import install_packages
 from PIL import Image
 from served_page import PredictorModel, SomeModels, application, listening
 
+from examples.table import EXAMPLES
 from tests.conftest import write_colour_bundle
 from toolkit.bundle import read_manifest
 from toolkit.bundle.writer import file_record, write_manifest
-from toolkit.errors import MissingDependencyError
 from toolkit.preprocess import DECODE_RULES, Preprocessing, prepare
 from toolkit.serving.interface import ModelState
 from toolkit.serving.page import PageOptions, find_engine
 
-ROOT = Path(__file__).parents[2]
 KEY = "0123456789abcdef"
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine: 'make browser' installs one"),
@@ -36,18 +36,14 @@ pytestmark = [
 ]
 
 
-def engine() -> Path | None:
-    for folder in (ROOT / "examples" / "browser", ROOT):
-        try:
-            return find_engine(folder)
-        except MissingDependencyError:
-            continue
-    return None
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder with onnxruntime-web, which the example for browsers installs."""
+    if shutil.which("npm") is None:
+        pytest.skip("npm, which installs onnxruntime-web, is not installed")
+    install_packages(tmp_path_factory, "browser")
+    return find_engine(EXAMPLES / "browser")
 
-
-needs_engine = pytest.mark.skipif(
-    engine() is None, reason="onnxruntime-web is not installed: 'npm install onnxruntime-web' in examples/browser"
-)
 
 CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 """A green picture with a circle that moves."""
@@ -110,9 +106,9 @@ def plain(model: PredictorModel) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def both(model: PredictorModel) -> Iterator[str]:
+def both(model: PredictorModel, engine: Path) -> Iterator[str]:
     """Serve the page of which the browser computes too."""
-    with listening(application(SomeModels(model), PageOptions(hand_out_model=True, engine=engine()))) as address:
+    with listening(application(SomeModels(model), PageOptions(hand_out_model=True, engine=engine))) as address:
         yield address
 
 
@@ -171,7 +167,6 @@ def test_an_image_that_is_chosen_is_classified_by_the_server(
     assert page.title() == "colours: try it"
 
 
-@needs_engine
 def test_the_browser_computes_the_same(opened: Callable[..., Any], both: str) -> None:
     page = opened(both)
     choose(page, image())
@@ -208,7 +203,6 @@ KINDS = {
 """Files, and how far apart the logits of both may be; a grey level is 1/32."""
 
 
-@needs_engine
 def test_kinds_of_images_that_both_read(opened: Callable[..., Any], both: str) -> None:
     page, apart = opened(both), {}
     for name, (content, _) in KINDS.items():
@@ -305,9 +299,8 @@ def test_a_server_that_is_gone_is_said(opened: Callable[..., Any], model: Predic
     assert page.inner_text("#problem") == "The server gave no answer: the server cannot be reached."
 
 
-@needs_engine
-def test_with_a_key(opened: Callable[..., Any], model: PredictorModel) -> None:
-    options = PageOptions(hand_out_model=True, engine=engine())
+def test_with_a_key(opened: Callable[..., Any], model: PredictorModel, engine: Path) -> None:
+    options = PageOptions(hand_out_model=True, engine=engine)
     with listening(application(SomeModels(model), options, KEY)) as address:
         page = opened(address, expected="401")
         page.wait_for_selector("#key-form:not([hidden])")
@@ -405,8 +398,7 @@ def test_it_fits_and_can_be_read(opened: Callable[..., Any], both: str, width: i
     assert serious_findings(page) == []
     choose(page, image())
     answer(page)
-    if engine() is not None:
-        compared(page)
+    compared(page)
     assert serious_findings(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     red, green, blue = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")[:3]
