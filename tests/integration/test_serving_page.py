@@ -156,7 +156,7 @@ def test_an_image_that_is_chosen_is_classified_by_the_server(
     content = image()
     choose(page, content)
     (expected,) = model.predictor.predict(content)
-    assert answer(page) == f"{expected.label}, {100 * expected.probability:.2f} %"
+    assert answer(page) == f"{expected.label}, {100 * expected.probability:.2f}%"
     rows = page.locator("#labels tr").all_inner_texts()
     assert [row.split("\t")[0].strip() for row in rows] == [label for label, _ in expected.top(3)]
     assert page.locator("th.own:visible").count() == 0
@@ -184,7 +184,7 @@ def test_the_browser_computes_the_same(opened: Callable[..., Any], both: str) ->
 _APART = """() => {
   const shown = [...document.querySelectorAll('#figures dd')].map(e => e.textContent);
   const text = shown.find(each => each.includes('of a logit'));
-  const [mantissa, power] = text.split(' of a logit')[0].split(' × 10');
+  const [mantissa, power] = text.split(' of a logit')[0].split('\\u00a0×\\u00a010');
   const digits = [...(power ?? '⁰')].map(c => c === '⁻' ? '-' : '⁰¹²³⁴⁵⁶⁷⁸⁹'.indexOf(c)).join('');
   return Number(mantissa) * 10 ** Number(digits);
 }"""
@@ -268,6 +268,7 @@ def test_on_a_phone_the_camera_is_the_phones_own(opened: Callable[..., Any], pla
 
 def test_with_the_keyboard_alone(opened: Callable[..., Any], plain: str) -> None:
     page = opened(plain)
+    page.on("filechooser", lambda _: None)  # asked for now, so that it has arrived before the key is pressed
     page.wait_for_selector("#input:not([hidden])")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "choose"
