@@ -184,7 +184,7 @@ MISTAKES = {
     "serve nope": "there is no nope",
     "serve BUNDLE --port 70000": "Invalid value for '--port'",
     "serve BUNDLE BUNDLE": "two models are called 'colours': tell them apart with NAME=BUNDLE",
-    "serve a/b=BUNDLE": "there is no a/b=release",
+    "serve a/b=nowhere": "there is no a/b=nowhere",
     "serve BUNDLE --queue 0": "Invalid value for '--queue'",
     "serve BUNDLE --device gpu": "'gpu' is not one of cpu, cuda",
     "serve BUNDLE --ssl-keyfile nope.pem": "--ssl-certfile and --ssl-keyfile go together",
