@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import io
 import json
 import subprocess
@@ -32,6 +33,15 @@ from toolkit.runtime import Predictor, load
 
 NAME = "two colours"
 """With a blank, which has to be escaped in a URL."""
+
+
+@pytest.fixture(autouse=True)
+def clients_end_in_the_thread_that_made_them() -> Iterator[None]:
+    """Keep the server's thread from collecting a client over HTTP: gevent's objects belong to their thread."""
+    gc.disable()
+    yield
+    gc.collect()
+    gc.enable()
 
 
 @dataclass(frozen=True)
