@@ -37,7 +37,10 @@ pytestmark = [
 SECONDS = 60
 """More than anything takes on a busy machine."""
 KEY = "0123456789abcdef0123456789abcdef"
-SAID = re.compile(r"^serving (?P<names>.+) at (?P<scheme>https?)://127\.0\.0\.1:(?P<port>\d+), gRPC at 127\.0\.0\.1:(?P<grpc>\d+)$", re.MULTILINE)
+SAID = re.compile(
+    r"^serving (?P<names>.+) at (?P<scheme>https?)://127\.0\.0\.1:(?P<port>\d+), gRPC at 127\.0\.0\.1:(?P<grpc>\d+)$",
+    re.MULTILINE,
+)
 NO_TORCH = "import sys; sys.modules['torch'] = None; from toolkit.cli.main import main; main(sys.argv[1:])"
 """The command in a process in which importing PyTorch is an error."""
 
@@ -77,7 +80,9 @@ def serving(folder: Path, *arguments: object) -> Iterator[Server]:
     output, errors = folder / "stdout.txt", folder / "stderr.txt"
     words = [sys.executable, "-c", NO_TORCH, "serve", *map(str, arguments), "--port", "0", "--grpc-port", "0"]
     with output.open("wb") as out, errors.open("wb") as err:
-        process = subprocess.Popen(words, cwd=folder, stdout=out, stderr=err, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        process = subprocess.Popen(
+            words, cwd=folder, stdout=out, stderr=err, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
     try:
         until = time.monotonic() + SECONDS
         while (found := SAID.search(output.read_text())) is None:
@@ -142,7 +147,9 @@ def test_a_client_of_triton_asks_over_grpc(server: Server, photos: Path) -> None
 
 
 def test_curl_sends_a_photo_and_gets_its_label(server: Server, photos: Path) -> None:
-    status, body = curl("--data-binary", f"@{photos / 'large.jpg'}", "-H", "Content-Type: image/jpeg", f"{server.url}/predict")
+    status, body = curl(
+        "--data-binary", f"@{photos / 'large.jpg'}", "-H", "Content-Type: image/jpeg", f"{server.url}/predict"
+    )
     assert status == 200, body
     assert json.loads(body)["predictions"][0]["label"] == "green"
 
@@ -158,9 +165,7 @@ def test_curl_sends_several_and_one_bad_image_fails_alone(server: Server, photos
     assert curl("-F", f"file=@{photos / 'broken.jpg'}", f"{server.url}/predict")[0] == 422
 
 
-def test_what_it_says_is_what_the_predict_command_says(
-    server: Server, photos: Path, colour_bundle_once: Path
-) -> None:
+def test_what_it_says_is_what_the_predict_command_says(server: Server, photos: Path, colour_bundle_once: Path) -> None:
     import toolkit
 
     for name in ("red.png", "large.jpg"):
@@ -273,12 +278,15 @@ def test_what_does_not_come_in_time_is_exit_code_1_and_a_second_signal_waits_for
     for drain, signals in (("0.2", 1), ("600", 2)):
         with serving(tmp_path / "server", colour_bundle_once, "--drain", drain) as server:
             with socket.create_connection(("127.0.0.1", server.port), timeout=SECONDS) as taken:
-                taken.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\n")
+                taken.sendall(
+                    b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\n"
+                )
                 time.sleep(0.2)
                 for _ in range(signals):
                     server.process.send_signal(signal.SIGTERM)
                     time.sleep(0.2)
                 begun = time.monotonic()
+                assert b" 503 " in taken.recv(65536)
                 assert server.process.wait(SECONDS) == 1
                 assert time.monotonic() - begun < SECONDS / 2
 
@@ -329,7 +337,10 @@ def test_limits_are_those_that_were_given(tmp_path: Path, colour_bundle_once: Pa
         (photos / "big").write_bytes(b"x" * 5001)
         assert curl("--data-binary", f"@{photos / 'red.png'}", *kind, url)[0] == 200
         status, body = curl("--data-binary", f"@{photos / 'big'}", *kind, url)
-        assert (status, json.loads(body)["error"]) == (413, "the request has more than 5000 bytes, the most that is taken here.")
+        assert (status, json.loads(body)["error"]) == (
+            413,
+            "the request has more than 5000 bytes, the most that is taken here.",
+        )
         status, body = curl("--data-binary", f"@{photos / 'big'}", *kind, "-H", "Transfer-Encoding: chunked", url)
         assert status == 413, body
         content = io.BytesIO()
@@ -348,7 +359,10 @@ def test_several_models_and_versions_side_by_side(tmp_path: Path, colour_bundle_
         shutil.copytree(colour_bundle_once, tmp_path / "versions" / version)
     change_weights(shutil.copytree(colour_bundle_once, tmp_path / "versions" / "3"), lambda weights: weights * 3)
     with serving(tmp_path / "server", f"one={colour_bundle_once}", tmp_path / "versions") as server:
-        url, photo = f"{server.url}/predict", ("--data-binary", f"@{photos / 'red.png'}", "-H", "Content-Type: image/png")
+        url, photo = (
+            f"{server.url}/predict",
+            ("--data-binary", f"@{photos / 'red.png'}", "-H", "Content-Type: image/png"),
+        )
         assert curl(*photo, url)[0] == 400
         assert json.loads(curl(*photo, f"{url}?model=one")[1])["version"] == "1"
         said = json.loads(curl(*photo, f"{url}?model=versions")[1])

@@ -189,7 +189,7 @@ def command(
     """
     if (ssl_certfile is None) != (ssl_keyfile is None):
         raise ToolkitError("--ssl-certfile and --ssl-keyfile go together: give both, or neither.")
-    served = [_served(text, artifacts) for text in bundles or [None]]
+    served = [_served(text, artifacts) for text in bundles or (None,)]
     for package in PACKAGES:
         import_optional(package, f"toolkit serve needs {package}, which is not installed: {install_hint('serve')}")
     from toolkit.cli.memory import bound_memory

@@ -34,7 +34,9 @@ async def until_deadline(seconds: float) -> AsyncIterator[None]:
     if until is None:
         until = asyncio.get_running_loop().time() + seconds
     try:
-        async with asyncio.timeout_at(until):
+        async with asyncio.timeout_at(until) as clock:
             yield
     except TimeoutError as error:
+        if not clock.expired():
+            raise
         raise TimedOut(f"the request was not answered within {seconds:g} s.") from error

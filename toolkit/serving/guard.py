@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -33,12 +34,13 @@ class Gate:
 
     Attributes:
         open: False once the server ends: what is inside is answered, nothing else is taken.
-        inside: requests that were let in and have no answer yet.
+        is_abandoned: whether what is inside is given up too.
     """
 
     def __init__(self, limits: Limits) -> None:
         self.open = True
-        self.inside = 0
+        self.is_abandoned = False
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._held_bytes = 0
         self._most_bytes = max(limits.body_bytes, min(_BODIES_AT_ONCE * limits.body_bytes, _MOST_BODY_BYTES))
         self._empty = asyncio.Event()
@@ -46,15 +48,28 @@ class Gate:
 
     @contextmanager
     def request(self) -> Iterator[None]:
-        """Hold a place inside for the block."""
-        self.inside += 1
+        """Hold a place inside for the block, which this task works in."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
         self._empty.clear()
         try:
             yield
         finally:
-            self.inside -= 1
-            if not self.inside:
+            self._tasks.discard(task)
+            if not self._tasks:
                 self._empty.set()
+
+    @property
+    def inside(self) -> int:
+        """How many requests were let in and have no answer yet."""
+        return len(self._tasks)
+
+    def abandon(self) -> None:
+        """Take nothing, and give up what is inside."""
+        self.open, self.is_abandoned = False, True
+        for task in self._tasks:
+            task.cancel()
 
     async def empty(self, seconds: float) -> bool:
         """Wait until nothing is inside; say whether that came about in time."""
@@ -113,13 +128,17 @@ class Guard:
                 body.require_size()
                 await self._app(scope, body.receive, send)
             except Refusal as refusal:
+                if body.answer_has_begun:
+                    raise
                 await refused(refusal)(scope, receive, send)
             except asyncio.CancelledError:
-                if not body.is_gone:
+                if not (body.is_gone or self._gate.is_abandoned):
                     raise
-                # Whoever asked has hung up, and nobody else has cancelled it.
+                # Cancelled by us alone: whoever asked has hung up, or the server ends.
                 if (task := asyncio.current_task()) is not None:
                     task.uncancel()
+                if not (body.is_gone or body.answer_has_begun):
+                    await refused(NotReady("this server has ended.", _RETRY_SECONDS))(scope, receive, send)
             finally:
                 body.end()
 
@@ -130,8 +149,8 @@ class Guard:
             if message["type"] == "http.response.start" and (body.is_unread or not self._gate.open):
                 headers = [pair for pair in message.get("headers", ()) if pair[0] != b"connection"]
                 message = {**message, "headers": [*headers, (b"connection", b"close")]}
-            elif message["type"] == "http.response.body" and not message.get("more_body", False):
-                body.is_answered = True
+            body.answer_has_begun = True
+            body.is_answered = message["type"] == "http.response.body" and not message.get("more_body", False)
             await send(message)
 
         return sender
@@ -145,6 +164,7 @@ class _Body:
         self._length = int(length[:20]) if length is not None and length.isdecimal() else 0
         self.is_unread = self._length > 0 or "transfer-encoding" in headers
         self.is_gone = False
+        self.answer_has_begun = False
         self.is_answered = False
         self._receive = receive
         self._limits = limits

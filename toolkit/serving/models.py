@@ -24,6 +24,7 @@ FIRST_VERSION = "1"
 """Of a bundle that lies in no folder of versions."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
+_LONGEST_SHOWN = 100
 _POLL_SECONDS = 0.05
 _RETRY_SECONDS = 5.0
 """After which a model that is not ready may be."""
@@ -146,7 +147,7 @@ class ModelSet:
         """Return a model that is ready; see ``toolkit.serving.interface.Models``."""
         versions = self._models.get(name)
         if versions is None:
-            raise UnknownModel(f"there is no model {printable(name)!r} here{self._said()}")
+            raise UnknownModel(f"there is no model {_shown(name)} here{self._said()}")
         if version is None:
             ready = [(int(number), entry.hosted) for number, entry in versions.items() if entry.hosted is not None]
             if not ready:
@@ -154,7 +155,7 @@ class ModelSet:
             return max(ready, key=lambda one: one[0])[1]
         entry = versions.get(version)
         if entry is None:
-            raise UnknownModel(f"there is no version {printable(version)!r} of {name} here.")
+            raise UnknownModel(f"there is no version {_shown(version)} of {name} here.")
         if entry.hosted is None:
             raise NotReady(f"version {version} of {name} is not ready.", retry_after=_RETRY_SECONDS)
         return entry.hosted
@@ -225,6 +226,11 @@ class ModelSet:
 
     def _said(self) -> str:
         return f": there {'is' if len(self._models) == 1 else 'are'} {', '.join(self.names)}." if self._models else "."
+
+
+def _shown(text: str) -> str:
+    """Return what somebody has asked for, as a sentence may quote it."""
+    return f"'{printable(text[:_LONGEST_SHOWN])}'"
 
 
 def _number(path: Path) -> int:

@@ -37,7 +37,7 @@ def document(limits: Limits, *, needs_key: bool) -> dict[str, Any]:
         limits: that are told in it.
         needs_key: whether requests need an API key.
     """
-    security = [{"bearer": []}, {"header": []}] if needs_key else []
+    security: list[dict[str, list[str]]] = [{"bearer": []}, {"header": []}] if needs_key else []
     return {
         "openapi": "3.1.0",
         "info": {
@@ -79,8 +79,8 @@ def _predict(limits: Limits, needs_key: bool) -> dict[str, Any]:
         "operationId": "predict",
         "summary": "Classify image files.",
         "description": (
-            f"One image file as the body, or up to {limits.images} as a form, under any name; {limits.body_bytes} bytes "
-            f"in all and {limits.pixels} pixels an image. One that cannot be read fails alone: the others get their "
+            f"One image file as the body, or up to {limits.images} as a form, under any name; {limits.body_bytes} "
+            f"bytes in all and {limits.pixels} pixels an image. One that cannot be read fails alone: the others get their "
             "result. Only where none has a result does the request as a whole fail."
         ),
         "parameters": [
@@ -132,7 +132,8 @@ def _parameter(name: str, description: str, schema: dict[str, Any]) -> dict[str,
 
 def _refusals(needs_key: bool, *kinds: type[Refusal]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for kind in sorted([*kinds, *([Unauthorized] if needs_key else [])], key=lambda kind: kind.http):
+    several: list[type[Refusal]] = [*kinds, *([Unauthorized] if needs_key else [])]
+    for kind in sorted(several, key=lambda kind: kind.http):
         schema = "Refused" if kind in _OF_ONE_IMAGE else "Error"
         found[str(kind.http)] = {
             "description": (kind.__doc__ or "").strip(),
@@ -159,9 +160,7 @@ def _schemas() -> dict[str, Any]:
             "type": "array",
             "description": "One for each image, in their order.",
             "minItems": 1,
-            "items": {
-                "oneOf": [{"$ref": "#/components/schemas/Prediction"}, {"$ref": "#/components/schemas/Failure"}]
-            },
+            "items": {"oneOf": [{"$ref": "#/components/schemas/Prediction"}, {"$ref": "#/components/schemas/Failure"}]},
         },
     }
     return {

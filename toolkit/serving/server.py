@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import ssl
@@ -157,9 +158,7 @@ class _Server:
         metrics, statistics = Metrics(), Statistics()
         observer = Observers(metrics, statistics, RequestLog())
         self._models = metrics.models = ModelSet(options.opening, options.limits, observer)
-        self._parts = Parts(
-            self._models, options.limits, self._gate, observer, metrics, statistics, options.page, keys
-        )
+        self._parts = Parts(self._models, options.limits, self._gate, observer, metrics, statistics, options.page, keys)
 
     async def run(self) -> bool:
         """Serve until a signal comes; see ``serve``."""
@@ -176,7 +175,7 @@ class _Server:
                             await self._until(task, self._watched())
                         return await self._drain(web, speaks_grpc)
                     finally:
-                        self._gate.open = False
+                        self._gate.abandon()
                         web.should_exit = True
                         web.force_exit = self._hurry.is_set()
                         await task
@@ -325,9 +324,11 @@ def _listen(host: str, port: int) -> socket.socket:
     """
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listening = socket.create_server(address[:2], family=family, backlog=BACKLOG)  # type: ignore[arg-type]
+        listening = socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except (OSError, UnicodeError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        number = getattr(error, "errno", None) or 0
+        # Python writes the address into the text that it gives with the number.
+        reason = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or str(error)
         raise ToolkitError(
             f"the server cannot listen on {printable(host)}, port {port}: {printable(reason)}. Give another --host or "
             "--port, or port 0 for any that is free."

@@ -147,9 +147,7 @@ class Asked:
                 self._answered.set()
 
 
-def asked(
-    method: str, target: str, *pieces: bytes, headers: dict[str, str] | None = None, stay: bool = False
-) -> Asked:
+def asked(method: str, target: str, *pieces: bytes, headers: dict[str, str] | None = None, stay: bool = False) -> Asked:
     """Return a request; ``stay``: the body is never complete."""
     given = dict(headers or {})
     if pieces and "content-length" not in given and not stay:

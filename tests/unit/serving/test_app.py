@@ -46,7 +46,9 @@ def test_without_a_model_nothing_is_ready(noted: Noted) -> None:
     assert ask(made, asked("GET", "/v2/health/ready")).status == 503
 
 
-def test_with_one_it_is_until_the_server_ends(noted: Noted, colour_bundle_once: Path, png: Callable[[str], bytes]) -> None:
+def test_with_one_it_is_until_the_server_ends(
+    noted: Noted, colour_bundle_once: Path, png: Callable[[str], bytes]
+) -> None:
     made = parts(noted)
 
     async def work() -> None:

@@ -136,7 +136,7 @@ def test_one_that_fails_fails_alone(engine: Engine, batcher: Make) -> None:
     made.submit(items[1:])
     engine.gate.set()
     assert values(items[0], items[1], items[3]) == [[1], [2], [4]]
-    with pytest.raises(ModelFailed, match="^the model could not be run: RuntimeError: no$"):
+    with pytest.raises(ModelFailed, match=r"^the model could not be run: RuntimeError: no$"):
         items[2].done.result(SECONDS)
 
 

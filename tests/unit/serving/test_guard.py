@@ -53,7 +53,9 @@ class TestBody:
 
     def test_one_that_says_nothing_is_counted_while_it_is_read(self) -> None:
         limits = Limits(body_bytes=10)
-        request = asked("POST", "/predict", b"12345", b"12345", b"1", headers={"transfer-encoding": "chunked"}, stay=True)
+        request = asked(
+            "POST", "/predict", b"12345", b"12345", b"1", headers={"transfer-encoding": "chunked"}, stay=True
+        )
         done = asyncio.run(request.to(guard(limits=limits)))
         assert done.status == 413
         assert done.headers["connection"] == "close"
@@ -132,6 +134,25 @@ class TestEnd:
             done = await first
             assert (done.status, done.headers["connection"]) == (200, "close")
             assert (await asked("GET", "/v2/health/ready").to(made)).status == 200
+
+        asyncio.run(work())
+
+    def test_what_is_given_up_is_told_so(self) -> None:
+        gate = Gate(Limits())
+
+        async def never(scope: Any, receive: Any, send: Any) -> None:
+            await asyncio.sleep(SECONDS)
+
+        async def work() -> None:
+            made = guard(never, gate=gate)
+            requests = [asked("POST", "/predict", b"abc"), asked("POST", "/predict", b"abc", stay=True)]
+            tasks = [asyncio.create_task(request.to(made)) for request in requests]
+            await asyncio.sleep(0.01)
+            gate.abandon()
+            for task in tasks:
+                done = await task
+                assert (done.status, done.json) == (503, {"error": "this server has ended."})
+            assert gate.inside == 0
 
         asyncio.run(work())
 

@@ -157,7 +157,9 @@ def test_a_full_queue_refuses_and_a_cancelled_request_gives_its_place_back(
         waiting = [asyncio.create_task(model.classify([png("red")])) for _ in range(3)]
         await asyncio.sleep(0)
         await asyncio.to_thread(engine.entered.acquire, timeout=SECONDS)
-        with pytest.raises(Overloaded, match="3 images wait or are computed for colours, and there is room for 3") as no:
+        with pytest.raises(
+            Overloaded, match="3 images wait or are computed for colours, and there is room for 3"
+        ) as no:
             await model.classify([png("red")])
         assert no.value.retry_after is not None
         assert no.value.retry_after >= 1
@@ -261,7 +263,7 @@ class TestOpening:
 
     def test_golden_samples_that_do_not_pass_are_never_served(self, colour_bundle: Path) -> None:
         change_weights(colour_bundle, lambda weights: weights * 3)
-        with pytest.raises(BundleError, match="does not compute its golden samples on this machine: .*not served"):
+        with pytest.raises(BundleError, match=r"does not compute its golden samples on this machine: .*not served"):
             open_engines(colour_bundle, ONE_BY_ONE)
 
     def test_code_of_strangers_is_not_opened(self, colour_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

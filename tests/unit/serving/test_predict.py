@@ -60,7 +60,7 @@ def test_one_image_in_its_label_and_probabilities_out(ask: Ask, png: Png, noted:
     (said,) = done.json["predictions"]
     assert {**done.json, "predictions": []} == {"model": "colours", "version": "1", "predictions": []}
     assert said["label"] == "green"
-    assert [entry["label"] for entry in said["top"]][0] == "green"
+    assert said["top"][0]["label"] == "green"
     assert sorted(entry["label"] for entry in said["top"]) == ["blue", "green", "red"]
     assert sum(entry["probability"] for entry in said["top"]) == pytest.approx(1, abs=1e-6)
     assert said["probability"] == said["top"][0]["probability"]
@@ -120,7 +120,9 @@ def test_of_several_models_one_is_named(ask: Ask, png: Png) -> None:
     assert ask(asked("POST", "/predict?model=a&version=1", png("red"), headers=JPEG), "b", "a").status == 200
 
 
-def test_a_full_queue_says_when_to_come_back(ask: Ask, png: Png, model: Hosted, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_queue_says_when_to_come_back(
+    ask: Ask, png: Png, model: Hosted, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def full(files: Any) -> None:
         raise Overloaded("later.", 7.2)
 

@@ -18,8 +18,8 @@ def test_a_port_that_is_taken_is_said(colour_bundle_once: Path) -> None:
         with pytest.raises(ToolkitError) as refused:
             serve([Served(colour_bundle_once)], ServerOptions(port=port, grpc_port=None), lambda _: None)
     assert str(refused.value) == (
-        f"the server cannot listen on 127.0.0.1, port {port}: Address already in use. Give another --host or --port, or "
-        "port 0 for any that is free."
+        f"the server cannot listen on 127.0.0.1, port {port}: Address already in use. Give another --host or --port, "
+        "or port 0 for any that is free."
     )
 
 
@@ -30,16 +30,8 @@ def test_an_address_that_is_none_is_said() -> None:
 
 
 def test_where_it_listens_is_said_as_in_a_url() -> None:
-    with _listen("127.0.0.1", 0) as four:
-        assert _address(four) == f"127.0.0.1:{four.getsockname()[1]}"
-    if not socket.has_ipv6:
-        pytest.skip("this machine has no IPv6")
-    try:
-        six = _listen("::1", 0)
-    except ToolkitError:
-        pytest.skip("this machine has no IPv6")
-    with six:
-        assert _address(six) == f"[::1]:{six.getsockname()[1]}"
+    assert _address("127.0.0.1", 80) == "127.0.0.1:80"
+    assert _address("::1", 80) == "[::1]:80"
 
 
 def test_two_models_of_one_name_are_refused(colour_bundle_once: Path) -> None:
