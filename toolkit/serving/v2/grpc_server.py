@@ -5,6 +5,7 @@ https://github.com/kserve/open-inference-protocol/blob/main/specification/protoc
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -31,6 +32,10 @@ SERVICE: Final = "inference.GRPCInferenceService"
 _logger = logging.getLogger(__name__)
 _BESIDE_TENSORS_BYTES: Final = 2**16
 """Of a message, beside its tensors: names, shapes, parameters."""
+_LAST_REFUSALS_SECONDS: Final = 0.5
+"""For so long at most, calls that still come are told that the server ends."""
+_SILENCE_SECONDS: Final = 0.05
+"""Without a call, after which none is expected any more."""
 
 _Handler: TypeAlias = Callable[[Service, Any], Awaitable[Any]]
 Authorize: TypeAlias = Callable[[Mapping[str, Any]], Unauthorized | None]
@@ -116,6 +121,7 @@ class GrpcServer:
         self._terms = terms
         self._credentials = credentials
         self._server: Any = None
+        self._calls = 0
         self.port = 0
 
     async def start(self) -> None:
@@ -154,14 +160,29 @@ class GrpcServer:
         await server.start()
 
     async def stop(self, seconds: float | None = None) -> None:
-        """Take no more requests, and end when those that were taken are answered; a second time does nothing.
+        """Close the gate, and end when what was taken is answered; a second time does nothing.
 
         Args:
-            seconds: how long they have; by default ``Limits.drain_seconds``.
+            seconds: how long that may take; by default ``Limits.drain_seconds``.
         """
-        if self._server is not None:
-            await self._server.stop(self._service.limits.drain_seconds if seconds is None else seconds)
-            self._server = None
+        if self._server is None:
+            return
+        seconds = self._service.limits.drain_seconds if seconds is None else seconds
+        begun = asyncio.get_running_loop().time()
+        self._terms.gate.open = False
+        await self._terms.gate.empty(seconds)
+        await self._refuse_the_last()
+        await self._server.stop(max(0.0, begun + seconds - asyncio.get_running_loop().time()))
+        self._server = None
+
+    async def _refuse_the_last(self) -> None:
+        """Wait until no more calls come: grpc cancels, without a word, those that it holds when it stops."""
+        begun = asyncio.get_running_loop().time()
+        while asyncio.get_running_loop().time() < begun + _LAST_REFUSALS_SECONDS:
+            calls = self._calls
+            await asyncio.sleep(_SILENCE_SECONDS)
+            if calls == self._calls:
+                return
 
     @property
     def _ready(self) -> bool:
@@ -178,6 +199,7 @@ class GrpcServer:
         kind = getattr(pb, f"{name}Request")
 
         async def call(content: bytes, context: Any) -> bytes:
+            self._calls += 1
             metadata = dict(context.invocation_metadata())
             with request_id(metadata.get(REQUEST_ID_HEADER)) as used:
                 trailing: tuple[tuple[str, str], ...] = ((REQUEST_ID_HEADER, used),)

@@ -8,7 +8,9 @@ import json
 import logging
 import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -362,3 +364,30 @@ def test_what_was_taken_is_answered_when_the_server_stops(manifest: Manifest, pi
             threading.Timer(0.2, go_on.set).start()
         # The server has stopped.
         assert answer.result(timeout=1).raw_output_contents[0] == colour_outputs(pixels)["logits"].tobytes()
+
+
+def test_whoever_asks_while_the_server_stops_is_told_so(manifest: Manifest, pixels: np.ndarray) -> None:
+    model = ColourModel(manifest)
+
+    async def slow() -> None:
+        await asyncio.sleep(0.1)
+
+    model.before = slow
+    began, ends = threading.Barrier(9), []
+
+    def ask_until_refused(address: str) -> None:
+        with grpc.insecure_channel(address) as channel:
+            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            stub.ModelInfer(pixel_request(pixels), timeout=20)
+            began.wait(20)
+            while (answer := stub.ModelInfer.future(pixel_request(pixels), timeout=20)).exception() is None:
+                pass
+            ends.append((answer.code().name, answer.details()))
+
+    with ThreadPoolExecutor(8) as threads, serving(FixedModels(model), Remembering(), LIMITS) as addresses:
+        for _ in range(8):
+            threads.submit(ask_until_refused, addresses.grpc)
+        began.wait(20)
+        time.sleep(0.05)
+    # The server has stopped.
+    assert ends == [("UNAVAILABLE", "this server is ending.")] * 8
