@@ -1,8 +1,8 @@
 """The images of concurrent requests on their way through one engine: decoded in threads, computed in others.
 
 There is no timer that requests wait for. A call takes what is there when an engine becomes free, so that batches grow
-with the load; only images that are being decoded at this moment are waited for, and shortly. Where images are computed
-one by one, the thread that computes one decodes it too.
+with the load. Where fewer threads call the engine than there are cores, others decode, and images that are being decoded
+at this moment are waited for, shortly. Elsewhere each thread decodes what it computes.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from toolkit.serving.strategy import Setting
 
 logger = logging.getLogger(__name__)
 
+LONGEST_DECODING_SECONDS = 0.05
+"""For the images of one call, by the thread that will compute them: those that come first wait for the others."""
+
 File: TypeAlias = bytes | memoryview
 Run: TypeAlias = Callable[[npt.NDArray[np.uint8]], Outputs]
 """Uint8 ``[n, H, W, 3]`` to the outputs; may raise anything."""
@@ -43,6 +46,8 @@ class Stages:
     """For what is the only thing to do: with more threads, perhaps."""
     computed: Callable[[int, float], None]
     """Told of each call of the engine: how many images, and in how many seconds."""
+    finished: Callable[[Sequence[Item]], None]
+    """Told of items that are done, of all of a call at once."""
 
 
 class Item:
@@ -120,7 +125,7 @@ class Batcher:
         Args:
             stages: what is done.
             setting: how many images a call takes, and how many calls there are at the same time.
-            decoders: threads that decode, where images share calls.
+            decoders: threads that decode, where fewer call the engine.
             name: what the names of the threads end with.
         """
         self._stages = stages
@@ -135,8 +140,9 @@ class Batcher:
         self._running = 0
         """Calls that are under way."""
         self._closed = False
+        # Where enough threads call the engine, each decodes what it computes: nothing is handed over for each image.
         self._decoders: ThreadPoolExecutor | None = None
-        if self._way.batch_size > 1:
+        if self._way.calls < decoders:
             self._decoders = ThreadPoolExecutor(decoders, thread_name_prefix=f"decode {name}")
         self._threads = [
             threading.Thread(target=self._work, name=f"engine {name} {number}", daemon=True)
@@ -177,6 +183,8 @@ class Batcher:
 
     def _decode(self, item: Item) -> None:
         there = item.prepare(self._stages.prepare)
+        if not there:
+            self._stages.finished([item])
         with self._changed:
             self._coming -= 1
             if there:
@@ -185,10 +193,10 @@ class Batcher:
                 self._changed.notify_all()  # nobody need wait for others any longer
 
     def _work(self) -> None:
-        while (batch := self._take()) is not None:
-            items, alone = batch
+        while (taken := self._take()) is not None:
+            items, alone = taken
             try:
-                self._compute(items, self._stages.run_alone if alone else self._stages.run)
+                self._compute(self._prepared(items), self._stages.run_alone if alone else self._stages.run)
             except Exception:  # ours: the thread must live on, and nobody may wait for ever
                 logger.exception("a batch could not be computed")
                 for item in items:
@@ -196,10 +204,11 @@ class Batcher:
             finally:
                 with self._changed:
                     self._running -= 1
-            del items, batch  # while it waits for the next ones
+            self._stages.finished([item for item in items if item.done.done()])
+            del items, taken  # while it waits for the next ones
 
     def _take(self) -> tuple[list[Item], bool] | None:
-        """Wait for the next items of one call; None once it is closed and all is done."""
+        """Wait for the items of one call, and say whether there is nothing else to do; None once all is done."""
         with self._changed:
             while True:
                 while not self._waiting:
@@ -207,7 +216,9 @@ class Batcher:
                         return None
                     self._changed.wait()
                 self._wait_for_others()
-                items = self._next()
+                # The other threads that are free take their share too.
+                share = -(-self._images // max(1, self._way.calls - self._running))
+                items = self._next(min(share, self._way.batch_size))
                 if items:
                     alone = not (self._running or self._waiting or self._coming)
                     self._running += 1
@@ -222,19 +233,36 @@ class Batcher:
                 return
             self._changed.wait(left)
 
-    def _next(self) -> list[Item]:
+    def _next(self, most: int) -> list[Item]:
         items: list[Item] = []
         images = 0
-        while self._waiting and (not items or images + self._waiting[0].images <= self._way.batch_size):
+        while self._waiting and (not items or images + self._waiting[0].images <= most):
             item = self._waiting.popleft()
             self._images -= item.images
-            if item.done.set_running_or_notify_cancel():
+            if not item.done.cancelled():
                 items.append(item)
                 images += item.images
         return items
 
-    def _compute(self, items: list[Item], run: Run) -> None:
-        ready = [item for item in items if item.prepare(self._stages.prepare)]
+    def _prepared(self, items: list[Item]) -> list[Item]:
+        """Return the items that have pixels now; those that would take too long to decode wait for another call."""
+        ready: list[Item] = []
+        until = time.perf_counter() + LONGEST_DECODING_SECONDS
+        for number, item in enumerate(items):
+            if ready and time.perf_counter() >= until:
+                self._put_back(items[number:])
+                break
+            if item.done.set_running_or_notify_cancel() and item.prepare(self._stages.prepare):
+                ready.append(item)
+        return ready
+
+    def _put_back(self, items: list[Item]) -> None:
+        with self._changed:
+            self._waiting.extendleft(reversed(items))
+            self._images += sum(item.images for item in items)
+            self._changed.notify()
+
+    def _compute(self, ready: list[Item], run: Run) -> None:
         if not ready:
             return
         begun = time.perf_counter()

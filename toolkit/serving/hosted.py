@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -181,7 +182,9 @@ class Hosted:
         self._rate = _Rate(engines.setting.images_per_second)
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        stages = Stages(self._prepare, engines.many.run, engines.alone.run, self._computed)
+        self._waiting: dict[Item, asyncio.Future[None]] = {}
+        self._batches: deque[tuple[int, float]] = deque()
+        stages = Stages(self._prepare, engines.many.run, engines.alone.run, self._computed, self._finished)
         self._batcher = Batcher(stages, engines.setting, provenance.available_cores(), f"{name}/{version}")
 
     @property
@@ -236,19 +239,19 @@ class Hosted:
 
     async def _outputs(self, items: list[Item]) -> list[Outputs | Refusal]:
         """Compute items; a refusal stands in the place of one that has none."""
-        self._loop = asyncio.get_running_loop()
-        waiting = [asyncio.wrap_future(item.done) for item in items]
-        self._batcher.submit(items)
+        self._loop = loop = asyncio.get_running_loop()
+        self._waiting |= {item: loop.create_future() for item in items}
         try:
+            self._batcher.submit(items)
             async with until_deadline(self._limits.seconds):
-                for one in waiting:
-                    with suppress(Refusal):
-                        await one
+                for item in items:
+                    await self._waiting[item]
         finally:
-            for one in waiting:
-                one.cancel()  # those that nobody wants any more; the others are done
+            for item in items:
+                item.done.cancel()  # where it is not done: nobody wants it any more
+                del self._waiting[item]
         self._say_phases(items)
-        return [_result(one) for one in waiting]
+        return [_result(item) for item in items]
 
     def _say_phases(self, items: list[Item]) -> None:
         phases: dict[Phase, float] = {
@@ -304,9 +307,21 @@ class Hosted:
 
     def _computed(self, images: int, seconds: float) -> None:
         """Told in a thread of a batch that was computed; observers are told in the event loop."""
+        self._batches.append((images, seconds))
+
+    def _finished(self, items: Sequence[Item]) -> None:
+        """Told in a thread of items that are done: the event loop is woken once for all of them."""
         if self._loop is not None:
             with suppress(RuntimeError):  # the server has ended
-                self._loop.call_soon_threadsafe(self._observer.batch, self.name, self.version, images, seconds)
+                self._loop.call_soon_threadsafe(self._deliver, items)
+
+    def _deliver(self, items: Sequence[Item]) -> None:
+        while self._batches:
+            self._observer.batch(self.name, self.version, *self._batches.popleft())
+        for item in items:
+            waiting = self._waiting.get(item)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(None)
 
 
 @dataclass
@@ -339,10 +354,10 @@ class _Rate:
         return float(min(3600, max(1, math.ceil(images * self._seconds / max(self._images, 1e-3)))))
 
 
-def _result(done: asyncio.Future[Outputs]) -> Outputs | Refusal:
-    error = done.exception()
+def _result(item: Item) -> Outputs | Refusal:
+    error = item.done.exception()
     if error is None:
-        return done.result()
+        return item.done.result()
     if isinstance(error, Refusal):
         return error
     raise error

@@ -8,14 +8,14 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import queue
+import random
 import re
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextvars import ContextVar
 from datetime import datetime, timezone
 from typing import Any, Final, Literal, TextIO, TypeAlias
-from uuid import uuid4
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -31,6 +31,7 @@ _HEADER = REQUEST_ID_HEADER.encode()
 LONGEST_TEXT = 500
 """Characters of a message that quotes what somebody sent."""
 _LINES_THAT_WAIT = 10_000
+_LOOK_SECONDS = 0.05
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _LOGGERS = ("toolkit", "uvicorn", "asyncio", "grpc")
 _ACCESS_LOGGER = "uvicorn.access"
@@ -46,7 +47,7 @@ def request_id(given: str | None = None) -> Iterator[str]:
         given: by the client; a new one where it gave none, or one that could be mistaken for something else in a log
             (see ``_GIVEN_ID``).
     """
-    used = given if given is not None and _GIVEN_ID.fullmatch(given) else uuid4().hex
+    used = given if given is not None and _GIVEN_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"  # no secret, and no call of the system
     token = _request_id.set(used)
     try:
         yield used
@@ -167,13 +168,17 @@ def logging_to(stream: TextIO, style: Style = "json", level: int = logging.INFO)
 
 
 class _Background(logging.Handler):
-    """Formats a record where it is made, because its request is known there, and writes it in a thread."""
+    """Formats a record where it is made, because its request is known there, and writes it in a thread.
+
+    The thread looks for lines some times a second. To be woken for each would cost the requests more than the line.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
         self._stream = stream
-        self._lines: queue.Queue[str | None] = queue.Queue(_LINES_THAT_WAIT)
+        self._lines: deque[str] = deque()
         self._lost = 0
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._write, name="toolkit-log", daemon=True)
         self._thread.start()
 
@@ -184,26 +189,29 @@ class _Background(logging.Handler):
         except Exception:
             self.handleError(record)
             return
-        try:
-            self._lines.put_nowait(line)
-        except queue.Full:
+        if len(self._lines) < _LINES_THAT_WAIT:
+            self._lines.append(line)
+        else:
             self._lost += 1
 
     def close(self) -> None:
         """Write what waits, for a second at most, and end the thread."""
-        with contextlib.suppress(queue.Full):
-            self._lines.put(None, timeout=1)
+        self._ended.set()
         self._thread.join(timeout=1)
         super().close()
 
     def _write(self) -> None:
-        while (line := self._lines.get()) is not None:
-            lines = [line]
+        ended = False
+        while not ended:
+            ended = self._ended.wait(_LOOK_SECONDS)
+            lines = [self._lines.popleft() for _ in range(len(self._lines))]
             if self._lost:
                 lost, self._lost = self._lost, 0
                 record = logging.makeLogRecord({"name": "toolkit.serving", "levelno": logging.WARNING})
                 record.levelname, record.msg = "WARNING", f"{lost} lines of this log were lost: nobody took them."
                 lines.append(self.format(record))
+            if not lines:
+                continue
             # A stream that is closed or full takes nothing; there is nowhere left to say so.
             with contextlib.suppress(OSError, ValueError):
                 self._stream.write("".join(f"{each}\n" for each in lines))

@@ -136,14 +136,16 @@ def measured(tried: Iterable[Way], run: Callable[[Way], Run], image: npt.NDArray
 
 
 def choose(found: Sequence[Measured]) -> Setting:
-    """Take the fastest way, or the smallest batch that is nearly as fast.
+    """Take the fastest way, or one with smaller batches or fewer threads that is nearly as fast.
+
+    Threads of one call wait for each other, and more so where others want the cores too, which decode.
 
     Args:
         found: at least one way.
     """
     fastest = max(one.images_per_second for one in found)
     good = [one for one in found if one.images_per_second * WORTH_IT >= fastest]
-    taken = min(good, key=lambda one: (one.way.batch_size, -one.images_per_second))
+    taken = min(good, key=lambda one: (one.way.batch_size, one.way.threads, -one.images_per_second))
     others = sorted((one for one in found if one is not taken), key=lambda one: -one.images_per_second)
     why = f"{taken.way} ({taken.images_per_second:.0f} img/s measured here"
     if others:

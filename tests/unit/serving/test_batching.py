@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait
 
 import numpy as np
@@ -23,6 +23,7 @@ class Engine:
         self.calls: list[list[int]] = []
         self.alone: list[bool] = []
         self.computed: list[int] = []
+        self.finished: list[Sequence[Item]] = []
         self.entered = threading.Semaphore(0)
         self.gate = threading.Event()
         self.gate.set()
@@ -55,6 +56,7 @@ class Engine:
             lambda pixels: self._run(pixels, False),
             lambda pixels: self._run(pixels, True),
             lambda images, _: self.computed.append(images),
+            self.finished.append,
         )
 
 
@@ -219,6 +221,28 @@ def test_only_what_is_alone_gets_all_threads(engine: Engine, batcher: Make) -> N
     assert engine.alone == [True, False]
 
 
+def test_what_waits_is_shared_among_the_threads_that_are_free(engine: Engine, batcher: Make) -> None:
+    engine.gate.clear()
+    items = [file(value) for value in range(1, 9)]
+    batcher(8, calls=2).submit(items)
+    assert engine.entered.acquire(timeout=SECONDS)
+    assert engine.entered.acquire(timeout=SECONDS)
+    engine.gate.set()
+    values(*items)
+    assert sorted(len(call) for call in engine.calls[:2]) != [1, 7]
+    assert max(len(call) for call in engine.calls) <= 4
+
+
+def test_images_that_take_long_to_decode_are_not_collected(
+    engine: Engine, batcher: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toolkit.serving.batching.LONGEST_DECODING_SECONDS", 0.0)
+    items = [file(value) for value in range(1, 9)]
+    batcher(8, calls=2).submit(items)
+    values(*items)
+    assert [len(call) for call in engine.calls] == [1] * 8
+
+
 def test_closing_finishes_what_was_submitted(engine: Engine, batcher: Make) -> None:
     made = batcher(2)
     items = [file(value) for value in range(1, 20)]
@@ -227,6 +251,17 @@ def test_closing_finishes_what_was_submitted(engine: Engine, batcher: Make) -> N
     made.close()
     assert all(one.done.done() for one in items)
     assert values(*items) == [[value] for value in range(1, 20)]
+
+
+def test_the_items_of_a_call_are_told_of_at_once_and_each_of_them_once(engine: Engine, batcher: Make) -> None:
+    for made in (batcher(4), batcher(4, calls=2)):
+        engine.finished.clear()
+        items = [file(1), file(255), file(254), file(2), item(3), file(4)]
+        made.submit(items)
+        made.close()
+        told = [one for group in engine.finished for one in group]
+        assert sorted(map(id, told)) == sorted(map(id, items))
+        assert all(one.done.done() for one in told)
 
 
 def test_phases_are_told_of_each_item(engine: Engine, batcher: Make) -> None:
