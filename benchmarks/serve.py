@@ -144,7 +144,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         const=Path(),
         default=None,
         metavar="FOLDER",
-        help="measure KServe's Python server too, in an environment that is made there once (some 400 MB from PyPI; "
+        help="measure KServe's Python server too, in an environment that is made there once (some 550 MB from PyPI; "
         "without a folder, in the cache folder of toolkit)",
     )
     parser.add_argument(

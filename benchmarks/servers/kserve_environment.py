@@ -11,23 +11,25 @@ from benchmarks.harness.errors import BenchmarkError
 from toolkit.download import cache_folder
 from toolkit.files import new_folder
 
-VERSION = "0.15.2"
+VERSION = "0.21.0"
 PACKAGES = (f"kserve=={VERSION}", "onnxruntime", "pillow", "platformdirs", "pydantic", "rich", "typer")
 """KServe, and what toolkit itself needs to open a bundle; toolkit comes from this repository."""
 _MINUTES = 20
 
 
 def python_with_kserve(folder: Path | None = None) -> Path:
-    """Return the interpreter of such an environment, which is made where there is none: some 400 MB from PyPI.
+    """Return the interpreter of such an environment, which is made where there is none: some 550 MB from PyPI.
 
     Args:
         folder: where it is, or is to be; in the cache folder by default.
 
     Raises:
-        BenchmarkError: it could not be made.
+        BenchmarkError: it could not be made, or the folder holds something else.
     """
     folder = folder or cache_folder() / f"kserve-{VERSION}"
     if not (folder / "complete").exists():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise BenchmarkError(f"{folder} holds something else: give a folder that does not exist, or is empty.")
         with new_folder(folder, "the environment with KServe") as making:
             _run([sys.executable, "-m", "venv", str(making)])
             _run([str(making / "bin" / "python"), "-m", "pip", "install", "--quiet", *PACKAGES])
