@@ -324,7 +324,8 @@ def _listen(host: str, port: int) -> socket.socket:
     """
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listening = socket.create_server(address[:2], family=family, backlog=BACKLOG)
+        both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()  # so that :: is every network, as in gRPC
+        listening = socket.create_server(address[:2], family=family, backlog=BACKLOG, dualstack_ipv6=both)
     except (OSError, UnicodeError, OverflowError) as error:
         number = getattr(error, "errno", None) or 0
         # Python writes the address into the text that it gives with the number.
