@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import io
 import json
 import subprocess
@@ -28,10 +29,21 @@ from tests.pages import fenced
 from tests.v2_models import FixedModels, PredictorModel, Remembering
 from tests.v2_server import Addresses, serving
 from toolkit.bundle import Bundle
+from toolkit.deploy.triton import Wanted, deploy_triton
+from toolkit.deploy.triton_check import check_folder
 from toolkit.runtime import Predictor, load
 
 NAME = "two colours"
 """With a blank, which has to be escaped in a URL."""
+
+
+@pytest.fixture(autouse=True)
+def clients_end_in_the_thread_that_made_them() -> Iterator[None]:
+    """Keep the server's thread from collecting a client over HTTP: gevent's objects belong to their thread."""
+    gc.disable()
+    yield
+    gc.collect()
+    gc.enable()
 
 
 @dataclass(frozen=True)
@@ -62,7 +74,8 @@ def predictor(colour_bundle_once: Path) -> Iterator[Predictor]:
 
 @pytest.fixture(scope="module")
 def addresses(predictor: Predictor) -> Iterator[Addresses]:
-    with serving(FixedModels(PredictorModel(predictor, NAME)), Remembering()) as found:
+    models = FixedModels(PredictorModel(predictor, NAME), PredictorModel(predictor, "colours"))
+    with serving(models, Remembering()) as found:
         yield found
 
 
@@ -218,7 +231,8 @@ def test_what_the_client_asks_of_the_server_over_http(addresses: Addresses, pred
         assert (known["name"], known["versions"], known["inputs"][0]["shape"]) == (NAME, ["1"], [-1, 8, 8, 3])
         assert known["parameters"]["labels"] == list(predictor.labels)
         assert client.get_model_config(NAME)["input"][0]["data_type"] == "TYPE_UINT8"
-        assert client.get_model_repository_index() == [{"name": NAME, "version": "1", "state": "READY", "reason": ""}]
+        index = client.get_model_repository_index()
+        assert index[0] == {"name": NAME, "version": "1", "state": "READY", "reason": ""}
         (stats,) = client.get_inference_statistics(NAME)["model_stats"]
         assert stats["name"] == NAME
         with pytest.raises(InferenceServerException, match="not loaded and unloaded over the network"):
@@ -234,7 +248,8 @@ def test_what_the_client_asks_of_the_server_over_grpc(addresses: Addresses, pred
         assert list(client.get_model_metadata(NAME).inputs[0].shape) == [-1, 8, 8, 3]
         config = client.get_model_config(NAME).config
         assert json.loads(config.parameters["labels"].string_value) == list(predictor.labels)
-        assert [(each.name, each.state) for each in client.get_model_repository_index().models] == [(NAME, "READY")]
+        index = client.get_model_repository_index().models
+        assert [(each.name, each.state) for each in index] == [(NAME, "READY"), ("colours", "READY")]
         assert client.get_inference_statistics(NAME).model_stats[0].name == NAME
         with pytest.raises(InferenceServerException, match=r"INVALID_ARGUMENT.* not loaded and unloaded"):
             client.unload_model(NAME)
@@ -252,6 +267,13 @@ def test_refusals_are_the_same_over_both(addresses: Addresses) -> None:
         said.append((caught.value.status(), caught.value.message()))
     sentence = "the input 'images' has the shape [1, 9, 9, 3]; as UINT8 it is [n, 8, 8, 3], n of at least 1."
     assert said == [("400", sentence), ("StatusCode.INVALID_ARGUMENT", sentence)]
+
+
+def test_the_check_that_is_deployed_for_triton_passes_here_too(
+    addresses: Addresses, colour_bundle_once: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = deploy_triton(Bundle.open(colour_bundle_once), tmp_path, Wanted(name="colours"))
+    assert check_folder(folder, addresses.grpc) == 0, capsys.readouterr()
 
 
 def test_one_bad_image_is_named(addresses: Addresses, photographs: list[bytes]) -> None:

@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextvars import ContextVar
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, Final, Literal, TextIO, TypeAlias
 
 from starlette.datastructures import MutableHeaders
@@ -219,7 +219,7 @@ class _Background(logging.Handler):
 
 
 def _time(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds")
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

@@ -194,8 +194,8 @@ class _Server:
             parts.limits,
             parts.observer,
             _address(host, port),
+            gate=self._gate,
             authorize=None if self._keys is None else self._keys.authorize,
-            draining=lambda: not self._gate.open,
             statistics=parts.statistics,
             credentials=None if self._options.tls is None else self._options.tls.for_grpc(),
         ) as server:

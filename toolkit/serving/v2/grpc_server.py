@@ -5,9 +5,11 @@ https://github.com/kserve/open-inference-protocol/blob/main/specification/protoc
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
@@ -16,7 +18,9 @@ import grpc
 from tritonclient.grpc import service_pb2 as pb
 
 from toolkit.errors import ToolkitError
+from toolkit.serving.guard import Gate
 from toolkit.serving.interface import Limits, Models, Observer
+from toolkit.serving.logs import REQUEST_ID_HEADER, request_id
 from toolkit.serving.refusals import ModelFailed, NotReady, Refusal, Unauthorized
 from toolkit.serving.v2 import information
 from toolkit.serving.v2.grpc_health import health_handler
@@ -28,6 +32,10 @@ SERVICE: Final = "inference.GRPCInferenceService"
 _logger = logging.getLogger(__name__)
 _BESIDE_TENSORS_BYTES: Final = 2**16
 """Of a message, beside its tensors: names, shapes, parameters."""
+_LAST_REFUSALS_SECONDS: Final = 0.5
+"""For so long at most, calls that still come are told that the server ends."""
+_SILENCE_SECONDS: Final = 0.05
+"""Without a call, after which none is expected any more."""
 
 _Handler: TypeAlias = Callable[[Service, Any], Awaitable[Any]]
 Authorize: TypeAlias = Callable[[Mapping[str, Any]], Unauthorized | None]
@@ -40,8 +48,8 @@ def serve(  # noqa: PLR0913 - what a server has, each by its name
     observer: Observer,
     address: str,
     *,
+    gate: Gate | None = None,
     authorize: Authorize | None = None,
-    draining: Callable[[], bool] | None = None,
     statistics: KeepsStatistics | None = None,
     credentials: grpc.ServerCredentials | None = None,
 ) -> GrpcServer:
@@ -52,13 +60,13 @@ def serve(  # noqa: PLR0913 - what a server has, each by its name
         limits: what a request may cost.
         observer: is told of every request for inference.
         address: ``HOST:PORT``; port 0 for any that is free.
+        gate: what all requests to the process pass; by default one of its own.
         authorize: says who may ask (see ``Authorize``); without it everybody may.
-        draining: says whether the server takes no new requests.
         statistics: what the statistics extension is answered from.
         credentials: for TLS; without them the server does not encrypt.
     """
     service = Service(models, limits, observer, statistics)
-    return GrpcServer(service, address, Terms(authorize, draining), credentials)
+    return GrpcServer(service, address, Terms(gate or Gate(limits), authorize), credentials)
 
 
 @dataclass(frozen=True)
@@ -66,29 +74,36 @@ class Terms:
     """Under which terms requests are taken.
 
     Attributes:
+        gate: whether they are taken, and how many bytes of them are held.
         authorize: who may ask; None where everybody may. Whether the server lives and is ready may be asked by all.
-        draining: whether no new request is taken; None where that never is so.
     """
 
-    authorize: Authorize | None = None
-    draining: Callable[[], bool] | None = None
+    gate: Gate
+    authorize: Authorize | None
 
-    @property
-    def ended(self) -> bool:
-        """Whether no new request is taken."""
-        return self.draining is not None and self.draining()
+    @contextmanager
+    def entered(self, metadata: Mapping[str, Any], size: int) -> Iterator[None]:
+        """Let a request in for the block.
 
-    def require(self, metadata: Mapping[str, Any]) -> None:
-        """Let a request pass.
+        Args:
+            metadata: of the request.
+            size: its bytes.
 
         Raises:
             NotReady: no request is taken any more.
             Unauthorized: whoever sent this one may not ask.
+            Overloaded: too many bytes of requests are held.
         """
-        if self.ended:
+        if not self.gate.open:
             raise NotReady("this server is ending.", 1.0)
         if self.authorize is not None and (refusal := self.authorize(metadata)) is not None:
             raise refusal
+        with self.gate.request():
+            self.gate.hold(size)
+            try:
+                yield
+            finally:
+                self.gate.hold(-size)
 
 
 class GrpcServer:
@@ -106,6 +121,7 @@ class GrpcServer:
         self._terms = terms
         self._credentials = credentials
         self._server: Any = None
+        self._calls = 0
         self.port = 0
 
     async def start(self) -> None:
@@ -144,18 +160,33 @@ class GrpcServer:
         await server.start()
 
     async def stop(self, seconds: float | None = None) -> None:
-        """Take no more requests, and end when those that were taken are answered; a second time does nothing.
+        """Close the gate, and end when what was taken is answered; a second time does nothing.
 
         Args:
-            seconds: how long they have; by default ``Limits.drain_seconds``.
+            seconds: how long that may take; by default ``Limits.drain_seconds``.
         """
-        if self._server is not None:
-            await self._server.stop(self._service.limits.drain_seconds if seconds is None else seconds)
-            self._server = None
+        if self._server is None:
+            return
+        seconds = self._service.limits.drain_seconds if seconds is None else seconds
+        begun = asyncio.get_running_loop().time()
+        self._terms.gate.open = False
+        await self._terms.gate.empty(seconds)
+        await self._refuse_the_last()
+        await self._server.stop(max(0.0, begun + seconds - asyncio.get_running_loop().time()))
+        self._server = None
+
+    async def _refuse_the_last(self) -> None:
+        """Wait until no more calls come: grpc cancels, without a word, those that it holds when it stops."""
+        begun = asyncio.get_running_loop().time()
+        while asyncio.get_running_loop().time() < begun + _LAST_REFUSALS_SECONDS:
+            calls = self._calls
+            await asyncio.sleep(_SILENCE_SECONDS)
+            if calls == self._calls:
+                return
 
     @property
     def _ready(self) -> bool:
-        return self._service.models.ready and not self._terms.ended
+        return self._service.models.ready and self._terms.gate.open
 
     async def _live(self, content: bytes, context: Any) -> bytes:
         return _written(pb.ServerLiveResponse(live=True))
@@ -168,16 +199,21 @@ class GrpcServer:
         kind = getattr(pb, f"{name}Request")
 
         async def call(content: bytes, context: Any) -> bytes:
-            try:
-                self._terms.require(dict(context.invocation_metadata()))
-                return _written(await handler(self._service, parse_message(kind, content)))
-            except Refusal as error:
-                refusal = error
-            except Exception:
-                _logger.exception("%s failed by an error of the server's own", name)
-                refusal = ModelFailed(BUG)
-            await context.abort(grpc.StatusCode[refusal.grpc], str(refusal), _retry(refusal))
-            raise AssertionError("abort raises")
+            self._calls += 1
+            metadata = dict(context.invocation_metadata())
+            with request_id(metadata.get(REQUEST_ID_HEADER)) as used:
+                trailing: tuple[tuple[str, str], ...] = ((REQUEST_ID_HEADER, used),)
+                context.set_trailing_metadata(trailing)
+                try:
+                    with self._terms.entered(metadata, len(content)):
+                        return _written(await handler(self._service, parse_message(kind, content)))
+                except Refusal as error:
+                    refusal = error
+                except Exception:
+                    _logger.exception("%s failed by an error of the server's own", name)
+                    refusal = ModelFailed(BUG)
+                await context.abort(grpc.StatusCode[refusal.grpc], str(refusal), (*trailing, *_retry(refusal)))
+                raise AssertionError("abort raises")
 
         return _handler(call)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import math
 import zlib
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
@@ -19,11 +18,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from toolkit.serving.answers import JsonResponse, refused
 from toolkit.serving.interface import Limits, Models, Observer
-from toolkit.serving.refusals import BadRequest, NotReady, Refusal, TooLarge
+from toolkit.serving.refusals import BadRequest, ModelFailed, NotReady, Refusal, TooLarge
 from toolkit.serving.v2 import information
 from toolkit.serving.v2.contract import shown
-from toolkit.serving.v2.json_messages import parse_object, parse_request, render, render_response
+from toolkit.serving.v2.json_messages import parse_object, parse_request, render_response
 from toolkit.serving.v2.messages import InferRequest
 from toolkit.serving.v2.service import BUG, Asked, KeepsStatistics, Service, answer
 
@@ -57,14 +57,6 @@ def routes(
     return [Route("/v2", app), Route("/v2/{rest:path}", app)]
 
 
-def refusal_response(refusal: Refusal) -> Response:
-    """Return a refusal as the protocol says one."""
-    headers = {}
-    if refusal.retry_after is not None:
-        headers["Retry-After"] = str(max(1, math.ceil(refusal.retry_after)))
-    return _json({"error": str(refusal)}, refusal.http, headers)
-
-
 async def _infer(service: Service, request: Request) -> Response:
     async def arrive() -> InferRequest:
         length = _header_length(request)
@@ -81,34 +73,34 @@ async def _infer(service: Service, request: Request) -> Response:
 
 
 async def _live(service: Service, request: Request) -> Response:
-    return _json({"live": True})
+    return JsonResponse({"live": True})
 
 
 async def _ready(service: Service, request: Request) -> Response:
     ready = service.models.ready
-    return _json({"ready": ready}, 200 if ready else NotReady.http)
+    return JsonResponse({"ready": ready}, 200 if ready else NotReady.http)
 
 
 async def _server_metadata(service: Service, request: Request) -> Response:
-    return _json(information.server_metadata(service))
+    return JsonResponse(information.server_metadata(service))
 
 
 async def _model_metadata(service: Service, request: Request) -> Response:
-    return _json(information.model_metadata(service, *_model(request)))
+    return JsonResponse(information.model_metadata(service, *_model(request)))
 
 
 async def _model_ready(service: Service, request: Request) -> Response:
     model = service.models.get(*_model(request))
-    return _json({"name": model.name, "ready": True})
+    return JsonResponse({"name": model.name, "ready": True})
 
 
 async def _model_configuration(service: Service, request: Request) -> Response:
-    return _json(information.model_configuration(service, *_model(request)))
+    return JsonResponse(information.model_configuration(service, *_model(request)))
 
 
 async def _statistics(service: Service, request: Request) -> Response:
     parameters = request.path_params
-    return _json(information.statistics(service, parameters.get("name"), parameters.get("version")))
+    return JsonResponse(information.statistics(service, parameters.get("name"), parameters.get("version")))
 
 
 async def _index(service: Service, request: Request) -> Response:
@@ -116,7 +108,7 @@ async def _index(service: Service, request: Request) -> Response:
     ready = parse_object(body).get("ready", False) if body else False
     if not isinstance(ready, bool):
         raise BadRequest(f"'ready' is {shown(ready)}; it is true, for models that are ready only, or false.")
-    return _json(information.repository_index(service, ready))
+    return JsonResponse(information.repository_index(service, ready))
 
 
 async def _model_control(service: Service, request: Request) -> Response:
@@ -158,13 +150,9 @@ def _model(request: Request) -> tuple[str, str | None]:
     return request.path_params["name"], request.path_params.get("version")
 
 
-def _json(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(render(value), status, headers, "application/json")
-
-
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
-    return refusal_response(error)
+    return refused(error)
 
 
 async def _no_such(request: Request, error: Exception) -> Response:
@@ -173,12 +161,12 @@ async def _no_such(request: Request, error: Exception) -> Response:
     what = f"{request.method} {shown(request.url.path)}"
     allowed = (error.headers or {}).get("Allow")
     message = f"{what} is not taken here: {allowed} is." if allowed else f"{what} is no request of the protocol."
-    return _json({"error": message}, error.status_code, dict(error.headers or {}))
+    return JsonResponse({"error": message}, error.status_code, dict(error.headers or {}))
 
 
 async def _failed(request: Request, error: Exception) -> Response:
     """Answer where we have failed; the server around logs the traceback."""
-    return _json({"error": BUG}, 500)
+    return refused(ModelFailed(BUG))
 
 
 def _header_length(request: Request) -> int | None:

@@ -8,7 +8,9 @@ import json
 import logging
 import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +28,7 @@ from tests.v2_models import ColourModel, FixedModels, Remembering
 from tests.v2_server import serving
 from toolkit.bundle import Manifest
 from toolkit.errors import ToolkitError
+from toolkit.serving.guard import Gate
 from toolkit.serving.interface import Limits, ModelState
 from toolkit.serving.refusals import Overloaded, Unauthorized
 from toolkit.serving.v2 import grpc_server
@@ -42,7 +45,7 @@ class Side:
 
     model: ColourModel
     observer: Remembering
-    draining: bool = False
+    gate: Gate = field(default_factory=lambda: Gate(LIMITS))
     key: str = ""
     asked_with: list[Mapping[str, Any]] = field(default_factory=list)
     channel: Any = None
@@ -64,7 +67,7 @@ def running(manifest: Manifest) -> Iterator[Side]:
         side.model,
         not_ready=[ModelState("broken", "1", "UNAVAILABLE", "its golden samples differ")],
     )
-    terms = {"authorize": side.authorize, "draining": lambda: side.draining}
+    terms = {"authorize": side.authorize, "gate": side.gate}
     with (
         serving(models, side.observer, LIMITS, **terms) as addresses,
         grpc.insecure_channel(addresses.grpc, [("grpc.max_send_message_length", -1)]) as channel,
@@ -77,7 +80,8 @@ def running(manifest: Manifest) -> Iterator[Side]:
 def side(running: Side) -> Iterator[Side]:
     running.observer.answered.clear()
     yield running
-    running.model.before, running.draining, running.key = None, False, ""
+    running.model.before, running.gate.open, running.key = None, True, ""
+    assert running.gate.inside == 0
 
 
 def pixel_request(pixels: np.ndarray, **fields: Any) -> Any:
@@ -233,10 +237,33 @@ def test_who_has_no_key_may_ask_whether_the_server_lives_and_nothing_else(side: 
 
 
 def test_a_server_that_ends_takes_no_requests(side: Side, pixels: np.ndarray) -> None:
-    side.draining = True
+    side.gate.open = False
     error = refused(side.stub.ModelInfer, pixel_request(pixels))
     assert (error.code(), error.details()) == (grpc.StatusCode.UNAVAILABLE, "this server is ending.")
     assert side.stub.ServerLive(pb.ServerLiveRequest()).live
+
+
+def test_messages_that_wait_fill_no_more_than_the_memory_for_them(side: Side, pixels: np.ndarray) -> None:
+    request = pixel_request(pixels)
+    held = 16 * LIMITS.body_bytes - request.ByteSize()
+    side.gate.hold(held)
+    try:
+        side.stub.ModelInfer(request)
+        side.gate.hold(1)
+        held += 1
+        error = refused(side.stub.ModelInfer, request)
+    finally:
+        side.gate.hold(-held)
+    assert (error.code(), "fill the memory" in error.details()) == (grpc.StatusCode.UNAVAILABLE, True)
+
+
+def test_the_id_of_a_request_comes_back(side: Side, pixels: np.ndarray) -> None:
+    asked = [("x-request-id", "mine-7")]
+    _, call = side.stub.ModelInfer.with_call(pixel_request(pixels), metadata=asked)
+    assert dict(call.trailing_metadata())["x-request-id"] == "mine-7"
+    with pytest.raises(grpc.RpcError) as caught:
+        side.stub.ModelInfer(pixel_request(pixels, model_name="none"), metadata=asked)
+    assert dict(caught.value.trailing_metadata())["x-request-id"] == "mine-7"
 
 
 def test_the_common_health_check_is_answered(side: Side) -> None:
@@ -337,3 +364,30 @@ def test_what_was_taken_is_answered_when_the_server_stops(manifest: Manifest, pi
             threading.Timer(0.2, go_on.set).start()
         # The server has stopped.
         assert answer.result(timeout=1).raw_output_contents[0] == colour_outputs(pixels)["logits"].tobytes()
+
+
+def test_whoever_asks_while_the_server_stops_is_told_so(manifest: Manifest, pixels: np.ndarray) -> None:
+    model = ColourModel(manifest)
+
+    async def slow() -> None:
+        await asyncio.sleep(0.1)
+
+    model.before = slow
+    began, ends = threading.Barrier(9), []
+
+    def ask_until_refused(address: str) -> None:
+        with grpc.insecure_channel(address) as channel:
+            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            stub.ModelInfer(pixel_request(pixels), timeout=20)
+            began.wait(20)
+            while (answer := stub.ModelInfer.future(pixel_request(pixels), timeout=20)).exception() is None:
+                pass
+            ends.append((answer.code().name, answer.details()))
+
+    with ThreadPoolExecutor(8) as threads, serving(FixedModels(model), Remembering(), LIMITS) as addresses:
+        for _ in range(8):
+            threads.submit(ask_until_refused, addresses.grpc)
+        began.wait(20)
+        time.sleep(0.05)
+    # The server has stopped.
+    assert ends == [("UNAVAILABLE", "this server is ending.")] * 8
