@@ -276,19 +276,19 @@ def test_what_does_not_come_in_time_is_exit_code_1_and_a_second_signal_waits_for
     tmp_path: Path, colour_bundle_once: Path
 ) -> None:
     for drain, signals in (("0.2", 1), ("600", 2)):
-        with serving(tmp_path / "server", colour_bundle_once, "--drain", drain) as server:
-            with socket.create_connection(("127.0.0.1", server.port), timeout=SECONDS) as taken:
-                taken.sendall(
-                    b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\n"
-                )
+        with (
+            serving(tmp_path / "server", colour_bundle_once, "--drain", drain) as server,
+            socket.create_connection(("127.0.0.1", server.port), timeout=SECONDS) as taken,
+        ):
+            taken.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\n")
+            time.sleep(0.2)
+            for _ in range(signals):
+                server.process.send_signal(signal.SIGTERM)
                 time.sleep(0.2)
-                for _ in range(signals):
-                    server.process.send_signal(signal.SIGTERM)
-                    time.sleep(0.2)
-                begun = time.monotonic()
-                assert b" 503 " in taken.recv(65536)
-                assert server.process.wait(SECONDS) == 1
-                assert time.monotonic() - begun < SECONDS / 2
+            begun = time.monotonic()
+            assert b" 503 " in taken.recv(65536)
+            assert server.process.wait(SECONDS) == 1
+            assert time.monotonic() - begun < SECONDS / 2
 
 
 def test_keys_are_asked_for_and_everything_else_is_as_before(
