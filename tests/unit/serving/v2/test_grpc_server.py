@@ -266,6 +266,23 @@ def test_the_id_of_a_request_comes_back(side: Side, pixels: np.ndarray) -> None:
     assert dict(caught.value.trailing_metadata())["x-request-id"] == "mine-7"
 
 
+def test_a_client_that_gives_up_leaves_nothing_behind(
+    side: Side, pixels: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def slow() -> None:
+        await asyncio.sleep(60)
+
+    side.model.before = slow
+    answer = side.stub.ModelInfer.future(pixel_request(pixels), timeout=0.1)
+    assert isinstance(answer.exception(), grpc.RpcError)
+    assert answer.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    until = time.monotonic() + 20
+    while side.gate.inside and time.monotonic() < until:
+        time.sleep(0.01)
+    assert side.gate.inside == 0
+    assert (side.observer.answered, caplog.records) == ([], [])
+
+
 def test_the_common_health_check_is_answered(side: Side) -> None:
     health = side.channel.unary_unary("/grpc.health.v1.Health/Check")
     assert health(b"") == b"\x08\x02"
