@@ -12,6 +12,7 @@ BACKBONE ?=
 RUN     ?=
 IMAGES  ?=
 ARGS    ?=
+BUNDLE  ?=
 # How the tests are shared out: a process per core, with one thread each (tests/conftest.py).
 WORKERS ?= -n auto --maxprocesses 4 --dist worksteal
 
@@ -23,17 +24,23 @@ RESOLUTION ?= lowest-direct
 STAMP   := $(VENV)/.installed
 RUN_OPTION := $(if $(RUN),--run $(RUN))
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+# Each folder of examples/ that has a run.sh is a host.
+EXAMPLES := $(sort $(patsubst examples/%/run.sh,%,$(wildcard examples/*/run.sh)))
 MKDOCS  := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup run finetune export verify bench report predict doctor browser test test-all check lowest docs gpu-wheels gpu-check format schemas clean
+.PHONY: help setup run finetune export verify bench report predict doctor browser test test-all check lowest docs gpu-wheels gpu-check examples $(EXAMPLES:%=example-%) format schemas clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
+	@for name in $(EXAMPLES); do \
+	  printf '  make %-22s %s\n' example-$$name "$$(sed -n '1s/^# //p' examples/$$name/README.md)"; done
+	@echo
 	@echo "  variables: RECIPE=auto|textbook|cifar10|digits|folder|FILE  DATA=cifar10|digits|FOLDER  BACKBONE=NAME  RUN=NAME"
 	@echo "             IMAGES='FILES OR FOLDERS' (predict)  ARGS='more flags for the command'  PYTHON=python3.11"
+	@echo "             BUNDLE='A BUNDLE OR A RUN' (examples; default: artifacts/latest)"
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -92,6 +99,20 @@ gpu-wheels: $(STAMP) ## gather into .gpu-wheels/ what a machine with a GPU and n
 gpu-check: ## prove on CUDA what can be proved, in 8 minutes and without network; figures in artifacts/gpu-check.json
 	@PYTHONPATH=tests $(PYTHON) -m gpu.check $(ARGS)
 
+# What a host needs it installs beside itself; Python is that of .venv where there is one.
+define on_bundle
+	@given='$(or $(BUNDLE),artifacts/latest)'; bundle=$$given; \
+	  [ -f "$$bundle/manifest.json" ] || bundle=$$given/bundle; \
+	  [ -f "$$bundle/manifest.json" ] || { echo "there is no bundle in $$given: 'make finetune export' makes one, and BUNDLE=FOLDER names one that you have."; exit 2; }; \
+	  export PYTHON='$(if $(wildcard $(STAMP)),$(CURDIR)/$(BIN)/python,$(PYTHON))'; bundle=$$(cd "$$bundle" && pwd);
+endef
+
+examples: ## run every example on BUNDLE, and print the table of examples/README.md
+	$(on_bundle) "$$PYTHON" examples/table.py "$$bundle"
+
+$(EXAMPLES:%=example-%): example-%:
+	$(on_bundle) examples/$*/run.sh "$$bundle"
+
 # Of the system, not of .venv: the tests that open report.html take the Chromium that they find, or say that there is none.
 browser: ## install Chromium for the tests of report.html (Debian and Ubuntu; elsewhere it says what to do)
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
@@ -115,4 +136,5 @@ lowest: ## install the lowest versions that the base install claims, without PyT
 	@rm -rf $(LOWEST)
 
 clean: ## remove .venv and caches; artifacts stay
+	rm -rf examples/*/node_modules examples/*/.venv examples/opencv/.opencv-*
 	rm -rf $(VENV) $(LOWEST) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.* build dist *.egg-info

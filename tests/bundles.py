@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from toolkit import provenance
 from toolkit.bundle import read_manifest
@@ -123,3 +123,33 @@ def tune(bundle: Path) -> None:
     (artifact,) = manifest.artifacts
     changed = artifact.model_copy(update={"benchmarks": (summary,)})
     write_manifest(bundle, manifest.model_copy(update={"artifacts": (changed,)}))
+
+
+def take_tensors(bundle: Path) -> Path:
+    """Make of the colour bundle one that was exported with ``--input tensor``."""
+    path, manifest = bundle / "model.onnx", read_manifest(bundle)
+    (artifact,) = manifest.artifacts
+    (weights,) = (each for each in onnx.load(path).graph.initializer if each.name == "weights")
+    shape = ("N", 3, manifest.preprocessing.height, manifest.preprocessing.width)
+    # Mean and standard deviation are 0.5 in every channel: a pixel is 127.5 times its tensor's value, and 127.5.
+    mean, scale = np.float32(127.5), np.float32(127.5)
+    nodes = [
+        helper.make_node("ReduceMean", ["images", "axes"], ["normalised"], keepdims=0),
+        helper.make_node("Mul", ["normalised", "scale"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "mean"], ["means"]),
+        helper.make_node("MatMul", ["means", "weights"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+    ]
+    constants = {"axes": np.array([2, 3], np.int64), "scale": scale, "mean": mean}
+    graph = helper.make_graph(
+        nodes,
+        "colour",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3]) for name in ("logits", "probabilities")],
+        [weights, *(numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items())],
+    )
+    onnx.save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    described = artifact.model_copy(update=file_record(path).model_dump())
+    contract = manifest.input.model_copy(update={"dtype": "float32", "shape": shape, "normalization_in_graph": False})
+    write_manifest(bundle, manifest.model_copy(update={"artifacts": (described,), "input": contract}))
+    return bundle

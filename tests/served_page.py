@@ -1,9 +1,8 @@
-"""The page of the server with as little as possible around it: models on a ``Predictor``, and one way to ask them."""
+"""The application of the server, with its page, around models that are a ``Predictor`` each."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
 import threading
 import time
@@ -12,16 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from toolkit.errors import ImageError
 from toolkit.runtime import Prediction, Predictor, load
-from toolkit.serving.interface import Model, ModelState, Outputs
-from toolkit.serving.page import PageOptions, public_paths, routes
+from toolkit.serving.app import Parts, build_app
+from toolkit.serving.guard import Gate
+from toolkit.serving.interface import Limits, Model, ModelState, Outputs
+from toolkit.serving.keys import ApiKeys
+from toolkit.serving.metrics import Metrics
+from toolkit.serving.observers import Observers
+from toolkit.serving.page import PageOptions
 from toolkit.serving.refusals import NotReady, Refusal, UnknownModel, UnreadableImage
+from toolkit.serving.statistics import Statistics
 
 
 class PredictorModel:
@@ -63,48 +65,16 @@ class SomeModels:
         return bool(self.models) and not self.others
 
 
-def application(models: SomeModels, options: PageOptions, key: str | None = None) -> Starlette:
-    """Return the page, and below it inference with one image file as the page asks for it; with a key if one is given."""
-
-    async def infer(request: Request) -> Response:
-        body = await request.body()
-        length = int(request.headers["inference-header-content-length"])
-        (tensor,) = json.loads(body[:length])["inputs"]
-        assert (tensor["name"], tensor["shape"], tensor["datatype"]) == ("images", [1], "BYTES")
-        assert tensor["parameters"]["binary_data_size"] == len(body) - length
-        assert int.from_bytes(body[length : length + 4], "little") == len(body) - length - 4
-        try:
-            model = models.get(request.path_params["name"])
-            (outcome,) = await model.classify([body[length + 4 :]])
-        except Refusal as refusal:
-            outcome = refusal
-        if isinstance(outcome, Refusal):
-            return JSONResponse({"error": str(outcome)}, outcome.http)
-        outputs = [
-            {"name": name, "datatype": "FP32", "shape": [1, len(values)], "data": values.tolist()}
-            for name, values in (("logits", outcome.logits), ("probabilities", outcome.probabilities))
-        ]
-        return JSONResponse({"model_name": model.name, "model_version": model.version, "outputs": outputs})
-
-    app = Starlette(routes=[*routes(models, options), Route("/v2/models/{name}/infer", infer, methods=["POST"])])
-    if key is not None:
-        inner, public = app, public_paths()
-
-        async def guarded(scope, receive, send):  # type: ignore[no-untyped-def]
-            if scope["type"] == "http" and scope["path"] not in public:
-                given = Request(scope).headers.get("authorization")
-                if given != f"Bearer {key}":
-                    sentence = "this server wants an API key." if given is None else "the API key is not known here."
-                    await JSONResponse({"error": sentence}, 401)(scope, receive, send)
-                    return
-            await inner(scope, receive, send)
-
-        return guarded  # type: ignore[return-value]
-    return app
+def application(models: SomeModels, options: PageOptions, key: str | None = None) -> ASGIApp:
+    """Return the server's own application around these models; with a key if one is given."""
+    limits, metrics, statistics = Limits(), Metrics(), Statistics()
+    metrics.models = models
+    observer, keys = Observers(metrics, statistics), None if key is None else ApiKeys([key])
+    return build_app(Parts(models, limits, Gate(limits), observer, metrics, statistics, options, keys))
 
 
 @contextlib.contextmanager
-def listening(app: Starlette) -> Iterator[str]:
+def listening(app: ASGIApp) -> Iterator[str]:
     """Serve an application in a thread, and yield its address."""
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
     with socket.socket() as listener:

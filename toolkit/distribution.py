@@ -26,4 +26,14 @@ def install_hint(*extras: str) -> str:
     return pip_install(first) + (f" (or {', '.join(others)})" if others else "")
 
 
+def pip_wheel(source: str, into: str = ".") -> str:
+    """Return the command that builds the wheel of toolkit alone, to be quoted in a sentence.
+
+    Args:
+        source: the folder of its repository.
+        into: the folder that gets the wheel.
+    """
+    return f"pip wheel --no-deps --wheel-dir {into} {source}"
+
+
 NO_ONNXRUNTIME = f"onnxruntime is not installed: {install_hint('cpu', 'gpu')}"

@@ -20,8 +20,8 @@ from PIL import Image
 PACKAGES = ("numpy", "onnxruntime", "pillow", "platformdirs", "pydantic", "rich", "typer")
 HELP = (
     *("run", "finetune", "export", "verify", "bench", "compare", "report", "predict", "batch", "serve", "inspect"),
-    *("selftest", "card", "sign", "keygen", "pack", "unpack", "push", "pull", "deploy", "backbones", "formats", "recipes", "runs"),
-    *("cache", "doctor"),
+    *("selftest", "card", "sign", "keygen", "pack", "unpack", "push", "pull", "deploy", "backbones", "formats"),
+    *("recipes", "runs", "cache", "doctor"),
 )
 
 
@@ -65,6 +65,7 @@ def main(bundle: str) -> None:
         run(folder, 0, "up to 8 images a call", "deploy", "triton", bundle, "--out", "models")
         service = ("--storage-uri", "s3://bucket/models", "--out", "service")
         run(folder, 0, "then kubectl apply -f", "deploy", "kserve", bundle, *service)
+        run(folder, 0, "docker build --tag", "deploy", "docker", bundle, "--out", "image")
         run(folder, 2, "there is no nope", "predict", "nope", "red.png")
         run(folder, 2, "stage1.epochs: ", "finetune", "--stage1-epochs", "x")
         run(folder, 2, "is not one of cpu, cuda", "verify", bundle, "--device", "gpu")

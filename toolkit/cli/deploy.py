@@ -43,10 +43,12 @@ def command(context: typer.Context) -> None:
     """Write a bundle in the form that somebody else's server takes.
 
     'toolkit deploy triton' writes a model repository for NVIDIA Triton, 'toolkit deploy kserve' that and an
-    InferenceService for KServe. Neither server is needed to write them.
+    InferenceService for KServe, 'toolkit deploy docker' what 'docker build' needs for an image of 'toolkit serve'. None
+    of these is needed to write it.
     """
     if context.invoked_subcommand is None:
-        raise ToolkitError(f"say for which server: {' or '.join(f'toolkit deploy {name}' for name in SUBCOMMANDS)}.")
+        *others, last = (f"toolkit deploy {name}" for name in SUBCOMMANDS)
+        raise ToolkitError(f"say for which server: {', '.join(others)} or {last}.")
 
 
 def triton(
@@ -150,6 +152,46 @@ def kserve(
     )
 
 
+def docker(
+    place: PlaceArgument = None,
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder to make.")],
+    name: NameOption = None,
+    base: Annotated[
+        str | None,
+        typer.Option("--base", metavar="IMAGE", help="What it is built on (default: Python's slim image on Debian)."),
+    ] = None,
+    wheel: Annotated[
+        Path | None,
+        typer.Option(
+            "--wheel", metavar="FILE", help="Wheel of toolkit to put there (default: you do it before you build)."
+        ),
+    ] = None,
+    overwrite: OverwriteOption = False,
+    run: RunOption = None,
+    artifacts: ArtifactsOption = Path("artifacts"),
+    verify_key: VerifyKeyOption = None,
+    allow_code: AllowCodeOption = False,
+) -> None:
+    """Write what 'docker build' needs for an image that runs 'toolkit serve' on the bundle.
+
+    DIR gets a Dockerfile, the bundle, and the versions of the packages that are installed here. The image has no
+    PyTorch, does not run as root, and is healthy when the bundle's golden samples have passed in it.
+    """
+    folder = find_place(place, run, artifacts).bundle
+    from toolkit.bundle import Bundle
+    from toolkit.deploy.docker import Image, deploy_docker
+    from toolkit.distribution import pip_wheel
+
+    bundle = Bundle.open(folder, verify_key, allow_code)
+    written = deploy_docker(bundle, out, Image(name, base, wheel, overwrite))
+    where = shlex.quote(str(out))
+    typer.echo(f"{written.name}: the {written.artifact} artifact behind toolkit serve, on {written.base}")
+    if not written.has_wheel:
+        typer.echo(f"  it lacks {written.wheel}; in a clone of toolkit: {pip_wheel('.', where)}")
+    closing_line(out, then=f"docker build --tag {written.name.lower()} {where}")
+
+
 def _say(model: Deployed) -> None:
     setting = model.setting
     most = f"up to {model.max_batch_size} images" if model.max_batch_size else "any number of images"
@@ -171,4 +213,4 @@ def _labels(given: list[str] | None) -> dict[str, str]:
     return found
 
 
-SUBCOMMANDS = {"triton": triton, "kserve": kserve}
+SUBCOMMANDS = {"triton": triton, "kserve": kserve, "docker": docker}

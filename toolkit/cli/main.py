@@ -41,7 +41,7 @@ COMMANDS = {
     "unpack": "Check an archive and make a bundle of it.",
     "push": "Pack a bundle and write it to a URL, where others reach it.",
     "pull": "Fetch a packed bundle from a URL, check it and make a bundle of it.",
-    "deploy": "Write a bundle as a model repository for Triton, or a service for KServe.",
+    "deploy": "Write a bundle as a model repository for Triton, a service for KServe or an image for Docker.",
     "backbones": "List backbones with their size and cost.",
     "formats": "List the export formats and say which can be used here.",
     "recipes": "List the shipped recipes, or print one as TOML.",

@@ -91,7 +91,7 @@ def deploy_kserve(bundle: Bundle, out: Path, wanted: Wanted, service: Service) -
         threads = max(1, int(_cores(cpus) / model.setting.instances))
         model = replace(model, setting=replace(model.setting, threads=threads))
     content = _yaml(_resource(bundle, model, service, cpus))
-    require_target(out, SERVICE_NAME, bundle, wanted)
+    require_target(out, SERVICE_NAME, bundle, wanted.overwrite)
     with new_folder(out, "the service") as folder:
         (folder / REPOSITORY_NAME / model.name).mkdir(parents=True)
         write_model(folder / REPOSITORY_NAME / model.name, bundle, model)

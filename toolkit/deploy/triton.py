@@ -77,7 +77,7 @@ def deploy_triton(bundle: Bundle, out: Path, wanted: Wanted) -> tuple[Path, Depl
     """
     model = described(bundle, wanted)
     target = out / model.name
-    require_target(target, CONFIG_NAME, bundle, wanted)
+    require_target(target, CONFIG_NAME, bundle, wanted.overwrite)
     with new_folder(target, "the model") as folder:
         write_model(folder, bundle, model)
         sync_files(folder)
@@ -112,23 +112,33 @@ def described(bundle: Bundle, wanted: Wanted) -> Deployed:
                 "images: leave the largest batch out."
             )
         setting = replace(setting, max_batch_size=most, source=f"{setting.source}; largest batch as asked for")
-    name = wanted.name or bundle.manifest.name
+    name = served_name(bundle, wanted.name)
+    return Deployed(bundle.manifest, artifact, backend, name, wanted.version, wanted.device, setting)
+
+
+def served_name(bundle: Bundle, wanted: str | None) -> str:
+    """Return what a server is to call a bundle's model: what is wanted, or the bundle's own name.
+
+    Raises:
+        ToolkitError: no model can be called so.
+    """
+    name = wanted or bundle.manifest.name
     if _NAME.fullmatch(name) is None or name_problem(name) is not None:
         raise ToolkitError(
             f"a model cannot be called {printable(name)!r} on a server: give it a --name of letters, digits, '.', '_' "
             "and '-'."
         )
-    return Deployed(bundle.manifest, artifact, backend, name, wanted.version, wanted.device, setting)
+    return name
 
 
-def require_target(target: Path, marker: str, bundle: Bundle, wanted: Wanted) -> None:
+def require_target(target: Path, marker: str, bundle: Bundle, overwrite: bool) -> None:
     """Refuse a folder that may not be written or replaced.
 
     Args:
         target: the folder.
         marker: a file that every folder has that was written by the same command; no other folder is replaced.
         bundle: which must not be written into.
-        wanted: says whether to replace.
+        overwrite: whether to replace it.
 
     Raises:
         FileWriteError: with the reason.
@@ -137,7 +147,7 @@ def require_target(target: Path, marker: str, bundle: Bundle, wanted: Wanted) ->
         raise FileWriteError(f"{printable(target)} is inside the bundle: choose another folder with --out.")
     if not os.path.lexists(target):
         return
-    if not wanted.overwrite:
+    if not overwrite:
         raise FileWriteError(
             f"{printable(target)} exists already: choose another folder with --out, or replace it with --overwrite."
         )

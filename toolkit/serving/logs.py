@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextvars import ContextVar
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, Final, Literal, TextIO, TypeAlias
 
 from starlette.datastructures import MutableHeaders
@@ -47,7 +47,8 @@ def request_id(given: str | None = None) -> Iterator[str]:
         given: by the client; a new one where it gave none, or one that could be mistaken for something else in a log
             (see ``_GIVEN_ID``).
     """
-    used = given if given is not None and _GIVEN_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"  # no secret, and no call of the system
+    # A new one is no secret, so the system need not be asked for each.
+    used = given if given is not None and _GIVEN_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
     token = _request_id.set(used)
     try:
         yield used
@@ -219,7 +220,7 @@ class _Background(logging.Handler):
 
 
 def _time(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds")
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

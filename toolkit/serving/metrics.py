@@ -6,19 +6,23 @@ classes beyond a number are counted together. So memory and the page of metrics 
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
+from collections.abc import Iterable
+from typing import get_args
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
-    GCCollector,
     Gauge,
+    GCCollector,
     Histogram,
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
 )
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics import MetricWrapperBase
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -53,7 +57,8 @@ class Metrics:
         self._seen: set[tuple[str, str]] = set()
         self._listed: set[tuple[str, str]] = set()
         self._gone: set[tuple[str, str]] = set()
-        disable_created_metrics()  # when each of them began to count, which would double their number
+        # When each of them began to count, which would double their number.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._define()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
@@ -114,14 +119,6 @@ class Metrics:
         ).set(self._low_confidence)
         self._ready = Gauge(
             "toolkit_model_ready", "1 where a version takes requests, 0 where it does not.", version, registry=registry
-        )
-        self._by_version = (
-            self._phase_seconds,
-            self._batch_images,
-            self._engine_seconds,
-            self._queued,
-            self._predictions,
-            self._low,
         )
 
     def request(self, answered: Answered) -> None:
@@ -192,11 +189,27 @@ class Metrics:
         for state in index:
             self._ready.labels(state.name, state.version).set(state.state == "READY")
         absent = set(self._seen) - listed
-        for model, version in absent & self._gone:
-            for metric in self._by_version:
-                metric.remove_by_labels({"model": model, "version": version})
-            self._classes.pop((model, version), None)
-            self._seen.discard((model, version))
+        for of_version in absent & self._gone:
+            self._forget(*of_version)
         for model, version in self._listed - listed:
             self._ready.remove(model, version)
         self._listed, self._gone = listed, absent - self._gone
+
+    def _forget(self, model: str, version: str) -> None:
+        """Drop everything that was counted of a version."""
+        self._seen.discard((model, version))
+        classes = self._classes.pop((model, version), set())
+        further: dict[MetricWrapperBase, Iterable[str]] = {
+            self._phase_seconds: get_args(Phase),
+            self._predictions: (*classes, ""),
+        }
+        for metric, values in further.items():
+            for value in values:
+                _remove(metric, model, version, value)
+        for metric in (self._batch_images, self._engine_seconds, self._queued, self._low):
+            _remove(metric, model, version)
+
+
+def _remove(metric: MetricWrapperBase, *labels: str) -> None:
+    with contextlib.suppress(KeyError):  # of labels that were never counted
+        metric.remove(*labels)

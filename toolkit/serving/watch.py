@@ -116,6 +116,12 @@ class Watcher:
     async def look(self) -> None:
         """Look once, and do what there is to do. Raises nothing but a cancellation."""
         try:
+            await self._look()
+        except Exception:  # a fault of this file must not end a server that works
+            self._say_once("fault", f"{printable(self._folder)} could not be looked at.", exc_info=True)
+
+    async def _look(self) -> None:
+        try:
             found = await asyncio.to_thread(_versions, self._folder)
         except OSError as error:
             self._say_once(
@@ -277,9 +283,9 @@ def _lacking(path: Path) -> str | None:
         except OSError:
             if name == MODEL_CARD_NAME:  # which a bundle may lack, see toolkit.bundle.trust.check
                 continue
-            return f"{self._name} is missing"
+            return f"{printable(name)} is missing"
         if size < record.size_bytes:
-            return f"{self._name} has {size} of {record.size_bytes} bytes"
+            return f"{printable(name)} has {size} of {record.size_bytes} bytes"
     return None
 
 

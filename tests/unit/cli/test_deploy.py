@@ -8,6 +8,8 @@ import yaml
 from pointed_at import write_whole_run
 from triton_model import TritonModel
 
+from toolkit import __version__
+
 Run = Callable[..., tuple[int, str, str]]
 URI = ("--storage-uri", "s3://bucket/models")
 
@@ -49,8 +51,23 @@ def test_a_service_is_written_and_said(run: Run, colour_bundle: Path, here: Path
     assert resource["metadata"]["labels"]["team"] == "vision"
 
 
+def test_an_image_is_written_and_said(run: Run, colour_bundle: Path, here: Path) -> None:
+    code, out, err = run("deploy", "docker", colour_bundle, "--out", "image", "--base", "python:3.12-slim-trixie")
+    assert (code, err) == (0, "")
+    wheel = f"vision_deploy_toolkit-{__version__}-py3-none-any.whl"
+    assert out.splitlines() == [
+        "colours: the onnx artifact behind toolkit serve, on python:3.12-slim-trixie",
+        f"  it lacks {wheel}; in a clone of toolkit: pip wheel --no-deps --wheel-dir image .",
+        "wrote image; next: docker build --tag colours image",
+    ]
+    (here / wheel).write_bytes(b"a wheel")
+    code, out, err = run("deploy", "docker", colour_bundle, "--out", "image", "--overwrite", "--wheel", wheel)
+    assert (code, err, len(out.splitlines())) == (0, "", 2)
+    assert (here / "image" / wheel).read_bytes() == b"a wheel"
+
+
 def test_what_is_there_is_replaced_if_asked(run: Run, colour_bundle: Path, here: Path) -> None:
-    for server, further in (("triton", ()), ("kserve", URI)):
+    for server, further in (("triton", ()), ("kserve", URI), ("docker", ())):
         assert run("deploy", server, colour_bundle, "--out", server, *further)[0] == 0
         code, out, err = run("deploy", server, colour_bundle, "--out", server, *further)
         assert (code, out) == (2, "")
@@ -61,8 +78,11 @@ def test_what_is_there_is_replaced_if_asked(run: Run, colour_bundle: Path, here:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "say for which server: toolkit deploy triton or toolkit deploy kserve."),
-        (("docker",), "No such command 'docker'"),
+        ((), "say for which server: toolkit deploy triton, toolkit deploy kserve or toolkit deploy docker."),
+        (("podman",), "No such command 'podman'"),
+        (("docker", "BUNDLE"), "Missing option '--out'"),
+        (("docker", "BUNDLE", "--out", "x", "--base", "a b"), "--base 'a b' is no name of an image"),
+        (("docker", "BUNDLE", "--out", "x", "--wheel", "x.whl"), "x.whl is no wheel of toolkit"),
         (("triton", "BUNDLE"), "Missing option '--out'"),
         (("kserve", "BUNDLE", "--out", "x"), "Missing option '--storage-uri'"),
         (("kserve", "BUNDLE", "--out", "x", *URI, "--label", "team"), "--label 'team' is not KEY=VALUE"),

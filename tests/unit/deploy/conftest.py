@@ -7,14 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
 
+from tests.bundles import take_tensors
 from tests.conftest import LABELS, SIZE, WEIGHTS, colour_outputs
 from toolkit.bundle import ArtifactRecord, read_manifest
-from toolkit.bundle.manifest import FileRecord, InputContract
+from toolkit.bundle.manifest import FileRecord
 from toolkit.bundle.writer import file_record, write_golden, write_manifest
 from toolkit.formats.torchscript import TorchScriptFormat
 
@@ -87,41 +86,7 @@ def relabelled(colour_bundle: Path) -> Callable[[tuple[str, ...]], Path]:
     return change
 
 
-def tensor_contract(contract: InputContract) -> InputContract:
-    """Return the contract of ``--input tensor``."""
-    return contract.model_copy(
-        update={"dtype": "float32", "shape": ("N", 3, SIZE, SIZE), "normalization_in_graph": False}
-    )
-
-
 @pytest.fixture
 def tensor_input() -> Change:
     """Return what makes of the colour bundle one that was exported with ``--input tensor``."""
-
-    def change(bundle: Path) -> Path:
-        path = bundle / "model.onnx"
-        mean, scale = np.float32(127.5), np.float32(127.5)
-        nodes = [
-            helper.make_node("ReduceMean", ["images", "axes"], ["normalised"], keepdims=0),
-            helper.make_node("Mul", ["normalised", "scale"], ["scaled"]),
-            helper.make_node("Add", ["scaled", "mean"], ["means"]),
-            helper.make_node("MatMul", ["means", "weights"], ["logits"]),
-            helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
-        ]
-        constants = {"axes": np.array([2, 3], np.int64), "scale": scale, "mean": mean, "weights": WEIGHTS}
-        graph = helper.make_graph(
-            nodes,
-            "colour",
-            [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 3, SIZE, SIZE])],
-            [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 3]) for name in ("logits", "probabilities")],
-            [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
-        )
-        onnx.save_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
-        manifest = read_manifest(bundle)
-        (artifact,) = manifest.artifacts
-        described = artifact.model_copy(update=file_record(path).model_dump())
-        contract = tensor_contract(manifest.input)
-        write_manifest(bundle, manifest.model_copy(update={"artifacts": (described,), "input": contract}))
-        return bundle
-
-    return change
+    return take_tensors

@@ -9,8 +9,13 @@ import pytest
 from pages import DOCS, ROOT, anchors, links, rows, text_of
 
 TOP = ("README.md", "CONTRIBUTING.md", "SECURITY.md")
+EXAMPLES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (ROOT / "examples").glob("**/README.md")
+    if "node_modules" not in path.parts and ".venv" not in path.parts
+)
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in DOCS.rglob("*.md"))
-EVERYWHERE = (*TOP, *PAGES)
+EVERYWHERE = (*TOP, *EXAMPLES, *PAGES)
 PLACEHOLDERS = ("NAME", "a/b.py", "a/test_b.py")
 """Parts of paths that stand for any."""
 
@@ -28,7 +33,7 @@ def problem(page: str, link: str) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("page", TOP)
+@pytest.mark.parametrize("page", [*TOP, *EXAMPLES])
 def test_no_link_is_dead(page: str) -> None:
     assert {link: problem(page, link) for link in links(text_of(page)) if problem(page, link)} == {}
 
@@ -70,6 +75,7 @@ def test_modules_that_are_run_exist(page: str) -> None:
 @pytest.mark.parametrize("page", EVERYWHERE)
 def test_make_targets_that_are_named_exist(page: str) -> None:
     targets = set(re.findall(r"^([a-z][a-z\-]*):", text_of("Makefile"), re.MULTILINE))
+    targets |= {f"example-{script.parent.name}" for script in (ROOT / "examples").glob("*/run.sh")}
     calls = re.findall(r"(?:`|^)make (?:[A-Z]+=\S+ )*((?:[a-z][a-z\-]* ?)+)", text_of(page), re.MULTILINE)
     assert {target for call in calls for target in call.split()} <= targets
 

@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 
 from toolkit.bundle import read_manifest
 from toolkit.bundle.writer import write_manifest
+from toolkit.compare.tolerances import TOLERANCES
 from toolkit.errors import MissingDependencyError
 from toolkit.serving.interface import ModelState
 from toolkit.serving.page import ENGINE_FILES, PageOptions, browser_artifact, find_engine, public_paths
@@ -103,8 +104,9 @@ def test_what_is_said_of_a_model(models: SomeModels, engine: Path) -> None:
         "bytes": manifest.artifacts[0].size_bytes,
         "sha256": manifest.artifacts[0].sha256,
         "golden": True,
-        "tolerance": None,
+        "tolerance": shown["browser"]["tolerance"],
     }
+    assert shown["browser"]["tolerance"]["logits_absolute"] == TOLERANCES["float32"].logits_absolute
     assert "origin" not in json.dumps(shown)
 
 
@@ -197,7 +199,9 @@ def test_a_bundle_that_a_browser_cannot_run_is_said(colour_bundle: Path, engine:
     assert shown["why_not"] == "the bundle has no ONNX artifact in float32 that is one file"
 
 
-@pytest.mark.parametrize("inside", ["", "node_modules", "node_modules/onnxruntime-web", "node_modules/onnxruntime-web/dist"])
+@pytest.mark.parametrize(
+    "inside", ["", "node_modules", "node_modules/onnxruntime-web", "node_modules/onnxruntime-web/dist"]
+)
 def test_the_package_is_found_wherever_somebody_points(engine: Path, tmp_path: Path, inside: str) -> None:
     assert find_engine(tmp_path / inside) == engine.resolve()
 

@@ -56,8 +56,18 @@ def test_requests_phases_and_batches_are_counted() -> None:
         "cache_miss": NOTHING,
     }
     assert found["batch_stats"] == [
-        {"batch_size": 1, "compute_input": NOTHING, "compute_infer": {"count": 1, "ns": 2_000_000}, "compute_output": NOTHING},
-        {"batch_size": 3, "compute_input": NOTHING, "compute_infer": {"count": 2, "ns": 40_000_000}, "compute_output": NOTHING},
+        {
+            "batch_size": 1,
+            "compute_input": NOTHING,
+            "compute_infer": {"count": 1, "ns": 2_000_000},
+            "compute_output": NOTHING,
+        },
+        {
+            "batch_size": 3,
+            "compute_input": NOTHING,
+            "compute_infer": {"count": 2, "ns": 40_000_000},
+            "compute_output": NOTHING,
+        },
     ]
     assert statistics.of("cats", "1")["inference_count"] == 0
 

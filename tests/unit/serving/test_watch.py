@@ -191,9 +191,7 @@ def test_deleting_the_newest_version_goes_back_to_the_one_before(folder: Folder)
     assert folder.look() == ["add 1", "remove 2"]
 
 
-def test_a_folder_that_is_emptied_or_lost_leaves_what_serves(
-    folder: Folder, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_folder_that_is_emptied_or_lost_leaves_what_serves(folder: Folder, caplog: pytest.LogCaptureFixture) -> None:
     folder.put("1")
     folder.look()
     shutil.rmtree(folder.path / "1")
@@ -210,9 +208,7 @@ def test_a_folder_that_is_emptied_or_lost_leaves_what_serves(
     assert folder.look() == ["add 2", "remove 1"]
 
 
-def test_a_version_that_is_changed_in_place_goes_on_as_it_was(
-    folder: Folder, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_version_that_is_changed_in_place_goes_on_as_it_was(folder: Folder, caplog: pytest.LogCaptureFixture) -> None:
     folder.put("1")
     folder.look()
     (folder.path / "1" / "model.onnx").write_bytes(b"another")

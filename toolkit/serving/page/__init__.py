@@ -1,9 +1,8 @@
 """The page at ``/``: an image in, labels and probabilities from the server and, beside it, from the browser itself.
 
-The page is static and says nothing of a model (``public_paths``); what it shows it asks the server for, with a key where
-keys are wanted.
-Everything comes from this server, and the headers of every answer keep a browser from fetching or running anything
-else.
+The page is static and says nothing of a model (``public_paths``); what it shows it asks the server for, with a key
+where keys are wanted. Everything comes from this server, and the headers of every answer keep a browser from fetching
+or running anything else.
 """
 
 from __future__ import annotations
@@ -121,7 +120,8 @@ def routes(models: Models, options: PageOptions | None = None) -> list[BaseRoute
 
 def public_paths() -> frozenset[str]:
     """Return the paths that say nothing of any model, and that a browser asks for before a person can give a key."""
-    return frozenset({"/", *(f"/page/{name}" for name in _assets()), *(f"/page/engine/{name}" for name in ENGINE_FILES)})
+    below = (*_assets(), *(f"engine/{name}" for name in ENGINE_FILES))
+    return frozenset({"/", *(f"/page/{name}" for name in below)})
 
 
 def browser_artifact(manifest: Manifest) -> ArtifactRecord | None:
@@ -229,13 +229,14 @@ class _Page:
 
     def _shown(self, model: Model) -> dict[str, Any]:
         manifest, artifact = model.manifest, browser_artifact(model.manifest)
+        pre = manifest.preprocessing
         reason = self._why_not(artifact)
         shown: dict[str, Any] = {
             "name": model.name,
             "version": model.version,
             "labels": manifest.labels,
             "server": f"{model.artifact.format}, {model.artifact.precision}",
-            "preprocessing": manifest.preprocessing.model_dump(mode="json") | {"reduced": manifest.preprocessing.reduced},
+            "preprocessing": {**pre.model_dump(mode="json"), "reduced": pre.reduced},
             "input": manifest.input.model_dump(mode="json"),
             "browser": None,
             "why_not": reason,
@@ -256,8 +257,8 @@ class _Page:
             return "this server does not hand out its model (it was started without --page-model)"
         if self._options.engine is None:
             return (
-                f"{ENGINE_PACKAGE} is not installed on this server (run 'npm install {ENGINE_PACKAGE}' there, and start "
-                "it with --web-assets FOLDER)"
+                f"{ENGINE_PACKAGE} is not installed on this server (run 'npm install {ENGINE_PACKAGE}' there, and "
+                "start it with --web-assets FOLDER)"
             )
         if artifact is None:
             return "the bundle has no ONNX artifact in float32 that is one file"

@@ -57,7 +57,7 @@ function showModel() {
   const { height, width } = it.preprocessing;
   $("facts").textContent = `Version ${it.version}, ${it.labels.length} labels, ${width} × ${height} pixels.`;
   $("browser").textContent = it.browser
-    ? `This browser computes too, once an image is chosen: it fetches the model (${megabytes(it.browser.bytes)}) then.`
+    ? `Once an image is chosen, this browser fetches the model (${megabytes(it.browser.bytes)}) and computes too.`
     : `This browser does not compute for itself: ${it.why_not}.`;
 }
 
@@ -154,10 +154,10 @@ function sayGolden() {
 function number(value) {
   if (value === 0 || value >= 1e-3 || Number.isNaN(value)) return String(Number(value.toPrecision(2)));
   const [mantissa, power] = value.toExponential(1).split("e-");
-  return `${mantissa} × 10⁻${[...power].map((digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]).join("")}`;
+  return `${mantissa}\u00a0×\u00a010⁻${[...power].map((digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]).join("")}`;
 }
 
-const percent = (share) => `${(100 * share).toFixed(2)} %`;
+const percent = (share) => `${(100 * share).toFixed(2)}%`;
 const largest = (values) => values.reduce((best, value, at) => (value > values[best] ? at : best), 0);
 
 function problem(sentence) {

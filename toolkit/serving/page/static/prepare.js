@@ -1,7 +1,8 @@
 // From an image file to the pixels that the model takes, as toolkit/preprocess.py does it with Pillow.
 //
 // Resizing is Pillow's to the bit (libImaging/Resample.c, 8 bits per channel): weights in fixed point, first across, then
-// down. Decoding is the browser's own, so pixels can differ where decoders do: by a grey level or two in a JPEG, and
+// down. Pillow 13 does it the other way round where a picture loses more than twice as many rows as columns, which is a
+// grey level here and there. Decoding is the browser's own, so pixels can differ where decoders do: by a grey level or two in a JPEG, and
 // where a large JPEG is decoded at a part of its size, which a browser cannot do and which is averaged here instead.
 
 const PRECISION_BITS = 32 - 8 - 2;
@@ -116,13 +117,27 @@ function resizeDown(image, rows) {
   return { data, width: image.width, height: rows.length };
 }
 
+/** Return the source pixel of each target pixel; the position is summed up step by step, as Pillow does it. */
+function positions(inSize, in0, in1, outSize) {
+  const scale = (in1 - in0) / outSize;
+  let position = in0 + scale * 0.5;
+  return Array.from({ length: outSize }, () => {
+    const found = Math.min(inSize - 1, Math.floor(position));
+    position += scale;
+    return found;
+  });
+}
+
 function nearest(image, width, height, [left, top, right, bottom]) {
+  const columns = positions(image.width, left, right, width), rows = positions(image.height, top, bottom, height);
   const data = new Uint8ClampedArray(width * height * 3);
-  for (let y = 0, to = 0; y < height; y++) {
-    const row = Math.min(image.height - 1, Math.floor(top + (y + 0.5) * ((bottom - top) / height)));
-    for (let x = 0; x < width; x++) {
-      const column = Math.min(image.width - 1, Math.floor(left + (x + 0.5) * ((right - left) / width)));
-      for (let channel = 0; channel < 3; channel++) data[to++] = image.data[(row * image.width + column) * 3 + channel];
+  let to = 0;
+  for (const row of rows) {
+    for (const column of columns) {
+      const from = (row * image.width + column) * 3;
+      data[to++] = image.data[from];
+      data[to++] = image.data[from + 1];
+      data[to++] = image.data[from + 2];
     }
   }
   return { data, width, height };
