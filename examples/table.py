@@ -7,6 +7,9 @@ Exit code 0: all passed. 1: one did not. 2: one could not be run.
 
 from __future__ import annotations
 
+import json
+import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -33,18 +36,31 @@ def row(name: str, said: str) -> str:
     return "| " + " | ".join((*cells, f"`make example-{name}`")) + " |"
 
 
+def where(bundle: Path) -> str:
+    """Return on what the figures are, as one sentence."""
+    manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    size = f"{manifest['preprocessing']['width']} x {manifest['preprocessing']['height']}"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text(encoding="utf-8").splitlines() if about.exists() else []
+    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    machine = f"{cores} cores of {names[0] if names else platform.processor() or platform.machine()}"
+    return f"{manifest['origin']['backbone']} at {size} px ({manifest['name']}), {machine}, {platform.system()}."
+
+
 def main(bundle: str, wanted: list[str]) -> int:
     """Print the table."""
-    worst = 0
+    worst, folder = 0, Path(bundle).absolute()
     print(HEADER)
     for name in wanted or names():
-        command = [str(EXAMPLES / name / "run.sh"), str(Path(bundle).absolute())]
+        command = [str(EXAMPLES / name / "run.sh"), str(folder)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode == 0:
             print(row(name, done.stdout), flush=True)
         else:
             sys.stderr.write(f"{name}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
         worst = max(worst, done.returncode)
+    print(f"\n{where(folder)}")
     return worst
 
 

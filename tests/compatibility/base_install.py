@@ -20,8 +20,8 @@ from PIL import Image
 PACKAGES = ("numpy", "onnxruntime", "pillow", "platformdirs", "pydantic", "rich", "typer")
 HELP = (
     *("run", "finetune", "export", "verify", "bench", "compare", "report", "predict", "batch", "serve", "inspect"),
-    *("selftest", "card", "sign", "keygen", "pack", "unpack", "push", "pull", "deploy", "backbones", "formats", "recipes", "runs"),
-    *("cache", "doctor"),
+    *("selftest", "card", "sign", "keygen", "pack", "unpack", "push", "pull", "deploy", "backbones", "formats"),
+    *("recipes", "runs", "cache", "doctor"),
 )
 
 

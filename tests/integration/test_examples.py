@@ -97,22 +97,24 @@ def test_a_row_is_made_of_what_an_example_prints() -> None:
 
 
 def test_one_that_fails_has_no_row(
-    clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    clone: Path, colour_bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(table, "EXAMPLES", clone / "examples")
     script = clone / "examples" / "echo" / "run.sh"
     script.write_text(f"#!/bin/sh\ncat <<'END'\n{SAID}END\n", encoding="utf-8")
-    assert table.main("x", []) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == table.row("echo", SAID)
+    assert table.main(str(colour_bundle), []) == 0
+    *_, row, blank, where = capsys.readouterr().out.splitlines()
+    assert (row, blank) == (table.row("echo", SAID), "")
+    assert where.startswith("test:colour at 8 x 8 px (colours), ")
     script.write_text("#!/bin/sh\necho FAILED: it\nexit 1\n", encoding="utf-8")
-    assert table.main("x", []) == 1
+    assert table.main(str(colour_bundle), []) == 1
     said = capsys.readouterr()
-    assert said.out.strip() == table.HEADER
+    assert said.out.startswith(f"{table.HEADER}\n\n")
     assert said.err == "echo: exit code 1\nFAILED: it\n"
 
 
 def test_every_host_stands_in_the_table_of_the_documentation() -> None:
-    named = {cells[-2].strip("`") for cells in rows(text_of("examples/README.md"))}
+    named = {cells[-1].strip("`") for cells in rows(text_of("examples/README.md"))}
     assert {f"make example-{name}" for name in NAMES} <= named
 
 

@@ -127,8 +127,6 @@ def test_outputs_are_held_to_every_limit_of_the_bundle(colour_bundle: Path) -> N
     assert len(no_numbers["failures"]) == len(golden.cases) + 1
 
 
-
-
 def test_a_changed_expectation_is_noticed(colour_bundle: Path) -> None:
     manifest = read_manifest(colour_bundle)
     rewrite_golden(colour_bundle, lambda text: text.replace('"golden/000.bin"', '"golden/001.bin"', 1))

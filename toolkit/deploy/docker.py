@@ -124,7 +124,7 @@ def dockerfile(written: Written, extras: tuple[str, ...], digest: str) -> str:
     ports = ["--port", str(HTTP_PORT), "--grpc-port", str(GRPC_PORT)]
     ready = f"http://127.0.0.1:{HTTP_PORT}/v2/health/ready"
     check = ["python", "-c", f"import urllib.request; urllib.request.urlopen('{ready}', timeout=2)"]
-    return f"""# {written.name}: toolkit serve, HTTP on port {HTTP_PORT}, gRPC on {GRPC_PORT}. Written by 'toolkit deploy docker'.
+    return f"""# {written.name}, served by toolkit: HTTP on port {HTTP_PORT}, gRPC on {GRPC_PORT}.
 FROM {written.base}
 
 LABEL org.opencontainers.image.title="{written.name}" \\
@@ -157,8 +157,8 @@ def _served(bundle: Bundle) -> tuple[str, str]:
     if family not in EXTRAS:
         others = ", ".join(printable(other.format) for other in bundle.manifest.artifacts)
         raise BundleError(
-            f"an image without PyTorch serves ONNX and OpenVINO artifacts, and {printable(bundle.path)} has only {others}: "
-            "export it with --formats onnx."
+            f"an image without PyTorch serves ONNX and OpenVINO artifacts, and {printable(bundle.path)} has only "
+            f"{others}: export it with --formats onnx."
         )
     checked_content(bundle, artifact)
     return family, artifact.format

@@ -1,8 +1,8 @@
 """The images of concurrent requests on their way through one engine: decoded in threads, computed in others.
 
 There is no timer that requests wait for. A call takes what is there when an engine becomes free, so that batches grow
-with the load. Where fewer threads call the engine than there are cores, others decode, and images that are being decoded
-at this moment are waited for, shortly. Elsewhere each thread decodes what it computes.
+with the load. Where fewer threads call the engine than there are cores, others decode, and images that are being
+decoded at this moment are waited for, shortly. Elsewhere each thread decodes what it computes.
 """
 
 from __future__ import annotations

@@ -47,9 +47,8 @@ def request_id(given: str | None = None) -> Iterator[str]:
         given: by the client; a new one where it gave none, or one that could be mistaken for something else in a log
             (see ``_GIVEN_ID``).
     """
-    used = (
-        given if given is not None and _GIVEN_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
-    )  # no secret, and no call of the system
+    # A new one is no secret, so the system need not be asked for each.
+    used = given if given is not None and _GIVEN_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
     token = _request_id.set(used)
     try:
         yield used

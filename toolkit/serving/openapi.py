@@ -80,8 +80,8 @@ def _predict(limits: Limits, needs_key: bool) -> dict[str, Any]:
         "summary": "Classify image files.",
         "description": (
             f"One image file as the body, or up to {limits.images} as a form, under any name; {limits.body_bytes} "
-            f"bytes in all and {limits.pixels} pixels an image. One that cannot be read fails alone: the others get their "
-            "result. Only where none has a result does the request as a whole fail."
+            f"bytes in all and {limits.pixels} pixels an image. One that cannot be read fails alone: the others get "
+            "their result. Only where none has a result does the request as a whole fail."
         ),
         "parameters": [
             _parameter("model", "Which model; needed where there are several.", {"type": "string", "minLength": 1}),

@@ -11,7 +11,6 @@ import socket
 import ssl
 import sys
 import threading
-import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +45,6 @@ KEEP_ALIVE_SECONDS = 75
 """An idle connection stays so long: longer than the clients and proxies that close theirs after a minute."""
 LAST_REFUSALS_SECONDS = 0.5
 """Connections that stay open are told that the server ends, by an answer to their next request, for so long."""
-_GRACE_SECONDS = 0.1
 CLOSING_SECONDS = 5
 """For answers that were given to reach whoever asked."""
 
@@ -244,10 +242,10 @@ class _Server:
 
     async def _emptied(self, seconds: float, speaks_grpc: GrpcServer | None) -> bool:
         """Wait until all that was taken is answered; say whether that came about in time."""
-        begun = time.monotonic()
-        over_grpc = () if speaks_grpc is None else (speaks_grpc.stop(seconds),)
-        emptied, *_ = await asyncio.gather(self._gate.empty(seconds), *over_grpc)
-        return bool(emptied) and time.monotonic() - begun <= seconds + _GRACE_SECONDS
+        emptied = await self._gate.empty(seconds)  # of both protocols
+        if speaks_grpc is not None:
+            await speaks_grpc.stop(0)
+        return emptied
 
     async def _until(self, web: asyncio.Task[None], work: Coroutine[Any, Any, object]) -> None:
         """Do something while the web server runs; a signal or its end cuts it short."""
@@ -324,7 +322,8 @@ def _listen(host: str, port: int) -> socket.socket:
     """
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listening = socket.create_server(address[:2], family=family, backlog=BACKLOG)
+        both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()  # so that :: is every network, as in gRPC
+        listening = socket.create_server(address[:2], family=family, backlog=BACKLOG, dualstack_ipv6=both)
     except (OSError, UnicodeError, OverflowError) as error:
         number = getattr(error, "errno", None) or 0
         # Python writes the address into the text that it gives with the number.

@@ -29,6 +29,16 @@ def test_an_address_that_is_none_is_said() -> None:
             _listen(host, 0)
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6 sockets that take IPv4")
+def test_every_network_is_that_of_both_protocols() -> None:
+    try:
+        listening = _listen("::", 0)
+    except ToolkitError:
+        pytest.skip("this machine has no IPv6")
+    with listening, socket.create_connection(("127.0.0.1", listening.getsockname()[1]), timeout=10):
+        pass
+
+
 def test_where_it_listens_is_said_as_in_a_url() -> None:
     assert _address("127.0.0.1", 80) == "127.0.0.1:80"
     assert _address("::1", 80) == "[::1]:80"

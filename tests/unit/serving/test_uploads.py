@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from starlette.requests import Request
 
 from tests.unit.serving.conftest import form
 from toolkit.serving.interface import Limits
-from toolkit.serving.refusals import BadRequest, Refusal, TooLarge
+from toolkit.serving.refusals import BadRequest, TooLarge
 from toolkit.serving.uploads import Upload, read_uploads
 
 
@@ -94,8 +95,5 @@ def test_no_form_however_damaged_is_anything_but_files_or_a_refusal(data: st.Dat
         damaged[at : at + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=4))
         if not damaged:
             break
-    try:
-        for _, file in read(headers["content-type"], bytes(damaged)):
-            assert isinstance(file, bytes)
-    except Refusal as refusal:
-        assert refusal.http in (400, 413)
+    with suppress(BadRequest, TooLarge):
+        assert all(isinstance(file, bytes) for _, file in read(headers["content-type"], bytes(damaged)))
