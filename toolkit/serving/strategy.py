@@ -30,6 +30,8 @@ WORTH_IT = 1.1
 TRIAL_SECONDS = 0.12
 """How long each way is measured, in each of the rounds."""
 ROUNDS = 2
+FEW_THREADS = 4
+"""Of one call, which are tried too where there are cores for several such calls."""
 
 
 @dataclass(frozen=True, order=True)
@@ -82,7 +84,11 @@ def ways(cores: int, threads: int | None = None, batch_size: int | None = None) 
         batch_size: images in one call, where somebody says.
     """
     sizes = (1, *BATCH_SIZES) if batch_size is None else (batch_size,)
-    divisions = {(cores, 1), (1, cores)} if threads is None else {(max(1, cores // threads), threads)}
+    divisions = {(cores, 1), (1, cores)}
+    if cores >= 2 * FEW_THREADS:
+        divisions.add((cores // FEW_THREADS, FEW_THREADS))
+    if threads is not None:
+        divisions = {(max(1, cores // threads), threads)}
     return sorted(Way(size, calls, each) for size in sizes for calls, each in divisions)
 
 

@@ -19,6 +19,7 @@ def found(batch_size: int, calls: int, rate: float, seconds: float = 0.001) -> M
 def test_one_by_one_and_batches_are_tried_on_all_cores_and_on_one_each() -> None:
     assert ways(2) == [Way(1, 1, 2), Way(1, 2, 1), Way(8, 1, 2), Way(8, 2, 1), Way(32, 1, 2), Way(32, 2, 1)]
     assert ways(1) == [Way(1, 1, 1), Way(8, 1, 1), Way(32, 1, 1)]
+    assert ways(16, batch_size=1) == [Way(1, 1, 16), Way(1, 4, 4), Way(1, 16, 1)]
 
 
 def test_what_somebody_says_is_not_tried_otherwise() -> None:
