@@ -23,19 +23,18 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from benchmarks.harness.answers import Answers, require_same
+from benchmarks.harness.bare import open_bare
 from benchmarks.harness.command_line import main, positive, report_parser, workspace
-from benchmarks.harness.errors import BenchmarkError
 from benchmarks.harness.figures import spread
+from benchmarks.harness.pictures import PHOTOGRAPHS, SIZES, SMALL, write_pictures
 from benchmarks.harness.report import Claim, Report, Table, finish
 from benchmarks.random_artifact import write_bundle
 from toolkit import provenance
-from toolkit.formats.onnx import import_onnxruntime
 from toolkit.runtime import Predictor, load
 from toolkit.runtime.predictor import BATCH_SIZE
 
 NAME = "predict"
-SMALL, PHOTOGRAPHS = "32 x 32", "4000 x 3000"
-SIZES = {SMALL: (32, 32), PHOTOGRAPHS: (4000, 3000)}
 OURS, FLOOR, LOOP = "predict", "floor", "loop"
 FLOOR_SHARE = 0.95
 """What is to be reached of the floor, on small files."""
@@ -43,14 +42,6 @@ LOOP_FACTOR = 5.0
 """How much faster than the loop it is to be on photographs."""
 PAUSE_SECONDS = 0.05
 """Between two sides, so that the threads of one have stopped spinning when the other starts."""
-QUALITY = 92
-GRAIN = 6.0
-"""Standard deviation of the noise in a picture, in grey levels: a JPEG without any is decoded too fast."""
-SAME_SHARE = 0.01
-"""How far logits may be apart, as a share of how far those of different images are."""
-
-Answers: TypeAlias = npt.NDArray[np.float32]
-"""Logits, ``[images, C]``."""
 Side: TypeAlias = Callable[[Sequence[Path]], Answers]
 
 
@@ -83,20 +74,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--work", type=Path, default=None, metavar="FOLDER", help="where temporary files go (default: the system's)"
     )
     return parser.parse_args(arguments)
-
-
-def write_pictures(folder: Path, size: tuple[int, int], count: int) -> list[Path]:
-    """Write pictures that no two are alike of: soft shapes with some grain, as JPEG files."""
-    random = np.random.default_rng(0)
-    width, height = size
-    folder.mkdir()
-    paths = [folder / f"{index:05}.jpg" for index in range(count)]
-    grain = random.normal(0.0, GRAIN, (height, width, 3)).astype(np.float32)
-    for path in paths:
-        shapes = Image.fromarray(random.integers(0, 256, (4, 5, 3), np.uint8)).resize(size, Image.Resampling.BICUBIC)
-        pixels = np.clip(np.asarray(shapes, np.float32) + grain, 0, 255).astype(np.uint8)
-        Image.fromarray(pixels).save(path, "JPEG", quality=QUALITY)
-    return paths
 
 
 def decoded(path: Path, size: int) -> npt.NDArray[np.uint8]:
@@ -134,17 +111,6 @@ def floor(session: Any, pool: ThreadPoolExecutor, size: int, paths: Sequence[Pat
     return np.concatenate(answers)
 
 
-def open_bare(path: Path, threads: int | None = None) -> Any:
-    """Open a session of onnxruntime: with so many threads, which sleep when they wait, or as it comes."""
-    onnxruntime = import_onnxruntime()
-    options = onnxruntime.SessionOptions()
-    if threads is not None:
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        # Idle threads that wait in a loop would take the cores from those that decode.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
 def measure(sides: Mapping[str, Side], paths: Sequence[Path], rounds: int) -> Measured:
     """Let the sides take turns, each round in another order, and hold their answers against each other.
 
@@ -165,19 +131,6 @@ def measure(sides: Mapping[str, Side], paths: Sequence[Path], rounds: int) -> Me
             require_same(name, expected, answers)
             found[name].append(Turn(len(paths) / seconds, processor / len(paths)))
     return found
-
-
-def require_same(name: str, expected: Answers, answers: Answers) -> None:
-    """Refuse answers that are not those of the first side, image by image.
-
-    Raises:
-        BenchmarkError: they are not, or all images get one answer, so that nobody could tell.
-    """
-    apart = float(expected.std(axis=0).max())
-    if not apart > 0:
-        raise BenchmarkError("every image gets the same answer, so nobody can tell whether two sides agree.")
-    if answers.shape != expected.shape or not float(np.abs(answers - expected).max()) <= SAME_SHARE * apart:
-        raise BenchmarkError(f"the side {name!r} does not give the answers of the first one.")
 
 
 def ratios(found: Measured, side: str, other: str) -> list[float]:

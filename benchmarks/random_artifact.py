@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 LABELS = tuple(f"class {index}" for index in range(10))
+GOLDEN = 3
+"""Golden samples of a bundle."""
 
 
 def write_onnx(backbone: str, size: int, path: Path) -> None:
@@ -29,15 +31,21 @@ def write_onnx(backbone: str, size: int, path: Path) -> None:
     OnnxFormat().export(deployable, sample, path, ExportRequest("images", ("logits", "probabilities"), {}), None)
 
 
-def write_bundle(backbone: str, size: int, folder: Path) -> Path:
-    """Write a bundle of such a file, without golden samples, and return the path of the file in it.
+def write_bundle(backbone: str, size: int, folder: Path, decode: str = "full") -> Path:
+    """Write a bundle of such a file and return the path of the file in it.
+
+    Its golden samples are noise, and say what the file itself returned when it was made.
 
     Args:
         backbone: as of toolkit.
         size: side of the images, in pixels.
         folder: the bundle, which is made.
+        decode: ``full`` or ``reduced``, see ``toolkit.preprocess.DECODE_RULES``.
     """
+    import numpy as np
+
     from toolkit import provenance
+    from toolkit.bundle.content import Content
     from toolkit.bundle.manifest import (
         ArtifactRecord,
         InputContract,
@@ -46,13 +54,18 @@ def write_bundle(backbone: str, size: int, folder: Path) -> Path:
         Origin,
         OutputContract,
     )
-    from toolkit.bundle.writer import file_record, new_bundle, write_manifest
-    from toolkit.preprocess import Preprocessing
+    from toolkit.bundle.writer import file_record, new_bundle, write_golden, write_manifest
+    from toolkit.formats.onnx import OnnxSession
+    from toolkit.preprocess import DECODE_RULES, Preprocessing
 
     name = "model.onnx"
     with new_bundle(folder) as making:
         write_onnx(backbone, size, making / name)
         written = file_record(making / name)
+        images = np.random.default_rng(0).integers(0, 256, (GOLDEN, size, size, 3), dtype=np.uint8)
+        outputs = OnnxSession(Content.of(making / name), "cpu", 1).run(images)
+        sources = [f"noise {index}" for index in range(GOLDEN)]
+        golden = write_golden(making, images, outputs, sources, [None] * GOLDEN, LABELS)
         artifact = ArtifactRecord(
             format="onnx",
             precision="float32",
@@ -66,7 +79,15 @@ def write_bundle(backbone: str, size: int, folder: Path) -> Path:
         manifest = Manifest(
             name="random",
             labels=LABELS,
-            preprocessing=Preprocessing(height=size, width=size, resize="squash", interpolation="bilinear"),
+            preprocessing=Preprocessing.model_validate(
+                {
+                    "height": size,
+                    "width": size,
+                    "resize": "squash",
+                    "interpolation": "bilinear",
+                    "decode": DECODE_RULES[decode],
+                }
+            ),
             input=InputContract(
                 name="images",
                 dtype="uint8",
@@ -79,7 +100,7 @@ def write_bundle(backbone: str, size: int, folder: Path) -> Path:
                 for output in ("logits", "probabilities")
             ),
             artifacts=(artifact,),
-            files={},
+            files=golden,
             evaluation=None,
             origin=Origin(
                 run="random",

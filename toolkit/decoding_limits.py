@@ -45,14 +45,18 @@ class RefusedError(Exception):
     """Why a source is not decoded, without its name."""
 
 
+class TooLargeError(RefusedError):
+    """It has more pixels, or bytes, than the limit allows."""
+
+
 def require_pixels(width: int, height: int, limit: int) -> None:
     """Refuse a picture that has more pixels than the limit.
 
     Raises:
-        RefusedError: with its size, and how to raise the limit.
+        TooLargeError: with its size, and how to raise the limit.
     """
     if width * height > limit:
-        raise RefusedError(too_many_pixels(f"{width} x {height} pixels, ", limit))
+        raise TooLargeError(too_many_pixels(f"{width} x {height} pixels, ", limit))
 
 
 def too_many_pixels(how_many: str, limit: int) -> str:
@@ -75,7 +79,7 @@ def promised_size(stream: BinaryIO, limit: int) -> tuple[int, int]:
     """
     size = stream.seek(0, os.SEEK_END)
     if size > LARGEST_FILE_BYTES_PER_PIXEL * limit:
-        raise RefusedError(
+        raise TooLargeError(
             f"the file has {size} bytes, more than {LARGEST_FILE_BYTES_PER_PIXEL} for each of the {limit} pixels that "
             "are decoded; a larger limit is given with --max-pixels, in Python with max_pixels"
         )

@@ -29,6 +29,7 @@ from toolkit.decoding_limits import (
     LARGEST_FILE_BYTES_PER_PIXEL,
     MAX_PIXELS,
     RefusedError,
+    TooLargeError,
     exif_fits,
     is_coded_by_dct,
     promised_size,
@@ -566,7 +567,7 @@ def _opened(stream: BinaryIO, max_pixels: int, hold: _Hold) -> Image.Image:
         stream.seek(0)
         image = open_image(stream)
     except Image.DecompressionBombError as error:  # which does not say how many there are
-        raise RefusedError(too_many_pixels("", min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or 0)))) from error
+        raise TooLargeError(too_many_pixels("", min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or 0)))) from error
     require_pixels(*image.size, max_pixels)
     if image.width * image.height > promised[0] * promised[1]:
         hold(*image.size)

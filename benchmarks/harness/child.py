@@ -88,6 +88,21 @@ class Child:
         self._memory.stop()
         self._files.close()
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code; None while it runs, or where nobody has waited for it."""
+        return self._code
+
+    def terminate(self) -> None:
+        """Ask the process itself to end, as a service manager does; see ``wait``."""
+        if self._code is None:
+            os.kill(self._process.pid, signal.SIGTERM)
+
     def signal(self, number: int) -> None:
         """Send a signal to the process and all that it started."""
         with contextlib.suppress(ProcessLookupError):  # it has just ended

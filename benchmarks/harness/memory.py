@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from toolkit import provenance
@@ -44,11 +45,11 @@ class MemoryWatch:
             self._ended.wait(POLL_SECONDS)
 
     def _sample(self) -> None:
-        members = _tree(self._pid)
+        members = tree(self._pid)
         peaks = [peak for peak in (_status(member, "VmHWM") for member in members) if peak is not None]
         if peaks:
             self._largest = max(*peaks, self._largest or 0)
-        total = sum(_status(member, "RssAnon") or 0 for member in members)
+        total = _anonymous(members)
         if total:
             self.tree_bytes = max(total, self.tree_bytes or 0)
 
@@ -66,6 +67,15 @@ def peak_of(reported: int | None, sampled: int | None, floor: int | None) -> int
     return sampled if reported is None or inherited else reported
 
 
+def anonymous_bytes(pid: int) -> int:
+    """Return the anonymous memory of a process and its descendants now, of which pages may be counted twice."""
+    return _anonymous(tree(pid))
+
+
+def _anonymous(members: Sequence[int]) -> int:
+    return sum(_status(member, "RssAnon") or 0 for member in members)
+
+
 def _status(pid: int, name: str) -> int | None:
     try:
         lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines()
@@ -74,7 +84,8 @@ def _status(pid: int, name: str) -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
 
 
-def _tree(pid: int) -> list[int]:
+def tree(pid: int) -> list[int]:
+    """Return a process and its descendants that are there now, as Linux lists them."""
     members = [pid]
     for member in members:
         with contextlib.suppress(OSError):

@@ -19,9 +19,9 @@ from PIL import Image
 
 PACKAGES = ("numpy", "onnxruntime", "pillow", "platformdirs", "pydantic", "rich", "typer")
 HELP = (
-    *("run", "finetune", "export", "verify", "bench", "compare", "report", "predict", "batch", "inspect", "selftest"),
-    *("card", "sign", "keygen", "pack", "unpack", "push", "pull", "deploy", "backbones", "formats", "recipes", "runs"),
-    *("cache", "doctor"),
+    *("run", "finetune", "export", "verify", "bench", "compare", "report", "predict", "batch", "serve", "inspect"),
+    *("selftest", "card", "sign", "keygen", "pack", "unpack", "push", "pull", "deploy", "backbones", "formats"),
+    *("recipes", "runs", "cache", "doctor"),
 )
 
 
@@ -75,6 +75,8 @@ def main(bundle: str) -> None:
         if find_spec("fsspec") is None:
             for arguments in (("push", bundle, "there.tar"), ("pull", "it.tar", "again")):
                 run(folder, 2, "push and pull need fsspec, which is not installed: pip install", *arguments)
+        if find_spec("starlette") is None:
+            run(folder, 2, "toolkit serve needs starlette, which is not installed: pip install", "serve", bundle)
         if find_spec("cryptography") is not None:
             run(folder, 0, "fingerprint", "keygen", "ours")
             run(folder, 0, "signed", "sign", "there", "--key", "ours.private.pem")

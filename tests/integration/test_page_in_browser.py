@@ -5,29 +5,18 @@ The browser is the Chromium of the machine, which ``make browser`` installs; one
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browsers import CHROMIUM, chromium, serious_findings
 from full_runs import CIFAR10, write_full_run
 
 from toolkit.report import read_records, run_page, runs_page, write_report
 from toolkit.report.records import RunRecords
 from toolkit.run_folder import RunFolder
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 HOSTILE = (
     "<script>document.title='taken'</script>",
     '"><img src=x onerror="document.title=1">',
@@ -45,11 +34,8 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Start one browser for all tests."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: 'make setup' installs it")
-    with api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -112,15 +98,8 @@ def test_nothing_is_wider_than_the_window(opened: Callable[..., Any], name: str,
 @pytest.mark.parametrize("name", ["full", "runs"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(opened: Callable[..., Any], name: str, scheme: str) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is not installed").Axe()
     for width in (375, 1280):
-        found = axe.run(opened(name, width, color_scheme=scheme)).response["violations"]
-        serious = [
-            (each["id"], [node["html"][:120] for node in each["nodes"][:3]])
-            for each in found
-            if each["impact"] in ("serious", "critical")
-        ]
-        assert serious == []
+        assert serious_findings(opened(name, width, color_scheme=scheme)) == []
 
 
 def test_the_dark_page_is_dark_and_its_pictures_too(opened: Callable[..., Any]) -> None:

@@ -31,6 +31,7 @@ COMMANDS = {
     "runs": "List the runs, or delete some.",
     "predict": "Classify images with a bundle; needs no PyTorch.",
     "batch": "Classify millions of images into Parquet files; goes on where it was stopped.",
+    "serve": "Serve bundles over HTTP and gRPC: the Open Inference Protocol, and POST /predict.",
     "inspect": "Print what is in a bundle.",
     "selftest": "Run a bundle's own samples through it; needs no PyTorch.",
     "card": "Print a bundle's model card, or say in it what the model is for.",

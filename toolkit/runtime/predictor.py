@@ -280,7 +280,7 @@ class Predictor:
                     if error is not None:
                         yield source, error
                     else:
-                        yield source, self._outcome(source, batch.outputs, row)
+                        yield source, self.outcome(source, batch.outputs, row)
                         row += 1
 
     def _prepared(self, source: ImageSource) -> npt.NDArray[np.uint8] | ImageError:
@@ -289,7 +289,17 @@ class Predictor:
         except ImageError as error:
             return error
 
-    def _outcome(self, source: ImageSource, outputs: Outputs, row: int) -> Prediction | PredictionError:
+    def outcome(self, source: ImageSource, outputs: Outputs, row: int) -> Prediction | PredictionError:
+        """Say what the outputs of ``run`` mean.
+
+        Args:
+            source: which image it is, for the message.
+            outputs: what ``run`` returned.
+            row: of the image, from 0.
+
+        Returns:
+            The prediction, or why there is none: a number that is not finite.
+        """
         broken = next((name for name, values in outputs.items() if not np.isfinite(values[row]).all()), None)
         if broken is None:
             return self._prediction(outputs, row)

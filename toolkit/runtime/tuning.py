@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias, get_args
 
 from toolkit import provenance
 from toolkit.bundle import ArtifactRecord, Bundle
+from toolkit.bundle.manifest import BenchSummary
 from toolkit.errors import MOST_THREADS, BundleError, ToolkitError
 from toolkit.printable import printable
 from toolkit.results import Tuned
@@ -43,13 +44,7 @@ def tuned_setting(bundle: Bundle, artifact: ArtifactRecord, device: str, purpose
     Raises:
         BundleError: no setting was measured on the device, or it takes more threads than any machine has.
     """
-    found = [
-        (summary, setting)
-        for summary in artifact.benchmarks
-        if summary.device == device
-        for setting in summary.tuned
-        if setting.purpose == purpose
-    ]
+    found = _measured(artifact, device, purpose)
     if not found:
         raise BundleError(
             f"{artifact.file} of {bundle.path} was not tuned for {purpose} on {device}: run 'toolkit bench --sweep' in "
@@ -63,7 +58,7 @@ def tuned_setting(bundle: Bundle, artifact: ArtifactRecord, device: str, purpose
             "--sweep' in its run on this machine, or leave tuned out."
         )
     here, cores = provenance.computing_part(device), provenance.available_cores()
-    if summary.processor == here and (device != "cpu" or setting.cores in (None, cores)):
+    if _is_of(summary, setting, here, cores):
         return setting
     warnings.warn(
         f"{artifact.file} was tuned for {purpose} on {_said(summary.processor, setting.cores, device)}, and this is "
@@ -72,6 +67,32 @@ def tuned_setting(bundle: Bundle, artifact: ArtifactRecord, device: str, purpose
         stacklevel=2,
     )
     return None
+
+
+def is_tuned_here(artifact: ArtifactRecord, device: str, purpose: Purpose) -> bool:
+    """Tell whether a setting was measured for a purpose, and on a machine like this.
+
+    Args:
+        artifact: its entry in the manifest.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        purpose: see ``Purpose``.
+    """
+    here, cores = provenance.computing_part(device), provenance.available_cores()
+    return any(_is_of(summary, setting, here, cores) for summary, setting in _measured(artifact, device, purpose)[:1])
+
+
+def _measured(artifact: ArtifactRecord, device: str, purpose: str) -> list[tuple[BenchSummary, Tuned]]:
+    return [
+        (summary, setting)
+        for summary in artifact.benchmarks
+        if summary.device == device
+        for setting in summary.tuned
+        if setting.purpose == purpose
+    ]
+
+
+def _is_of(summary: BenchSummary, setting: Tuned, processor: str, cores: int) -> bool:
+    return summary.processor == processor and (summary.device != "cpu" or setting.cores in (None, cores))
 
 
 def _said(processor: str, cores: int | None, device: str) -> str:

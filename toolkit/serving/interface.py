@@ -55,10 +55,19 @@ class Limits:
 
 
 class Model(Protocol):
-    """One version of a model that is ready: its golden samples have passed on this machine."""
+    """One version of a model that is ready: its golden samples have passed on this machine.
+
+    Attributes:
+        name: in the protocol.
+        version: a whole number as text.
+        path: the bundle, or a run folder that has one; another process may have changed it since.
+        manifest: of the bundle as it was opened.
+        artifact: the one that runs.
+    """
 
     name: str
     version: str
+    path: Path
     manifest: Manifest
     artifact: ArtifactRecord
 

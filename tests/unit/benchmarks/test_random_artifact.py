@@ -22,5 +22,8 @@ def test_the_file_takes_images_and_gives_logits(tmp_path: Path) -> None:
 def test_the_bundle_predicts(tmp_path: Path) -> None:
     model = write_bundle("torchvision:squeezenet1_1", 32, tmp_path / "bundle")
     assert model.is_file()
-    (prediction,) = toolkit.load(tmp_path / "bundle", threads=1).predict(np.zeros((40, 30, 3), np.uint8))
-    assert prediction.label in LABELS
+    with toolkit.load(tmp_path / "bundle", threads=1) as predictor:
+        (prediction,) = predictor.predict(np.zeros((40, 30, 3), np.uint8))
+        assert prediction.label in LABELS
+        assert predictor.selftest().passed
+        assert not predictor.manifest.preprocessing.reduced

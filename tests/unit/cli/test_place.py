@@ -24,7 +24,7 @@ ARTIFACTS = Path("artifacts")
 POINTED = ("export", "verify", "bench", "report", "predict", "inspect", "selftest", "card", "sign", "pack")
 """Commands that take a run or a bundle."""
 OTHERS = {"run", "finetune", "compare", "keygen", "unpack", "push", "pull"}
-OTHERS |= {"batch", "deploy", "backbones", "formats", "recipes", "cache", "runs", "doctor"}
+OTHERS |= {"batch", "serve", "deploy", "backbones", "formats", "recipes", "cache", "runs", "doctor"}
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""The servers that ``benchmarks.serve`` compares, how each is asked, and what asks it."""
