@@ -10,7 +10,7 @@ DISTRIBUTION = "vision-deploy-toolkit"
 
 
 def pip_install(requirement: str) -> str:
-    """Return the command that installs another package, to be quoted in a sentence."""
+    """Return the command that installs something, to be quoted in a sentence or written into a file."""
     return f"pip install {requirement}"
 
 

@@ -16,7 +16,7 @@ from toolkit.bundle.trust.signature import read_signature
 from toolkit.deploy.docker_readme import README_NAME, readme
 from toolkit.deploy.pinned import pinned
 from toolkit.deploy.triton import require_target, served_name
-from toolkit.distribution import DISTRIBUTION
+from toolkit.distribution import DISTRIBUTION, pip_install
 from toolkit.errors import BundleError, ToolkitError
 from toolkit.files import new_folder, read_regular, sync_files
 from toolkit.formats.opening import checked_content
@@ -122,6 +122,7 @@ def dockerfile(written: Written, extras: tuple[str, ...], digest: str) -> str:
     """
     serve = ["toolkit", "serve", f"{written.name}=/app/{BUNDLE_NAME}", "--host", "0.0.0.0"]
     ports = ["--port", str(HTTP_PORT), "--grpc-port", str(GRPC_PORT)]
+    requirement = f"--no-cache-dir --constraint {CONSTRAINTS_NAME} './{written.wheel}[{','.join(extras)}]'"
     ready = f"http://127.0.0.1:{HTTP_PORT}/v2/health/ready"
     check = ["python", "-c", f"import urllib.request; urllib.request.urlopen('{ready}', timeout=2)"]
     return f"""# {written.name}, served by toolkit: HTTP on port {HTTP_PORT}, gRPC on {GRPC_PORT}.
@@ -135,7 +136,7 @@ WORKDIR /app
 
 # {CONSTRAINTS_NAME} holds the versions of the installation that wrote this file.
 COPY {CONSTRAINTS_NAME} {written.wheel} /app/
-RUN pip install --no-cache-dir --constraint {CONSTRAINTS_NAME} './{written.wheel}[{",".join(extras)}]' \\
+RUN {pip_install(requirement)} \\
     && groupadd --gid {USER} toolkit \\
     && useradd --uid {USER} --gid {USER} --home-dir /app --no-create-home --shell /usr/sbin/nologin toolkit
 
