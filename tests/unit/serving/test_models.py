@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.bundles import change_weights
-from tests.unit.serving.conftest import ONE_BY_ONE, Noted
+from tests.unit.serving.conftest import ONE_BY_ONE, Noted, finish
 from toolkit.errors import BundleError, ToolkitError
 from toolkit.runtime import Prediction
 from toolkit.serving.hosted import Hosted
@@ -51,7 +51,7 @@ def test_a_version_is_there_once_it_was_added(models: ModelSet, colour_bundle_on
         assert models.get("colours") is model, "what was taken is still answered"
         await models.close()
 
-    asyncio.run(work())
+    finish(work())
 
 
 def test_the_newest_version_answers_by_number_not_by_spelling(models: ModelSet, colour_bundle_once: Path) -> None:
@@ -63,7 +63,7 @@ def test_the_newest_version_answers_by_number_not_by_spelling(models: ModelSet, 
         assert [state.version for state in models.index()] == ["2", "9", "10"]
         await models.close()
 
-    asyncio.run(work())
+    finish(work())
 
 
 def test_what_there_is_not_is_said(models: ModelSet, colour_bundle_once: Path) -> None:
@@ -78,7 +78,7 @@ def test_what_there_is_not_is_said(models: ModelSet, colour_bundle_once: Path) -
                 models.get("colours", version)
         await models.close()
 
-    asyncio.run(work())
+    finish(work())
 
 
 def test_a_bad_version_never_becomes_ready_and_says_why(
@@ -98,7 +98,7 @@ def test_a_bad_version_never_becomes_ready_and_says_why(
         assert [one.version for one in models.index()] == ["1"]
         await models.close()
 
-    asyncio.run(work())
+    finish(work())
     assert "colours version 2 is not served: " in caplog.text
 
 
@@ -109,7 +109,7 @@ def test_what_is_no_bundle_at_all_is_a_bad_version_too(models: ModelSet, tmp_pat
         assert str(tmp_path) in state.reason
         assert not models.ready
 
-    asyncio.run(work())
+    finish(work())
 
 
 def test_an_engine_that_raises_anything_is_a_reason_too(
@@ -119,14 +119,14 @@ def test_an_engine_that_raises_anything_is_a_reason_too(
         raise MemoryError("of the GPU")
 
     monkeypatch.setattr("toolkit.serving.models.open_engines", broken)
-    state = asyncio.run(models.add("colours", "1", colour_bundle_once))
+    state = finish(models.add("colours", "1", colour_bundle_once))
     assert state.reason.endswith("could not be opened: MemoryError: of the GPU")
 
 
 def test_a_version_that_is_no_number_is_refused(models: ModelSet, colour_bundle_once: Path) -> None:
     for version in ("0", "01", "-1", "1.0", "", "one"):
         with pytest.raises(ToolkitError, match="is no version: versions are whole numbers"):
-            asyncio.run(models.add("colours", version, colour_bundle_once))
+            finish(models.add("colours", version, colour_bundle_once))
 
 
 @pytest.mark.parametrize("replaced", [False, True], ids=["a newer one", "the same number"])
@@ -162,7 +162,7 @@ def test_one_version_takes_the_place_of_another_without_a_lost_request(
         assert [state.version for state in models.index()] == ["1" if replaced else "2"]
         await models.close()
 
-    asyncio.run(work())
+    finish(work())
 
 
 def test_a_request_that_has_got_a_version_may_still_use_it(
@@ -179,7 +179,7 @@ def test_a_request_that_has_got_a_version_may_still_use_it(
         await models.close()
         assert model._closed
 
-    asyncio.run(work())
+    finish(work())
 
 
 class TestNames:
