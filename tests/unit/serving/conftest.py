@@ -17,7 +17,7 @@ from toolkit.serving.hosted import Engines, Hosted, Opening, open_engines
 from toolkit.serving.interface import Answered, Limits, Phase
 
 T = TypeVar("T")
-SECONDS = 60
+SECONDS = 20
 ONE_BY_ONE = Opening(threads=1, batch_size=1)
 BATCHED = Opening(threads=1, batch_size=4)
 
