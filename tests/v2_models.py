@@ -97,7 +97,7 @@ class FixedModels:
             return max(found, key=lambda model: int(model.version))
         if state := next((state for state in self._not_ready if state.name == name), None):
             raise NotReady(f"{name} is not ready: {state.reason}", retry_after=2.5)
-        raise UnknownModel(f"there is no model {name!r} with the version {version}.")
+        raise UnknownModel(f"there is no model {name!r} with the version {version!r}.")
 
     def index(self) -> Sequence[ModelState]:
         return (*(ModelState(model.name, model.version, "READY") for model in self._models), *self._not_ready)

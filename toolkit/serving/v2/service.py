@@ -114,12 +114,12 @@ class _Answering:
         Raises:
             Refusal: there is none.
         """
-        model = self._service.models.get(self._asked.model, self._asked.version)
-        self.version = model.version
+        self.version = self._model().version
         request = await self._arrive()
         try:
             async with asyncio.timeout(request.timeout_seconds) as clock:
-                response = await self._response(model, request)
+                # Asked again: another version may have taken over while the request arrived, and the first be closed.
+                response = await self._response(self._model(), request)
         except TimeoutError as error:
             if not clock.expired():
                 raise
@@ -127,7 +127,11 @@ class _Answering:
         self.done = True
         return response
 
+    def _model(self) -> Model:
+        return self._service.models.get(self._asked.model, self._asked.version)
+
     async def _response(self, model: Model, request: InferRequest) -> InferResponse:
+        self.version = model.version
         requested = requested_outputs(request)
         images = checked_input(request, model, self._service.limits)
         self.images = len(images)

@@ -39,7 +39,7 @@ Output = pb.ModelInferRequest.InferRequestedOutputTensor
 LIMITS = Limits(body_bytes=100_000, images=300, drain_seconds=5)
 
 
-@dataclass
+@dataclass(repr=False)
 class Side:
     """A server and its client, and what tests change about them."""
 
@@ -170,7 +170,7 @@ def test_image_files_are_answered_as_their_pixels(side: Side, files: list[bytes]
     [
         ({"model_name": "none"}, "NOT_FOUND", "there is no model 'none'"),
         ({"model_name": "broken"}, "UNAVAILABLE", "broken is not ready: its golden samples differ"),
-        ({"model_version": "9"}, "NOT_FOUND", "there is no model 'colours' with the version 9"),
+        ({"model_version": "9"}, "NOT_FOUND", "there is no model 'colours' with the version '9'"),
         ({"inputs": []}, "INVALID_ARGUMENT", "has 1 raw_input_contents for 0 inputs"),
         ({"raw_input_contents": [b"a"]}, "INVALID_ARGUMENT", "has 1 bytes of data"),
         ({"outputs": [Output(name="é" * 5000)]}, "INVALID_ARGUMENT", "there is no output 'éé"),
@@ -266,6 +266,23 @@ def test_the_id_of_a_request_comes_back(side: Side, pixels: np.ndarray) -> None:
     assert dict(caught.value.trailing_metadata())["x-request-id"] == "mine-7"
 
 
+def test_a_client_that_gives_up_leaves_nothing_behind(
+    side: Side, pixels: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def slow() -> None:
+        await asyncio.sleep(60)
+
+    side.model.before = slow
+    answer = side.stub.ModelInfer.future(pixel_request(pixels), timeout=0.1)
+    assert isinstance(answer.exception(), grpc.RpcError)
+    assert answer.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    until = time.monotonic() + 20
+    while side.gate.inside and time.monotonic() < until:
+        time.sleep(0.01)
+    assert side.gate.inside == 0
+    assert (side.observer.answered, caplog.records) == ([], [])
+
+
 def test_the_common_health_check_is_answered(side: Side) -> None:
     health = side.channel.unary_unary("/grpc.health.v1.Health/Check")
     assert health(b"") == b"\x08\x02"
@@ -298,33 +315,42 @@ def test_what_is_no_message_is_refused_and_not_logged(
 REFUSALS = {"INVALID_ARGUMENT", "NOT_FOUND", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED"}
 
 
+NAMES = st.sampled_from(["images", "logits", "label", "", "é\n"])
+CONTENTS = st.dictionaries(
+    st.sampled_from(["uint_contents", "int_contents", "uint64_contents"]),
+    st.sampled_from([[], [0] * 192, [2**31 - 1], [1]]),
+    max_size=2,
+)
+SHAPES = st.sampled_from([[1, 8, 8, 3], [1, 8, 8, 3], [1], [], [0], [-1, 8, 8, 3], [2**62], [1, 3, 8, 8]])
+INPUTS = st.fixed_dictionaries(
+    {
+        "name": st.just("images") | NAMES,
+        "datatype": st.sampled_from(["UINT8", "UINT8", "BYTES", "FP32", ""]),
+        "shape": SHAPES,
+        "contents": CONTENTS,
+    }
+)
+REQUESTS = st.fixed_dictionaries(
+    {
+        "model_name": st.sampled_from(["colours", "colours", "colours", "broken", "", "é"]),
+        "inputs": st.lists(INPUTS, max_size=2),
+        "outputs": st.lists(st.fixed_dictionaries({"name": NAMES}), max_size=2),
+        "raw_input_contents": st.lists(st.sampled_from([b"", bytes(192), b"\1\0\0\0a"]), max_size=2),
+        "parameters": st.just({}) | st.fixed_dictionaries({"timeout": st.integers(-1, 10**12)}),
+    }
+)
+
+
 @FUZZ
-@given(st.data())
-def test_fuzz_requests_are_answered_or_refused(running: Side, data: st.DataObject) -> None:
-    names = st.sampled_from(["images", "logits", "label", "", "é\n"])
-    contents = st.dictionaries(
-        st.sampled_from(["uint_contents", "int_contents", "uint64_contents"]),
-        st.sampled_from([[], [0] * 192, [2**31 - 1], [1]]),
-        max_size=2,
-    )
-    inputs = st.builds(
-        Input,
-        name=st.just("images") | names,
-        datatype=st.sampled_from(["UINT8", "UINT8", "BYTES", "FP32", ""]),
-        shape=st.sampled_from([[1, 8, 8, 3], [1, 8, 8, 3], [1], [], [0], [-1, 8, 8, 3], [2**62], [1, 3, 8, 8]]),
-        contents=st.none() | contents.map(lambda fields: pb.InferTensorContents(**fields)),
-    )
-    request = pb.ModelInferRequest(
-        model_name=data.draw(st.sampled_from(["colours", "colours", "colours", "broken", "", "é"])),
-        inputs=data.draw(st.lists(inputs, max_size=2)),
-        outputs=[Output(name=name) for name in data.draw(st.lists(names, max_size=2))],
-        raw_input_contents=data.draw(st.lists(st.sampled_from([b"", bytes(192), b"\1\0\0\0a"]), max_size=2)),
-    )
-    if data.draw(st.booleans()):
-        request.parameters["timeout"].int64_param = data.draw(st.integers(-1, 10**12))
-    content = bytearray(request.SerializeToString())
-    if content and data.draw(st.booleans()):
-        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+@given(fields=REQUESTS, place=st.floats(0, 1, exclude_max=True), byte=st.none() | st.integers(0, 255))
+def test_fuzz_requests_are_answered_or_refused(
+    running: Side, fields: dict[str, Any], place: float, byte: int | None
+) -> None:
+    """Requests of which parts are wrong, and those with a wrong byte in them."""
+    fields["parameters"] = {name: {"int64_param": value} for name, value in fields["parameters"].items()}
+    content = bytearray(pb.ModelInferRequest(**fields).SerializeToString())
+    if byte is not None and content:
+        content[int(place * len(content))] = byte
     infer = running.channel.unary_unary(f"/{grpc_server.SERVICE}/ModelInfer")
     answer = infer.future(bytes(content), timeout=20)
     if answer.exception() is None:
@@ -334,7 +360,7 @@ def test_fuzz_requests_are_answered_or_refused(running: Side, data: st.DataObjec
         assert answer.details().isprintable()
 
 
-def test_a_port_that_is_taken_is_said(manifest: Manifest) -> None:
+def test_a_port_that_is_taken_is_said_and_nothing_else(capfd: pytest.CaptureFixture[str]) -> None:
     async def start(port: int) -> None:
         server = grpc_server.serve(FixedModels(), LIMITS, Remembering(), f"127.0.0.1:{port}")
         await server.start()
@@ -344,6 +370,23 @@ def test_a_port_that_is_taken_is_said(manifest: Manifest) -> None:
         taken.listen()
         with pytest.raises(ToolkitError, match=r"gRPC cannot be served on 127\.0\.0\.1:[0-9]+: another program"):
             asyncio.run(start(taken.getsockname()[1]))
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("host", ["[::1]", "localhost", "0.0.0.0"])
+def test_addresses_of_every_kind_are_taken(host: str) -> None:
+    if host == "[::1]":
+        with socket.socket(socket.AF_INET6) as tried:
+            try:
+                tried.bind(("::1", 0))
+            except OSError as error:
+                pytest.skip(f"this machine has no IPv6: {error}")
+
+    async def start() -> int:
+        async with grpc_server.serve(FixedModels(), LIMITS, Remembering(), f"{host}:0") as server:
+            return server.port
+
+    assert asyncio.run(start()) > 0
 
 
 def test_what_was_taken_is_answered_when_the_server_stops(manifest: Manifest, pixels: np.ndarray) -> None:

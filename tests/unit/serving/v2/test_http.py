@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import threading
 import zlib
 from typing import Any
 
@@ -20,7 +21,10 @@ from tests.fuzzing import FUZZ
 from tests.v2_models import ColourModel, FixedModels, Remembering
 from toolkit.serving.interface import Limits
 from toolkit.serving.refusals import Overloaded
+from toolkit.serving.v2 import http
 from toolkit.serving.v2.http import HEADER_LENGTH, routes
+from toolkit.serving.v2.json_messages import parse_request
+from toolkit.serving.v2.messages import InferRequest
 from toolkit.serving.v2.service import BUG
 
 INFER = "/v2/models/colours/infer"
@@ -133,6 +137,23 @@ def test_numbers_in_json_are_answered_in_json(app: Starlette, pixels: np.ndarray
     for name, expected in colour_outputs(pixels).items():
         assert np.array_equal(json_output(answer, name).astype(np.float32), expected)
     assert json_output(answer, "label").tolist() == ["blue", "green", "red"]
+
+
+def test_much_json_is_parsed_where_it_stops_nobody_else(
+    app: Starlette, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[bool] = []
+
+    def parse(body: bytes, length: int | None) -> InferRequest:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return parse_request(body, length)
+
+    monkeypatch.setattr(http, "parse_request", parse)
+    tensor = {"name": "images", "shape": [3, 8, 8, 3], "datatype": "UINT8", "data": pixels.tolist()}
+    for blanks in (0, 300_000):
+        document = json.dumps({"inputs": [tensor]}).encode() + b" " * blanks
+        assert json_output(ask(app, "POST", INFER, document), "label").tolist() == ["blue", "green", "red"]
+    assert threads == [True, False]
 
 
 def test_binary_pixels_reach_the_engine_as_a_view_of_the_body(

@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import colour_outputs
 from tests.v2_models import ColourModel, FixedModels, Remembering
+from toolkit.bundle import Manifest
 from toolkit.serving.interface import Limits
 from toolkit.serving.refusals import (
     BadRequest,
@@ -116,6 +117,30 @@ def test_a_body_for_nobody_is_not_waited_for(
     (told,) = observer.answered
     assert isinstance(told.refusal, refusal)
     assert (told.model, told.version, told.images) == (name, "", 0)
+
+
+def test_a_version_that_takes_over_while_the_request_arrives_answers_it(
+    manifest: Manifest, observer: Remembering, pixels: np.ndarray
+) -> None:
+    old, new = ColourModel(manifest, version="1"), ColourModel(manifest, version="2")
+
+    async def closed() -> None:
+        raise NotReady("version 1 has just been replaced.")
+
+    old.before = closed
+    versions = [old]
+
+    class Changing(FixedModels):
+        def get(self, name: str, version: str | None = None) -> ColourModel:
+            return versions[-1]
+
+    async def arrive() -> InferRequest:
+        versions.append(new)
+        return pixel_request(pixels)
+
+    service = Service(Changing(), Limits(), observer)
+    assert asyncio.run(answer(service, Asked("colours", None, GRPC), arrive)).version == "2"
+    assert observer.answered[0].version == "2"
 
 
 def test_a_request_that_does_not_arrive_is_told_of(ask: Answering, observer: Remembering) -> None:
