@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -77,7 +78,9 @@ def opened(browser: Any) -> Iterator[Callable[..., Any]]:
         page.on(
             "console",
             lambda message: (
-                None if expected and expected in message.text else complaints.append(f"console: {message.text}")
+                None
+                if expected and re.search(expected, message.text)
+                else complaints.append(f"console: {message.text}")
             ),
         )
         page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
@@ -342,6 +345,32 @@ def test_another_version_takes_over(
 def figures_after(page: Any) -> dict[str, str]:
     answer(page)
     return figures(page)
+
+
+def test_a_browser_that_computes_something_else_is_said(
+    opened: Callable[..., Any], both: str, model: PredictorModel
+) -> None:
+    golden = json.loads((model.path / "golden" / "expected.json").read_text())
+    assert golden["cases"][1]["logits"] == [0, 6.25, 0]
+    golden["cases"][1]["logits"][2] = 5
+    page = opened(both)
+    page.route("**/page/golden.json*", lambda route: route.fulfill(json=golden))
+    choose(page, image())
+    compared(page)
+    assert page.inner_text("#browser") == (
+        "This browser does not reproduce the 3 golden samples of the model: largest logit difference 5, 790 times what "
+        "is allowed."  # 1e-4 + 1e-3 * 6.25
+    )
+
+
+def test_a_browser_that_cannot_compute_says_so_beside_the_servers_answer(opened: Callable[..., Any], both: str) -> None:
+    page = opened(both, expected="ERR_FAILED|wasm|ArrayBuffer|Aborted")  # the engine complains too
+    page.route("**/page/engine/*.wasm", lambda route: route.abort())
+    choose(page, image())
+    assert answer(page).startswith("green, ")
+    page.locator("#browser", has_text="This browser could not compute it: ").wait_for()
+    assert page.locator("th.own:visible").count() == 0
+    assert page.inner_text("#status") == ""
 
 
 def test_one_of_several_models_is_chosen(

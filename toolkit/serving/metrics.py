@@ -6,9 +6,7 @@ classes beyond a number are counted together. So memory and the page of metrics 
 
 from __future__ import annotations
 
-import contextlib
-from collections import defaultdict
-from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import get_args
 
 from prometheus_client import (
@@ -22,7 +20,6 @@ from prometheus_client import (
     disable_created_metrics,
 )
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.metrics import MetricWrapperBase
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -39,6 +36,18 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 _IMAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
+@dataclass(frozen=True)
+class _Counted:
+    """The metrics of one version of a model; those of its classes by their label."""
+
+    phases: dict[Phase, Histogram]
+    batch_images: Histogram
+    engine_seconds: Counter
+    queued: Gauge
+    low: Counter
+    classes: dict[str, Counter] = field(default_factory=dict)
+
+
 class Metrics:
     """An observer that counts for Prometheus.
 
@@ -53,8 +62,7 @@ class Metrics:
         self._low_confidence = low_confidence
         self._most_classes = most_classes
         self._names: set[str] = set()
-        self._classes: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
-        self._seen: set[tuple[str, str]] = set()
+        self._versions: dict[tuple[str, str], _Counted] = {}
         self._listed: set[tuple[str, str]] = set()
         self._gone: set[tuple[str, str]] = set()
         # When each of them began to count, which would double their number.
@@ -130,33 +138,28 @@ class Metrics:
 
     def phase(self, model: str, version: str, phase: Phase, seconds: float) -> None:
         """Add a phase of a request."""
-        self._seen.add((model, version))
-        self._phase_seconds.labels(model, version, phase).observe(seconds)
+        self._of(model, version).phases[phase].observe(seconds)
 
     def batch(self, model: str, version: str, images: int, seconds: float) -> None:
         """Add a call of the engine."""
-        self._seen.add((model, version))
-        self._batch_images.labels(model, version).observe(images)
-        self._engine_seconds.labels(model, version).inc(seconds)
+        counted = self._of(model, version)
+        counted.batch_images.observe(images)
+        counted.engine_seconds.inc(seconds)
 
     def predicted(self, model: str, version: str, label: str, probability: float) -> None:
         """Count an image by its class, and whether the model is sure of it."""
-        self._seen.add((model, version))
-        seen = self._classes[model, version]
-        if label not in seen:
-            if len(seen) < self._most_classes:
-                seen.add(label)
-            else:
-                label = ""
-        self._predictions.labels(model, version, label).inc()
-        low = self._low.labels(model, version)  # with the first image, so that a share can be taken before there is one
+        counted = self._of(model, version)
+        classes = counted.classes
+        if label not in classes:
+            label = label if len(classes) < self._most_classes else ""
+            classes[label] = self._predictions.labels(model, version, label)
+        classes[label].inc()
         if probability < self._low_confidence:
-            low.inc()
+            counted.low.inc()
 
     def queued(self, model: str, version: str, images: int) -> None:
         """Set how many images there are."""
-        self._seen.add((model, version))
-        self._queued.labels(model, version).set(images)
+        self._of(model, version).queued.set(images)
 
     def routes(self) -> list[BaseRoute]:
         """Return ``GET /metrics``, in the format that is asked for: Prometheus's text or OpenMetrics."""
@@ -188,28 +191,32 @@ class Metrics:
         listed = {(state.name, state.version) for state in index}
         for state in index:
             self._ready.labels(state.name, state.version).set(state.state == "READY")
-        absent = set(self._seen) - listed
+        absent = set(self._versions) - listed
         for of_version in absent & self._gone:
             self._forget(*of_version)
         for model, version in self._listed - listed:
             self._ready.remove(model, version)
         self._listed, self._gone = listed, absent - self._gone
 
+    def _of(self, model: str, version: str) -> _Counted:
+        """Return what is counted of a version; looking up each metric by its labels takes three times as long."""
+        found = self._versions.get((model, version))
+        if found is None:
+            found = self._versions[model, version] = _Counted(
+                {phase: self._phase_seconds.labels(model, version, phase) for phase in get_args(Phase)},
+                self._batch_images.labels(model, version),
+                self._engine_seconds.labels(model, version),
+                self._queued.labels(model, version),
+                self._low.labels(model, version),
+            )
+        return found
+
     def _forget(self, model: str, version: str) -> None:
         """Drop everything that was counted of a version."""
-        self._seen.discard((model, version))
-        classes = self._classes.pop((model, version), set())
-        further: dict[MetricWrapperBase, Iterable[str]] = {
-            self._phase_seconds: get_args(Phase),
-            self._predictions: (*classes, ""),
-        }
-        for metric, values in further.items():
-            for value in values:
-                _remove(metric, model, version, value)
+        counted = self._versions.pop((model, version))
+        for phase in counted.phases:
+            self._phase_seconds.remove(model, version, phase)
+        for label in counted.classes:
+            self._predictions.remove(model, version, label)
         for metric in (self._batch_images, self._engine_seconds, self._queued, self._low):
-            _remove(metric, model, version)
-
-
-def _remove(metric: MetricWrapperBase, *labels: str) -> None:
-    with contextlib.suppress(KeyError):  # of labels that were never counted
-        metric.remove(*labels)
+            metric.remove(model, version)

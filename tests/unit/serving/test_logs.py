@@ -104,7 +104,9 @@ def test_text_for_people() -> None:
     assert "a\\nb" in second
 
 
-def test_what_the_server_around_it_says_is_there_and_its_access_log_is_not() -> None:
+def test_what_the_server_around_it_says_is_there_and_its_access_log_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger("uvicorn.error"), "level", logging.NOTSET)
+    logging.getLogger("uvicorn.error").manager._clear_cache()  # type: ignore[attr-defined]
     stream = io.StringIO()
     with logging_to(stream):
         logging.getLogger("uvicorn.error").info("started")

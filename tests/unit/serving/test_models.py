@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,7 @@ def test_a_bad_version_never_becomes_ready_and_says_why(
         state = await models.add("colours", "2", bad)
         assert (state.version, state.state) == ("2", "UNAVAILABLE")
         assert "does not compute its golden samples" in state.reason
-        assert models.index()[1] == state
+        assert models.index()[1] == replace(state, reason=state.reason.replace(str(bad), "version 2"))
         assert models.get("colours").version == "1"
         assert models.ready
         with pytest.raises(NotReady, match="version 2 of colours is not ready"):
@@ -100,6 +101,23 @@ def test_a_bad_version_never_becomes_ready_and_says_why(
 
     finish(work())
     assert "colours version 2 is not served: " in caplog.text
+
+
+def test_the_index_says_what_is_wrong_and_not_where_bundles_lie(
+    models: ModelSet, colour_bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (colour_bundle / "model.onnx").write_bytes(b"x" * (colour_bundle / "model.onnx").stat().st_size)
+
+    async def work() -> None:
+        await models.add("colours", "1", colour_bundle)
+        await models.add("colours", "2", colour_bundle / "nothing")
+        first, second = (state.reason for state in models.index())
+        assert first.startswith("model.onnx is not the file that the manifest describes")
+        assert second.startswith("there is no version 2.")
+        await models.close()
+
+    asyncio.run(work())
+    assert str(colour_bundle / "model.onnx") in caplog.text  # whoever runs the server reads where
 
 
 def test_what_is_no_bundle_at_all_is_a_bad_version_too(models: ModelSet, tmp_path: Path) -> None:

@@ -270,6 +270,17 @@ def test_whatever_the_models_raise_the_watch_goes_on(
         assert folder.look(1) == ["remove 1"]
 
 
+def test_a_fault_of_the_watch_is_said_once_and_ends_nothing(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder.put("1")
+    with monkeypatch.context() as patch:
+        patch.setattr(folder.models, "index", lambda: 1 / 0)
+        assert folder.look(3) == []
+    assert [record.exc_info is not None for record in caplog.records] == [True]
+    assert folder.look(3) == ["add 1"]
+
+
 def test_without_a_name_the_model_is_called_as_the_folder(tmp_path: Path, colour_bundle_once: Path) -> None:
     shutil.copytree(colour_bundle_once, tmp_path / "pets" / "1")
     models = Versions()
