@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import json
 import os
@@ -13,8 +14,10 @@ import socket
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,8 @@ import pytest
 from bundles import change_weights
 from hosts import EXAMPLES, ROOT, SECONDS, require_passed, require_refused, run_example
 from PIL import Image
+
+from toolkit.preprocess import Preprocessing, prepare
 
 pytest.importorskip("fastapi", reason="FastAPI, which the extra 'dev' brings, is not installed")
 pytest.importorskip("uvicorn", reason="uvicorn, which the extra 'dev' brings, is not installed")
@@ -38,6 +43,26 @@ JPEG = {"Content-Type": "image/jpeg"}
 
 def test_a_run_reproduces_its_golden_samples(finished: Path) -> None:
     require_passed(run_example("python-service", finished / "artifacts" / "small" / "bundle"), "FastAPI ")
+
+
+@pytest.mark.parametrize("crop_fraction", [1.0, 0.9, 0.875, 0.5, 0.333])
+@pytest.mark.parametrize("resize", ["squash", "crop"])
+@pytest.mark.parametrize("size", [(8, 8), (7, 12)])
+def test_a_sample_as_a_file_is_prepared_to_the_same_pixels(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], resize: str, crop_fraction: float
+) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES / "shared")
+    spec = importlib.util.spec_from_file_location("run_of_the_service", EXAMPLES / "python-service" / "run.py")
+    assert spec is not None
+    assert spec.loader is not None
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    height, width = size
+    values = {"height": height, "width": width, "resize": resize, "interpolation": "bicubic"}
+    preprocessing = Preprocessing.model_validate({**values, "crop_fraction": crop_fraction})
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    bundle = types.SimpleNamespace(manifest={"preprocessing": preprocessing.model_dump()})
+    np.testing.assert_array_equal(prepare(program.as_file(bundle, pixels), preprocessing), pixels)
 
 
 def test_a_network_with_other_weights_is_not_served(colour_bundle: Path) -> None:
@@ -106,6 +131,10 @@ def photograph(colour: tuple[int, int, int], side: int = 64) -> bytes:
 
 
 RED = photograph((200, 0, 0))
+HEAD = (
+    f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(RED)}\r\nConnection: close\r\n"
+    "Expect: 100-continue\r\n\r\n"
+).encode()
 
 
 def test_it_says_what_an_image_is(service: Service) -> None:
@@ -175,38 +204,43 @@ def test_no_request_of_many_is_lost_or_mixed_up(service: Service) -> None:
         assert all(callers.map(ask, range(384)))
 
 
+@contextlib.contextmanager
+def begun(service: Service, count: int) -> Iterator[list[socket.socket]]:
+    """Yield requests that the service has accepted and whose image it waits for."""
+    with contextlib.ExitStack() as connections:
+        requests = []
+        for _ in range(count):
+            request = socket.create_connection(("127.0.0.1", service.port), timeout=SECONDS)
+            requests.append(connections.enter_context(request))
+            request.sendall(HEAD)
+            assert request.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        yield requests
+
+
+def finished_by(requests: list[socket.socket]) -> bool:
+    """Send the image of each, and tell whether all are answered with what it shows."""
+    for request in requests:
+        request.sendall(RED)
+    answers = [b"".join(iter(partial(request.recv, 10_000), b"")) for request in requests]
+    return all(answer.startswith(b"HTTP/1.1 200 ") and b'"label":"red"' in answer for answer in answers)
+
+
 def test_whoever_comes_beyond_the_limit_is_told_so(colour_bundle_once: Path, tmp_path: Path) -> None:
     with serving(colour_bundle_once, tmp_path / "log.txt", "--limit-concurrency", "4") as service:
-        slow = photograph((200, 0, 0), side=3000)
-
-        def ask(_: int) -> int:
-            with contextlib.closing(HTTPConnection("127.0.0.1", service.port, timeout=SECONDS)) as connection:
-                connection.request("POST", "/predict", slow, JPEG)
-                return connection.getresponse().status
-
-        with ThreadPoolExecutor(24) as callers:
-            statuses = set(callers.map(ask, range(48)))
-        assert statuses == {200, 503}
-        assert ask(0) == 200
+        with begun(service, 3) as requests:
+            with socket.create_connection(("127.0.0.1", service.port), timeout=SECONDS) as fourth:
+                fourth.sendall(HEAD)
+                assert fourth.recv(1000).startswith(b"HTTP/1.1 503 ")
+            assert finished_by(requests)
+        assert service.post(RED)[0] == 200
 
 
 def test_a_service_that_is_told_to_end_answers_what_it_has(colour_bundle_once: Path, tmp_path: Path) -> None:
-    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(RED)}\r\nExpect: 100-continue\r\n\r\n".encode()
-    with serving(colour_bundle_once, tmp_path / "log.txt") as service, contextlib.ExitStack() as open_requests:
-        requests = [
-            open_requests.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=SECONDS))
-            for _ in range(8)
-        ]
-        for request in requests:
-            request.sendall(head)
-            assert request.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"  # the service waits for the image
+    with serving(colour_bundle_once, tmp_path / "log.txt") as service, begun(service, 8) as requests:
         service.process.send_signal(signal.SIGTERM)
         while _takes_connections(service):
             time.sleep(0.01)
-        for request in requests:
-            request.sendall(RED)
-        answers = [_read_to_the_end(request) for request in requests]
-        assert all(answer.startswith(b"HTTP/1.1 200 ") and b'"label":"red"' in answer for answer in answers)
+        assert finished_by(requests)
         assert service.process.wait(SECONDS) in (0, -signal.SIGTERM)  # uvicorn ends as the signal would have ended it
         assert "Traceback" not in service.said
 
@@ -217,8 +251,3 @@ def _takes_connections(service: Service) -> bool:
     except ConnectionRefusedError:
         return False
     return True
-
-
-def _read_to_the_end(request: socket.socket) -> bytes:
-    parts = iter(lambda: request.recv(10_000), b"")
-    return b"".join(parts)
