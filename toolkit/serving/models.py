@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -117,7 +118,7 @@ class ModelSet:
         if isinstance(opened, str):
             logger.error("%s version %s is not served: %s", name, version, opened)
             if versions[version].hosted is None:
-                versions[version] = _Version("UNAVAILABLE", reason=opened)
+                versions[version] = _Version("UNAVAILABLE", reason=_without_place(opened, path, version))
             return ModelState(name, version, "UNAVAILABLE", opened)
         hosted = Hosted(name, version, opened, self._limits, self._observer)
         before = versions.get(version)
@@ -235,3 +236,10 @@ def _shown(text: str) -> str:
 
 def _number(path: Path) -> int:
     return int(path.name)
+
+
+def _without_place(reason: str, path: Path, version: str) -> str:
+    """Return a reason for the index, which clients read: where bundles lie on this machine is nobody's business."""
+    for place in (path.absolute(), path):
+        reason = reason.replace(f"{printable(place)}{os.sep}", "").replace(printable(place), f"version {version}")
+    return reason

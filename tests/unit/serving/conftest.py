@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -16,6 +16,8 @@ from PIL import Image
 from toolkit.serving.hosted import Engines, Hosted, Opening, open_engines
 from toolkit.serving.interface import Answered, Limits, Phase
 
+T = TypeVar("T")
+SECONDS = 20
 ONE_BY_ONE = Opening(threads=1, batch_size=1)
 BATCHED = Opening(threads=1, batch_size=4)
 
@@ -23,6 +25,16 @@ BATCHED = Opening(threads=1, batch_size=4)
 @pytest.fixture(autouse=True)
 def no_time_to_measure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("toolkit.serving.strategy.TRIAL_SECONDS", 0.001)
+
+
+def finish(work: Coroutine[Any, Any, T]) -> T:
+    """Run something that must come to its end."""
+
+    async def bounded() -> T:
+        async with asyncio.timeout(SECONDS):
+            return await work
+
+    return asyncio.run(bounded())
 
 
 class Noted:

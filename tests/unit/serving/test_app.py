@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.serving.conftest import ONE_BY_ONE, Asked, Noted, asked
+from tests.unit.serving.conftest import ONE_BY_ONE, Asked, Noted, asked, finish
 from toolkit.serving.app import Parts, build_app
 from toolkit.serving.guard import Gate
 from toolkit.serving.interface import Limits
@@ -29,7 +28,7 @@ def parts(noted: Noted, keys: ApiKeys | None = None) -> Parts:
 
 
 def ask(made: Parts, request: Asked) -> Asked:
-    return asyncio.run(request.to(build_app(made)))
+    return finish(request.to(build_app(made)))
 
 
 def test_what_there_is_not_is_json_too(noted: Noted) -> None:
@@ -62,7 +61,7 @@ def test_with_one_it_is_until_the_server_ends(
         assert (await asked("GET", "/v2/health/ready").to(app)).status == 503
         await made.models.close()
 
-    asyncio.run(work())
+    finish(work())
 
 
 @pytest.mark.parametrize("path", ["/", "/v2", "/v2/models/colours", "/metrics", "/page/models", "/openapi.json"])
@@ -77,7 +76,7 @@ def test_every_part_of_the_server_is_there(noted: Noted, colour_bundle_once: Pat
         assert done.headers["x-request-id"]
         await made.models.close()
 
-    asyncio.run(work())
+    finish(work())
 
 
 def test_without_a_page_there_is_none(noted: Noted) -> None:

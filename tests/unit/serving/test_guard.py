@@ -8,7 +8,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
-from tests.unit.serving.conftest import asked
+from tests.unit.serving.conftest import asked, finish
 from toolkit.serving.guard import Gate, Guard
 from toolkit.serving.interface import Limits
 from toolkit.serving.keys import ApiKeys
@@ -38,7 +38,7 @@ def guard(
 
 
 def test_a_request_passes_and_its_body_with_it() -> None:
-    done = asyncio.run(asked("POST", "/predict", b"abc", b"", b"de").to(guard()))
+    done = finish(asked("POST", "/predict", b"abc", b"", b"de").to(guard()))
     assert (done.status, done.body) == (200, b"5 bytes")
     assert "connection" not in done.headers
 
@@ -46,7 +46,7 @@ def test_a_request_passes_and_its_body_with_it() -> None:
 class TestBody:
     def test_one_that_says_that_it_is_too_large_is_not_read(self) -> None:
         request = asked("POST", "/predict", b"abc", headers={"content-length": "11"})
-        done = asyncio.run(request.to(guard(limits=Limits(body_bytes=10))))
+        done = finish(request.to(guard(limits=Limits(body_bytes=10))))
         assert done.status == 413
         assert done.json == {"error": "the request has more than 10 bytes, the most that is taken here."}
         assert done.headers["connection"] == "close"
@@ -56,35 +56,35 @@ class TestBody:
         request = asked(
             "POST", "/predict", b"12345", b"12345", b"1", headers={"transfer-encoding": "chunked"}, stay=True
         )
-        done = asyncio.run(request.to(guard(limits=limits)))
+        done = finish(request.to(guard(limits=limits)))
         assert done.status == 413
         assert done.headers["connection"] == "close"
         fits = asked("POST", "/predict", b"12345", b"12345", headers={"transfer-encoding": "chunked"})
-        assert asyncio.run(fits.to(guard(limits=limits))).body == b"10 bytes"
+        assert finish(fits.to(guard(limits=limits))).body == b"10 bytes"
 
     @pytest.mark.parametrize("length", ["-5", "x", "", "9" * 5000, "1e3"])
     def test_a_length_that_is_none_harms_nobody(self, length: str) -> None:
-        done = asyncio.run(asked("POST", "/predict", b"abc", headers={"content-length": length}).to(guard()))
+        done = finish(asked("POST", "/predict", b"abc", headers={"content-length": length}).to(guard()))
         assert done.status in (200, 413)
 
     def test_one_that_does_not_come_is_given_up(self) -> None:
         request = asked("POST", "/predict", b"abc", stay=True)
-        done = asyncio.run(request.to(guard(limits=Limits(seconds=0.05))))
+        done = finish(request.to(guard(limits=Limits(seconds=0.05))))
         assert done.status == 504
         assert done.json == {"error": "the whole request was not here within 0.05 s."}
 
     def test_one_that_nobody_reads_ends_the_connection(self) -> None:
-        assert asyncio.run(asked("POST", "/x", b"abc").to(guard(unread))).headers["connection"] == "close"
-        assert "connection" not in asyncio.run(asked("GET", "/x").to(guard(unread))).headers
+        assert finish(asked("POST", "/x", b"abc").to(guard(unread))).headers["connection"] == "close"
+        assert "connection" not in finish(asked("GET", "/x").to(guard(unread))).headers
 
     def test_all_together_have_bounded_memory_which_is_given_back(self) -> None:
         limits = Limits(body_bytes=10)
         gate = Gate(limits)
         gate.hold(155)
-        done = asyncio.run(asked("POST", "/predict", b"123456").to(guard(limits=limits, gate=gate)))
+        done = finish(asked("POST", "/predict", b"123456").to(guard(limits=limits, gate=gate)))
         assert done.status == 503
         assert done.headers["retry-after"] == "1"
-        assert asyncio.run(asked("POST", "/predict", b"12345").to(guard(limits=limits, gate=gate))).status == 200
+        assert finish(asked("POST", "/predict", b"12345").to(guard(limits=limits, gate=gate))).status == 200
         with pytest.raises(Overloaded):
             gate.hold(6)
         gate.hold(5)
@@ -93,21 +93,21 @@ class TestBody:
 class TestKeys:
     def test_without_one_nothing_but_public_paths_is_answered(self) -> None:
         made = guard(keys=ApiKeys([KEY]))
-        done = asyncio.run(asked("POST", "/predict", b"abc").to(made))
+        done = finish(asked("POST", "/predict", b"abc").to(made))
         assert done.status == 401
         assert done.headers["www-authenticate"].startswith("Bearer")
         for path in ("/", "/v2/health/live", "/v2/health/ready"):
-            assert asyncio.run(asked("GET", path).to(made)).status == 200
+            assert finish(asked("GET", path).to(made)).status == 200
         for path in ("/v2/health/ready/", "/metrics", "//", "/V2/health/live"):
-            assert asyncio.run(asked("GET", path).to(made)).status == 401
+            assert finish(asked("GET", path).to(made)).status == 401
 
     def test_with_one_it_passes(self) -> None:
         request = asked("POST", "/predict", b"abc", headers={"Authorization": f"Bearer {KEY}"})
-        assert asyncio.run(request.to(guard(keys=ApiKeys([KEY])))).status == 200
+        assert finish(request.to(guard(keys=ApiKeys([KEY])))).status == 200
 
     def test_nothing_of_the_body_is_read_before(self) -> None:
         request = asked("POST", "/predict", b"abc", stay=True)
-        assert asyncio.run(request.to(guard(keys=ApiKeys([KEY])))).status == 401
+        assert finish(request.to(guard(keys=ApiKeys([KEY])))).status == 401
 
 
 class TestEnd:
@@ -135,7 +135,7 @@ class TestEnd:
             assert (done.status, done.headers["connection"]) == (200, "close")
             assert (await asked("GET", "/v2/health/ready").to(made)).status == 200
 
-        asyncio.run(work())
+        finish(work())
 
     def test_what_is_given_up_is_told_so(self) -> None:
         gate = Gate(Limits())
@@ -154,7 +154,7 @@ class TestEnd:
                 assert (done.status, done.json) == (503, {"error": "this server has ended."})
             assert gate.inside == 0
 
-        asyncio.run(work())
+        finish(work())
 
     def test_whoever_hangs_up_is_not_worked_for(self) -> None:
         gate = Gate(Limits())
@@ -177,7 +177,7 @@ class TestEnd:
             assert done.status == 0
             assert task.cancelling() == 0
 
-        asyncio.run(work())
+        finish(work())
         assert cancelled == [True]
         assert gate.inside == 0
 
@@ -189,7 +189,7 @@ class TestEnd:
             assert (await task).status == 0
             assert task.cancelling() == 0
 
-        asyncio.run(work())
+        finish(work())
 
     def test_a_connection_that_ends_after_the_answer_cancels_nothing(self) -> None:
         finished: list[bool] = []
@@ -199,7 +199,7 @@ class TestEnd:
             await asyncio.sleep(0.02)
             finished.append(True)
 
-        asyncio.run(asked("POST", "/predict", b"abc").to(guard(goes_on)))
+        finish(asked("POST", "/predict", b"abc").to(guard(goes_on)))
         assert finished == [True]
 
     def test_somebody_elses_cancellation_is_not_swallowed(self) -> None:
@@ -213,4 +213,4 @@ class TestEnd:
             with pytest.raises(asyncio.CancelledError):
                 await task
 
-        asyncio.run(work())
+        finish(work())

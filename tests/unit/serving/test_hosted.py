@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.bundles import BATCH, STREAMS, change_weights
-from tests.unit.serving.conftest import BATCHED, ONE_BY_ONE, Noted
+from tests.unit.serving.conftest import BATCHED, ONE_BY_ONE, Noted, finish
 from toolkit.errors import BundleError, UntrustedCodeError
 from toolkit.formats.opening import WAYS_OUT
 from toolkit.runtime import Prediction, load
@@ -68,7 +68,7 @@ class TestEveryWay:
     ) -> None:
         files = [png(label) for label in ("red", "green", "blue") * 5]
         model = host(opening)
-        outcomes = asyncio.run(model.classify(files))
+        outcomes = finish(model.classify(files))
         with load(colour_bundle_once) as predictor:
             for outcome, expected in zip(outcomes, predictor.predict(files), strict=True):
                 assert isinstance(outcome, Prediction)
@@ -82,14 +82,14 @@ class TestEveryWay:
         self, host: Host, opening: Opening, colour_image: Callable[[str], np.ndarray], noted: Noted
     ) -> None:
         pixels = np.stack([colour_image(label) for label in ("red", "green", "blue") * 7])
-        outputs = asyncio.run(host(opening).run(pixels))
+        outputs = finish(host(opening).run(pixels))
         assert outputs["logits"].shape == outputs["probabilities"].shape == (21, 3)
         assert outputs["logits"].argmax(axis=1).tolist() == [2, 1, 0] * 7
         assert noted.labels == ["red", "green", "blue"] * 7
 
     def test_one_bad_image_fails_alone(self, host: Host, opening: Opening, png: Png) -> None:
         files = [png("red"), b"no image", b"", memoryview(png("blue"))]
-        red, none, empty, blue = asyncio.run(host(opening).classify(files))
+        red, none, empty, blue = finish(host(opening).classify(files))
         assert isinstance(red, Prediction)
         assert isinstance(blue, Prediction)
         assert (red.label, blue.label) == ("red", "blue")
@@ -105,7 +105,7 @@ class TestEveryWay:
             outcomes = await asyncio.gather(*(model.classify([png(label)]) for label in labels))
             return [outcome.label for (outcome,) in outcomes if isinstance(outcome, Prediction)]
 
-        assert asyncio.run(all_of_them()) == labels
+        assert finish(all_of_them()) == labels
         assert model.images == 0
 
 
@@ -113,7 +113,7 @@ def test_an_image_of_too_many_pixels_is_too_large(host: Host, png: Png, colour_b
     content = io.BytesIO()
     Image.new("RGB", (9, 8)).save(content, "PNG")
     model = host(engines=open_engines(colour_bundle_once, ONE_BY_ONE, max_pixels=64))
-    fits, refusal = asyncio.run(model.classify([png("red"), content.getvalue()]))
+    fits, refusal = finish(model.classify([png("red"), content.getvalue()]))
     assert isinstance(fits, Prediction)
     assert isinstance(refusal, TooLarge)
     assert "more than 64 pixels" in str(refusal)
@@ -130,21 +130,21 @@ def test_an_image_of_too_many_pixels_is_too_large(host: Host, png: Png, colour_b
 )
 def test_pixels_of_another_form_are_refused(host: Host, pixels: np.ndarray, said: str) -> None:
     with pytest.raises(BadRequest) as refused:
-        asyncio.run(host().run(pixels))
+        finish(host().run(pixels))
     assert said in str(refused.value)
 
 
 def test_a_request_of_too_many_images_is_too_large(host: Host, png: Png) -> None:
     model = host(limits=Limits(images=2, queue=10))
     with pytest.raises(TooLarge, match="holds 3 images, and may hold 2"):
-        asyncio.run(model.classify([png("red")] * 3))
+        finish(model.classify([png("red")] * 3))
     few = host(limits=Limits(images=20, queue=2))
     with pytest.raises(TooLarge, match="holds 3 images, and may hold 2"):
-        asyncio.run(few.classify([png("red")] * 3))
+        finish(few.classify([png("red")] * 3))
 
 
 def test_no_images_are_no_work(host: Host) -> None:
-    assert asyncio.run(host().classify([])) == []
+    assert finish(host().classify([])) == []
 
 
 @pytest.mark.parametrize("opening", [ONE_BY_ONE, BATCHED], ids=["one by one", "batched"])
@@ -172,7 +172,7 @@ def test_a_full_queue_refuses_and_a_cancelled_request_gives_its_place_back(
         engine.go.set()
         assert [(await one)[0].label for one in (*waiting[:2], later)] == ["red", "red", "blue"]  # type: ignore[union-attr]
 
-    asyncio.run(work())
+    finish(work())
     assert max(noted.queue) == 3
     assert noted.queue[-1] == 0
 
@@ -190,7 +190,7 @@ def test_what_takes_too_long_is_given_up_and_its_place_is_free(
         assert model.images == 0
         engine.go.set()
 
-    asyncio.run(work())
+    finish(work())
     model.close()
     assert engine.calls == 1, "what nobody waits for was computed"
 
@@ -209,7 +209,7 @@ def test_the_event_loop_is_never_blocked(slow: Callable[[Opening, Limits], tuple
         await asked
         return beats
 
-    assert asyncio.run(work()) == 20
+    assert finish(work()) == 20
 
 
 def test_numbers_that_are_not_finite_are_no_answer(colour_bundle: Path, host: Host, png: Png) -> None:
@@ -221,18 +221,18 @@ def test_numbers_that_are_not_finite_are_no_answer(colour_bundle: Path, host: Ho
 
     engines.many.run = broken  # type: ignore[method-assign,assignment]
     model = host(engines=engines)
-    (refusal,) = asyncio.run(model.classify([png("red")]))
+    (refusal,) = finish(model.classify([png("red")]))
     assert isinstance(refusal, ModelFailed)
     assert "not finite numbers" in str(refusal)
     with pytest.raises(ModelFailed, match="are not finite numbers"):
-        asyncio.run(model.run(np.zeros((2, 8, 8, 3), np.uint8)))
+        finish(model.run(np.zeros((2, 8, 8, 3), np.uint8)))
 
 
 def test_a_closed_model_says_that_it_was_replaced(host: Host, png: Png) -> None:
     model = host()
     model.close()
     with pytest.raises(NotReady, match="version 1 of colours has just been replaced"):
-        asyncio.run(model.classify([png("red")]))
+        finish(model.classify([png("red")]))
 
 
 def test_batches_are_told_of(host: Host, png: Png, noted: Noted) -> None:
@@ -242,7 +242,7 @@ def test_batches_are_told_of(host: Host, png: Png, noted: Noted) -> None:
         await model.classify([png("red")] * 6)
         await asyncio.sleep(0.05)
 
-    asyncio.run(work())
+    finish(work())
     assert sum(noted.batches) == 6
     assert max(noted.batches) <= 4
 

@@ -3,12 +3,13 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.bundles import change_weights
-from tests.unit.serving.conftest import ONE_BY_ONE, Noted
+from tests.unit.serving.conftest import ONE_BY_ONE, Noted, finish
 from toolkit.errors import BundleError, ToolkitError
 from toolkit.runtime import Prediction
 from toolkit.serving.hosted import Hosted
@@ -51,7 +52,7 @@ def test_a_version_is_there_once_it_was_added(models: ModelSet, colour_bundle_on
         assert models.get("colours") is model, "what was taken is still answered"
         await models.close()
 
-    asyncio.run(work())
+    finish(work())
 
 
 def test_the_newest_version_answers_by_number_not_by_spelling(models: ModelSet, colour_bundle_once: Path) -> None:
@@ -63,7 +64,7 @@ def test_the_newest_version_answers_by_number_not_by_spelling(models: ModelSet, 
         assert [state.version for state in models.index()] == ["2", "9", "10"]
         await models.close()
 
-    asyncio.run(work())
+    finish(work())
 
 
 def test_what_there_is_not_is_said(models: ModelSet, colour_bundle_once: Path) -> None:
@@ -78,7 +79,7 @@ def test_what_there_is_not_is_said(models: ModelSet, colour_bundle_once: Path) -
                 models.get("colours", version)
         await models.close()
 
-    asyncio.run(work())
+    finish(work())
 
 
 def test_a_bad_version_never_becomes_ready_and_says_why(
@@ -89,7 +90,7 @@ def test_a_bad_version_never_becomes_ready_and_says_why(
         state = await models.add("colours", "2", bad)
         assert (state.version, state.state) == ("2", "UNAVAILABLE")
         assert "does not compute its golden samples" in state.reason
-        assert models.index()[1] == state
+        assert models.index()[1] == replace(state, reason=state.reason.replace(str(bad), "version 2"))
         assert models.get("colours").version == "1"
         assert models.ready
         with pytest.raises(NotReady, match="version 2 of colours is not ready"):
@@ -98,8 +99,25 @@ def test_a_bad_version_never_becomes_ready_and_says_why(
         assert [one.version for one in models.index()] == ["1"]
         await models.close()
 
-    asyncio.run(work())
+    finish(work())
     assert "colours version 2 is not served: " in caplog.text
+
+
+def test_the_index_says_what_is_wrong_and_not_where_bundles_lie(
+    models: ModelSet, colour_bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (colour_bundle / "model.onnx").write_bytes(b"x" * (colour_bundle / "model.onnx").stat().st_size)
+
+    async def work() -> None:
+        await models.add("colours", "1", colour_bundle)
+        await models.add("colours", "2", colour_bundle / "nothing")
+        first, second = (state.reason for state in models.index())
+        assert first.startswith("model.onnx is not the file that the manifest describes")
+        assert second.startswith("there is no version 2.")
+        await models.close()
+
+    asyncio.run(work())
+    assert str(colour_bundle / "model.onnx") in caplog.text  # whoever runs the server reads where
 
 
 def test_what_is_no_bundle_at_all_is_a_bad_version_too(models: ModelSet, tmp_path: Path) -> None:
@@ -109,7 +127,7 @@ def test_what_is_no_bundle_at_all_is_a_bad_version_too(models: ModelSet, tmp_pat
         assert str(tmp_path) in state.reason
         assert not models.ready
 
-    asyncio.run(work())
+    finish(work())
 
 
 def test_an_engine_that_raises_anything_is_a_reason_too(
@@ -119,14 +137,14 @@ def test_an_engine_that_raises_anything_is_a_reason_too(
         raise MemoryError("of the GPU")
 
     monkeypatch.setattr("toolkit.serving.models.open_engines", broken)
-    state = asyncio.run(models.add("colours", "1", colour_bundle_once))
+    state = finish(models.add("colours", "1", colour_bundle_once))
     assert state.reason.endswith("could not be opened: MemoryError: of the GPU")
 
 
 def test_a_version_that_is_no_number_is_refused(models: ModelSet, colour_bundle_once: Path) -> None:
     for version in ("0", "01", "-1", "1.0", "", "one"):
         with pytest.raises(ToolkitError, match="is no version: versions are whole numbers"):
-            asyncio.run(models.add("colours", version, colour_bundle_once))
+            finish(models.add("colours", version, colour_bundle_once))
 
 
 @pytest.mark.parametrize("replaced", [False, True], ids=["a newer one", "the same number"])
@@ -162,7 +180,7 @@ def test_one_version_takes_the_place_of_another_without_a_lost_request(
         assert [state.version for state in models.index()] == ["1" if replaced else "2"]
         await models.close()
 
-    asyncio.run(work())
+    finish(work())
 
 
 def test_a_request_that_has_got_a_version_may_still_use_it(
@@ -179,7 +197,7 @@ def test_a_request_that_has_got_a_version_may_still_use_it(
         await models.close()
         assert model._closed
 
-    asyncio.run(work())
+    finish(work())
 
 
 class TestNames:

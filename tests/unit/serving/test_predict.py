@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import pytest
 from starlette.applications import Starlette
 
-from tests.unit.serving.conftest import Asked, Noted, asked, form
+from tests.unit.serving.conftest import Asked, Noted, asked, finish, form
 from toolkit.serving import predict
 from toolkit.serving.hosted import Hosted
 from toolkit.serving.interface import Limits, ModelState
@@ -48,7 +47,7 @@ def model(host: Callable[..., Hosted]) -> Hosted:
 def ask(model: Hosted, noted: Noted) -> Ask:
     def call(request: Asked, *names: str) -> Asked:
         app = Starlette(routes=predict.routes(OneModel(model, *names), Limits(images=3), noted))
-        return asyncio.run(request.to(app))
+        return finish(request.to(app))
 
     return call
 

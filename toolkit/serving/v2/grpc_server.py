@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
+import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ import grpc
 from tritonclient.grpc import service_pb2 as pb
 
 from toolkit.errors import ToolkitError
+from toolkit.printable import printable
 from toolkit.serving.guard import Gate
 from toolkit.serving.interface import Limits, Models, Observer
 from toolkit.serving.logs import REQUEST_ID_HEADER, request_id
@@ -147,14 +150,15 @@ class GrpcServer:
             )
         )
         try:
+            _require_usable(self._address)
             if self._credentials is None:
                 self.port = server.add_insecure_port(self._address)
             else:
                 self.port = server.add_secure_port(self._address, self._credentials)
-        except RuntimeError as error:
+        except (OSError, RuntimeError) as error:
             raise ToolkitError(
-                f"gRPC cannot be served on {self._address}: another program has the port, or this machine has no such "
-                "address. Give another one."
+                f"gRPC cannot be served on {printable(self._address)}: another program has the port, or this machine "
+                "has no such address. Give another one."
             ) from error
         self._server = server
         await server.start()
@@ -285,6 +289,22 @@ _HANDLERS: Final[dict[str, _Handler]] = {
     "RepositoryModelUnload": _model_control,
 }
 """Beside ServerLive and ServerReady, which anybody may ask; gRPC itself answers others with UNIMPLEMENTED."""
+
+
+def _require_usable(address: str) -> None:
+    """Listen on an address for a moment: where grpc cannot, it writes lines of its own to standard error.
+
+    Raises:
+        OSError: nobody can.
+    """
+    host, _, port = address.rpartition(":")
+    found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, *_, place = found[0]
+    with socket.socket(family, socket.SOCK_STREAM) as tried:
+        if os.name == "posix":
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        tried.bind(place)
+        tried.listen()
 
 
 def _handler(call: Callable[[bytes, Any], Awaitable[bytes]]) -> grpc.RpcMethodHandler:

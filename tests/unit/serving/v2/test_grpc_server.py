@@ -360,7 +360,7 @@ def test_fuzz_requests_are_answered_or_refused(
         assert answer.details().isprintable()
 
 
-def test_a_port_that_is_taken_is_said(manifest: Manifest) -> None:
+def test_a_port_that_is_taken_is_said_and_nothing_else(capfd: pytest.CaptureFixture[str]) -> None:
     async def start(port: int) -> None:
         server = grpc_server.serve(FixedModels(), LIMITS, Remembering(), f"127.0.0.1:{port}")
         await server.start()
@@ -370,6 +370,23 @@ def test_a_port_that_is_taken_is_said(manifest: Manifest) -> None:
         taken.listen()
         with pytest.raises(ToolkitError, match=r"gRPC cannot be served on 127\.0\.0\.1:[0-9]+: another program"):
             asyncio.run(start(taken.getsockname()[1]))
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("host", ["[::1]", "localhost", "0.0.0.0"])
+def test_addresses_of_every_kind_are_taken(host: str) -> None:
+    if host == "[::1]":
+        with socket.socket(socket.AF_INET6) as tried:
+            try:
+                tried.bind(("::1", 0))
+            except OSError as error:
+                pytest.skip(f"this machine has no IPv6: {error}")
+
+    async def start() -> int:
+        async with grpc_server.serve(FixedModels(), LIMITS, Remembering(), f"{host}:0") as server:
+            return server.port
+
+    assert asyncio.run(start()) > 0
 
 
 def test_what_was_taken_is_answered_when_the_server_stops(manifest: Manifest, pixels: np.ndarray) -> None:
