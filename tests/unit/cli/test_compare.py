@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from bench_reports import HARDWARE, noisy_report, provenance, report, row, timing
 
+from toolkit.comparison.together import ROUNDS
 from toolkit.results import BenchReport, Comparison
 
 Run = Callable[..., tuple[int, str, str]]
@@ -160,7 +161,8 @@ def test_measuring_is_asked_for_with_its_options(
     assert "torchscript" not in out
     assert asked["a"].bundle == colour_bundle
     run("compare", colour_bundle, colour_bundle, "--measure")
-    assert (asked["options"].device, asked["options"].batch_sizes, asked["options"].rounds) == ("auto", (1, 32), 15)
+    options = asked["options"]
+    assert (options.device, options.batch_sizes, options.rounds) == ("auto", (1, 32), ROUNDS)
 
 
 def test_an_older_report_is_read(run: Run, here: Path) -> None:

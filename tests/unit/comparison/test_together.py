@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -163,3 +166,31 @@ def test_rounds_that_could_call_nothing_are_refused_before_anything_is_measured(
     few = BenchOptions("cpu", 1, (1, 8, 32), rounds=6, min_seconds=0.0)
     with pytest.raises(ToolkitError, match=r"6 rounds are too few to be sure of 3 lines at once: give --rounds 7 or"):
         measure_together(side_of_bundle(bundle), side_of_bundle(bundle), few)
+
+
+def cores_of_a_process() -> set[int]:
+    """Return the cores that a process started now may use."""
+    words = [sys.executable, "-c", "import os; print(*os.sched_getaffinity(0))"]
+    return set(map(int, subprocess.check_output(words, text=True).split()))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not choose cores")
+def test_both_sides_run_on_the_same_cores_and_each_start_on_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = os.sched_getaffinity(0)
+    plan = Plan("onnx", "model.onnx", "a" * 64, 1, "cpu", ARTIFACT_FACTORY, {})
+    chosen: list[set[int]] = []
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {2, 3, 5})
+    monkeypatch.setattr(os, "sched_setaffinity", lambda _, cores: chosen.append(set(cores)))
+    for start in range(3):
+        with together._on_the_same_cores((plan, plan), 2, start):
+            pass
+    assert chosen[::2] == [{2, 3}, {5, 2}, {3, 5}]
+    assert chosen[1::2] == [{2, 3, 5}] * 3
+    for plans, threads in (((plan,), 3), ((plan, replace(plan, device="cuda")), 1)):
+        with together._on_the_same_cores(plans, threads, 0):
+            assert len(chosen) == 6
+    monkeypatch.undo()
+
+    with together._on_the_same_cores((plan,), 1, 0):
+        assert len(cores_of_a_process()) == 1
+    assert cores_of_a_process() == before
