@@ -50,6 +50,8 @@ from toolkit import provenance
 from toolkit.runtime import Predictor, load
 
 NAME = "serve"
+IMAGE_SIZE = 64
+"""Of the network's input, unless another one is asked for."""
 OURS, V2_FILE, V2_PIXELS, V2_GRPC = "toolkit, /predict", "toolkit, V2 file", "toolkit, V2 pixels", "toolkit, gRPC file"
 FASTAPI, FASTAPI_TUTORIAL = "FastAPI", "FastAPI, in the event loop"
 LITSERVE, KSERVE = "LitServe", "KServe, gRPC file"
@@ -121,7 +123,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = report_parser(NAME, __doc__)
     parser.add_argument("--backbone", default="timm:tf_efficientnet_lite0", metavar="NAME", help="as of toolkit")
-    parser.add_argument("--image-size", type=positive, default=64, metavar="PIXELS", help="of the network's input")
+    parser.add_argument(
+        "--image-size", type=positive, default=IMAGE_SIZE, metavar="PIXELS", help="of the network's input"
+    )
     parser.add_argument("--small", type=positive, default=500, metavar="N", help="small files")
     parser.add_argument("--photographs", type=positive, default=8, metavar="N", help="photographs; each has 5 MB")
     parser.add_argument(
@@ -460,8 +464,8 @@ def benchmark(arguments: Sequence[str]) -> int:
             print(f"{name}: {count} files measured", flush=True)
     return finish(
         Report(
-            name=NAME,
-            title="What the server holds",
+            name=NAME if options.image_size == IMAGE_SIZE else f"{NAME}_{options.image_size}px",
+            title=f"What the server holds: a network of {options.image_size} px",
             settings={
                 "backbone": options.backbone,
                 "image size": options.image_size,
