@@ -76,7 +76,7 @@ predict: $(STAMP) ## classify IMAGES with the run's bundle
 doctor: $(STAMP) ## say what this machine can run
 	@$(BIN)/toolkit doctor
 
-test: $(STAMP) ## run the tests of daily work: all units, the whole job, each format, a kill (some 11 minutes on 2 cores)
+test: $(STAMP) ## run the tests of daily work: all units, the whole job, each format, a kill (some 14 minutes on 2 cores)
 	@$(BIN)/python -m pytest $(WORKERS) -m 'not exhaustive' $(ARGS)
 
 test-all: $(STAMP) ## run every test, with coverage: all backbones and families, 25 kills, planted faults (some 20 minutes on 2 cores)
