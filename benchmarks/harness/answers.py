@@ -28,7 +28,9 @@ def apart(answers: Answers) -> float:
     return found
 
 
-def require_same(name: str, expected: Answers, answers: Answers, between: float | None = None) -> None:
+def require_same(
+    name: str, expected: Answers, answers: Answers, between: float | None = None, share: float = SAME_SHARE
+) -> None:
     """Refuse answers that are not those that are expected, image by image.
 
     Args:
@@ -36,10 +38,11 @@ def require_same(name: str, expected: Answers, answers: Answers, between: float 
         expected: of each image.
         answers: of each image.
         between: how far the answers of different images are apart, if these are not enough to tell.
+        share: of that, how far they may be off.
 
     Raises:
         BenchmarkError: they are not, or all images get one answer, so that nobody could tell.
     """
-    limit = SAME_SHARE * (apart(expected) if between is None else between)
+    limit = share * (apart(expected) if between is None else between)
     if answers.shape != expected.shape or not float(np.abs(answers - expected).max()) <= limit:
         raise BenchmarkError(f"the side {name!r} does not give the answers of the first one.")
