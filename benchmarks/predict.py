@@ -80,7 +80,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def decoded(path: Path, size: int) -> npt.NDArray[np.uint8]:
-    """Decode a picture and bring it to the size of the network, with Pillow and nothing else, as one writes it first."""
+    """Decode a picture as one writes it first, with Pillow alone, and bring it to the size of the network."""
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR))
 
@@ -215,8 +215,8 @@ def benchmark(arguments: Sequence[str]) -> int:
                 "size where one is named.",
                 f"`{FLOOR}`: threads that decode with Pillow, large pictures at a reduced size as the bundle says, two "
                 "batches ahead, beside one session of onnxruntime, both with all threads. Nothing is checked.",
-                f"`{LOOP}`: one picture after the other with Pillow, at its full size, and a session of onnxruntime as it comes, whose "
-                "idle threads spin.",
+                f"`{LOOP}`: one picture after the other with Pillow, at its full size, and a session of onnxruntime as "
+                "it comes, whose idle threads spin.",
                 "The pictures are soft shapes with grain; all are in the memory of the system when they are read.",
             ],
             measurements={

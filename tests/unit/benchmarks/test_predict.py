@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import toolkit
@@ -13,6 +14,7 @@ from benchmarks import predict as module
 from benchmarks.harness.bare import open_bare
 from benchmarks.harness.pictures import PHOTOGRAPHS, SMALL, write_pictures
 from benchmarks.predict import FLOOR, LOOP, OURS, Measured, Turn, claims, measure, ratios, table
+from toolkit.preprocess import DECODE_RULES, Preprocessing, prepare
 
 
 def turns(*images_per_second: float) -> list[Turn]:
@@ -47,8 +49,17 @@ def test_ratios_are_those_of_one_round() -> None:
     assert ratios({"a": turns(10, 40), "b": turns(10, 20)}, "a", "b") == [1.0, 2.0]
 
 
+def test_large_pictures_are_decoded_at_the_scale_that_the_bundle_says(tmp_path: Path) -> None:
+    (path,) = write_pictures(tmp_path / "large", (300, 200), 1)
+    sizes = {"height": 40, "width": 40, "resize": "squash", "interpolation": "bilinear"}
+    reduced = Preprocessing(**sizes, decode=DECODE_RULES["reduced"])
+    assert np.array_equal(module.decoded_reduced(path, 40), prepare(path, reduced))
+    assert np.array_equal(module.decoded(path, 40), prepare(path, Preprocessing(**sizes)))
+    assert not np.array_equal(module.decoded(path, 40), module.decoded_reduced(path, 40))
+
+
 def test_all_sides_give_the_same_answers(colour_bundle: Path, tmp_path: Path) -> None:
-    model, paths = colour_bundle / "model.onnx", write_pictures(tmp_path / "small", (32, 32), 70)
+    model, paths = colour_bundle / "model.onnx", write_pictures(tmp_path / "small", (12, 12), 70)
     with ThreadPoolExecutor(2) as pool, toolkit.load(colour_bundle, threads=2) as predictor:
         sides = {
             LOOP: partial(module.loop, open_bare(model, 1), 8),
