@@ -116,7 +116,7 @@ export function report(host, bundle, { difference, failures, speed }) {
     `artifact: ${file} (${format}, ${precision})`,
     `golden samples: ${bundle.samples.length}, each alone and all together`,
     `largest logit difference: ${short(difference)}`,
-    `images per second: ${speed.toPrecision(3)}`,
+    `images per second: ${Number(speed.toPrecision(3))}`,
     ...(failures.length ? failures.map((failure) => `FAILED: ${failure}`) : ["passed"]),
   ];
 }
