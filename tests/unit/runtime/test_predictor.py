@@ -225,7 +225,9 @@ def test_predictors_that_are_dropped_leave_no_threads_and_no_open_files(
     for _ in range(20):
         toolkit.load(colour_bundle, threads=3).predict([colour_image("red")])
     gc.collect()
-    assert held() == before
+    after = held()
+    # Fewer, where something that another test left behind ended meanwhile; 20 leaks are far more.
+    assert all(now <= then for now, then in zip(after, before, strict=True)), (after, before)
 
 
 def test_the_package_has_no_other_names() -> None:
@@ -298,23 +300,27 @@ def test_the_limit_in_pixels_is_the_predictors(colour_bundle: Path) -> None:
 def test_many_predictions_leave_no_threads_and_no_descriptors(
     colour_bundle: Path, colour_image: Maker, tmp_path: Path
 ) -> None:
-    def descriptors() -> int:
-        return len(list(Path("/proc/self/fd").iterdir()))
+    def held() -> tuple[int, int]:
+        return len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
+
+    def is_kept() -> bool:
+        # Fewer, where something that another test left behind ended meanwhile; 30 leaks are far more.
+        return all(now <= then for now, then in zip(held(), before, strict=True))
 
     file = tmp_path / "a.png"
     file.write_bytes(png(colour_image("red")))
     predictor = toolkit.load(colour_bundle, threads=1)
     predictor.predict([file] * 4)
-    before = descriptors(), threading.active_count()
+    before = held()
     for _ in range(30):
         predictor.predict([file, str(file), file.read_bytes(), io.BytesIO(file.read_bytes())], batch_size=2)
         list(predictor.stream([b"broken", tmp_path / "gone.png", file]))
         next(iter(predictor.stream([file] * 8, batch_size=1)))  # and is left
     gc.collect()
     end = time.monotonic() + 60
-    while (descriptors(), threading.active_count()) != before and time.monotonic() < end:
+    while not is_kept() and time.monotonic() < end:
         time.sleep(0.001)  # the file that was decoded when the last stream was left
-    assert (descriptors(), threading.active_count()) == before
+    assert is_kept(), (held(), before)
 
 
 @pytest.mark.parametrize(
