@@ -143,6 +143,11 @@ def table(sizes: Sequence[int], found: Mapping[str, Sequence[Run]]) -> Table:
     return Table((*header, "peak of the largest process, MB", "all processes, anonymous, MB"), rows)
 
 
+def figures_of(run: Run) -> dict[str, float | None]:
+    """Return what was measured of a run, not what it printed: that names folders, and counts the turns of others."""
+    return {name: value for name, value in asdict(run).items() if name != "stdout"}
+
+
 def benchmark(arguments: Sequence[str]) -> int:
     """Run once per size and write the report."""
     options = parse(arguments)
@@ -173,7 +178,7 @@ def benchmark(arguments: Sequence[str]) -> int:
             measurements={
                 "line": asdict(line),
                 "engines": {
-                    engine: {str(size): asdict(run) for size, run in zip(options.sizes, runs, strict=True)}
+                    engine: {str(size): figures_of(run) for size, run in zip(options.sizes, runs, strict=True)}
                     for engine, runs in found.items()
                 },
             },

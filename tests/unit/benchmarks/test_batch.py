@@ -63,3 +63,11 @@ def test_only_a_job_that_read_every_image_is_measured() -> None:
     ):
         with pytest.raises(BenchmarkError, match="was to classify 1000 images"):
             batch.require_all(run(stdout=said), 1000)
+
+
+def test_what_a_run_printed_is_no_figure() -> None:
+    assert batch.figures_of(run(2.0, 3, "wrote /home/somebody/here")) == {
+        "seconds": 2.0,
+        "peak_bytes": 3,
+        "tree_bytes": None,
+    }
