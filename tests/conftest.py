@@ -35,6 +35,11 @@ SIZE = 8
 WEIGHTS = np.eye(3, dtype=np.float32)[::-1].copy() / 32
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name bytes by their length: what gzip writes holds the second, and every worker must collect the same names."""
+    return f"{argname}-of-{len(val)}" if isinstance(val, bytes) else None
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Hand out the long tests first where several processes share them, and measure no coverage in exhaustive ones.

@@ -42,7 +42,7 @@ def test_every_field_has_a_keyword_argument() -> None:
     assert get_type_hints(RecipeFields).keys() | {"data"} == OF_THE_RECIPE.keys()
 
 
-@pytest.mark.parametrize("name", OF_THE_RECIPE.keys() - {"data"})
+@pytest.mark.parametrize("name", sorted(OF_THE_RECIPE.keys() - {"data"}))
 def test_types_and_descriptions_are_those_of_the_recipe(name: str) -> None:
     assert get_type_hints(RecipeFields)[name] == WIDER.get(name, OF_THE_RECIPE[name].annotation)
     text = str(OF_THE_RECIPE[name].description)
