@@ -113,9 +113,7 @@ def by_tiles(images: torch.Tensor, gradient: torch.Tensor, shape: DepthwiseShape
     """Lay images beside each other into larger maps, padded, and let PyTorch compute the gradient of these."""
     padded = _padded(images, shape)
     count, channels, height, width = padded.shape
-    rows, columns = (
-        -(-size // stride) * stride for size, stride in zip((height, width), shape.stride, strict=True)
-    )
+    rows, columns = (-(-size // stride) * stride for size, stride in zip((height, width), shape.stride, strict=True))
     places = (rows // shape.stride[0], columns // shape.stride[1])
     side = max(1, min(math.isqrt(count), 32 // max(places)))
     groups = -(-count // side**2)
@@ -194,7 +192,7 @@ def _tiled(maps: torch.Tensor, groups: int, side: int) -> torch.Tensor:
 
 
 @functools.cache
-def _numba_kernel() -> Callable[..., None]:
+def _numba_kernel() -> Callable[..., None]:  # noqa: C901  # loops as of C, which numba compiles to such
     import numba
 
     block = 16
@@ -270,8 +268,10 @@ class Measured:
         return min(self.seconds, key=lambda way: self.spent(way).median)
 
 
-def measured(shape: DepthwiseShape, kind: str, batch: int, rounds: int) -> Measured:
-    """Try every way that there is for a shape, each round in another order."""
+def measured(
+    shape: DepthwiseShape, kind: str, batch: int, rounds: int, ways: Sequence[str] = tuple(WAYS)
+) -> Measured:
+    """Try ways on a shape, where they can compute it, each round in another order."""
     generator = torch.Generator().manual_seed(0)
     images, gradient = (
         torch.randn(batch, shape.channels, *size, generator=generator)
@@ -282,7 +282,7 @@ def measured(shape: DepthwiseShape, kind: str, batch: int, rounds: int) -> Measu
     exact = by_pytorch(images.double(), gradient.double(), shape)
     calls: dict[str, Callable[[], torch.Tensor]] = {}
     errors: dict[str, float] = {}
-    for name, way in WAYS.items():
+    for name, way in ((name, WAYS[name]) for name in ways):
         if name == "products" and not _is_small(shape):
             continue
         try:
@@ -321,6 +321,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = report_parser(NAME, __doc__)
     parser.add_argument("--backbones", default=BACKBONES, metavar="A,B", help="as of toolkit")
+    parser.add_argument("--ways", default=",".join(WAYS), metavar="A,B", help="pytorch among them")
     parser.add_argument("--batch-size", type=positive, default=64)
     parser.add_argument("--largest", type=positive, default=16, metavar="PIXELS", help="side of the largest maps")
     parser.add_argument("--threads", type=positive, default=provenance.available_cores())
@@ -380,7 +381,7 @@ def benchmark(arguments: Sequence[str]) -> int:
     found = []
     for shape in sorted(shapes, key=lambda each: (math.prod(each.size), each.kernel, each.stride, each.channels)):
         for kind in TYPES:
-            found.append(measured(shape, kind, options.batch_size, options.rounds))
+            found.append(measured(shape, kind, options.batch_size, options.rounds, options.ways.split(",")))
             best = ", ".join(f"{way} {found[-1].spent(way).median:.2f}" for way in found[-1].seconds)
             print(f"{shape.channels} channels, {shape.size}, kernel {shape.kernel}, {kind}: {best} ms", flush=True)
     return finish(
@@ -402,7 +403,12 @@ def benchmark(arguments: Sequence[str]) -> int:
             ],
             measurements={
                 "shapes": [
-                    {"shape": each.shape.model_dump(), "type": each.kind, "errors": each.errors, "seconds": each.seconds}
+                    {
+                        "shape": each.shape.model_dump(),
+                        "type": each.kind,
+                        "errors": each.errors,
+                        "seconds": each.seconds,
+                    }
                     for each in found
                 ]
             },

@@ -34,9 +34,7 @@ from toolkit.training.precision import Precision, choose_precision
 from toolkit.training.step import Learner, training_step
 
 NAME = "training_step"
-BACKBONES = (
-    "timm:tf_efficientnet_lite0,torchvision:mobilenet_v3_large,torchvision:resnet18,torchvision:convnext_tiny"
-)
+BACKBONES = "timm:tf_efficientnet_lite0,torchvision:mobilenet_v3_large,torchvision:resnet18,torchvision:convnext_tiny"
 SIZES = "64,128,224"
 SIDES = ("before", "now")
 BEFORE, NOW = SIDES
@@ -77,7 +75,9 @@ class Step:
 
     def make(self, side: str, number: int = 0) -> float:
         """Make a step and return its loss."""
-        return float(training_step(self.learners[side], self.tensors, self.targets, np.random.SeedSequence(number)).loss)
+        return float(
+            training_step(self.learners[side], self.tensors, self.targets, np.random.SeedSequence(number)).loss
+        )
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,9 @@ class Measured:
     @property
     def gain(self) -> float:
         """The median over the rounds of the ratio of the two sides, which ran one after the other."""
-        return statistics.median(now / before for now, before in zip(*(self.speeds[s] for s in (NOW, BEFORE)), strict=True))
+        return statistics.median(
+            now / before for now, before in zip(*(self.speeds[s] for s in (NOW, BEFORE)), strict=True)
+        )
 
     def rate(self, side: str) -> float:
         """Return floating-point operations per second."""
@@ -251,9 +253,7 @@ def claims(networks: Sequence[Measured], peak: float, instructions: str) -> list
     name, (least, most), processor = GAINING
     gains = [each.gain for each in networks if name in each.backbone and least <= each.size <= most]
     if gains and instructions == processor:
-        found.append(
-            Claim(f"{name} at {least} to {most} px: {WANTED}x", f"{min(gains):.2f}x", min(gains) >= WANTED)
-        )
+        found.append(Claim(f"{name} at {least} to {most} px: {WANTED}x", f"{min(gains):.2f}x", min(gains) >= WANTED))
     name, share = OF_PEAK
     shares = [each.rate(NOW) / peak for each in networks if name in each.backbone]
     if shares:

@@ -102,7 +102,7 @@ def _joined_by_weight(shape: DepthwiseShape, kind: torch.dtype) -> torch.Tensor:
 
 
 def _joined_along(out: int, size: int, kernel: int, stride: int, padding: int, dilation: int) -> torch.Tensor:
-    """Return along one axis which places of output and input each place of the kernel joins, ``[out, size, kernel]``."""
+    """Return along one axis which places of output and input a place of the kernel joins, ``[out, size, kernel]``."""
     from_out = torch.arange(out).view(-1, 1, 1) * stride - padding
     in_kernel = torch.arange(kernel).view(1, 1, -1) * dilation
     return (from_out + in_kernel == torch.arange(size).view(1, -1, 1)).float()

@@ -409,6 +409,4 @@ def test_every_shape_of_every_family_has_the_gradients_of_pytorch() -> None:
     for shape in taken:
         leaves, mode = Leaves(shape, 2), DepthwiseGradients("all")
         mode.load([{"shape": shape.model_dump(), "way": "products"}])
-        assert_close(
-            leaves.gradients(mode, channels_last)[2], leaves.gradients(layout=channels_last)[2]
-        )
+        assert_close(leaves.gradients(mode, channels_last)[2], leaves.gradients(layout=channels_last)[2])
