@@ -268,9 +268,7 @@ class Measured:
         return min(self.seconds, key=lambda way: self.spent(way).median)
 
 
-def measured(
-    shape: DepthwiseShape, kind: str, batch: int, rounds: int, ways: Sequence[str] = tuple(WAYS)
-) -> Measured:
+def measured(shape: DepthwiseShape, kind: str, batch: int, rounds: int, ways: Sequence[str] = tuple(WAYS)) -> Measured:
     """Try ways on a shape, where they can compute it, each round in another order."""
     generator = torch.Generator().manual_seed(0)
     images, gradient = (

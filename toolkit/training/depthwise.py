@@ -29,9 +29,11 @@ Pair = tuple[int, int]
 MOST_PAIRS: Mapping[str, int] = {"AVX2": 49 * 49, "AVX512": 49 * 49}
 """By instruction set, how many pairs of positions (of output and input) a map may have for products to be taken.
 
-Measured by ``python -m benchmarks.depthwise_ways``. On instruction sets that are not here nothing was measured, and
-PyTorch's way is taken.
+Measured by ``python -m benchmarks.depthwise_ways``: on 7 x 7 maps they are level with PyTorch or ahead, on 8 x 8 not
+always. On instruction sets that are not here nothing was measured, and PyTorch's way is taken.
 """
+FAST_KERNEL = 3
+"""Up to this side PyTorch's own kernel is fast (a fifth of products on 4 x 4), if the map is not smaller than it."""
 TYPES = (torch.float32, torch.bfloat16, torch.float64)
 
 
@@ -48,7 +50,16 @@ def choose_way(shape: DepthwiseShape, instructions: str) -> Way:
         instructions: see ``instruction_set``.
     """
     pairs = math.prod(shape.size) * math.prod(output_size(shape))
-    return "products" if pairs <= MOST_PAIRS.get(instructions, 0) else "pytorch"
+    few = pairs <= MOST_PAIRS.get(instructions, 0)
+    return "products" if few and not _is_fast_in_pytorch(shape) else "pytorch"
+
+
+def _is_fast_in_pytorch(shape: DepthwiseShape) -> bool:
+    """Tell whether oneDNN, which PyTorch calls, takes its fast kernel, as far as was measured."""
+    return all(
+        kernel <= FAST_KERNEL and size >= kernel + padding % stride
+        for kernel, size, padding, stride in zip(shape.kernel, shape.size, shape.padding, shape.stride, strict=True)
+    )
 
 
 def output_size(shape: DepthwiseShape) -> Pair:

@@ -43,8 +43,9 @@ def shape_of(
 
 @pytest.fixture
 def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let products be taken for maps of any size."""
+    """Let products be taken for maps and kernels of any size."""
     monkeypatch.setattr(depthwise, "MOST_PAIRS", {"all": ALWAYS})
+    monkeypatch.setattr(depthwise, "FAST_KERNEL", 0)
 
 
 def ours() -> DepthwiseGradients:
@@ -311,7 +312,18 @@ def test_pytorch_says_itself_what_it_refuses() -> None:
 def test_small_maps_are_products_and_large_ones_are_not(instructions: str) -> None:
     assert choose_way(shape_of(1152, 4, 5), instructions) == "products"
     assert choose_way(shape_of(1152, 2, 3), instructions) == "products"
+    assert choose_way(shape_of(768, 7, 7), instructions) == "products"
+    assert choose_way(shape_of(672, 8, 5), instructions) == "pytorch"
     assert choose_way(shape_of(96, 56, 3), instructions) == "pytorch"
+
+
+@pytest.mark.parametrize("instructions", depthwise.MOST_PAIRS)
+def test_kernels_that_pytorch_is_fast_with_are_left_to_it(instructions: str) -> None:
+    assert choose_way(shape_of(1152, 4, 3), instructions) == "pytorch"
+    assert choose_way(shape_of(1152, 3, 3), instructions) == "pytorch"
+    assert choose_way(shape_of(1152, 3, 3, stride=(2, 2)), instructions) == "products"
+    assert choose_way(shape_of(1152, 4, 3, stride=(2, 2)), instructions) == "pytorch"
+    assert choose_way(shape_of(1152, (4, 2), 3), instructions) == "products"
 
 
 def test_where_nothing_was_measured_nothing_changes() -> None:
@@ -319,7 +331,7 @@ def test_where_nothing_was_measured_nothing_changes() -> None:
 
 
 def test_a_run_that_goes_on_computes_as_it_began() -> None:
-    shape = shape_of(6, 4, 3)
+    shape = shape_of(6, 4, 5)
     mode = DepthwiseGradients("AVX2")
     Leaves(shape).gradients(mode)
     assert [found.way for found in mode.chosen()] == ["products"]
