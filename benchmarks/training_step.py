@@ -103,9 +103,8 @@ class Measured:
     @property
     def gain(self) -> float:
         """The median over the rounds of the ratio of the two sides, which ran one after the other."""
-        return statistics.median(
-            now / before for now, before in zip(*(self.speeds[s] for s in (NOW, BEFORE)), strict=True)
-        )
+        sides = zip(self.speeds[NOW], self.speeds[BEFORE], strict=True)
+        return statistics.median([now / before for now, before in sides])
 
     def rate(self, side: str) -> float:
         """Return floating-point operations per second."""
@@ -193,7 +192,8 @@ def difference(step: Step) -> float:
         own = replace(step, learners={side: fast})
         found.append([own.make(side, number) for number in range(COMPARED_STEPS)])
     module.load_state_dict(weights)
-    return max(abs(one - other) / abs(one) for one, other in zip(*found, strict=True))
+    before, now = found
+    return max(abs(one - other) / abs(one) for one, other in zip(before, now, strict=True))
 
 
 def turn(step: Step, side: str, seconds: float) -> float:

@@ -386,6 +386,7 @@ class Calls(TorchFunctionMode):
 
 
 @pytest.mark.exhaustive
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of how torchvision will initialise GoogLeNet
 def test_every_shape_of_every_family_has_the_gradients_of_pytorch() -> None:
     """Of the first model of each family of timm and of torchvision's, at three sizes, what the rule takes."""
     import timm
