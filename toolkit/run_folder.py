@@ -110,6 +110,27 @@ class ValidationSummary(Record):
     """None where no validation image is a training image too."""
 
 
+class DepthwiseShape(Record):
+    """A depthwise convolution, of which each channel has a kernel of its own; pairs are height and width."""
+
+    channels: int
+    size: tuple[int, int]
+    """Of the maps that go in, in pixels."""
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    """On each side."""
+    dilation: tuple[int, int]
+
+
+class DepthwiseGradient(Record):
+    """How the weight gradient of depthwise convolutions of one shape was computed."""
+
+    shape: DepthwiseShape
+    way: Literal["pytorch", "products"]
+    """``products``: as a matrix product over pairs of positions, see ``toolkit.training.depthwise``."""
+
+
 class RunRecord(Record):
     """``run.json``: what a finished fine-tuning run is; everything that export needs without looking at the data."""
 
@@ -145,6 +166,10 @@ class RunRecord(Record):
     """What the loss of each class was multiplied by; None where all count alike."""
     adapted: tuple[str, ...] = ()
     """Defaults of the recipe that the backbone cannot take, and what was taken instead, a sentence each."""
+    instruction_set: str | None = None
+    """What PyTorch computed with on the CPU, e.g. ``AVX2``; None in runs of versions that did not say it."""
+    depthwise_gradients: tuple[DepthwiseGradient, ...] = ()
+    """Of every shape of depthwise convolution that was trained on the CPU, in the order of the first steps."""
 
 
 class RunFolder:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -93,6 +94,14 @@ def test_a_run_of_before_there_was_a_choice_of_decoding_decoded_in_full(tmp_path
     text = run.recipe_file.read_text(encoding="utf-8")
     run.recipe_file.write_text(text.replace('decode = "reduced"\n', ""), encoding="utf-8")
     assert run.recipe().data.decode == "full"
+
+
+def test_a_run_of_before_there_was_a_choice_of_gradients_is_read(tmp_path: Path) -> None:
+    run = write_finished_run(tmp_path / "old")
+    written = json.loads(run.record_file.read_text(encoding="utf-8"))
+    del written["instruction_set"], written["depthwise_gradients"]
+    run.record_file.write_text(json.dumps(written), encoding="utf-8")
+    assert (run.record().instruction_set, run.record().depthwise_gradients) == (None, ())
 
 
 class TestFinishedRun:

@@ -57,6 +57,7 @@ class State:
         optimizer: its ``state_dict``; empty before a stage's first step.
         scheduler: its ``state_dict``.
         scaler: of float16 gradients; empty without one.
+        depthwise: how depthwise convolutions have been differentiated, see ``DepthwiseGradients``.
         identity: what must not have changed when a run goes on: name of the thing to its digest.
     """
 
@@ -76,6 +77,7 @@ class State:
     optimizer: dict[str, Any] = field(default_factory=dict)
     scheduler: dict[str, Any] = field(default_factory=dict)
     scaler: dict[str, float] = field(default_factory=dict)
+    depthwise: list[dict[str, Any]] = field(default_factory=list)
     identity: dict[str, str] = field(default_factory=dict)
 
     def end_epoch(self, done: Epoch) -> None:

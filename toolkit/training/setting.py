@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -19,6 +19,7 @@ from toolkit.preprocess import DECODE_RULES, Preprocessing, rules_for_deep_pixel
 from toolkit.progress import Reporter, Silent, working
 from toolkit.recipe import Recipe
 from toolkit.training.defaults import create_fitting
+from toolkit.training.depthwise import DepthwiseGradients, instruction_set
 from toolkit.training.device import choose_device, repeatable
 from toolkit.training.group import Group, joined
 from toolkit.training.optim import class_weights
@@ -40,6 +41,7 @@ class Setting:
         group: the processes that train together.
         reporter: where progress goes; silent in all processes but the first.
         adapted: what was adapted, a sentence for each field.
+        depthwise: how depthwise convolutions are differentiated.
     """
 
     recipe: Recipe
@@ -52,6 +54,7 @@ class Setting:
     group: Group
     reporter: Reporter
     adapted: tuple[str, ...] = ()
+    depthwise: DepthwiseGradients = field(default_factory=DepthwiseGradients)
 
     @property
     def class_weights(self) -> tuple[float, ...] | None:
@@ -88,6 +91,7 @@ def prepared_setting(recipe: Recipe, reporter: Reporter) -> Iterator[Setting]:
             recipe, backbone, adapted = create_fitting(recipe, len(dataset.labels), reporter)
         # One choice for all processes, whose processors may differ.
         chosen = group.broadcast(choose_precision(recipe.train.precision, device, _computed_by_steps(recipe, backbone)))
+        instructions = group.broadcast(instruction_set())
         setting = Setting(
             recipe=recipe,
             backbone=backbone,
@@ -99,6 +103,7 @@ def prepared_setting(recipe: Recipe, reporter: Reporter) -> Iterator[Setting]:
             group=group,
             reporter=reporter,
             adapted=adapted,
+            depthwise=DepthwiseGradients(instructions),
         )
         _announce(setting)
         yield setting

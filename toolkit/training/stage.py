@@ -297,4 +297,6 @@ def _record(looks: Looks, run: RunFolder, stages: tuple[StageSummary, ...], stat
         validation=looks.validation(state.best),
         class_weights=setting.class_weights,
         adapted=setting.adapted,
+        instruction_set=setting.depthwise.instructions if setting.device.type == "cpu" else None,
+        depthwise_gradients=setting.depthwise.chosen(),
     )

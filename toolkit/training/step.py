@@ -12,6 +12,7 @@ from torch import nn
 from toolkit.backbones import TrainableParts
 from toolkit.recipe import StageRecipe
 from toolkit.training.batch_sources import Tensors
+from toolkit.training.depthwise import DepthwiseGradients
 from toolkit.training.optim import Loss, make_loss, make_optimizer
 from toolkit.training.precision import Precision
 from toolkit.training.setting import Setting
@@ -27,6 +28,7 @@ class Learner:
         optimizer: of the parameters that are trained.
         precision: arithmetic of the passes.
         mixup: alpha of the Beta distribution of mixup's shares; 0 leaves it out.
+        depthwise: how depthwise convolutions are differentiated.
     """
 
     module: nn.Module
@@ -34,6 +36,7 @@ class Learner:
     optimizer: torch.optim.Optimizer
     precision: Precision
     mixup: float
+    depthwise: DepthwiseGradients
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ def make_learner(setting: Setting, stage: StageRecipe, parts: TrainableParts, mo
         optimizer=make_optimizer(stage, parts.head, parts.backbone),
         precision=setting.precision,
         mixup=recipe.augment.mixup,
+        depthwise=setting.depthwise,
     )
 
 
@@ -76,7 +80,7 @@ def training_step(
     _reseed(int(seed.generate_state(1)[0]), learner.precision.device)
     tensors, loss_of = mixup(tensors, targets, learner.mixup, seed, learner.loss)
     learner.optimizer.zero_grad(set_to_none=True)
-    with learner.precision.autocast():
+    with learner.precision.autocast(), learner.depthwise:
         logits = learner.module(*tensors)
     loss = loss_of(logits.float())
     learner.precision.backward_and_step(loss, learner.optimizer)

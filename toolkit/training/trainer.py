@@ -83,6 +83,7 @@ class Trainer:
         self._variable = variable_tensors(setting.recipe, setting.backbone)
         self._kept = which_to_keep(setting.recipe.train, len(setting.dataset.split("validation")))
         self._saved_at = time.monotonic()
+        setting.depthwise.load(state.depthwise)
         if state.model:
             self.load(state.model)
 
@@ -252,6 +253,7 @@ class Trainer:
             self.state.optimizer = stage.learner.optimizer.state_dict()
             self.state.scheduler = stage.scheduler.state_dict()
         self.state.scaler = self._setting.precision.state()
+        self.state.depthwise = self._setting.depthwise.state()
         self.state.model = self.variable()
         self._save()
         self._saved_at = time.monotonic()

@@ -34,6 +34,7 @@ def state() -> State:
     made.model = {"fc.weight": parameter.detach()}
     made.optimizer = optimizer.state_dict()
     made.identity = {"recipe": "abc"}
+    made.depthwise = [{"shape": {"channels": 6, "size": (4, 4)}, "way": "products"}]
     made.best.offer(made.history[0], made.model)
     return made
 
@@ -55,6 +56,7 @@ def test_everything_comes_back_bit_for_bit(tmp_path: Path) -> None:
         "seconds",
         "history",
         "identity",
+        "depthwise",
     ):
         assert getattr(read, name) == getattr(written, name)
     assert torch.equal(read.model["fc.weight"], written.model["fc.weight"])

@@ -17,6 +17,7 @@ from toolkit.files import sha256_file
 from toolkit.recipe import Recipe
 from toolkit.run_folder import RunFolder, unfinished_in
 from toolkit.training.checkpoint import load_checkpoint
+from toolkit.training.depthwise import choose_way, instruction_set
 from toolkit.training.history import Epoch, read_history
 from toolkit.training.interruption import StoppedError
 from toolkit.training.meter import Step
@@ -135,6 +136,19 @@ def test_the_record_says_what_validation_told_and_how_classes_counted(tmp_path: 
     assert record.data.duplicates.leaked == {"train": 0, "validation": 0, "test": 0}
     assert any("validation images: accuracy moves in steps of" in line for line in listening.lines)
     assert any(line.startswith("kept: the weights of stage 2, epoch 1") for line in listening.lines)
+
+
+def test_the_record_says_how_depthwise_convolutions_were_differentiated_in_all_sessions(tmp_path: Path) -> None:
+    whole = finetune_run(small_run_recipe(), name="whole", root=tmp_path).record()
+    with pytest.raises(KeyboardInterrupt):
+        finetune_run(small_run_recipe(), name="run", root=tmp_path, reporter=Listening("test", stop))
+    # No step is left to make.
+    run = finetune_run(small_run_recipe(), name="run", root=tmp_path, resume=True).record()
+    assert whole.instruction_set == run.instruction_set == instruction_set()
+    assert whole.depthwise_gradients
+    assert set(whole.depthwise_gradients) == set(run.depthwise_gradients)
+    for found in whole.depthwise_gradients:
+        assert found.way == choose_way(found.shape, instruction_set())
 
 
 def test_a_run_with_class_weights_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
