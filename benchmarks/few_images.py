@@ -113,7 +113,7 @@ class Trial:
                 apply_modes(setting.backbone, parts)
                 seed = (recipe.seed, number, epoch)
                 order = EpochOrder(np.random.default_rng(seed).permutation(images), size, seed)
-                for step, (tensors, targets) in enumerate(source.training(order, 0)):
+                for step, (tensors, targets, _) in enumerate(source.training(order, 0)):
                     training_step(learner, tensors, targets, np.random.SeedSequence([*seed, step]))
                     scheduler.step()
                 model.eval()

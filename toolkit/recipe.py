@@ -368,6 +368,12 @@ class Recipe(_Section):
             raise ValueError("stage1.epochs and stage2.epochs are both 0: nothing would be trained")
         return self
 
+    @model_validator(mode="after")
+    def _a_teacher_needs_a_cache(self) -> Self:
+        if self.distill.teacher is not None and not self.cache.use:
+            raise ValueError("a teacher's answers are kept beside the activations: leave --no-cache or --teacher out")
+        return self
+
     @property
     def stages(self) -> tuple[tuple[int, StageRecipe], ...]:
         """The stages that train, in order, each with its number; one of 0 epochs is left out."""
