@@ -262,7 +262,11 @@ def lines(plan: Plan, rates: Rates, views: int) -> list[str]:
         work.insert(1, f"the teacher at {rates.teacher:.0f} img/s takes about {duration(plan.teacher)}")
     if plan.labels:
         work.append(f"the look at the labels takes about {duration(plan.labels)}")
-    sooner = f", and {duration(plan.least)} if patience ends it as soon as it can" if plan.least is not None else ""
+    sooner = (
+        f" (about {duration(plan.least)} if patience ends every stage as early as it can)"
+        if plan.least is not None
+        else ""
+    )
     memory = f", {plan.memory_bytes / 1e9:.1f} GB of memory" if plan.memory_bytes else ""
     text = [
         f"plan: about {duration(plan.seconds)} in all{sooner}; {plan.disk_bytes / 1e9:.2f} GB of disk{memory}",
