@@ -79,7 +79,11 @@ MEANS = (
     ),
     Means("views", "twice the views", lambda recipe: {"cache.views": 2 * (recipe.cache.views or 4)}),
     Means("patience", "patience of 2 epochs; the best epoch is kept", _always(train__patience=2, train__keep="best")),
-    Means("teacher", "a teacher's logits, weight 0.5, temperature 2", _always(distill__weight=0.5, distill__temperature=2.0)),
+    Means(
+        "teacher",
+        "a teacher's logits, weight 0.5, temperature 2",
+        _always(distill__weight=0.5, distill__temperature=2.0),
+    ),
 )
 
 
@@ -191,9 +195,7 @@ def gain(means: Means, baseline: Sequence[Outcome], changed: Sequence[Outcome]) 
     """Compare the two seed by seed and image by image."""
     pairs = [(after.right, before.right) for after, before in zip(changed, baseline, strict=True)]
     after, before = (np.concatenate(side) for side in zip(*pairs, strict=True))
-    counts = [
-        int(chosen.sum()) for chosen in (after & before, after & ~before, ~after & before, ~after & ~before)
-    ]
+    counts = [int(chosen.sum()) for chosen in (after & before, after & ~before, ~after & before, ~after & ~before)]
     return Gain(
         means=means,
         differences=tuple(float(ours.mean() - theirs.mean()) for ours, theirs in pairs),

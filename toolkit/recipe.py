@@ -304,9 +304,7 @@ class DistillRecipe(_Section):
         description="a finished run, by its name in artifacts or its path, whose answers are learned beside the labels "
         "(default: none)",
     )
-    weight: float = Field(
-        0.5, ge=0.0, le=1.0, description="share of the teacher in the loss; the labels have the rest"
-    )
+    weight: float = Field(0.5, ge=0.0, le=1.0, description="share of the teacher in the loss; the labels have the rest")
     temperature: float = Field(
         2.0, gt=0.0, le=100.0, description="what the logits of both are divided by before they are compared"
     )

@@ -75,9 +75,7 @@ class TaughtLoss:
         self._weight = recipe.weight
         self._temperature = recipe.temperature
 
-    def __call__(
-        self, logits: torch.Tensor, targets: torch.Tensor, taught: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def __call__(self, logits: torch.Tensor, targets: torch.Tensor, taught: torch.Tensor | None = None) -> torch.Tensor:
         """Return the loss.
 
         Args:
@@ -148,8 +146,7 @@ def make_optimizer(
     if backbone and stage.layer_decay < 1:
         trained = [block for block in reversed(blocks) if block]
         groups += [
-            {"params": block, "lr": stage.backbone_lr * stage.layer_decay**depth}
-            for depth, block in enumerate(trained)
+            {"params": block, "lr": stage.backbone_lr * stage.layer_decay**depth} for depth, block in enumerate(trained)
         ]
     elif backbone:
         groups.append({"params": backbone, "lr": stage.backbone_lr})

@@ -128,9 +128,7 @@ def _with_least(plan: Plan, recipe: Recipe, epoch: Mapping[int, float]) -> Plan:
         recipe: says how patient.
         epoch: seconds of one, by stage number.
     """
-    spared = {
-        number: stage.epochs - min(stage.epochs, recipe.train.patience + 1) for number, stage in recipe.stages
-    }
+    spared = {number: stage.epochs - min(stage.epochs, recipe.train.patience + 1) for number, stage in recipe.stages}
     if recipe.train.patience == 0 or not any(spared.values()):
         return plan
     return replace(plan, least=plan.seconds - sum(epochs * epoch[number] for number, epochs in spared.items()))
@@ -170,9 +168,7 @@ def with_suggestions(plan: Plan, recipe: Recipe, counts: Counts, rates: Rates, v
         shorter.append(
             (
                 f"--stage2-epochs {FEWEST_EPOCHS}",
-                estimate(
-                    fewer, counts, rates, views, kept=plan.prefix == 0, answered=plan.teacher == 0
-                ).seconds,
+                estimate(fewer, counts, rates, views, kept=plan.prefix == 0, answered=plan.teacher == 0).seconds,
             )
         )
     useful = [(flag, seconds) for flag, seconds in shorter if seconds < WORTH_SAYING * plan.seconds]

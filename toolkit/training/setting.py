@@ -24,7 +24,6 @@ from toolkit.training.group import Group, joined
 from toolkit.training.optim import class_weights
 from toolkit.training.precision import Precision, choose_precision
 
-
 UNSAID = (
     'decode = "full"\n',
     "cutmix = 0.0\n",

@@ -73,7 +73,18 @@ def test_bad_arguments_are_said() -> None:
 
 
 def test_it_runs_on_a_few_digits(tmp_path: Path) -> None:
-    arguments = ["--per-class", "4", "--held", "4", "--seeds", "1", "--image-size", "32", "--only", "ema,cutmix,teacher"]
+    arguments = [
+        "--per-class",
+        "4",
+        "--held",
+        "4",
+        "--seeds",
+        "1",
+        "--image-size",
+        "32",
+        "--only",
+        "ema,cutmix,teacher",
+    ]
     fields = {
         "backbone.name": "timm:test_efficientnet",
         "backbone.weights": "none",

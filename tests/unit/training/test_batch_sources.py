@@ -31,7 +31,10 @@ def test_an_epoch_in_batches_from_any_step() -> None:
 def test_images_come_in_the_order_of_the_epoch() -> None:
     source, split = image_batches(), tiny_split("train", 18)
     batches = list(source.training(ORDER, 1))
-    assert [targets.tolist() for _, targets, _ in batches] == [split.targets[[2, 5]].tolist(), split.targets[[4]].tolist()]
+    assert [targets.tolist() for _, targets, _ in batches] == [
+        split.targets[[2, 5]].tolist(),
+        split.targets[[4]].tolist(),
+    ]
     ((first,), _, _) = batches[0]
     assert np.array_equal(first[0].numpy(), np.asarray(split.sources[2]))
     assert sum(len(images) for (images,) in source.validation()) == 6

@@ -35,9 +35,7 @@ def test_without_alpha_nothing_changes() -> None:
     blended = blend(tensors, 4, recipe(), seeded(0))
     assert blended.tensors is tensors
     logits = torch.randn(4, 3)
-    assert torch.equal(
-        blended.loss(cross_entropy, logits, targets, None), functional.cross_entropy(logits, targets)
-    )
+    assert torch.equal(blended.loss(cross_entropy, logits, targets, None), functional.cross_entropy(logits, targets))
 
 
 def test_mixup_blends_inputs_and_losses_by_the_same_share() -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from toolkit.training import distillation
 from toolkit.training import measure as measuring
 from toolkit.training.activations import extraction
 from toolkit.training.activations.prefix import TorchPrefix
+from toolkit.training.batch_sources import EpochOrder
 from toolkit.training.checkpoint import State
 from toolkit.training.distillation import Teacher, find_teacher, may_have_seen
 from toolkit.training.interruption import Stopper
@@ -82,8 +82,8 @@ def test_its_answers_are_taken_in_the_order_of_our_labels(run: RunFolder) -> Non
 def test_a_class_that_it_does_not_know_is_named(run: RunFolder) -> None:
     with pytest.raises(
         RecipeError,
-        match=r"^the teacher 'teacher' knows 10 classes \(zero, bright, two, dark, 4, \.\.\.\), and 'purple' is none of "
-        r"them: give a run that was trained on the classes of these images\.$",
+        match=r"^the teacher 'teacher' knows 10 classes \(zero, bright, two, dark, 4, \.\.\.\), and 'purple' is "
+        r"none of them: give a run that was trained on the classes of these images\.$",
     ):
         find_teacher(tiny_recipe(distill__teacher=str(run.path), cache__use=True), dataset_of("dark", "purple"))
 
@@ -132,8 +132,6 @@ def test_each_view_has_the_answer_to_that_view(run: RunFolder) -> None:
 
 def test_a_batch_brings_the_answers_to_the_views_it_has(run: RunFolder) -> None:
     setting = taught_setting(run, **AUGMENTED)
-    from toolkit.training.batch_sources import EpochOrder
-
     order = EpochOrder(np.array([3, 0, 2, 5, 4], np.int64), 2, (0, 1, 1))
     with TrainingData(setting) as data:
         batches = list(data.batches(2).training(order, 0))
@@ -172,9 +170,8 @@ class Contrary(nn.Module):
 
 
 @pytest.fixture
-def contrary(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def contrary(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distillation, "TaughtNetwork", Contrary)
-    yield
 
 
 @pytest.mark.usefixtures("contrary")
