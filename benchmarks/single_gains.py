@@ -66,7 +66,7 @@ def _always(**fields: Any) -> Callable[[Recipe], Mapping[str, Any]]:
 MEANS = (
     Means("ema", "exponential moving average of the weights, decay 0.99", _always(train__ema=0.99)),
     Means("ema-slow", "the same with decay 0.998", _always(train__ema=0.998)),
-    Means("average", "mean of the weights after the last 3 epochs", _always(train__average_epochs=3)),
+    Means("average", "mean of the weights after the last 3 epochs", _always(train__average_last=3)),
     Means("mixup", "mixup, alpha 0.2", _always(augment__mixup=0.2)),
     Means("cutmix", "cutmix on the kept maps, alpha 1", _always(augment__cutmix=1.0)),
     Means("both-mixes", "either of them in each batch", _always(augment__mixup=0.2, augment__cutmix=1.0)),

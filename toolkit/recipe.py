@@ -234,7 +234,7 @@ class TrainRecipe(_Section):
         description="decay of the exponential moving average of the weights, which is then what is looked at and kept; "
         "0 leaves it out",
     )
-    average_epochs: int = Field(
+    average_last: int = Field(
         0,
         ge=0,
         description="keep the mean of the weights after the last epochs, this many; 0 and 1 leave it out",
@@ -256,11 +256,11 @@ class TrainRecipe(_Section):
 
     @model_validator(mode="after")
     def _one_average_over_epochs_that_are_known(self) -> Self:
-        if self.average_epochs > 1 and self.ema > 0:
-            raise ValueError("ema and average_epochs are two averages of the same weights: give one of them")
-        if self.average_epochs > 1 and self.patience > 0:
+        if self.average_last > 1 and self.ema > 0:
+            raise ValueError("ema and average_last are two averages of the same weights: give one of them")
+        if self.average_last > 1 and self.patience > 0:
             raise ValueError(
-                "average_epochs counts from the last epoch, which patience does not know: give one of them"
+                "average_last counts from the last epoch, which patience does not know: give one of them"
             )
         return self
 

@@ -211,15 +211,15 @@ def test_unknown_names_and_bad_values_are_said_together() -> None:
 
 def test_what_lifts_accuracy_is_off_unless_it_is_asked_for() -> None:
     recipe = Recipe()
-    assert (recipe.augment.cutmix, recipe.train.ema, recipe.train.average_epochs, recipe.train.patience) == (0, 0, 0, 0)
+    assert (recipe.augment.cutmix, recipe.train.ema, recipe.train.average_last, recipe.train.patience) == (0, 0, 0, 0)
     assert (recipe.stage1.layer_decay, recipe.stage2.layer_decay, recipe.distill.teacher) == (1.0, 1.0, None)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train.ema": 0.9, "train.average_epochs": 2}, "train: ema and average_epochs are two averages of the same"),
-        ({"train.patience": 1, "train.average_epochs": 2}, "train: average_epochs counts from the last epoch"),
+        ({"train.ema": 0.9, "train.average_last": 2}, "train: ema and average_last are two averages of the same"),
+        ({"train.patience": 1, "train.average_last": 2}, "train: average_last counts from the last epoch"),
         ({"train.ema": 1.0}, r"train\.ema"),
         ({"distill.teacher": "t", "cache.use": False}, "a teacher's answers are kept beside the activations"),
     ],

@@ -108,7 +108,7 @@ class RecipeFields(ExportFields, total=False):
     ema: float
     """Decay of the exponential moving average of the weights, which is then what is looked at and kept; 0 leaves it
     out."""
-    average_epochs: int
+    average_last: int
     """Keep the mean of the weights after the last epochs, this many; 0 and 1 leave it out."""
     patience: int
     """End a stage after this many epochs in a row without a better one on the validation images; 0 never does."""

@@ -92,4 +92,4 @@ def first_averaged(recipe: TrainRecipe, epochs: int) -> int | None:
         recipe: over how many epochs.
         epochs: of the stage.
     """
-    return max(1, epochs - recipe.average_epochs + 1) if recipe.average_epochs > 1 else None
+    return max(1, epochs - recipe.average_last + 1) if recipe.average_last > 1 else None

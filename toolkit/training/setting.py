@@ -28,7 +28,7 @@ UNSAID = (
     'decode = "full"\n',
     "cutmix = 0.0\n",
     "ema = 0.0\n",
-    "average_epochs = 0\n",
+    "average_last = 0\n",
     "patience = 0\n",
     "layer_decay = 1.0\n",
     "[distill]\nweight = 0.5\ntemperature = 2.0\n\n",

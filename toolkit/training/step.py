@@ -58,7 +58,7 @@ class StepResult:
 def make_learner(setting: Setting, stage: StageRecipe, parts: TrainableParts, module: nn.Module) -> Learner:
     """Return what a stage trains, as the recipe says; the modes are to be those that ``parts`` were made with."""
     recipe = setting.recipe
-    averaged = recipe.train.ema > 0 or recipe.train.average_epochs > 1
+    averaged = recipe.train.ema > 0 or recipe.train.average_last > 1
     return Learner(
         module=module,
         loss=TaughtLoss(make_loss(recipe.train, setting.class_weights, setting.device), recipe.distill),

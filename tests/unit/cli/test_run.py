@@ -227,7 +227,7 @@ WENT_ON = {
     "train__device": ("--device cpu", REFUSED),
     "train__threads": ("--threads 1", REFUSED),
     "train__ema": ("--ema 0.9", REFUSED),
-    "train__average_epochs": ("--average-epochs 2", REFUSED),
+    "train__average_last": ("--average-last 2", REFUSED),
     "train__patience": ("--patience 2", REFUSED),
     "distill__teacher": ("--teacher another", REFUSED),
     "distill__weight": ("--distill-weight 0.7", REFUSED),

@@ -84,4 +84,4 @@ def test_what_a_checkpoint_kept_goes_on_bit_for_bit() -> None:
 
 @pytest.mark.parametrize(("average", "epochs", "first"), [(0, 8, None), (1, 8, None), (3, 8, 6), (8, 8, 1), (20, 8, 1)])
 def test_the_mean_is_of_the_last_epochs(average: int, epochs: int, first: int | None) -> None:
-    assert first_averaged(TrainRecipe.model_validate({"average_epochs": average}), epochs) == first
+    assert first_averaged(TrainRecipe.model_validate({"average_last": average}), epochs) == first

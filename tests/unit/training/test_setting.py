@@ -88,7 +88,7 @@ def told_before(recipe: Recipe) -> str:
     for section, names in (
         ("data", ("decode",)),
         ("augment", ("cutmix",)),
-        ("train", ("ema", "average_epochs", "patience")),
+        ("train", ("ema", "average_last", "patience")),
         ("stage1", ("layer_decay",)),
         ("stage2", ("layer_decay",)),
     ):

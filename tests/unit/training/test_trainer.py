@@ -122,7 +122,7 @@ CHANGES = {"augment__mixup": 0.4, "augment__shift": 0.2, "stage2__schedule": "co
 
 MEANS = {
     "moving average": {"train__ema": 0.8, **CHANGES},
-    "mean of epochs": {"train__average_epochs": 2, "stage2__layer_decay": 0.5, **CHANGES},
+    "mean of epochs": {"train__average_last": 2, "stage2__layer_decay": 0.5, **CHANGES},
     "patience and cutmix": {"train__patience": 1, "augment__cutmix": 1.0, "stage2__head_lr": 1e-9, **CHANGES},
 }
 
@@ -284,7 +284,7 @@ def weights_after_every_epoch(**changes: Any) -> list[dict[str, torch.Tensor]]:
 
 def test_the_mean_of_the_last_epochs_is_what_is_looked_at_and_kept() -> None:
     plain = weights_after_every_epoch(stage2__epochs=4)
-    run = Run(stage2__epochs=4, train__average_epochs=3)
+    run = Run(stage2__epochs=4, train__average_last=3)
     run.trainer.run()
     kept = kept_of(run)
     for name, value in kept.items():
