@@ -136,10 +136,11 @@ def test_a_batch_brings_the_answers_to_the_views_it_has(run: RunFolder) -> None:
     with TrainingData(setting) as data:
         batches = list(data.batches(2).training(order, 0))
         views = np.random.default_rng([0, 1, 1, 1]).integers(0, 3, 18)
-        first = order.indices[:2]
-        (wanted,) = data._activations["teacher"].load((0,), first, views[first], torch.device("cpu"))
-        assert batches[0].taught is not None
-        assert torch.equal(batches[0].taught, wanted)
+        assert views[order.indices].any()
+        for batch, images in zip(batches, order.batches(0), strict=True):
+            (wanted,) = data._activations["teacher"].load((0,), images, views[images], torch.device("cpu"))
+            assert batch.taught is not None
+            assert torch.equal(batch.taught, wanted)
 
 
 def test_shifts_of_teacher_and_student_are_the_same_share_of_the_side() -> None:

@@ -175,7 +175,7 @@ def test_without_a_teacher_the_loss_is_that_to_the_labels() -> None:
 
 
 def test_the_layer_decay_lowers_the_rate_from_block_to_block() -> None:
-    head, first, last = ([nn.Parameter(torch.ones(1))] for _ in range(3))
+    head, first, last = ([nn.Parameter(torch.full((1,), value))] for value in (1.0, 2.0, 3.0))
     optimizer = make_optimizer(stage(layer_decay=0.5), head, [*first, *last], [first, [], last])
     assert [(group["lr"], group["params"]) for group in optimizer.param_groups] == [
         (0.1, head),
