@@ -259,9 +259,7 @@ class TrainRecipe(_Section):
         if self.average_last > 1 and self.ema > 0:
             raise ValueError("ema and average_last are two averages of the same weights: give one of them")
         if self.average_last > 1 and self.patience > 0:
-            raise ValueError(
-                "average_last counts from the last epoch, which patience does not know: give one of them"
-            )
+            raise ValueError("average_last counts from the last epoch, which patience does not know: give one of them")
         return self
 
 
