@@ -117,7 +117,7 @@ def epoch(
         spent[part] += now - mark
         mark = now
 
-    for tensors, targets in source.training(EpochOrder(order, recipe.train.batch_size, (0, number)), 0):
+    for tensors, targets, _ in source.training(EpochOrder(order, recipe.train.batch_size, (0, number)), 0):
         note("reading")
         optimizer.zero_grad(set_to_none=True)
         loss = loss_of(source.part.train(*tensors), targets)
@@ -147,7 +147,7 @@ def floor(setting: Setting, data: TrainingData, source: BatchSource) -> Floor:
     setting.backbone.model.eval()
     with torch.no_grad():
         frozen = operations(lambda: prefix(torch.zeros(batch, 3, size, size)))
-    tensors, _ = next(iter(source.training(EpochOrder(np.arange(batch, dtype=np.int64), batch, (0, 0)), 0)))
+    tensors, _, _ = next(iter(source.training(EpochOrder(np.arange(batch, dtype=np.int64), batch, (0, 0)), 0)))
     with torch.no_grad():
         forward = operations(lambda: source.part.train(*tensors))
     # Each product of the forward pass has two in the backward pass, for its input and for its weights. PyTorch's

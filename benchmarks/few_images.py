@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.harness.command_line import main, positive, report_parser
+from benchmarks.harness.draws import part_of
 from benchmarks.harness.errors import BenchmarkError
 from benchmarks.harness.report import Claim, Report, Table, finish
 from toolkit.backbones import apply_modes, set_trainable
@@ -57,15 +58,7 @@ def drawn(split: Split, count: int, seed: int) -> Split:
             [rng.permutation(np.flatnonzero(split.targets == index))[: count // classes] for index in range(classes)]
         )
     )
-    return replace(
-        split,
-        name="train",
-        sources=[split.sources[index] for index in chosen],
-        targets=split.targets[chosen],
-        names=tuple(split.names[index] for index in chosen),
-        digests=(),
-        fingerprint=f"{split.fingerprint} {count} of seed {seed}",
-    )
+    return part_of(split, "train", chosen)
 
 
 def folds(targets: Indices, rng: np.random.Generator) -> Iterator[Indices]:
@@ -113,7 +106,7 @@ class Trial:
                 apply_modes(setting.backbone, parts)
                 seed = (recipe.seed, number, epoch)
                 order = EpochOrder(np.random.default_rng(seed).permutation(images), size, seed)
-                for step, (tensors, targets) in enumerate(source.training(order, 0)):
+                for step, (tensors, targets, _) in enumerate(source.training(order, 0)):
                     training_step(learner, tensors, targets, np.random.SeedSequence([*seed, step]))
                     scheduler.step()
                 model.eval()

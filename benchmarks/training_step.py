@@ -27,9 +27,9 @@ from toolkit.backbones import apply_modes, create_backbone, set_trainable
 from toolkit.backbones.frontier import NoFrontierError, divide_at_frontier
 from toolkit.bench.clock import MonotonicClock
 from toolkit.bench.peak import fastest_of_engines
-from toolkit.recipe import StageRecipe, TrainRecipe
+from toolkit.recipe import AugmentRecipe, DistillRecipe, StageRecipe, TrainRecipe
 from toolkit.training.depthwise import DepthwiseGradients, instruction_set
-from toolkit.training.optim import make_loss, make_optimizer
+from toolkit.training.optim import TaughtLoss, make_loss, make_optimizer
 from toolkit.training.precision import Precision, choose_precision
 from toolkit.training.step import Learner, training_step
 
@@ -148,11 +148,11 @@ def make_step(backbone_name: str, size: int, options: argparse.Namespace) -> Ste
     stage = StageRecipe(epochs=1, head_lr=1e-6, backbone_lr=1e-6)
     now = Learner(
         module=cut.train,
-        loss=make_loss(TrainRecipe()),
+        loss=TaughtLoss(make_loss(TrainRecipe()), DistillRecipe()),
         optimizer=make_optimizer(stage, parts.head, parts.backbone),
         precision=precision,
-        mixup=0.0,
         depthwise=DepthwiseGradients(),
+        augment=AugmentRecipe(),
     )
     before = replace(now, depthwise=DepthwiseGradients(NOTHING))
     return Step(

@@ -174,6 +174,13 @@ class AugmentRecipe(_Section):
     mixup: float = Field(
         0.0, ge=0.0, le=10.0, description="mixup: alpha of the Beta distribution of the shares; 0 leaves it out"
     )
+    cutmix: float = Field(
+        0.0,
+        ge=0.0,
+        le=10.0,
+        description="cutmix: alpha of the Beta distribution of the shares; 0 leaves it out; beside mixup each batch "
+        "draws one of the two",
+    )
 
 
 class CacheRecipe(_Section):
@@ -220,6 +227,24 @@ class TrainRecipe(_Section):
     device: Annotated[str, AfterValidator(_device)] = Field(
         "auto", description="where to train; auto takes CUDA if there is one, cuda:1 is the second GPU"
     )
+    ema: float = Field(
+        0.0,
+        ge=0.0,
+        lt=1.0,
+        description="decay of the exponential moving average of the weights, which is then what is looked at and kept; "
+        "0 leaves it out",
+    )
+    average_last: int = Field(
+        0,
+        ge=0,
+        description="keep the mean of the weights after the last epochs, this many; 0 and 1 leave it out",
+    )
+    patience: int = Field(
+        0,
+        ge=0,
+        description="end a stage after this many epochs in a row without a better one on the validation images; 0 "
+        "never does",
+    )
     threads: int | None = Field(None, ge=1, le=MOST_THREADS, description="CPU threads (default: all cores)")
 
     @model_validator(mode="after")
@@ -227,6 +252,14 @@ class TrainRecipe(_Section):
         smoothed = [name for name, loss in LOSSES.items() if "label_smoothing" in loss.fields]
         if self.loss not in smoothed and self.label_smoothing > 0:
             raise ValueError(f"label_smoothing applies to the {' and '.join(smoothed)} loss only")
+        return self
+
+    @model_validator(mode="after")
+    def _one_average_over_epochs_that_are_known(self) -> Self:
+        if self.average_last > 1 and self.ema > 0:
+            raise ValueError("ema and average_last are two averages of the same weights: give one of them")
+        if self.average_last > 1 and self.patience > 0:
+            raise ValueError("average_last counts from the last epoch, which patience does not know: give one of them")
         return self
 
 
@@ -237,6 +270,13 @@ class StageRecipe(_Section):
     optimizer: Annotated[str, NameIn(OPTIMIZERS)] = Field("sgd", description="optimiser")
     head_lr: float = Field(0.001, gt=0.0, description="learning rate of the new head")
     backbone_lr: float = Field(0.0001, gt=0.0, description="learning rate of the unfrozen blocks")
+    layer_decay: float = Field(
+        1.0,
+        gt=0.0,
+        le=1.0,
+        description="factor of the learning rate from each unfrozen block to the one before it; 1 trains all at one "
+        "rate",
+    )
     momentum: float = Field(0.9, ge=0.0, lt=1.0, description="momentum of SGD")
     weight_decay: float = Field(0.0, ge=0.0, description="weight decay")
     schedule: Annotated[str, NameIn(SCHEDULES)] = Field(
@@ -251,6 +291,21 @@ class StageRecipe(_Section):
         if isinstance(self.unfreeze, int) and self.unfreeze < 0:
             raise ValueError("unfreeze must be 0 or more blocks, or a list of module names")
         return self
+
+
+class DistillRecipe(_Section):
+    """A teacher whose answers are learned beside the labels (Hinton et al. 2015)."""
+
+    teacher: str | None = Field(
+        None,
+        min_length=1,
+        description="a finished run, by its name in artifacts or its path, whose answers are learned beside the labels "
+        "(default: none)",
+    )
+    weight: float = Field(0.5, ge=0.0, le=1.0, description="share of the teacher in the loss; the labels have the rest")
+    temperature: float = Field(
+        2.0, gt=0.0, le=100.0, description="what the logits of both are divided by before they are compared"
+    )
 
 
 class ExportRecipe(_Section):
@@ -300,12 +355,19 @@ class Recipe(_Section):
     train: TrainRecipe = TrainRecipe.model_validate({})
     stage1: StageRecipe = StageRecipe.model_validate({})
     stage2: StageRecipe = StageRecipe.model_validate({"unfreeze": 1})
+    distill: DistillRecipe = DistillRecipe.model_validate({})
     export: ExportRecipe = ExportRecipe.model_validate({})
 
     @model_validator(mode="after")
     def _something_to_train(self) -> Self:
         if not self.stages:
             raise ValueError("stage1.epochs and stage2.epochs are both 0: nothing would be trained")
+        return self
+
+    @model_validator(mode="after")
+    def _a_teacher_needs_a_cache(self) -> Self:
+        if self.distill.teacher is not None and not self.cache.use:
+            raise ValueError("a teacher's answers are kept beside the activations: leave --no-cache or --teacher out")
         return self
 
     @property
@@ -339,8 +401,11 @@ class Recipe(_Section):
     def without_folders(self) -> Recipe:
         """Return the recipe as it may leave this machine: of the paths in it the last part only."""
         data = self.data.model_copy(update={"source": last_part(self.data.source), "root": None})
+        distill = self.distill.model_copy(
+            update={"teacher": Path(self.distill.teacher).name if self.distill.teacher else None}
+        )
         backbone = self.backbone.model_copy(update={"weights": Path(self.backbone.weights).name})
-        return self.model_copy(update={"data": data, "backbone": backbone})
+        return self.model_copy(update={"data": data, "backbone": backbone, "distill": distill})
 
     def save(self, path: Path) -> None:
         """Write the recipe as TOML, atomically."""
@@ -384,7 +449,7 @@ def _fields_set(section: BaseModel, prefix: str) -> Iterator[str]:
             yield f"{prefix}{name}"
 
 
-PREFIXED = ("augment", "stage1", "stage2")
+PREFIXED = ("augment", "stage1", "stage2", "distill")
 """Sections whose name starts the names of their fields; the fields of the others have names that speak for
 themselves."""
 NAMES = {
@@ -393,6 +458,7 @@ NAMES = {
     "backbone.name": "backbone",
     "cache.use": "cache",
     "cache.dtype": "cache_dtype",
+    "distill.teacher": "teacher",
 }
 """Fields that are not called what they are called in their section."""
 NOT_GIVEN = ("name", "description")

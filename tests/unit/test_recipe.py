@@ -207,3 +207,29 @@ def test_unknown_names_and_bad_values_are_said_together() -> None:
     assert problems[0].startswith("  lr: no such field (did you mean stage1_head_lr or ")
     assert problems[1] == "  stage1_epochs: Input should be greater than or equal to 0 (given: -1)"
     assert fields.startswith("Fields are ")
+
+
+def test_what_lifts_accuracy_is_off_unless_it_is_asked_for() -> None:
+    recipe = Recipe()
+    assert (recipe.augment.cutmix, recipe.train.ema, recipe.train.average_last, recipe.train.patience) == (0, 0, 0, 0)
+    assert (recipe.stage1.layer_decay, recipe.stage2.layer_decay, recipe.distill.teacher) == (1.0, 1.0, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train.ema": 0.9, "train.average_last": 2}, "train: ema and average_last are two averages of the same"),
+        ({"train.patience": 1, "train.average_last": 2}, "train: average_last counts from the last epoch"),
+        ({"train.ema": 1.0}, r"train\.ema"),
+        ({"distill.teacher": "t", "cache.use": False}, "a teacher's answers are kept beside the activations"),
+    ],
+)
+def test_means_that_exclude_each_other_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        Recipe().override(changes)
+
+
+def test_a_recipe_that_leaves_the_machine_names_its_teacher_alone() -> None:
+    recipe = Recipe().override({"distill.teacher": "/home/somebody/artifacts/large"})
+    assert recipe.without_folders().distill.teacher == "large"
+    assert Recipe().without_folders().distill.teacher is None

@@ -76,6 +76,9 @@ class RecipeFields(ExportFields, total=False):
     """Shift by up to this fraction of the side, repeating the edge pixels."""
     augment_mixup: float
     """Mixup: alpha of the Beta distribution of the shares; 0 leaves it out."""
+    augment_cutmix: float
+    """Cutmix: alpha of the Beta distribution of the shares; 0 leaves it out; beside mixup each batch draws one of the
+    two."""
     cache: bool
     """Compute the frozen part of the network once per image and keep the result on disk."""
     views: int | None
@@ -102,6 +105,13 @@ class RecipeFields(ExportFields, total=False):
     """Let BatchNorm layers of unfrozen blocks use and update batch statistics."""
     device: str
     """Where to train; auto takes CUDA if there is one, cuda:1 is the second GPU."""
+    ema: float
+    """Decay of the exponential moving average of the weights, which is then what is looked at and kept; 0 leaves it
+    out."""
+    average_last: int
+    """Keep the mean of the weights after the last epochs, this many; 0 and 1 leave it out."""
+    patience: int
+    """End a stage after this many epochs in a row without a better one on the validation images; 0 never does."""
     threads: int | None
     """CPU threads (default: all cores)."""
     stage1_epochs: int
@@ -112,6 +122,8 @@ class RecipeFields(ExportFields, total=False):
     """Learning rate of the new head."""
     stage1_backbone_lr: float
     """Learning rate of the unfrozen blocks."""
+    stage1_layer_decay: float
+    """Factor of the learning rate from each unfrozen block to the one before it; 1 trains all at one rate."""
     stage1_momentum: float
     """Momentum of SGD."""
     stage1_weight_decay: float
@@ -128,6 +140,8 @@ class RecipeFields(ExportFields, total=False):
     """Learning rate of the new head."""
     stage2_backbone_lr: float
     """Learning rate of the unfrozen blocks."""
+    stage2_layer_decay: float
+    """Factor of the learning rate from each unfrozen block to the one before it; 1 trains all at one rate."""
     stage2_momentum: float
     """Momentum of SGD."""
     stage2_weight_decay: float
@@ -136,5 +150,12 @@ class RecipeFields(ExportFields, total=False):
     """Learning-rate schedule over the stage, stepped per batch."""
     stage2_unfreeze: int | str | Sequence[str]
     """How many of the last blocks to train beside the head, or module names."""
+    teacher: str | Path | None
+    """A finished run, by its name in artifacts or its path, whose answers are learned beside the labels (default:
+    none)."""
+    distill_weight: float
+    """Share of the teacher in the loss; the labels have the rest."""
+    distill_temperature: float
+    """What the logits of both are divided by before they are compared."""
     formats: str | Sequence[str]
     """Export formats, separated by commas."""

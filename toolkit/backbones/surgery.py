@@ -29,6 +29,7 @@ class TrainableParts:
         names: names of the trained blocks from input to output, then those of the head's layers.
         modules: dotted names of the modules that are in training mode while training.
         train_bn: whether normalisation layers with running statistics inside them are too.
+        blocks: ``backbone``, block by block in the order of ``names``.
     """
 
     head: list[nn.Parameter]
@@ -36,6 +37,7 @@ class TrainableParts:
     names: tuple[str, ...]
     modules: tuple[str, ...]
     train_bn: bool = False
+    blocks: tuple[list[nn.Parameter], ...] = ()
 
 
 def find_head(model: nn.Module) -> tuple[str, ...]:
@@ -137,6 +139,7 @@ def set_trainable(backbone: Backbone, unfreeze: int | Sequence[str], *, train_bn
         names=(*(block.name for block in chosen), *backbone.head),
         modules=(*(name for block in chosen for name in block.modules), *backbone.head),
         train_bn=train_bn,
+        blocks=_by_block(model, chosen, in_head),
     )
     apply_modes(backbone, parts)
     return parts
@@ -205,6 +208,17 @@ def _block_parameters(model: nn.Module, own: dict[str, nn.Parameter], block: Blo
     for name in block.modules:
         yield from model.get_submodule(name).parameters()
     yield from (own[name] for name in block.parameters if name in own)  # a block's loose tensors may be buffers
+
+
+def _by_block(model: nn.Module, blocks: Sequence[Block], others: set[int]) -> tuple[list[nn.Parameter], ...]:
+    """Return each block's parameters; those of several are of the last one, and ``others`` of none."""
+    own, taken = dict(model.named_parameters()), set(others)
+    found = []
+    for block in reversed(blocks):
+        parameters = [each for each in _unique([_block_parameters(model, own, block)]) if id(each) not in taken]
+        taken |= {id(each) for each in parameters}
+        found.append(parameters)
+    return tuple(reversed(found))
 
 
 def _unique(groups: Iterable[Iterable[nn.Parameter]]) -> list[nn.Parameter]:

@@ -15,6 +15,7 @@ from toolkit.recipe import NameIn, recipe_fields
 METAVARS = {
     "train.device": "[auto|cpu|cuda|cuda:N]",
     "data.source": "FOLDER|NAME",
+    "distill.teacher": "RUN",
     "backbone.name": "NAME",
     "export.formats": "A,B",
 }
@@ -41,6 +42,7 @@ PANELS = {
     "train": "Recipe: both stages",
     "stage1": "Recipe: stage 1, the new head",
     "stage2": "Recipe: stage 2, the last blocks too",
+    "distill": "Recipe: a teacher",
     "export": "Recipe: export",
 }
 """Headings in the help, by section. What a flag's default is there holds where the recipe says nothing else."""

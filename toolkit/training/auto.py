@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from toolkit.backbones.asked import check_backbone
 from toolkit.data.registry import find_source, require_source
 from toolkit.dependencies import require_for_training
+from toolkit.errors import RunError
 from toolkit.files import expanded
 from toolkit.formats.registry import get_format
 from toolkit.recipe import AUTO, EMBEDDED_RECIPE, PATH_RECIPE, PREFERRED_RECIPE, Recipe, load_recipe
+from toolkit.run_folder import FinishedRun, find_run
 
 
 def choose_recipe(name: str, overrides: Mapping[str, Any]) -> tuple[Recipe, str | None]:
@@ -34,18 +37,18 @@ def choose_recipe(name: str, overrides: Mapping[str, Any]) -> tuple[Recipe, str 
     preferred, embedded = load_recipe(PREFERRED_RECIPE), load_recipe(EMBEDDED_RECIPE)
     named = overrides.get("data.source")
     if named == embedded.data.source:
-        return check_recipe(embedded.override(overrides)), None
+        return check_recipe(localised(embedded.override(overrides))), None
     if named is not None and named != preferred.data.source:
         own = check_recipe(localised(load_recipe(PATH_RECIPE).override(overrides)))
         return own, f"using the {own.name!r} recipe for {named}"
-    preferred = check_recipe(preferred.override(overrides))
+    preferred = check_recipe(localised(preferred.override(overrides)))
     if named is not None:
         return preferred, None
     title = find_source(preferred.data.source).title
     reason = _why_not(preferred)
     if reason is None:
         return preferred, f"using the {preferred.name!r} recipe: {title} and the pretrained weights can be had"
-    embedded = embedded.override(overrides)
+    embedded = localised(embedded.override(overrides))
     return embedded, f"USING THE EMBEDDED {embedded.name!r} RECIPE, NOT {title}: {reason}"
 
 
@@ -56,11 +59,14 @@ def check_recipe(recipe: Recipe) -> Recipe:
         DataError: there is no such data source.
         BackboneError: there is no such source of backbones, or no such file of weights.
         ExportError: there is no such format, which would be found out only after the training.
+        RunError: there is no such run to be the teacher, or it is not finished.
     """
     require_source(recipe.data)
     check_backbone(recipe.backbone.name, recipe.backbone.weights)
     for name in recipe.export.formats:
         get_format(name)
+    if recipe.distill.teacher is not None:
+        FinishedRun.of(find_run(recipe.distill.teacher))
     return recipe
 
 
@@ -82,7 +88,14 @@ def _why_not(recipe: Recipe) -> str | None:
 
 
 def localised(recipe: Recipe) -> Recipe:
-    """Make the path of a source that reads one absolute, so that later stages find the data from anywhere."""
-    if not find_source(recipe.data.source).reads_path:
-        return recipe
-    return recipe.override({"data.source": str(expanded(recipe.data.source).resolve())})
+    """Make paths absolute, so that later stages and ``--resume`` find what they name from anywhere.
+
+    Those of a source that reads one, and of a teacher; a teacher that is not there stays as it is, to be refused.
+    """
+    changes = {}
+    if find_source(recipe.data.source).reads_path:
+        changes["data.source"] = str(expanded(recipe.data.source).resolve())
+    if (teacher := recipe.distill.teacher) is not None:
+        with suppress(RunError):
+            changes["distill.teacher"] = str(find_run(teacher).path.resolve())
+    return recipe.override(changes) if changes else recipe

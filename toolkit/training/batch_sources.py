@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -69,16 +69,24 @@ class TrainedPart:
     infer: nn.Module
 
 
+class Batch(NamedTuple):
+    """What one step of training takes, on the device."""
+
+    tensors: Tensors
+    """What the trained part takes."""
+    targets: torch.Tensor
+    """int64 ``[b]``."""
+    taught: torch.Tensor | None = None
+    """The teacher's logits of what the tensors were made of, float32 ``[b, C]``; None without a teacher."""
+
+
 class BatchSource(Protocol):
     """Batches of one stage, and the part of the network that they go through."""
 
     part: TrainedPart
 
-    def training(self, order: EpochOrder, first: int) -> Iterator[tuple[Tensors, torch.Tensor]]:
-        """Yield an epoch's batches from step ``first``.
-
-        What ``part`` takes, and targets int64 ``[b]``, on the device. A generator: closing it stops reading ahead.
-        """
+    def training(self, order: EpochOrder, first: int) -> Iterator[Batch]:
+        """Yield an epoch's batches from step ``first``. A generator: closing it stops reading ahead."""
 
     def validation(self) -> Iterator[Tensors]:
         """Yield the validation images in order, as ``part`` takes them, on the device."""
@@ -107,7 +115,7 @@ class ImageBatches:
         self._train = train
         self._validation = validation
 
-    def training(self, order: EpochOrder, first: int) -> Iterator[tuple[Tensors, torch.Tensor]]:
+    def training(self, order: EpochOrder, first: int) -> Iterator[Batch]:
         """See ``BatchSource``."""
         device = self._setting.device
         batches = iterate_batches(
@@ -119,7 +127,7 @@ class ImageBatches:
             workers=self._setting.threads,
         )
         for images, targets, _ in batches:
-            yield [torch.from_numpy(images).to(device)], torch.from_numpy(targets).to(device)
+            yield Batch([torch.from_numpy(images).to(device)], torch.from_numpy(targets).to(device))
 
     def validation(self) -> Iterator[Tensors]:
         """See ``BatchSource``."""
@@ -134,7 +142,13 @@ class ActivationBatches:
     """Kept activations for the part behind the frozen one."""
 
     def __init__(
-        self, cut: Cut, places: Sequence[int], train: Activations, validation: Activations, device: torch.device
+        self,
+        cut: Cut,
+        places: Sequence[int],
+        train: Activations,
+        validation: Activations,
+        device: torch.device,
+        taught: Activations | None = None,
     ) -> None:
         """Prepare one stage.
 
@@ -144,20 +158,26 @@ class ActivationBatches:
             train: activations of the training images.
             validation: activations of the validation images.
             device: where training runs.
+            taught: the teacher's logits of every view of the training images; None without a teacher.
         """
         self.part = TrainedPart(cut.train, cut.infer)
         self._places = tuple(places)
         self._train = train
         self._validation = validation
         self._device = device
+        self._taught = taught
 
-    def training(self, order: EpochOrder, first: int) -> Iterator[tuple[Tensors, torch.Tensor]]:
+    def training(self, order: EpochOrder, first: int) -> Iterator[Batch]:
         """See ``BatchSource``; a fresh view of each image is drawn per epoch."""
         views = np.random.default_rng([*order.seed, 1]).integers(0, self._train.views, len(self._train.targets))
 
-        def load(images: Indices) -> tuple[Tensors, torch.Tensor]:
+        def load(images: Indices) -> Batch:
             tensors = self._train.load(self._places, images, views[images], self._device)
-            return tensors, torch.from_numpy(self._train.targets[images]).to(self._device)
+            targets = torch.from_numpy(self._train.targets[images]).to(self._device)
+            if self._taught is None:
+                return Batch(tensors, targets)
+            (taught,) = self._taught.load((0,), images, views[images], self._device)
+            return Batch(tensors, targets, taught)
 
         return load_ahead(load, order.batches(first), workers=1, prefetch=PREFETCH)
 

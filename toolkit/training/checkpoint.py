@@ -53,6 +53,10 @@ class State:
         seconds: spent in all sessions up to the checkpoint, this one included.
         history: finished epochs.
         best: best weights so far.
+        average: average of the weights in the stage so far; empty where there is none.
+        averaged: updates of that average.
+        peak: what the best epoch of the stage reached, by which patience compares; empty before the first.
+        waited: epochs of the stage since then.
         model: parameters and buffers that training may change.
         optimizer: its ``state_dict``; empty before a stage's first step.
         scheduler: its ``state_dict``.
@@ -73,6 +77,10 @@ class State:
     seconds: float = 0.0
     history: list[Epoch] = field(default_factory=list)
     best: Best = field(default_factory=Best)
+    average: dict[str, torch.Tensor] = field(default_factory=dict)
+    averaged: int = 0
+    peak: tuple[float, ...] = ()
+    waited: int = 0
     model: dict[str, torch.Tensor] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
     scheduler: dict[str, Any] = field(default_factory=dict)
@@ -86,6 +94,21 @@ class State:
         self.stage_seconds[done.stage] = self.stage_seconds.get(done.stage, 0.0) + done.seconds
         self.epoch += 1
         self.step, self.loss_sum, self.right, self.seen, self.epoch_seconds = 0, 0.0, 0, 0, 0.0
+
+    def wait_for_better(self, score: float, loss: float) -> None:
+        """Count the epochs of the stage since its best one, which has the highest score, then the lowest loss."""
+        reached = (score, -loss)
+        if not self.peak or reached > self.peak:
+            self.peak, self.waited = reached, 0
+        else:
+            self.waited += 1
+
+    def end_stage(self) -> None:
+        """Go to the start of the next stage, of which nothing is known yet."""
+        self.stage, self.epoch = self.stage + 1, 1
+        self.optimizer, self.scheduler = {}, {}
+        self.average, self.averaged = {}, 0
+        self.peak, self.waited = (), 0
 
 
 def save_checkpoint(folder: Path, state: State) -> None:

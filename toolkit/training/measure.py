@@ -14,10 +14,11 @@ import numpy as np
 import torch
 
 from toolkit.backbones import apply_modes, set_trainable
+from toolkit.data import Split
 from toolkit.provenance import peak_memory_bytes
 from toolkit.training.activations.catalogue import CacheKey, cache_root
-from toolkit.training.activations.extraction import EXTRACTION_BATCH
-from toolkit.training.batch_sources import Tensors, TrainedPart
+from toolkit.training.activations.extraction import EXTRACTION_BATCH, Extraction, Function
+from toolkit.training.batch_sources import Batch, Tensors, TrainedPart
 from toolkit.training.best_weights import Best
 from toolkit.training.checkpoint import State, save_checkpoint
 from toolkit.training.plan import Counts, Plan, Rates, estimate, rate, with_suggestions
@@ -33,9 +34,11 @@ def measure(setting: Setting, data: TrainingData) -> Rates:
     everything = model.state_dict()
     before = {name: everything[name].detach().clone() for name in variable_tensors(recipe, setting.backbone)}
     prefix = _prefix_rate(setting, data)
+    teacher = _teacher_rate(data)
     batch = np.arange(recipe.train.batch_size) % len(data.train)
     images = data.train.load(batch, setting.preprocessing)
     targets = torch.from_numpy(data.train.targets[batch]).to(setting.device)
+    taught = None if teacher is None else torch.zeros(len(batch), len(setting.dataset.labels), device=setting.device)
     rates: dict[int, float] = {}
     infer = checkpoint = 0.0
     for number, stage in recipe.stages:
@@ -43,10 +46,13 @@ def measure(setting: Setting, data: TrainingData) -> Rates:
         parts = set_trainable(setting.backbone, stage.unfreeze, train_bn=recipe.train.train_bn)
         learner = make_learner(setting, stage, parts, part.train)
         apply_modes(setting.backbone, parts)
-        rates[number] = _step_rate(learner, tensors, targets)
+        rates[number] = _step_rate(learner, Batch(tensors, targets, taught))
         model.eval()
         infer = _inference_rate(setting, part, tensors)
-        checkpoint = _checkpoint_seconds(before, learner.optimizer)
+        if learner.average is not None:
+            # Where it is the mean of epochs no step has made it yet; its memory is part of the plan.
+            learner.average.add()
+        checkpoint = _checkpoint_seconds(before, learner)
     model.load_state_dict(before, strict=False)
     model.zero_grad(set_to_none=True)
     return Rates(
@@ -57,6 +63,8 @@ def measure(setting: Setting, data: TrainingData) -> Rates:
         row_bytes=_row_bytes(data.cache_keys()),
         memory_bytes=peak_memory_bytes(),
         checkpoint=checkpoint,
+        teacher=teacher,
+        answer_bytes=_row_bytes([key] if (key := data.teacher_key()) else []),
     )
 
 
@@ -64,7 +72,9 @@ def make_plan(setting: Setting, data: TrainingData, rates: Rates) -> Plan:
     """Estimate a run from its rates, with what would make it shorter."""
     counts, keys = counts_of(setting, data), data.cache_keys()
     kept = bool(keys) and all((cache_root() / key.digest()).is_dir() for key in keys)
-    plan = estimate(setting.recipe, counts, rates, data.views, kept=kept)
+    answers = data.teacher_key()
+    answered = answers is not None and (cache_root() / answers.digest()).is_dir()
+    plan = estimate(setting.recipe, counts, rates, data.views, kept=kept, answered=answered)
     return with_suggestions(plan, setting.recipe, counts, rates, data.views)
 
 
@@ -74,28 +84,34 @@ def counts_of(setting: Setting, data: TrainingData) -> Counts:
 
 
 def _prefix_rate(setting: Setting, data: TrainingData) -> float | None:
-    divided, train = data.divided, data.train
-    if divided is None:
-        return None
-    every = range(len(divided.division.tensors))
+    divided = data.divided
+    return None if divided is None else _extraction_rate(Extraction(setting, divided), data.train)
+
+
+def _teacher_rate(data: TrainingData) -> float | None:
+    return None if data.answers is None else _extraction_rate(data.answers, data.train)
+
+
+def _extraction_rate(extraction: Extraction[Function], train: Split) -> float:
+    every = range(len(extraction.divided.tensors))
     starts = itertools.cycle(range(0, max(1, len(train) - EXTRACTION_BATCH), EXTRACTION_BATCH))
 
     def run() -> int:
         start = next(starts)
         indices = np.arange(start, min(start + EXTRACTION_BATCH, len(train)))
-        divided.prefix.run(train.load(indices, setting.preprocessing), every)
+        extraction.divided.prefix.run(train.load(indices, extraction.setting.preprocessing), every)
         return len(indices)
 
     return rate(run)
 
 
-def _step_rate(learner: Learner, tensors: Tensors, targets: torch.Tensor) -> float:
+def _step_rate(learner: Learner, batch: Batch) -> float:
     seed = np.random.SeedSequence(0)
 
     def run() -> int:
         # Looking at the loss waits for the device: a step alone only queues its kernels.
-        training_step(learner, tensors, targets, seed).loss.item()
-        return len(targets)
+        training_step(learner, batch.tensors, batch.targets, seed, batch.taught).loss.item()
+        return len(batch.targets)
 
     return rate(run)
 
@@ -108,13 +124,15 @@ def _inference_rate(setting: Setting, part: TrainedPart, tensors: Tensors) -> fl
     return rate(run)
 
 
-def _checkpoint_seconds(weights: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer) -> float:
+def _checkpoint_seconds(weights: dict[str, torch.Tensor], learner: Learner) -> float:
     """Return what one takes to write, in the system's temporary folder: where the run will be is not known here."""
     with tempfile.TemporaryDirectory(prefix="toolkit-plan-") as folder:
         started = time.perf_counter()
-        save_checkpoint(
-            Path(folder), State(best=Best(weights=weights), model=weights, optimizer=optimizer.state_dict())
+        average = {} if learner.average is None else learner.average.weights
+        state = State(
+            best=Best(weights=weights), model=weights, optimizer=learner.optimizer.state_dict(), average=average
         )
+        save_checkpoint(Path(folder), state)
         return time.perf_counter() - started
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import LambdaLR
 
-from toolkit.recipe import StageRecipe, TrainRecipe
+from toolkit.recipe import DistillRecipe, StageRecipe, TrainRecipe
 from toolkit.training_choices import LOSSES, OPTIMIZERS, SCHEDULES
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -56,6 +56,41 @@ class ClassWeighted(nn.Module):
         return (self._loss(logits, targets) * self._weights[targets]).mean()
 
 
+class TaughtLoss:
+    """The loss to the labels and, where there is a teacher, to its answers (Hinton et al. 2015).
+
+    (1 - a) times the loss to the labels, plus a T^2 times the Kullback-Leibler divergence of the softmax at temperature
+    T from the teacher's, a mean over the batch. T^2 keeps the size of its gradients the same whatever T is. Weights of
+    classes and label smoothing are those of the labels alone.
+    """
+
+    def __init__(self, loss: Loss, recipe: DistillRecipe) -> None:
+        """Join both.
+
+        Args:
+            loss: to the labels.
+            recipe: a and T.
+        """
+        self._loss = loss
+        self._weight = recipe.weight
+        self._temperature = recipe.temperature
+
+    def __call__(self, logits: torch.Tensor, targets: torch.Tensor, taught: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the loss.
+
+        Args:
+            logits: float32 ``[b, C]``.
+            targets: int64 ``[b]``.
+            taught: the teacher's logits, float32 ``[b, C]``; None leaves it out.
+        """
+        labelled = self._loss(logits, targets)
+        if taught is None:
+            return labelled
+        own, wanted = (each.div(self._temperature).log_softmax(dim=1) for each in (logits, taught))
+        divergence = functional.kl_div(own, wanted, reduction="batchmean", log_target=True)
+        return (1 - self._weight) * labelled + self._weight * self._temperature**2 * divergence
+
+
 def class_weights(recipe: TrainRecipe, targets: npt.NDArray[np.int64], classes: int) -> tuple[float, ...] | None:
     """Return what the loss of each class is multiplied by; None where the recipe lets all images count alike.
 
@@ -90,10 +125,30 @@ def make_loss(recipe: TrainRecipe, weights: Sequence[float] | None = None, devic
     )
 
 
-def make_optimizer(stage: StageRecipe, head: list[nn.Parameter], backbone: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """Return the optimiser: a group for the head and, if blocks are unfrozen, one for them, each at its own rate."""
+def make_optimizer(
+    stage: StageRecipe,
+    head: list[nn.Parameter],
+    backbone: list[nn.Parameter],
+    blocks: Sequence[list[nn.Parameter]] = (),
+) -> torch.optim.Optimizer:
+    """Return the optimiser: a group for the head and, if blocks are unfrozen, one for them, each at its own rate.
+
+    With a layer decay there is a group for each block, the last one first and at the rate of the backbone; each one
+    before it has the rate of the one behind it times the decay (Howard and Ruder 2018, section 3.1).
+
+    Args:
+        stage: says which optimiser and which rates.
+        head: parameters of the head.
+        backbone: those of the unfrozen blocks.
+        blocks: the same, block by block from input to output.
+    """
     groups: list[dict[str, object]] = [{"params": head, "lr": stage.head_lr}]
-    if backbone:
+    if backbone and stage.layer_decay < 1:
+        trained = [block for block in reversed(blocks) if block]
+        groups += [
+            {"params": block, "lr": stage.backbone_lr * stage.layer_decay**depth} for depth, block in enumerate(trained)
+        ]
+    elif backbone:
         groups.append({"params": backbone, "lr": stage.backbone_lr})
     optimizer: torch.optim.Optimizer = OPTIMIZERS[stage.optimizer].build(stage, groups)
     return optimizer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from toolkit.errors import RecipeError
@@ -39,6 +39,8 @@ class Rates:
         row_bytes: kept per view of an image.
         memory_bytes: peak resident memory of this process after the measurement; None where the system does not tell.
         checkpoint: seconds to write one, which happens after every epoch.
+        teacher: images per second of decoding and the teacher; None without one.
+        answer_bytes: kept of the teacher's answers per view of a training image.
     """
 
     image_size: int
@@ -48,6 +50,8 @@ class Rates:
     row_bytes: int
     memory_bytes: int | None
     checkpoint: float = 0.0
+    teacher: float | None = None
+    answer_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,8 @@ class Plan:
         memory_bytes: peak resident memory; None where the system does not tell.
         shorter: changes that would make it shorter, as flags, with their seconds.
         labels: the look at the labels, which runs the frozen part over the test images.
+        teacher: the teacher's pass over the training images; 0 without one, or if its answers are there already.
+        least: all of it if patience ends every stage as early as it can; None where it cannot.
     """
 
     prefix: float
@@ -71,14 +77,18 @@ class Plan:
     memory_bytes: int | None
     shorter: tuple[tuple[str, float], ...] = ()
     labels: float = 0.0
+    teacher: float = 0.0
+    least: float | None = None
 
     @property
     def seconds(self) -> float:
-        """All of it."""
-        return self.prefix + self.labels + sum(self.stages.values()) + self.test
+        """All of it; with patience at most."""
+        return self.prefix + self.teacher + self.labels + sum(self.stages.values()) + self.test
 
 
-def estimate(recipe: Recipe, counts: Counts, rates: Rates, views: int, *, kept: bool = False) -> Plan:
+def estimate(
+    recipe: Recipe, counts: Counts, rates: Rates, views: int, *, kept: bool = False, answered: bool = False
+) -> Plan:
     """Estimate a run at the measured image size.
 
     Args:
@@ -87,22 +97,41 @@ def estimate(recipe: Recipe, counts: Counts, rates: Rates, views: int, *, kept: 
         rates: what was measured.
         views: of each training image.
         kept: the activations are there already.
+        answered: the teacher's answers are there already.
     """
-    seconds = {
-        number: stage.epochs * (counts.train / rates.train[number] + counts.validation / rates.infer + rates.checkpoint)
-        for number, stage in recipe.stages
+    epoch = {
+        number: counts.train / rates.train[number] + counts.validation / rates.infer + rates.checkpoint
+        for number, _ in recipe.stages
     }
+    seconds = {number: stage.epochs * epoch[number] for number, stage in recipe.stages}
     if rates.prefix is None:
-        return Plan(0.0, seconds, counts.test / rates.infer, 0, rates.memory_bytes)
+        plan = Plan(0.0, seconds, counts.test / rates.infer, 0, rates.memory_bytes)
+        return _with_least(plan, recipe, epoch)
     rows = counts.train * views + counts.validation
-    return Plan(
+    plan = Plan(
         prefix=0.0 if kept else rows / rates.prefix,
         stages=seconds,
         test=counts.test / rates.prefix + counts.test / rates.infer,
-        disk_bytes=rows * rates.row_bytes,
+        disk_bytes=rows * rates.row_bytes + counts.train * views * rates.answer_bytes,
         memory_bytes=rates.memory_bytes,
         labels=counts.test / rates.prefix if recipe.data.check_labels else 0.0,
+        teacher=0.0 if answered or rates.teacher is None else counts.train * views / rates.teacher,
     )
+    return _with_least(plan, recipe, epoch)
+
+
+def _with_least(plan: Plan, recipe: Recipe, epoch: Mapping[int, float]) -> Plan:
+    """Add what a plan takes if no epoch is better than the first of its stage, which is when patience ends it first.
+
+    Args:
+        plan: with all the epochs.
+        recipe: says how patient.
+        epoch: seconds of one, by stage number.
+    """
+    spared = {number: stage.epochs - min(stage.epochs, recipe.train.patience + 1) for number, stage in recipe.stages}
+    if recipe.train.patience == 0 or not any(spared.values()):
+        return plan
+    return replace(plan, least=plan.seconds - sum(epochs * epoch[number] for number, epochs in spared.items()))
 
 
 def scaled(rates: Rates, image_size: int) -> Rates:
@@ -122,6 +151,8 @@ def scaled(rates: Rates, image_size: int) -> Rates:
         row_bytes=round(rates.row_bytes / factor),
         memory_bytes=rates.memory_bytes,
         checkpoint=rates.checkpoint,
+        teacher=rates.teacher,
+        answer_bytes=rates.answer_bytes,
     )
 
 
@@ -135,7 +166,10 @@ def with_suggestions(plan: Plan, recipe: Recipe, counts: Counts, rates: Rates, v
     if recipe.stage2.epochs > FEWEST_EPOCHS:
         fewer = recipe.override({"stage2.epochs": FEWEST_EPOCHS})
         shorter.append(
-            (f"--stage2-epochs {FEWEST_EPOCHS}", estimate(fewer, counts, rates, views, kept=plan.prefix == 0).seconds)
+            (
+                f"--stage2-epochs {FEWEST_EPOCHS}",
+                estimate(fewer, counts, rates, views, kept=plan.prefix == 0, answered=plan.teacher == 0).seconds,
+            )
         )
     useful = [(flag, seconds) for flag, seconds in shorter if seconds < WORTH_SAYING * plan.seconds]
     return replace(plan, shorter=tuple(useful[:3]))
@@ -220,11 +254,18 @@ def lines(plan: Plan, rates: Rates, views: int) -> list[str]:
             else "the frozen part is done"
         )
         work.insert(0, before)
+    if plan.teacher:
+        work.insert(1, f"the teacher at {rates.teacher:.0f} img/s takes about {duration(plan.teacher)}")
     if plan.labels:
         work.append(f"the look at the labels takes about {duration(plan.labels)}")
+    sooner = (
+        f" (about {duration(plan.least)} if patience ends every stage as early as it can)"
+        if plan.least is not None
+        else ""
+    )
     memory = f", {plan.memory_bytes / 1e9:.1f} GB of memory" if plan.memory_bytes else ""
     text = [
-        f"plan: about {duration(plan.seconds)} in all; {plan.disk_bytes / 1e9:.2f} GB of disk{memory}",
+        f"plan: about {duration(plan.seconds)} in all{sooner}; {plan.disk_bytes / 1e9:.2f} GB of disk{memory}",
         f"  {'; '.join(work)}; the test takes about {duration(plan.test)}",
     ]
     if plan.shorter:

@@ -25,6 +25,17 @@ from toolkit.training.group import Group, joined
 from toolkit.training.optim import class_weights
 from toolkit.training.precision import Precision, choose_precision
 
+UNSAID = (
+    'decode = "full"\n',
+    "cutmix = 0.0\n",
+    "ema = 0.0\n",
+    "average_last = 0\n",
+    "patience = 0\n",
+    "layer_decay = 1.0\n",
+    "[distill]\nweight = 0.5\ntemperature = 2.0\n\n",
+)
+"""What runs did of which their recipes said nothing, before there was a choice."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -119,7 +130,9 @@ def identity_of(setting: Setting) -> dict[str, str]:
         weights.update(name.encode())
         weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     # A run that was started before there was a choice goes on: its recipe does not say what it did.
-    recipe = setting.recipe.to_toml().replace('decode = "full"\n', "")
+    recipe = setting.recipe.to_toml()
+    for line in UNSAID:
+        recipe = recipe.replace(line, "")
     return {
         "recipe": hashlib.sha256(recipe.encode()).hexdigest(),
         "classes": hashlib.sha256(repr(setting.dataset.labels).encode()).hexdigest(),

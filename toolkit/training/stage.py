@@ -86,7 +86,7 @@ def finetune_run(
             if not resume:
                 run.remove_checkpoints()
                 setting.recipe.save(run.recipe_file)
-        identity = identity_of(setting)
+        identity = identity_of(setting) | data.identity()
         duplicates = look_at_data(setting)
         if not resume and not isinstance(setting.reporter, Silent):
             announce_plan(setting, data)

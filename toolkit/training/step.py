@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +9,15 @@ import torch
 from torch import nn
 
 from toolkit.backbones import TrainableParts
-from toolkit.recipe import StageRecipe
+from toolkit.recipe import AugmentRecipe, StageRecipe
+from toolkit.training.averaging import WeightAverage
 from toolkit.training.batch_sources import Tensors
+from toolkit.training.blending import blend
 from toolkit.training.depthwise import DepthwiseGradients
-from toolkit.training.optim import Loss, make_loss, make_optimizer
+from toolkit.training.optim import TaughtLoss, make_loss, make_optimizer
 from toolkit.training.precision import Precision
 from toolkit.training.setting import Setting
+from toolkit.training.variable import trained_tensors
 
 
 @dataclass(frozen=True)
@@ -24,19 +26,23 @@ class Learner:
 
     Attributes:
         module: takes the tensors of a batch, returns logits ``[b, C]``.
-        loss: of logits and targets.
+        loss: of logits, targets and the logits of a teacher, if there is one.
         optimizer: of the parameters that are trained.
         precision: arithmetic of the passes.
-        mixup: alpha of the Beta distribution of mixup's shares; 0 leaves it out.
         depthwise: how depthwise convolutions are differentiated.
+        augment: how the inputs of a batch are blended with each other.
+        average: of the weights that are trained; None where none is kept.
+        ema: decay with which the average follows every step; 0 where it does not.
     """
 
     module: nn.Module
-    loss: Loss
+    loss: TaughtLoss
     optimizer: torch.optim.Optimizer
     precision: Precision
-    mixup: float
     depthwise: DepthwiseGradients
+    augment: AugmentRecipe
+    average: WeightAverage | None = None
+    ema: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -53,20 +59,27 @@ class StepResult:
 
 
 def make_learner(setting: Setting, stage: StageRecipe, parts: TrainableParts, module: nn.Module) -> Learner:
-    """Return what a stage trains, as the recipe says."""
+    """Return what a stage trains, as the recipe says; the modes are to be those that ``parts`` were made with."""
     recipe = setting.recipe
+    averaged = recipe.train.ema > 0 or recipe.train.average_last > 1
     return Learner(
         module=module,
-        loss=make_loss(recipe.train, setting.class_weights, setting.device),
-        optimizer=make_optimizer(stage, parts.head, parts.backbone),
+        loss=TaughtLoss(make_loss(recipe.train, setting.class_weights, setting.device), recipe.distill),
+        optimizer=make_optimizer(stage, parts.head, parts.backbone, parts.blocks),
         precision=setting.precision,
-        mixup=recipe.augment.mixup,
         depthwise=setting.depthwise,
+        augment=recipe.augment,
+        average=WeightAverage(trained_tensors(setting.backbone, parts)) if averaged else None,
+        ema=recipe.train.ema,
     )
 
 
 def training_step(
-    learner: Learner, tensors: Tensors, targets: torch.Tensor, seed: np.random.SeedSequence
+    learner: Learner,
+    tensors: Tensors,
+    targets: torch.Tensor,
+    seed: np.random.SeedSequence,
+    taught: torch.Tensor | None = None,
 ) -> StepResult:
     """Make one step; never waits for the device.
 
@@ -74,41 +87,20 @@ def training_step(
         learner: changed in place.
         tensors: of the batch, on the device.
         targets: int64 ``[b]``, on the device.
-        seed: of dropout and mixup in this step. Seeded anew at every step they need no history: a run that goes on from
-            a checkpoint draws what it would have drawn.
+        seed: of dropout and of what is blended in this step. Seeded anew at every step they need no history: a run that
+            goes on from a checkpoint draws what it would have drawn.
+        taught: the teacher's logits, float32 ``[b, C]``, on the device; None without one.
     """
     _reseed(int(seed.generate_state(1)[0]), learner.precision.device)
-    tensors, loss_of = mixup(tensors, targets, learner.mixup, seed, learner.loss)
+    blended = blend(tensors, len(targets), learner.augment, seed)
     learner.optimizer.zero_grad(set_to_none=True)
     with learner.precision.autocast(), learner.depthwise:
-        logits = learner.module(*tensors)
-    loss = loss_of(logits.float())
+        logits = learner.module(*blended.tensors)
+    loss = blended.loss(learner.loss, logits.float(), targets, taught)
     learner.precision.backward_and_step(loss, learner.optimizer)
+    if learner.average is not None and learner.ema > 0:
+        learner.average.follow(learner.ema)
     return StepResult(loss.detach(), (logits.detach().argmax(dim=1) == targets).sum())
-
-
-def mixup(
-    tensors: Tensors, targets: torch.Tensor, alpha: float, seed: np.random.SeedSequence, loss: Loss
-) -> tuple[Tensors, Callable[[torch.Tensor], torch.Tensor]]:
-    """Blend each input with another of its batch (Zhang et al. 2018), on images or on activations.
-
-    Args:
-        tensors: of the batch.
-        targets: int64 ``[b]``.
-        alpha: of the Beta distribution that the share is drawn from, one share per batch; 0 changes nothing.
-        seed: of the draw.
-        loss: of logits and targets.
-
-    Returns:
-        The blended tensors, and the loss as a function of logits: the same blend of the losses to both targets.
-    """
-    if alpha == 0:
-        return tensors, lambda logits: loss(logits, targets)
-    draw = np.random.default_rng(seed)
-    share = float(draw.beta(alpha, alpha))
-    other = torch.from_numpy(draw.permutation(len(targets))).to(targets.device)
-    blended = [tensor.float() * share + tensor[other].float() * (1 - share) for tensor in tensors]
-    return blended, lambda logits: share * loss(logits, targets) + (1 - share) * loss(logits, targets[other])
 
 
 def _reseed(seed: int, device: str) -> None:

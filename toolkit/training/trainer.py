@@ -17,6 +17,7 @@ from toolkit.errors import RecipeError, TrainingError
 from toolkit.progress import Bar
 from toolkit.recipe import StageRecipe
 from toolkit.run_folder import StageSummary
+from toolkit.training.averaging import first_averaged
 from toolkit.training.batch_sources import BatchSource, EpochOrder
 from toolkit.training.best_weights import which_to_keep
 from toolkit.training.checkpoint import State
@@ -37,6 +38,7 @@ class _Stage:
 
     number: int
     epochs: int
+    is_last: bool
     parts: TrainableParts
     batches: BatchSource
     learner: Learner
@@ -115,7 +117,7 @@ class Trainer:
         parts = self._set_trainable(stage)
         return StageSummary(
             stage=number,
-            epochs=stage.epochs,
+            epochs=sum(epoch.stage == number for epoch in self.state.history),
             trained=parts.names,
             trainable_parameters=sum(parameter.numel() for parameter in [*parts.head, *parts.backbone]),
             seconds=self.state.stage_seconds.get(number, 0.0),
@@ -135,15 +137,29 @@ class Trainer:
             learner.optimizer.load_state_dict(state.optimizer)
             scheduler.load_state_dict(state.scheduler)
             setting.precision.load(state.scaler)
-        return _Stage(number, stage.epochs, parts, batches, learner, scheduler)
+        if learner.average is not None:
+            learner.average.load(state.average, state.averaged)
+        last, _ = setting.recipe.stages[-1]
+        return _Stage(number, stage.epochs, number == last, parts, batches, learner, scheduler)
 
     def _train(self, stage: _Stage) -> None:
         with self._stopper.listening():
-            while self.state.epoch <= stage.epochs:
+            while self.state.epoch <= stage.epochs and not self._has_waited_enough(stage):
                 self._run_epoch(stage)
-            self.state.stage, self.state.epoch = stage.number + 1, 1
-            self.state.optimizer, self.state.scheduler = {}, {}
+            self.state.end_stage()
             self._checkpoint(None)
+
+    def _has_waited_enough(self, stage: _Stage) -> bool:
+        """Tell whether patience ends the stage before its last epoch, and say so."""
+        patience = self._setting.recipe.train.patience
+        if not patience or self.state.waited < patience:
+            return False
+        better = "epochs have" if patience > 1 else "epoch has"
+        self._setting.reporter.line(
+            f"stage {stage.number} ends after epoch {self.state.epoch - 1} of {stage.epochs}: the last {patience} "
+            f"{better} been no better on the validation images"
+        )
+        return True
 
     def _run_epoch(self, stage: _Stage) -> None:
         state, before, started = self.state, self.state.epoch_seconds, time.perf_counter()
@@ -155,22 +171,24 @@ class Trainer:
             apply_modes(self._setting.backbone, stage.parts)
             self._train_epoch(stage, local, bar, lambda: before + time.perf_counter() - started)
             self._setting.backbone.model.eval()
-            validation_loss, validation_accuracy, score = self._validate(stage.batches, bar)
-        loss_sum, right, seen = self._setting.group.sum([state.loss_sum, state.right, state.seen])
-        # A checkpoint of an earlier version does not have them.
-        rates = state.rates or stage.rates
-        done = Epoch(
-            stage=stage.number,
-            epoch=state.epoch,
-            train_loss=loss_sum / seen,
-            train_accuracy=right / seen,
-            validation_loss=validation_loss,
-            validation_accuracy=validation_accuracy,
-            head_lr=rates[0],
-            backbone_lr=rates[1] if len(rates) > 1 else 0.0,
-            seconds=before + time.perf_counter() - started,
-        )
-        state.best.offer(done, self.variable(), self._kept, score)
+            with self._averaged(stage):
+                validation_loss, validation_accuracy, score = self._validate(stage.batches, bar)
+                loss_sum, right, seen = self._setting.group.sum([state.loss_sum, state.right, state.seen])
+                # A checkpoint of an earlier version does not have them.
+                rates = state.rates or stage.rates
+                done = Epoch(
+                    stage=stage.number,
+                    epoch=state.epoch,
+                    train_loss=loss_sum / seen,
+                    train_accuracy=right / seen,
+                    validation_loss=validation_loss,
+                    validation_accuracy=validation_accuracy,
+                    head_lr=rates[0],
+                    backbone_lr=rates[1] if len(rates) > 1 else 0.0,
+                    seconds=before + time.perf_counter() - started,
+                )
+                state.best.offer(done, self.variable(), self._kept, score)
+        state.wait_for_better(score, validation_loss)
         state.end_epoch(done)
         self._checkpoint(stage)
         self._setting.reporter.line(
@@ -180,16 +198,26 @@ class Trainer:
         )
         self._stop_if_asked()
 
+    def _averaged(self, stage: _Stage) -> contextlib.AbstractContextManager[None]:
+        """Return the context in which the average of the weights, if one is kept, is in their place."""
+        average = stage.learner.average
+        if average is None:
+            return contextlib.nullcontext()
+        first = first_averaged(self._setting.recipe.train, stage.epochs)
+        if first is not None and stage.is_last and self.state.epoch >= first:
+            average.add()
+        return average.in_place()
+
     def _train_epoch(self, stage: _Stage, order: EpochOrder, bar: Bar, elapsed: Callable[[], float]) -> None:
         """Make the steps that are left of an epoch."""
         state, setting = self.state, self._setting
         meter = Meter(setting.precision.device)
         batches = stage.batches.training(order, state.step)
         with contextlib.closing(batches):  # type: ignore[type-var]  # sources are generators
-            for tensors, targets in batches:
+            for tensors, targets, taught in batches:
                 state.rates = stage.rates
                 entropy = [setting.recipe.seed, stage.number, state.epoch, state.step, setting.group.rank]
-                result = training_step(stage.learner, tensors, targets, np.random.SeedSequence(entropy))
+                result = training_step(stage.learner, tensors, targets, np.random.SeedSequence(entropy), taught)
                 meter.add(Step(stage.number, state.epoch, state.step + 1, len(targets), state.rates), result)
                 stage.scheduler.step()
                 state.step += 1
@@ -252,6 +280,8 @@ class Trainer:
         if stage is not None:
             self.state.optimizer = stage.learner.optimizer.state_dict()
             self.state.scheduler = stage.scheduler.state_dict()
+            if (average := stage.learner.average) is not None:
+                self.state.average, self.state.averaged = average.weights, average.updates
         self.state.scaler = self._setting.precision.state()
         self.state.depthwise = self._setting.depthwise.state()
         self.state.model = self.variable()

@@ -16,6 +16,7 @@ import torch
 from toolkit.backbones.deployable import Deployable
 from toolkit.data import Split
 from toolkit.data.batches import iterate_batches
+from toolkit.errors import TrainingError
 from toolkit.progress import Bar
 from toolkit.training.activations.catalogue import CacheKey, cache_root
 from toolkit.training.activations.cleaning import discard_abandoned
@@ -29,6 +30,7 @@ from toolkit.training.activations.extraction import (
 )
 from toolkit.training.activations.prefix import from_stored
 from toolkit.training.batch_sources import ActivationBatches, BatchSource, ImageBatches, Tensors, TrainedPart
+from toolkit.training.distillation import Answers, answers_of, find_teacher, may_have_seen
 from toolkit.training.evaluate import predict_logits
 from toolkit.training.group import Group
 from toolkit.training.setting import Setting
@@ -41,12 +43,18 @@ class TrainingData:
         train: this process's training images.
         validation: this process's validation images.
         divided: how the network is divided; None where training goes without a cache.
+        answers: what has the teacher answer; None without one.
     """
 
     def __init__(self, setting: Setting) -> None:
         """Move the network to the device, divide it and open the engine of its frozen part.
 
         Computes nothing of the images yet.
+
+        Raises:
+            RunError: the recipe's teacher cannot be used.
+            RecipeError: it does not know the classes.
+            TrainingError: it cannot be learned from, because nothing can be kept of this network.
         """
         self._setting = setting
         self._activations: dict[str, Activations] = {}
@@ -60,6 +68,28 @@ class TrainingData:
         self.divided: DividedNetwork | None = divide_network(setting, None)
         model.to(setting.device)
         self._network = Deployable(model, setting.backbone.normalization).to(setting.device)
+        self.answers: Extraction[Answers] | None = None
+        if (teacher := find_teacher(setting.recipe, setting.dataset)) is not None:
+            self._require_kept()
+            self.answers = answers_of(setting, teacher)
+            seen = may_have_seen(teacher, setting.dataset)
+            warning = ", which may have been trained on the validation and test images of this run" if seen else ""
+            setting.reporter.line(
+                f"teacher: {teacher.run.folder.name}, {teacher.run.record.backbone} at "
+                f"{teacher.run.record.preprocessing.height} px{warning}"
+            )
+
+    def identity(self) -> dict[str, str]:
+        """Return what beside the setting must not change when a run goes on, each thing with its digest."""
+        return {} if self.answers is None else {"teacher": self.answers.divided.digest}
+
+    def _require_kept(self) -> None:
+        """Refuse a teacher where nothing is kept: its answers belong to views that are."""
+        if self.divided is None:
+            raise TrainingError(
+                "a teacher's answers are kept beside the activations of each view, and this run keeps none (why stands "
+                "above): leave --teacher out."
+            )
 
     def batches(self, stage: int) -> BatchSource:
         """Return what a stage, given by its number, trains on; computes or opens the activations that it needs.
@@ -79,7 +109,10 @@ class TrainingData:
                 self._activations["train"],
                 self._activations["validation"],
                 self._setting.device,
+                self._activations.get("teacher"),
             )
+        if self.answers is not None:
+            self._require_kept()
         return self.image_batches()
 
     def keep(self) -> bool:
@@ -153,6 +186,12 @@ class TrainingData:
         extraction = Extraction(self._setting, self.divided)
         return [extraction.key(split, views) for split, views in self._splits_and_views()]
 
+    def teacher_key(self) -> CacheKey | None:
+        """Return what decides the content of the teacher's answers; None without one."""
+        if self.answers is None:
+            return None
+        return self.answers.key(self.train, training_views(self._setting.recipe))
+
     def _extract(self, divided: DividedNetwork) -> bool:
         """Have the activations of both splits at hand; return False where they cannot be kept, in any process."""
         if self._activations:
@@ -164,6 +203,8 @@ class TrainingData:
         try:
             for split, views in self._splits_and_views():
                 opened[split.name] = extraction.activations(split, views)
+            if self.answers is not None:
+                opened["teacher"] = self.answers.activations(self.train, training_views(self._setting.recipe))
         except NoCacheError as error:
             problem = str(error)
         except BaseException:

@@ -18,6 +18,7 @@ OF_THE_RECIPE = {name: field for _, name, field in recipe_fields()}
 WIDER: dict[str, Any] = {
     "weights": str | Path,
     "data_root": str | Path | None,
+    "teacher": str | Path | None,
     "formats": str | Sequence[str],
     "stage1_unfreeze": int | str | Sequence[str],
     "stage2_unfreeze": int | str | Sequence[str],

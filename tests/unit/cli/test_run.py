@@ -212,6 +212,7 @@ WENT_ON = {
     "augment__flip": ("--augment-flip", REFUSED),
     "augment__shift": ("--augment-shift 0.1", REFUSED),
     "augment__mixup": ("--augment-mixup 0.1", REFUSED),
+    "augment__cutmix": ("--augment-cutmix 0.1", REFUSED),
     "cache__use": ("--no-cache", REFUSED),
     "cache__views": ("--views 3", REFUSED),
     "cache__dtype": ("--cache-dtype float32", REFUSED),
@@ -225,6 +226,12 @@ WENT_ON = {
     "train__train_bn": ("--train-bn", REFUSED),
     "train__device": ("--device cpu", REFUSED),
     "train__threads": ("--threads 1", REFUSED),
+    "train__ema": ("--ema 0.9", REFUSED),
+    "train__average_last": ("--average-last 2", REFUSED),
+    "train__patience": ("--patience 2", REFUSED),
+    "distill__teacher": ("--teacher another", REFUSED),
+    "distill__weight": ("--distill-weight 0.7", REFUSED),
+    "distill__temperature": ("--distill-temperature 4", REFUSED),
     **{
         f"stage{number}__{field}": (f"--stage{number}-{field.replace('_', '-')} {value}", REFUSED)
         for number in (1, 2)
@@ -233,6 +240,7 @@ WENT_ON = {
             ("optimizer", "adam"),
             ("head_lr", 0.5),
             ("backbone_lr", 0.5),
+            ("layer_decay", 0.5),
             ("momentum", 0.1),
             ("weight_decay", 0.5),
             ("schedule", "cosine"),

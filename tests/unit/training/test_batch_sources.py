@@ -31,19 +31,22 @@ def test_an_epoch_in_batches_from_any_step() -> None:
 def test_images_come_in_the_order_of_the_epoch() -> None:
     source, split = image_batches(), tiny_split("train", 18)
     batches = list(source.training(ORDER, 1))
-    assert [targets.tolist() for _, targets in batches] == [split.targets[[2, 5]].tolist(), split.targets[[4]].tolist()]
-    ((first,), _) = batches[0]
+    assert [targets.tolist() for _, targets, _ in batches] == [
+        split.targets[[2, 5]].tolist(),
+        split.targets[[4]].tolist(),
+    ]
+    ((first,), _, _) = batches[0]
     assert np.array_equal(first[0].numpy(), np.asarray(split.sources[2]))
     assert sum(len(images) for (images,) in source.validation()) == 6
 
 
 def test_what_is_drawn_for_an_image_does_not_depend_on_where_an_epoch_goes_on() -> None:
     changes = {"augment__shift": 0.3, "augment__flip": True}
-    whole = [images for (images,), _ in image_batches(**changes).training(ORDER, 0)]
-    rest = [images for (images,), _ in image_batches(**changes).training(ORDER, 1)]
+    whole = [images for (images,), _, _ in image_batches(**changes).training(ORDER, 0)]
+    rest = [images for (images,), _, _ in image_batches(**changes).training(ORDER, 1)]
     assert all(torch.equal(one, other) for one, other in zip(whole[1:], rest, strict=True))
     other_epoch = EpochOrder(ORDER.indices, 2, (0, 1, 2))
-    other = [images for (images,), _ in image_batches(**changes).training(other_epoch, 0)]
+    other = [images for (images,), _, _ in image_batches(**changes).training(other_epoch, 0)]
     assert not all(torch.equal(one, another) for one, another in zip(whole, other, strict=True))
 
 
@@ -59,7 +62,9 @@ def test_kept_activations_are_what_the_images_would_become() -> None:
     network = Deployable(setting.backbone.model.eval(), setting.backbone.normalization)
     images = ImageBatches(setting, network, setting.dataset.split("train"), setting.dataset.split("validation"))
     with torch.inference_mode():
-        for (tensors, targets), (whole, same) in zip(source.training(ORDER, 0), images.training(ORDER, 0), strict=True):
+        for (tensors, targets, _), (whole, same, _) in zip(
+            source.training(ORDER, 0), images.training(ORDER, 0), strict=True
+        ):
             assert torch.equal(targets, same)
             torch.testing.assert_close(source.part.infer(*tensors), images.part.infer(*whole), rtol=1e-4, atol=1e-5)
         ours = torch.cat([source.part.infer(*tensors) for tensors in source.validation()])
@@ -81,7 +86,7 @@ def test_each_epoch_draws_its_views(own_cache: Path) -> None:
 
     def epoch(number: int) -> torch.Tensor:
         return torch.cat(
-            [tensors[0] for tensors, _ in source.training(EpochOrder(ORDER.indices, 2, (0, 2, number)), 0)]
+            [tensors[0] for tensors, _, _ in source.training(EpochOrder(ORDER.indices, 2, (0, 2, number)), 0)]
         )
 
     assert torch.equal(epoch(1), epoch(1))

@@ -121,3 +121,34 @@ def test_the_end_of_an_epoch_is_the_start_of_the_next() -> None:
     assert (at.stage, at.epoch, at.step, at.loss_sum, at.right, at.seen, at.epoch_seconds) == (2, 4, 0, 0.0, 0, 0, 0.0)
     assert at.history[-1] is done
     assert at.stage_seconds == {1: 9.0, 2: 3.25}
+
+
+def test_an_average_and_the_wait_for_a_better_epoch_come_back(tmp_path: Path) -> None:
+    made = state()
+    made.average, made.averaged = {"fc.weight": torch.randn(3, 2)}, 9
+    made.wait_for_better(0.8, 0.5)
+    made.wait_for_better(0.8, 0.6)
+    save_checkpoint(tmp_path, made)
+    read = load_checkpoint(tmp_path)
+    assert read is not None
+    assert torch.equal(read.average["fc.weight"], made.average["fc.weight"])
+    assert (read.averaged, read.peak, read.waited) == (9, (0.8, -0.5), 1)
+
+
+def test_the_accuracy_is_waited_for_and_of_equal_ones_the_lower_loss() -> None:
+    at = state()
+    waited = []
+    for score, loss in ((0.5, 1.0), (0.5, 1.0), (0.4, 0.1), (0.5, 0.9), (0.6, 3.0), (float("nan"), 0.1)):
+        at.wait_for_better(score, loss)
+        waited.append(at.waited)
+    assert waited == [0, 1, 2, 0, 0, 1]
+
+
+def test_of_the_next_stage_nothing_is_known() -> None:
+    at = state()
+    at.average, at.averaged = {"fc.weight": torch.ones(1)}, 3
+    at.wait_for_better(0.5, 1.0)
+    at.wait_for_better(0.5, 1.0)
+    at.end_stage()
+    assert (at.stage, at.epoch, at.averaged, at.peak, at.waited) == (3, 1, 0, (), 0)
+    assert (at.average, at.optimizer, at.scheduler) == ({}, {}, {})

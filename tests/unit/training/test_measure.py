@@ -51,7 +51,7 @@ def test_the_step_that_is_measured_is_the_one_that_is_trained(
     step = module.training_step
 
     def counted(learner: object, *rest: object) -> object:
-        assert learner.mixup == 0.3  # type: ignore[attr-defined]
+        assert learner.augment.mixup == 0.3  # type: ignore[attr-defined]
         steps.append(learner.optimizer.param_groups[0]["lr"])  # type: ignore[attr-defined]
         return step(learner, *rest)  # type: ignore[arg-type]
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from toolkit.recipe import Recipe, StageRecipe, TrainRecipe
-from toolkit.training.optim import class_weights, make_loss, make_optimizer, make_scheduler
+from toolkit.recipe import DistillRecipe, Recipe, StageRecipe, TrainRecipe
+from toolkit.training.optim import TaughtLoss, class_weights, make_loss, make_optimizer, make_scheduler
 from toolkit.training_choices import LOSSES, OPTIMIZERS, SCHEDULES, Choice
 
 
@@ -148,3 +148,39 @@ def test_the_mean_of_two_processes_is_that_of_the_batch() -> None:
     loss = make_loss(BALANCED, (0.5, 3.0))
     parts = [loss(logits[rank::2], targets[rank::2]) for rank in (0, 1)]
     torch.testing.assert_close((parts[0] + parts[1]) / 2, loss(logits, targets))
+
+
+TAUGHT = {"logits": torch.tensor([[2.0, 0.0, -1.0], [0.0, 1.0, 0.5]]), "targets": torch.tensor([0, 2])}
+ANSWERS = torch.tensor([[0.5, 0.2, 0.0], [-1.0, 3.0, 1.0]])
+
+
+def test_a_taught_loss_is_the_formula() -> None:
+    recipe = DistillRecipe.model_validate({"weight": 0.3, "temperature": 4.0})
+    loss = TaughtLoss(nn.functional.cross_entropy, recipe)(**TAUGHT, taught=ANSWERS)
+    labelled = nn.functional.cross_entropy(TAUGHT["logits"], TAUGHT["targets"])
+    wanted, own = (ANSWERS / 4).softmax(1), (TAUGHT["logits"] / 4).softmax(1)
+    divergence = (wanted * (wanted / own).log()).sum(1).mean()
+    torch.testing.assert_close(loss, 0.7 * labelled + 0.3 * 16 * divergence)
+
+
+def test_a_teacher_that_says_the_same_adds_nothing() -> None:
+    recipe = DistillRecipe.model_validate({"weight": 1.0, "temperature": 3.0})
+    loss = TaughtLoss(nn.functional.cross_entropy, recipe)(**TAUGHT, taught=TAUGHT["logits"] + 7)
+    assert loss.item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_without_a_teacher_the_loss_is_that_to_the_labels() -> None:
+    loss = TaughtLoss(nn.functional.cross_entropy, DistillRecipe.model_validate({}))
+    assert torch.equal(loss(**TAUGHT), nn.functional.cross_entropy(TAUGHT["logits"], TAUGHT["targets"]))
+
+
+def test_the_layer_decay_lowers_the_rate_from_block_to_block() -> None:
+    head, first, last = ([nn.Parameter(torch.full((1,), value))] for value in (1.0, 2.0, 3.0))
+    optimizer = make_optimizer(stage(layer_decay=0.5), head, [*first, *last], [first, [], last])
+    assert [(group["lr"], group["params"]) for group in optimizer.param_groups] == [
+        (0.1, head),
+        (0.01, last),
+        (0.005, first),
+    ]
+    alike = make_optimizer(stage(), head, [*first, *last], [first, [], last])
+    assert [(group["lr"], group["params"]) for group in alike.param_groups] == [(0.1, head), (0.01, [*first, *last])]

@@ -160,3 +160,31 @@ def test_a_rate_leaves_the_first_call_out() -> None:
 
     assert rate(run, clock=lambda: now[0], least=1.0) == pytest.approx(32)
     assert len(calls) == 5
+
+
+def test_patience_is_counted_as_what_it_can_spare() -> None:
+    whole = estimate(recipe(), COUNTS, RATES, views=3)
+    patient = estimate(recipe(train__patience=2), COUNTS, RATES, views=3)
+    assert patient.seconds == whole.seconds
+    # Stage 1 has two epochs, which patience does not shorten; of the five of stage 2 it can spare two.
+    assert patient.least == pytest.approx(whole.seconds - 2 * 20.5)
+    assert lines(patient, RATES, 3)[0].startswith(
+        "plan: about 2 min in all (about 2 min if patience ends every stage as early as it can); "
+    )
+    assert whole.least is None
+    assert estimate(recipe(train__patience=4), COUNTS, RATES, views=3).least is None
+    uncached = estimate(recipe(train__patience=1), COUNTS, replace(RATES, prefix=None), views=1)
+    assert uncached.least == pytest.approx(uncached.seconds - 3 * 20.5)
+
+
+def test_a_teacher_runs_once_over_every_view() -> None:
+    rates = replace(RATES, teacher=25.0, answer_bytes=40)
+    plan = estimate(recipe(), COUNTS, rates, views=3)
+    without = estimate(recipe(), COUNTS, RATES, views=3)
+    assert plan.teacher == pytest.approx(3 * 1000 / 25)
+    assert plan.seconds == pytest.approx(without.seconds + 120)
+    assert plan.disk_bytes == without.disk_bytes + 3 * 1000 * 40
+    assert "; the teacher at 25 img/s takes about 2 min; stage 1" in lines(plan, rates, 3)[1]
+    assert estimate(recipe(), COUNTS, rates, views=3, answered=True).teacher == 0
+    smaller = scaled(rates, 64)
+    assert (smaller.teacher, smaller.answer_bytes) == (25.0, 40)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tomli_w
 import torch
 from PIL import Image
 from tiny_training import Listening, small_run_recipe, tiny_recipe, tiny_setting
@@ -14,6 +15,7 @@ from toolkit.errors import RunError
 from toolkit.pixel_depth import linear_rule
 from toolkit.preprocess import DECODE_RULES
 from toolkit.progress import Silent
+from toolkit.recipe import Recipe
 from toolkit.training.setting import identity_of, prepared_setting
 
 
@@ -79,12 +81,28 @@ def test_the_identity_tells_what_changed() -> None:
     assert {name for name in before if before[name] != changed[name]} == {"starting weights"}
 
 
-def test_a_run_of_before_there_was_a_choice_of_decoding_goes_on() -> None:
+def told_before(recipe: Recipe) -> str:
+    """Return the recipe as versions wrote it that knew neither a choice of decoding nor means to lift accuracy."""
+    tree = recipe.model_dump(mode="json", exclude_none=True)
+    assert tree.pop("distill") == {"weight": 0.5, "temperature": 2.0}
+    for section, names in (
+        ("data", ("decode",)),
+        ("augment", ("cutmix",)),
+        ("train", ("ema", "average_last", "patience")),
+        ("stage1", ("layer_decay",)),
+        ("stage2", ("layer_decay",)),
+    ):
+        for name in names:
+            del tree[section][name]
+    return tomli_w.dumps(tree)
+
+
+def test_a_run_of_before_there_was_a_choice_goes_on() -> None:
     """Its recipe did not say that it decodes in full; the digest of what it said stands in its checkpoints."""
     full = tiny_recipe(data__decode="full")
-    before = "".join(line for line in full.to_toml().splitlines(keepends=True) if not line.startswith("decode"))
-    assert identity_of(tiny_setting(full))["recipe"] == hashlib.sha256(before.encode()).hexdigest()
-    assert identity_of(tiny_setting(tiny_recipe()))["recipe"] != identity_of(tiny_setting(full))["recipe"]
+    assert identity_of(tiny_setting(full))["recipe"] == hashlib.sha256(told_before(full).encode()).hexdigest()
+    for changes in ({}, {"data__decode": "full", "train__ema": 0.9}, {"data__decode": "full", "train__patience": 1}):
+        assert identity_of(tiny_setting(tiny_recipe(**changes)))["recipe"] != identity_of(tiny_setting(full))["recipe"]
 
 
 def test_where_weights_lie_in_memory_is_no_part_of_the_identity() -> None:

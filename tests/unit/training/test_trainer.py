@@ -120,6 +120,27 @@ def test_a_checkpoint_after_every_epoch_and_one_at_the_end_of_a_stage() -> None:
 CHANGES = {"augment__mixup": 0.4, "augment__shift": 0.2, "stage2__schedule": "cosine", "train__train_bn": True}
 
 
+MEANS = {
+    "moving average": {"train__ema": 0.8, **CHANGES},
+    "mean of epochs": {"train__average_last": 2, "stage2__layer_decay": 0.5, **CHANGES},
+    "patience and cutmix": {"train__patience": 1, "augment__cutmix": 1.0, "stage2__head_lr": 1e-9, **CHANGES},
+}
+
+
+@pytest.mark.parametrize("means", MEANS)
+@pytest.mark.parametrize("checkpoint", [2, 6, 8, 11, 13])
+def test_with_any_means_it_goes_on_from_any_checkpoint(means: str, checkpoint: int) -> None:
+    whole = Run(train__checkpoint_minutes=1e-9, **MEANS[means])
+    whole.trainer.run()
+    rest = Run(copy.deepcopy(whole.saved[checkpoint]), **MEANS[means])
+    rest.trainer.run()
+    assert same(rest.weights(), whole.weights())
+    assert without_seconds(rest.state) == without_seconds(whole.state)
+    assert rest.state.best.weights is not None
+    assert whole.state.best.weights is not None
+    assert same(rest.state.best.weights, whole.state.best.weights)
+
+
 @pytest.mark.parametrize("checkpoint", range(1, 15))
 def test_from_any_checkpoint_it_ends_as_if_it_had_not_been_interrupted(checkpoint: int) -> None:
     whole = Run(train__checkpoint_minutes=1e-9, **CHANGES)
@@ -247,3 +268,94 @@ def test_the_last_epoch_is_kept_where_there_are_few_validation_images() -> None:
     assert (few.state.best.stage, few.state.best.epoch) == (2, 3)
     best = max(asked.state.history, key=lambda epoch: (epoch.validation_accuracy, -epoch.validation_loss))
     assert (asked.state.best.stage, asked.state.best.epoch) == (best.stage, best.epoch)
+
+
+def kept_of(run: Run) -> dict[str, torch.Tensor]:
+    assert run.state.best.weights is not None
+    return run.state.best.weights
+
+
+def weights_after_every_epoch(**changes: Any) -> list[dict[str, torch.Tensor]]:
+    """Return the weights that training goes on with, of the last stage."""
+    run = Run(**changes)
+    run.trainer.run()
+    return [saved.model for saved in run.saved if saved.stage == 2 and saved.epoch > 1]
+
+
+def test_the_mean_of_the_last_epochs_is_what_is_looked_at_and_kept() -> None:
+    plain = weights_after_every_epoch(stage2__epochs=4)
+    run = Run(stage2__epochs=4, train__average_last=3)
+    run.trainer.run()
+    kept = kept_of(run)
+    for name, value in kept.items():
+        torch.testing.assert_close(value, torch.stack([weights[name] for weights in plain[1:]]).mean(0))
+    # Training itself goes on with its own weights.
+    assert same(run.trainer.variable(), plain[-1])
+    run.trainer.load(kept)
+    run.setting.backbone.model.eval()
+    with Silent().bar("", 1, "") as bar:
+        loss, _, _ = run.trainer._validate(run.trainer._data.image_batches(), bar)
+    assert loss == run.state.history[-1].validation_loss
+
+
+def test_the_moving_average_is_kept_and_training_does_not_know_of_it() -> None:
+    plain, run = Run(stage2__epochs=3), Run(stage2__epochs=3, train__ema=0.9)
+    for each in (plain, run):
+        each.trainer.run()
+    assert [epoch.train_loss for epoch in run.state.history] == [epoch.train_loss for epoch in plain.state.history]
+    assert same(run.weights(), plain.weights())
+    assert not same(kept_of(run), kept_of(plain))
+    assert run.state.history[-1].validation_loss != plain.state.history[-1].validation_loss
+    # It begins anew with a stage, and a checkpoint at the end of one holds none.
+    assert [saved.averaged for saved in run.saved] == [5, 0, 5, 10, 15, 0]
+    assert run.saved[-1].average == {}
+
+
+def test_statistics_that_are_trained_are_averaged_too() -> None:
+    plain, run = (Run(train__train_bn=True, train__ema=decay) for decay in (0.0, 0.9))
+    for each in (plain, run):
+        each.trainer.run()
+    name = "body.1.running_mean"
+    assert not torch.equal(kept_of(run)[name], kept_of(plain)[name])
+    assert kept_of(run)["body.1.num_batches_tracked"] == kept_of(plain)["body.1.num_batches_tracked"]
+
+
+def test_without_any_means_nothing_is_averaged() -> None:
+    run = Run()
+    run.trainer.run()
+    assert all(not saved.average for saved in run.saved)
+
+
+STILL = {"stage1__head_lr": 1e-30, "stage2__head_lr": 1e-30, "stage2__backbone_lr": 1e-30}
+"""Rates at which nothing changes, so that no epoch is better than the first."""
+
+
+def test_patience_ends_a_stage_that_gets_no_better() -> None:
+    run = Run(stage1__epochs=5, stage2__epochs=6, train__patience=2, **STILL)
+    first, second = run.trainer.run()
+    assert (first.epochs, second.epochs) == (3, 3)
+    assert [(epoch.stage, epoch.epoch) for epoch in run.state.history] == [
+        (stage, epoch) for stage in (1, 2) for epoch in (1, 2, 3)
+    ]
+    assert (
+        "stage 2 ends after epoch 3 of 6: the last 2 epochs have been no better on the validation images"
+        in run.listening.lines
+    )
+
+
+def test_patience_lets_a_stage_that_gets_better_end_as_it_would() -> None:
+    run = Run(stage2__epochs=4, train__patience=1, stage2__backbone_lr=0.001)
+    _, second = run.trainer.run()
+    losses = [epoch.validation_loss for epoch in run.state.history if epoch.stage == 2]
+    assert losses == sorted(losses, reverse=True)
+    assert second.epochs == 4
+    assert not [line for line in run.listening.lines if "no better" in line]
+
+
+def test_each_block_has_its_rate() -> None:
+    run = Run(stage1__epochs=0, stage2__unfreeze=2, stage2__layer_decay=0.25)
+    before = run.weights()
+    run.trainer.run()
+    assert run.steps[0].rates == (0.1, 0.01, 0.0025)
+    assert run.state.history[0].backbone_lr == 0.01
+    assert not torch.equal(run.weights()["stem.0.weight"], before["stem.0.weight"])

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from toolkit.backbones import TrainableParts, set_trainable
-from toolkit.backbones.frontier import Cut, Division, NoFrontierError, divide_at_frontier, independent_stages
+from toolkit.backbones.frontier import Cut, Division, NoFrontierError, Tensor, divide_at_frontier, independent_stages
 from toolkit.progress import working
 from toolkit.training.activations.prefix import Prefix, PrefixNetwork, from_stored, make_prefix
 from toolkit.training.setting import Setting
@@ -31,6 +31,8 @@ class DividedNetwork:
         digest: SHA-256 of everything that decides what the prefix computes.
         device: where the trained part runs.
         serves_all: True where one division serves all stages, so that its prefix is frozen throughout.
+        title: what its prefix is called while it runs.
+        made: what is kept of it.
     """
 
     division: Division
@@ -39,6 +41,13 @@ class DividedNetwork:
     digest: str
     device: torch.device
     serves_all: bool
+    title: str = "frozen part"
+    made: str = "activations"
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What the prefix computes of an image, for all stages."""
+        return self.division.tensors
 
     def cut(self, stage: int) -> Cut:
         """Return where one of its stages cuts it."""

@@ -8,24 +8,52 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from toolkit.backbones.frontier import Tensor
 from toolkit.data import Split
 from toolkit.data.augment import default_views, make_view
 from toolkit.data.batches import iterate_batches
 from toolkit.recipe import Recipe
 from toolkit.training.activations.cache import ActivationCache, CacheWriter, NotFiniteError, open_cache
 from toolkit.training.activations.catalogue import CacheKey, bytes_needed, cache_root, free_bytes
-from toolkit.training.activations.divided_network import DividedNetwork
-from toolkit.training.activations.prefix import from_stored, stored_shape
+from toolkit.training.activations.prefix import Prefix, from_stored, stored_shape
 from toolkit.training.setting import Setting
 
 EXTRACTION_BATCH = 32
 SPARE_BYTES = 512 * 2**20
 """Left free on the disk: a cache must not be what fills it."""
+
+
+class Extractable(Protocol):
+    """A constant function of the images, whose values can be kept."""
+
+    @property
+    def title(self) -> str:
+        """What it is called while it runs."""
+
+    @property
+    def made(self) -> str:
+        """What it makes of the images, in the plural."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of everything that decides what it computes, but for the preparation of the images."""
+
+    @property
+    def prefix(self) -> Prefix:
+        """What computes it."""
+
+    @property
+    def tensors(self) -> Sequence[Tensor]:
+        """What it computes of an image, as ``prefix`` numbers them."""
+
+
+Function = TypeVar("Function", bound=Extractable)
 
 
 class NoCacheError(Exception):
@@ -70,16 +98,16 @@ class Activations:
 
 
 @dataclass(frozen=True)
-class Extraction:
+class Extraction(Generic[Function]):
     """Extracts activations of one divided network, split by split.
 
     Attributes:
-        setting: the run.
+        setting: the run; says how images are prepared, and in which precision what is made of them is kept.
         divided: the network; its prefix computes.
     """
 
     setting: Setting
-    divided: DividedNetwork
+    divided: Function
 
     def activations(self, split: Split, views: int) -> Activations:
         """Take a split's activations from the cache, or compute and keep them.
@@ -99,7 +127,7 @@ class Extraction:
         for wanted in dict.fromkeys((key, wide)):
             if (cache := open_cache(cache_root(), wanted, self.setting.reporter)) is not None:
                 self.setting.reporter.line(
-                    f"{split.name}: activations are there already ({wanted.digest()[:12]}, "
+                    f"{split.name}: {self.divided.made} are there already ({wanted.digest()[:12]}, "
                     f"{bytes_needed(wanted) / 1e6:.0f} MB)"
                 )
                 return Activations(cache, views, split.targets)
@@ -114,7 +142,7 @@ class Extraction:
         """Return what decides the content of a split's cache."""
         recipe = self.setting.recipe
         augment = {"seed": recipe.seed, "flip": recipe.augment.flip, "shift": recipe.augment.shift} if views > 1 else {}
-        tensors = tuple((tensor.name, stored_shape(tensor.shape)) for tensor in self.divided.division.tensors)
+        tensors = tuple((tensor.name, stored_shape(tensor.shape)) for tensor in self.divided.tensors)
         return CacheKey.model_validate(
             {
                 "prefix_sha256": self.divided.digest,
@@ -135,7 +163,7 @@ class Extraction:
         needed, free = bytes_needed(key), free_bytes(root)
         if needed + SPARE_BYTES > free:
             raise NoCacheError(
-                f"the activations of the {split.name} images need {needed / 1e9:.1f} GB, and {root} has "
+                f"the {self.divided.made} of the {split.name} images need {needed / 1e9:.1f} GB, and {root} has "
                 f"{free / 1e9:.1f} GB free"
             )
         with CacheWriter(root, key) as writer:
@@ -150,7 +178,7 @@ class Extraction:
         batches = iterate_batches(
             split, order, EXTRACTION_BATCH, self.setting.preprocessing, workers=self.setting.threads
         )
-        with self.setting.reporter.bar(f"frozen part, {split.name}", key.rows, "img") as bar:
+        with self.setting.reporter.bar(f"{self.divided.title}, {split.name}", key.rows, "img") as bar:
             for images, _, indices in batches:
                 outputs = [prefix.run(images if view is None else view(images, indices), every) for view in views]
                 writer.append([_side_by_side([output[tensor] for output in outputs]) for tensor in every])

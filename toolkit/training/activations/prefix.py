@@ -89,7 +89,7 @@ class PrefixNetwork(nn.Module):
 class OnnxPrefix:
     """The prefix exported to ONNX and run by onnxruntime on the CPU."""
 
-    def __init__(self, network: PrefixNetwork, image_size: int, threads: int) -> None:
+    def __init__(self, network: nn.Module, image_size: int, threads: int) -> None:
         """Export and open.
 
         Raises:
@@ -120,7 +120,7 @@ class OnnxPrefix:
 class TorchPrefix:
     """The prefix in PyTorch: channels-last, and under autocast on CUDA."""
 
-    def __init__(self, network: PrefixNetwork, device: torch.device, autocast: torch.dtype | None) -> None:
+    def __init__(self, network: nn.Module, device: torch.device, autocast: torch.dtype | None) -> None:
         self.engine = f"torch {torch.__version__} on {device.type}" + (f" in {autocast}" if autocast else "")
         self._network = network.to(device).to(memory_format=torch.channels_last)
         self._device = device
@@ -141,8 +141,8 @@ class TorchPrefix:
             return [tensors[index].float().cpu().numpy() for index in wanted]
 
 
-def make_prefix(network: PrefixNetwork, setting: Setting) -> Prefix:
-    """Return the fastest engine that can run a prefix here.
+def make_prefix(network: nn.Module, setting: Setting) -> Prefix:
+    """Return the fastest engine that can run a prefix here: uint8 images in, a tuple of tensors out.
 
     Onnxruntime on a CPU, PyTorch where that refuses it and on CUDA.
     """

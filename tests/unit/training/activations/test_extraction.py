@@ -13,7 +13,7 @@ from tiny_training import Listening, tiny_recipe, tiny_setting
 from toolkit.preprocess import DECODE_RULES
 from toolkit.training.activations import extraction
 from toolkit.training.activations.catalogue import entries
-from toolkit.training.activations.divided_network import divide_network
+from toolkit.training.activations.divided_network import DividedNetwork, divide_network
 from toolkit.training.activations.extraction import Extraction, NoCacheError, training_views
 
 pytestmark = pytest.mark.usefixtures("in_torch")
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("in_torch")
 AUGMENTED = {"augment__flip": True, "augment__shift": 0.2}
 
 
-def make_extraction(listening: Listening | None = None, **changes: Any) -> Extraction:
+def make_extraction(listening: Listening | None = None, **changes: Any) -> Extraction[DividedNetwork]:
     setting = tiny_setting(tiny_recipe(cache__use=True, **changes), listening)
     divided = divide_network(setting, None)
     assert divided is not None

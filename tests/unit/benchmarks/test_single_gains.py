@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_training import tiny_recipe, tiny_setting
+
+from benchmarks import single_gains
+from benchmarks.harness.errors import BenchmarkError
+from benchmarks.single_gains import MEANS, Outcome, benchmark, divided, gain, make_report
+from toolkit.recipe import load_recipe
+
+
+def outcome(right: int, of: int = 100, seconds: float = 10.0, epochs: int = 9) -> Outcome:
+    """Return one that gets the first images right."""
+    return Outcome(np.arange(of) < right, seconds, epochs, np.zeros((of, 2), np.float32))
+
+
+def test_images_are_trained_on_or_judge() -> None:
+    dataset = tiny_setting(tiny_recipe()).dataset
+    drawn, other = (divided(dataset, 5, 3, seed) for seed in (0, 1))
+    train, held = drawn.split("train"), drawn.split("validation")
+    assert np.bincount(train.targets).tolist() == [5, 5]
+    assert np.bincount(held.targets).tolist() == [3, 3]
+    assert not set(train.names) & set(held.names)
+    assert set(train.names) <= set(dataset.split("train").names)
+    assert drawn.split("test").names == held.names
+    assert train.names != other.split("train").names
+    assert train.fingerprint != other.split("train").fingerprint
+    assert divided(dataset, 5, 3, 0).split("train").names == train.names
+
+
+def test_too_few_images_are_said() -> None:
+    with pytest.raises(BenchmarkError, match=r"dark has 9 training images, and 8 to train on and 3 to judge by"):
+        divided(tiny_setting(tiny_recipe()).dataset, 8, 3, 0)
+
+
+def test_a_gain_is_paired_by_seed_and_image() -> None:
+    better = gain(MEANS[0], [outcome(80), outcome(70)], [outcome(90, seconds=15.0), outcome(80, seconds=20.0)])
+    assert better.differences == pytest.approx((0.1, 0.1))
+    assert better.interval.low == pytest.approx(0.1, abs=0.06)
+    assert (better.cost, better.epochs, better.verdict) == (1.75, 9.0, "gains")
+    same = gain(MEANS[0], [outcome(80)], [outcome(80)])
+    assert (same.differences, same.verdict) == ((0.0,), "cannot be told")
+    assert same.interval.low <= 0 <= same.interval.high
+    assert gain(MEANS[0], [outcome(90)], [outcome(60)]).verdict == "loses"
+
+
+def test_the_best_stands_first() -> None:
+    base = [outcome(80)]
+    gains = [gain(means, base, [outcome(right)]) for means, right in zip(MEANS, (70, 95), strict=False)]
+    report = make_report({}, base, gains, repeats=True)
+    assert [row[0] for row in report.tables[0].rows] == [MEANS[1].text, MEANS[0].text]
+    assert report.tables[0].rows[0][1].startswith("+15.00 [")
+    assert report.claims[0].met
+    assert not make_report({}, base, gains, repeats=False).claims[0].met
+
+
+@pytest.mark.parametrize("means", MEANS, ids=lambda means: means.name)
+def test_every_means_is_a_change_of_the_recipe(means: single_gains.Means) -> None:
+    recipe = load_recipe("folder").override({"train.keep": "last"})
+    changed = recipe.override(means.changes(recipe))
+    assert changed != recipe or means.name == "teacher"
+
+
+def test_bad_arguments_are_said() -> None:
+    with pytest.raises(BenchmarkError, match=r"^sam: no such means; --only takes ema, "):
+        single_gains.parse(["--only", "ema,sam"])
+    with pytest.raises(BenchmarkError, match=r"--set stage2: give a field and a value"):
+        single_gains.parse(["--set", "stage2"])
+
+
+def test_it_runs_on_a_few_digits(tmp_path: Path) -> None:
+    arguments = [
+        "--per-class",
+        "4",
+        "--held",
+        "4",
+        "--seeds",
+        "1",
+        "--image-size",
+        "32",
+        "--only",
+        "ema,cutmix,teacher",
+    ]
+    fields = {
+        "backbone.name": "timm:test_efficientnet",
+        "backbone.weights": "none",
+        "stage1.epochs": 1,
+        "stage2.epochs": 1,
+        "train.threads": 1,
+    }
+    for name, value in fields.items():
+        arguments += ["--set", f"{name}={value}"]
+    assert benchmark([*arguments, "--output", str(tmp_path), "--work", str(tmp_path)]) == 0
+    result = json.loads((tmp_path / "single_gains.json").read_text())
+    assert set(result["measurements"]["gains"]) == {"ema", "cutmix", "teacher"}
+    assert "bit for bit" in (tmp_path / "single_gains.md").read_text()
