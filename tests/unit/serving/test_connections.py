@@ -93,6 +93,30 @@ def test_the_next_request_has_as_long_again(monkeypatch: pytest.MonkeyPatch) -> 
     talk(later)
 
 
+def test_a_head_that_comes_at_once_costs_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[Connection] = []
+    wait = Connection._wait_for_head
+
+    def counted(connection: Connection) -> None:
+        waits.append(connection)
+        wait(connection)
+
+    monkeypatch.setattr(Connection, "_wait_for_head", counted)
+
+    async def several(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(3):
+            writer.write(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert await answer(reader) == b"HTTP/1.1 200 OK /a 0"
+        assert len(waits) == 1, "only that of the connection"
+        writer.write(b"GET /a HTTP/1.1\r\n")
+        await asyncio.sleep(0.05)
+        assert len(waits) == 2
+        writer.write(b"Host: x\r\n\r\n")
+        assert await answer(reader) == b"HTTP/1.1 200 OK /a 0"
+
+    talk(several)
+
+
 @pytest.mark.parametrize(
     "said",
     [
