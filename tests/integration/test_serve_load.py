@@ -421,7 +421,7 @@ def test_the_benchmark_measures_every_side_that_is_installed(tmp_path: Path) -> 
     words = ["--backbone", "torchvision:squeezenet1_1", "--image-size", "32", "--small", "5", "--photographs", "2"]
     words += ["--connections", "1", "4", "--photograph-connections", "2", "--rounds", "1", "--seconds", "0.2"]
     assert serve.benchmark([*words, "--output", str(tmp_path)]) in (0, 1)
-    found = json.loads((tmp_path / "serve.json").read_text())
+    found = json.loads((tmp_path / "serve_32px.json").read_text())
     assert {files: set(at) for files, at in found["measurements"].items()} == {
         "32 x 32": {"1", "4"},
         "4000 x 3000": {"2"},
@@ -432,4 +432,4 @@ def test_the_benchmark_measures_every_side_that_is_installed(tmp_path: Path) -> 
             for side, turns in sides.items():
                 assert [turn["errors"] for turn in turns] == [0], side
                 assert np.isfinite([value for turn in turns for value in turn.values()]).all()
-    assert "| 32 x 32 | 4 | toolkit, /predict |" in (tmp_path / "serve.md").read_text()
+    assert "| 32 x 32 | 4 | toolkit, /predict |" in (tmp_path / "serve_32px.md").read_text()
