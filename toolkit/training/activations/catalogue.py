@@ -117,7 +117,7 @@ class CacheIndex(Record):
 
 
 class PrefixKey(Record):
-    """Everything that decides how a prefix is exported, and whether the parts of its network compute what the whole does.
+    """Everything that decides how a prefix is exported, and whether its network was cut rightly.
 
     How images are prepared is no part of it, but for their size: it decides what the prefix is given, not what it is.
     """

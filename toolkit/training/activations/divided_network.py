@@ -116,6 +116,8 @@ def _open(
         kept = look_up(setting, network, digest, _decides(setting, parts, division))
         if kept.model is None:
             compare_parts(backbone, parts, division)
+            # It leaves modules that a later stage trains in training mode; the prefix is exported as it infers.
+            network.eval()
         prefix = make_prefix(network, setting, kept)
     for cut in division.cuts:
         cut.train.to(setting.device)

@@ -120,9 +120,7 @@ def test_another_head_is_no_reason_to_compare_again(comparisons: list[Division])
 
 
 @pytest.mark.parametrize("what", ["frozen weight", "setting of the trained part", "cut", "statistics"])
-def test_parts_are_compared_where_anything_that_decides_it_has_changed(
-    what: str, comparisons: list[Division]
-) -> None:
+def test_parts_are_compared_where_anything_that_decides_it_has_changed(what: str, comparisons: list[Division]) -> None:
     divide_network(tiny_setting(tiny_recipe(cache__use=True)), None)
     changes: dict[str, Any] = {"cut": {"stage2__unfreeze": 0}, "statistics": {"train__train_bn": True}}
     setting = tiny_setting(tiny_recipe(cache__use=True, **changes.get(what, {})))

@@ -62,7 +62,9 @@ def expected(setting: Setting, images: np.ndarray) -> np.ndarray:
 def test_each_engine_computes_the_frozen_part(
     engine: str, setting: Setting, network: PrefixNetwork, images: np.ndarray
 ) -> None:
-    computed = TorchPrefix(network, CPU, None) if engine == "torch" else OnnxPrefix(export_prefix(network, SIZE), threads=1)
+    computed = (
+        TorchPrefix(network, CPU, None) if engine == "torch" else OnnxPrefix(export_prefix(network, SIZE), threads=1)
+    )
     assert computed.engine.startswith(engine)
     (maps,) = computed.run(images, [0])
     assert maps.dtype == np.float32
@@ -182,8 +184,8 @@ def test_another_engine_or_none_is_another_prefix(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     make_prefix(network, setting, kept)
-    versions = provenance.package_versions(prefix.PACKAGES) | {"onnxruntime": engine}
-    others = {name: version for name, version in versions.items() if version is not None}
+    versions = provenance.package_versions(prefix.PACKAGES)
+    others = {name: engine or version for name, version in versions.items() if engine or "onnxruntime" not in name}
     monkeypatch.setattr(provenance, "package_versions", lambda _: others)
     assert look_up(setting, network, network.digest(), ["cut"]).model is None
 
