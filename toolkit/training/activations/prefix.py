@@ -99,7 +99,8 @@ def export_prefix(network: nn.Module, image_size: int) -> bytes:
     sample = torch.zeros(2, image_size, image_size, 3, dtype=torch.uint8)
     with torch.inference_mode():
         names = [f"frontier_{index}" for index in range(len(network(sample)))]
-    return to_onnx(network, sample, "images", names).SerializeToString()
+    model: bytes = to_onnx(network, sample, "images", names).SerializeToString()
+    return model
 
 
 class OnnxPrefix:
