@@ -37,7 +37,7 @@ def check_preprocessing(bundle: Bundle, trained: Preprocessing, test: Split) -> 
     """
     started = time.perf_counter()
     shipped = bundle.manifest.preprocessing
-    # Large pictures take a second to make, and are the same twice unless somebody has changed one of the two.
+    # They are the same twice unless somebody has changed one of the two.
     files = hard_files()
     for each in (shipped,) if shipped == trained else (shipped, trained):
         files |= large_files(each)
