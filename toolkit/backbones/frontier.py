@@ -29,6 +29,9 @@ CHECK_RELATIVE = 1e-4
 all there is."""
 
 
+EXAMPLES = (2, 3)
+"""Images of the batches that are run to see which axis is the batch."""
+
 BATCH: Literal["batch"] = "batch"
 """Stands for the number of images, where another size is a number."""
 
@@ -87,7 +90,7 @@ class Division:
 
 
 def divide_at_frontier(backbone: Backbone, stages: Sequence[TrainableParts]) -> Division:
-    """Find the frontier of each stage and cut there.
+    """Find the frontier of each stage, cut there, and compare the parts with the whole.
 
     Args:
         backbone: the network, on the CPU; left with the modes of the last stage. Parameters of earlier stages must be
@@ -99,13 +102,21 @@ def divide_at_frontier(backbone: Backbone, stages: Sequence[TrainableParts]) -> 
         NoFrontierError: the graph cannot be traced or cut, there is nothing frozen before the trained part, or the
             parts do not compute what the whole computes.
     """
+    division = cut_at_frontier(backbone, stages)
+    compare_parts(backbone, stages, division)
+    return division
+
+
+def cut_at_frontier(backbone: Backbone, stages: Sequence[TrainableParts]) -> Division:
+    """Do the same without comparing, for whoever knows what ``compare_parts`` would say.
+
+    Raises:
+        NoFrontierError: the graph cannot be traced or cut, or there is nothing frozen before the trained part.
+    """
     model = backbone.model
     trained = {id(parameter) for parts in stages for parameter in (*parts.head, *parts.backbone)}
     opened = _opened(backbone, stages, trained)
-    examples = [
-        torch.rand(batch, 3, backbone.image_size, backbone.image_size, generator=torch.Generator().manual_seed(batch))
-        for batch in (2, 3)
-    ]
+    examples = [_example(backbone, batch) for batch in EXAMPLES]
     model.eval()
     inference = _trace(model, opened)
     values = _record(model, inference, examples)
@@ -119,9 +130,12 @@ def divide_at_frontier(backbone: Backbone, stages: Sequence[TrainableParts]) -> 
         tensors = tuple(Tensor(name, tuple(seen[0][name].shape[1:])) for name in names)
         cuts.append(Cut(tensors, _suffix(model, training, names, seen), _suffix(model, inference, names, values)))
     every = tuple({tensor.name: tensor for cut in cuts for tensor in cut.tensors}.values())
-    division = Division(tuple(cuts), _prefix(model, inference, [tensor.name for tensor in every]), every)
-    _check(backbone, stages, division, examples[0])
-    return division
+    return Division(tuple(cuts), _prefix(model, inference, [tensor.name for tensor in every]), every)
+
+
+def _example(backbone: Backbone, batch: int) -> torch.Tensor:
+    side = backbone.image_size
+    return torch.rand(batch, 3, side, side, generator=torch.Generator().manual_seed(batch))
 
 
 def independent_stages(stages: Sequence[TrainableParts]) -> bool:
@@ -423,9 +437,20 @@ def _needed(graph: fx.Graph, ends: Sequence[fx.Node], stops: Collection[str]) ->
     return needed
 
 
-def _check(backbone: Backbone, stages: Sequence[TrainableParts], division: Division, example: torch.Tensor) -> None:
-    """Run the parts one after the other, in both modes and with the same random numbers, and compare with the whole."""
-    model = backbone.model
+def compare_parts(backbone: Backbone, stages: Sequence[TrainableParts], division: Division) -> None:
+    """Run the parts one after the other, in both modes and with the same random numbers, and compare with the whole.
+
+    What decides the outcome is how the network was cut and what its modules do, not the values of its weights.
+
+    Args:
+        backbone: the network, on the CPU; left with the modes of the last stage.
+        stages: as ``cut_at_frontier`` was given.
+        division: what it returned.
+
+    Raises:
+        NoFrontierError: the parts do not compute what the whole computes.
+    """
+    model, example = backbone.model, _example(backbone, EXAMPLES[0])
     for parts, cut in zip(stages, division.cuts, strict=True):
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             model.eval()

@@ -62,6 +62,7 @@ class State:
         scheduler: its ``state_dict``.
         scaler: of float16 gradients; empty without one.
         depthwise: how depthwise convolutions have been differentiated, see ``DepthwiseGradients``.
+        labels: what the look at the labels found, see ``LabelCheck.plain``; empty before it.
         identity: what must not have changed when a run goes on: name of the thing to its digest.
     """
 
@@ -86,6 +87,7 @@ class State:
     scheduler: dict[str, Any] = field(default_factory=dict)
     scaler: dict[str, float] = field(default_factory=dict)
     depthwise: list[dict[str, Any]] = field(default_factory=list)
+    labels: dict[str, Any] = field(default_factory=dict)
     identity: dict[str, str] = field(default_factory=dict)
 
     def end_epoch(self, done: Epoch) -> None:

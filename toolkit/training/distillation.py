@@ -21,7 +21,7 @@ from toolkit.progress import working
 from toolkit.recipe import Recipe
 from toolkit.run_folder import FinishedRun, find_run
 from toolkit.training.activations.extraction import Extraction
-from toolkit.training.activations.prefix import Prefix, make_prefix
+from toolkit.training.activations.prefix import Prefix, look_up, make_prefix
 from toolkit.training.setting import Setting
 
 
@@ -120,5 +120,6 @@ def answers_of(setting: Setting, teacher: Teacher) -> Extraction[Answers]:
         preprocessing=record.preprocessing,
     )
     with working(setting.reporter, "teacher: preparing its engine"):
-        prefix = make_prefix(TaughtNetwork(teacher), own)
+        network = TaughtNetwork(teacher)
+        prefix = make_prefix(network, own, look_up(own, network, teacher.digest))
     return Extraction(own, Answers(teacher.digest, prefix, (Tensor("logits", (len(teacher.places),)),)))

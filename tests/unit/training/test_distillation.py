@@ -41,7 +41,7 @@ KNOWN = ("zero", "bright", "two", "dark", *map(str, range(4, 10)))
 def teacher_in_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run teachers in PyTorch: exporting one to ONNX takes seconds."""
     monkeypatch.setattr(
-        distillation, "make_prefix", lambda network, setting: TorchPrefix(network, setting.device, None)
+        distillation, "make_prefix", lambda network, setting, _: TorchPrefix(network, setting.device, None)
     )
 
 

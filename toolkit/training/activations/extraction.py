@@ -20,13 +20,11 @@ from toolkit.data.augment import default_views, make_view
 from toolkit.data.batches import iterate_batches
 from toolkit.recipe import Recipe
 from toolkit.training.activations.cache import ActivationCache, CacheWriter, NotFiniteError, open_cache
-from toolkit.training.activations.catalogue import CacheKey, bytes_needed, cache_root, free_bytes
+from toolkit.training.activations.catalogue import SPARE_BYTES, CacheKey, bytes_needed, cache_root, free_bytes
 from toolkit.training.activations.prefix import Prefix, from_stored, stored_shape
 from toolkit.training.setting import Setting
 
 EXTRACTION_BATCH = 32
-SPARE_BYTES = 512 * 2**20
-"""Left free on the disk: a cache must not be what fills it."""
 
 
 class Extractable(Protocol):
