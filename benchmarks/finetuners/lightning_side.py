@@ -131,7 +131,7 @@ def answer(task: Task, files: Sequence[Path], kept: Sequence[Path]) -> Answers:
     model = FineTuned(task.weights, len(classes)).eval()
     images = Images(files, transform_of(model, task.image_size, training=False))
     logits = []
-    with torch.inference_mode():
+    with torch.no_grad():
         for weights in kept:
             model.load_state_dict(torch.load(weights, weights_only=True))
             batches = DataLoader(images, batch_size=BATCH_SIZE, num_workers=task.threads)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -139,12 +142,12 @@ def test_less_accurate_than_chance_allows_is_said() -> None:
 
 def test_the_peers_run_in_their_python_and_toolkit_in_this_one(tmp_path: Path) -> None:
     task = Task(tmp_path, tmp_path, tmp_path, 64, 5, 0, 2)
-    for side, expected in ((OURS, module.sys.executable), (FASTAI, "/peers/python"), (LIGHTNING, "/peers/python")):
+    for side, expected in ((OURS, sys.executable), (FASTAI, "/peers/python"), (LIGHTNING, "/peers/python")):
         command = side_command(side, "train", task, Path("/peers/python"))
         assert command.words[:2] == [expected, "-m"]
         assert read_task(list(command.words)[3:]) == ("train", task)
         assert command.environment is not None
-        assert Path(command.environment["PYTHONPATH"].split(module.os.pathsep)[0], "benchmarks").is_dir()
+        assert Path(command.environment["PYTHONPATH"].split(os.pathsep)[0], "benchmarks").is_dir()
 
 
 class Written:
@@ -153,7 +156,6 @@ class Written:
     def __init__(self, parts: dict[str, list[float]]) -> None:
         self.parts = parts
         self.tasks: dict[str, list[Task]] = {side: [] for side in module.MODULES}
-        self.python: list[str] = []
 
     def side(self, words: Sequence[str]) -> str:
         return next(side for side, name in module.MODULES.items() if words[2].endswith(name))
@@ -165,18 +167,19 @@ class Written:
             side, (_, task) = self.side(command.words), read_task(list(command.words)[3:])
             self.tasks[side].append(task)
             marks = Marks(task.output)
-            began = module_time()
+            began = time.monotonic()
             for _ in self.parts[side]:
                 marks.add(lambda file: file.touch())
             (task.output / "about.json").write_text(json.dumps({"did": f"what {side} does"}))
             # One turn from just before the first mark on.
-            runs.append(Run(9.0, None, None, "", turns=((began, module_time()),)))
+            runs.append(Run(9.0, None, None, "", turns=((began, time.monotonic()),)))
         return runs
 
     def run_child(self, words: Sequence[str], environment: object = None) -> Run:
         if words[2].endswith("initial_weights"):
             return Run(1.0, None, None, "a warning\nImageNet (a package)\n")
-        (step, task), files = read_task(list(words)[3:]), images_to_judge(read_task(list(words)[3:])[1].data)
+        step, task = read_task(list(words)[3:])
+        files = images_to_judge(task.data)
         assert step == "answer"
         logits = []
         for part in self.parts[self.side(words)]:
@@ -187,10 +190,6 @@ class Written:
         return Run(1.0, None, None, "")
 
 
-def module_time() -> float:
-    import time
-
-    return time.monotonic()
 
 
 @pytest.fixture
