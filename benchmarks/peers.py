@@ -329,7 +329,9 @@ def _ours_importable() -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
-def tasks_of(options: argparse.Namespace, extra: Sequence[str], weights: Path, folder: Path, seed: int) -> dict[str, Task]:
+def tasks_of(
+    options: argparse.Namespace, extra: Sequence[str], weights: Path, folder: Path, seed: int
+) -> dict[str, Task]:
     """Return what each side is to do on the images in a folder."""
     tasks = {}
     for side in MODULES:
@@ -395,7 +397,9 @@ def initial_weights(folder: Path) -> tuple[Path, str]:
     return path, run.stdout.splitlines()[-1]
 
 
-def settings_of(options: argparse.Namespace, extra: Sequence[str], weights: str, drawn: Sequence[Subset]) -> dict[str, Any]:
+def settings_of(
+    options: argparse.Namespace, extra: Sequence[str], weights: str, drawn: Sequence[Subset]
+) -> dict[str, Any]:
     """Return what a report says of how it was measured."""
     return {
         "data": options.data.resolve().name,

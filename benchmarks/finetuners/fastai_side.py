@@ -60,8 +60,8 @@ def train(task: Task, marks: Marks) -> dict[str, str]:
     with tuned.no_bar():
         tuned.fine_tune(task.epochs, cbs=Keep(marks))
     return {
-        "did": f"vision_learner({MODEL!r}).fine_tune({task.epochs}) at {task.image_size} px, aug_transforms(), the rest "
-        "its defaults",
+        "did": f"vision_learner({MODEL!r}).fine_tune({task.epochs}) at {task.image_size} px, aug_transforms(), the "
+        "rest its defaults",
         "versions": f"fastai {version('fastai')}, torch {version('torch')}, timm {version('timm')}",
     }
 

@@ -16,9 +16,7 @@ def write(path: Path) -> str:
 
     The head in it is random: no side takes it.
     """
-    backbone = create_backbone(
-        f"timm:{MODEL}", weights="default", classes=IMAGENET_CLASSES, image_size=None, seed=0
-    )
+    backbone = create_backbone(f"timm:{MODEL}", weights="default", classes=IMAGENET_CLASSES, image_size=None, seed=0)
     save_weights(backbone.model, path)
     return backbone.weights
 

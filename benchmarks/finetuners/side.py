@@ -1,8 +1,8 @@
 """What the sides have in common: how each is asked, what it notes after every epoch, and what it answers afterwards.
 
-A side is started twice. Asked to ``train`` it keeps the weights of every epoch and notes the moment; asked to ``answer``
-it gives the logits of the test images with each of them. So no test image costs the training time. Nothing of toolkit
-is imported here: peers run in a Python of their own.
+A side is started twice. Asked to ``train`` it keeps the weights of every epoch and notes the moment; asked to
+``answer`` it gives the logits of the test images with each of them. So no test image costs the training time. Nothing
+of toolkit is imported here: peers run in a Python of their own.
 """
 
 from __future__ import annotations

@@ -35,8 +35,8 @@ class Run:
     once."""
     stdout: str
     turns: tuple[tuple[float, float], ...] = ()
-    """When each of its turns began and ended, by ``time.monotonic``, which all processes of a machine share; empty where
-    it had the machine to itself."""
+    """When each of its turns began and ended, by ``time.monotonic``, which all processes of a machine share; empty
+    where it had the machine to itself."""
 
     def seconds_until(self, moment: float) -> float:
         """Return how much of its own turns had passed at a moment of ``time.monotonic``."""

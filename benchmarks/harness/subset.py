@@ -49,9 +49,7 @@ def shares(available: Mapping[str, int], total: int) -> dict[str, int]:
     return chosen
 
 
-def make_subset(
-    data: Path, folder: Path, train: int, test: int, seed: int, test_seed: int | None = None
-) -> Subset:
+def make_subset(data: Path, folder: Path, train: int, test: int, seed: int, test_seed: int | None = None) -> Subset:
     """Link a seeded draw, stratified by class, of ``data/train/<class>`` and ``data/test/<class>`` into ``folder``.
 
     Smaller subsets of one seed are contained in larger ones, up to the rounding of the classes.

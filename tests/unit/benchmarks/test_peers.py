@@ -99,7 +99,9 @@ def test_a_seed_in_which_it_is_never_there_misses_the_claim() -> None:
 
 def test_claims_are_met_with_nothing_to_spare_and_missed_beyond() -> None:
     assert missed(rounds(outcome((20.0, 0.8)))) == []
-    assert missed(rounds(outcome((20.1, 0.8)))) == [claim.text for claim in claims(rounds(outcome((20.1, 0.8))), 5.0)][::2]
+    assert (
+        missed(rounds(outcome((20.1, 0.8)))) == [claim.text for claim in claims(rounds(outcome((20.1, 0.8))), 5.0)][::2]
+    )
     assert missed(rounds(outcome((20.1, 0.8))), speedup=4.9) == []
 
 
@@ -188,8 +190,6 @@ class Written:
             logits.append(np.stack([is_cat, ~is_cat], axis=1).astype(np.float32))
         Answers(("cat", "sea lion"), tuple(logits)).save(task.output)
         return Run(1.0, None, None, "")
-
-
 
 
 @pytest.fixture

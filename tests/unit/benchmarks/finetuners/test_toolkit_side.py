@@ -1,4 +1,4 @@
-"""The side of toolkit on a few pixels: its marks are the weights that would be kept, its answers those of the command."""
+"""The side of toolkit on a few pixels: its marks are the weights that would be kept, its answers the command's."""
 
 from __future__ import annotations
 
