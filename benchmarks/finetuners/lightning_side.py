@@ -37,11 +37,12 @@ class FineTuned(LightningModule):  # type: ignore[misc]  # its types are not loo
 
     def __init__(self, weights: Path, classes: int) -> None:
         super().__init__()
-        self.backbone = timm.create_model(
+        backbone: Any = timm.create_model(
             MODEL, pretrained=True, num_classes=0, pretrained_cfg_overlay={"file": str(weights)}
         )
+        self.backbone = backbone
         self.head = nn.Sequential(
-            nn.Linear(self.backbone.num_features, HEAD_WIDTH), nn.ReLU(), nn.Linear(HEAD_WIDTH, classes)
+            nn.Linear(backbone.num_features, HEAD_WIDTH), nn.ReLU(), nn.Linear(HEAD_WIDTH, classes)
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -88,13 +89,13 @@ class Images(Dataset[torch.Tensor]):
 
 def transform_of(model: FineTuned, image_size: int, *, training: bool) -> Any:
     """Return what makes a tensor of an image."""
-    config = model.backbone.pretrained_cfg
+    backbone: Any = model.backbone
     return transforms.Compose(
         [
             transforms.Resize((image_size, image_size)),
             *([transforms.RandomHorizontalFlip()] if training else []),
             transforms.ToTensor(),
-            transforms.Normalize(config["mean"], config["std"]),
+            transforms.Normalize(backbone.pretrained_cfg["mean"], backbone.pretrained_cfg["std"]),
         ]
     )
 

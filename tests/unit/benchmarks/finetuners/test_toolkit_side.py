@@ -26,6 +26,7 @@ def test_it_is_the_command_of_a_folder_with_what_is_passed_on_behind(tmp_path: P
     assert "--recipe" not in words
 
 
+@pytest.mark.slow
 def test_it_marks_every_epoch_and_answers_as_the_command_does(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
