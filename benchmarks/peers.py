@@ -195,8 +195,8 @@ def tables(rounds: Sequence[Round]) -> list[Table]:
     sides = [
         (
             side,
-            f"{spread([each[side].end.seconds for each in rounds])}",
-            f"{spread([each[side].run.seconds for each in rounds])}",
+            str(spread([each[side].end.seconds for each in rounds])),
+            str(spread([each[side].run.seconds for each in rounds])),
             percent(statistics.fmean(each[side].end.accuracy for each in rounds), images),
             megabytes(*(each[side].run.peak_bytes for each in rounds)),
             megabytes(*(each[side].run.tree_bytes for each in rounds)),

@@ -57,6 +57,10 @@ def learner(task: Task) -> Any:
 def train(task: Task, marks: Marks) -> dict[str, str]:
     """Fine-tune."""
     tuned = learner(task)
+    if not len(tuned.dls.train):
+        sys.exit(
+            f"fastai leaves out a batch that is not full, of {tuned.dls.train.bs}: give it as many training images."
+        )
     with tuned.no_bar():
         tuned.fine_tune(task.epochs, cbs=Keep(marks))
     return {

@@ -120,7 +120,7 @@ def train(task: Task, marks: Marks) -> dict[str, str]:
     trainer.fit(model, DataLoader(images, batch_size=BATCH_SIZE, shuffle=True, num_workers=task.threads))
     return {
         "did": f"BackboneFinetuning(unfreeze_backbone_at_epoch={FROZEN_EPOCHS}), {epochs} epochs at {task.image_size} "
-        f"px, Adam at {HEAD_RATE:g}, batches of {BATCH_SIZE}, {task.threads} workers",
+        f"px, Adam at {HEAD_RATE:g}, batches of {BATCH_SIZE}, workers: {task.threads}",
         "versions": f"lightning {version('lightning')}, torch {version('torch')}, timm {version('timm')}",
     }
 

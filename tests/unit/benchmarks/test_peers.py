@@ -97,6 +97,19 @@ def test_a_seed_in_which_it_is_never_there_misses_the_claim() -> None:
     assert row == ("1", FASTAI, "80.00%", "100.0", "never: at most 79.00%", "-")
 
 
+def test_the_sides_are_written_out_with_their_range() -> None:
+    rows = tables(rounds(outcome((20.0, 0.9)), outcome((30.0, 0.8))))[0].rows
+    assert rows[0] == (
+        OURS,
+        "25.0 (20.0 to 30.0)",
+        "30.0 (25.0 to 35.0)",
+        "85.0% [76.7, 90.7]",
+        "1,000",
+        "2,000",
+    )
+    assert rows[1][:3] == (FASTAI, "100.0", "105.0")
+
+
 def test_claims_are_met_with_nothing_to_spare_and_missed_beyond() -> None:
     assert missed(rounds(outcome((20.0, 0.8)))) == []
     assert (
