@@ -78,6 +78,8 @@ MEANS = (
         lambda recipe: {"stage1.epochs": 0, "stage2.epochs": recipe.stage1.epochs + recipe.stage2.epochs},
     ),
     Means("views", "twice the views", lambda recipe: {"cache.views": 2 * (recipe.cache.views or 4)}),
+    Means("drop-path", "stochastic depth, 0.1 in the last block", _always(train__drop_path=0.1)),
+    Means("dropout", "dropout of 0.2 before the head", _always(train__dropout=0.2)),
     Means("patience", "patience of 2 epochs; the best epoch is kept", _always(train__patience=2, train__keep="best")),
     Means(
         "teacher",

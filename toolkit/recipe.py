@@ -245,6 +245,16 @@ class TrainRecipe(_Section):
         description="end a stage after this many epochs in a row without a better one on the validation images; 0 "
         "never does",
     )
+    drop_path: float | None = Field(
+        None,
+        ge=0.0,
+        lt=1.0,
+        description="stochastic depth in the blocks that are trained: rate of the last residual branch, rising up "
+        "to it from the first (default: what the network brings)",
+    )
+    dropout: float | None = Field(
+        None, ge=0.0, lt=1.0, description="dropout before the head (default: what the network brings)"
+    )
     threads: int | None = Field(None, ge=1, le=MOST_THREADS, description="CPU threads (default: all cores)")
 
     @model_validator(mode="after")

@@ -112,6 +112,11 @@ class RecipeFields(ExportFields, total=False):
     """Keep the mean of the weights after the last epochs, this many; 0 and 1 leave it out."""
     patience: int
     """End a stage after this many epochs in a row without a better one on the validation images; 0 never does."""
+    drop_path: float | None
+    """Stochastic depth in the blocks that are trained: rate of the last residual branch, rising up to it from the first
+    (default: what the network brings)."""
+    dropout: float | None
+    """Dropout before the head (default: what the network brings)."""
     threads: int | None
     """CPU threads (default: all cores)."""
     stage1_epochs: int

@@ -108,9 +108,24 @@ class LogitsNetwork(nn.Module):
 class ImageBatches:
     """Images for the whole network: what training is without a cache."""
 
-    def __init__(self, setting: Setting, network: Deployable, train: Split, validation: Split) -> None:
-        whole = LogitsNetwork(network)
-        self.part = TrainedPart(whole, whole)
+    def __init__(
+        self,
+        setting: Setting,
+        network: Deployable,
+        train: Split,
+        validation: Split,
+        trained: Deployable | None = None,
+    ) -> None:
+        """Prepare one stage.
+
+        Args:
+            setting: the run.
+            network: the whole of it.
+            train: the training images.
+            validation: the validation images.
+            trained: the network as it is trained; itself by default.
+        """
+        self.part = TrainedPart(LogitsNetwork(trained or network), LogitsNetwork(network))
         self._setting = setting
         self._train = train
         self._validation = validation

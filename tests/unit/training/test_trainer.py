@@ -124,6 +124,7 @@ MEANS = {
     "moving average": {"train__ema": 0.8, **CHANGES},
     "mean of epochs": {"train__average_last": 2, "stage2__layer_decay": 0.5, **CHANGES},
     "patience and cutmix": {"train__patience": 1, "augment__cutmix": 1.0, "stage2__head_lr": 1e-9, **CHANGES},
+    "stochastic depth and dropout": {"train__drop_path": 0.5, "train__dropout": 0.3, **CHANGES},
 }
 
 
@@ -235,7 +236,7 @@ def trained_on_imbalance(**changes: Any) -> Trainer:
 def recalls(trainer: Trainer) -> tuple[float, float]:
     split = trainer._setting.dataset.split("validation")
     with torch.inference_mode():
-        said = trainer._data.image_batches().part.infer(torch.from_numpy(np.stack(split.sources))).argmax(1).numpy()
+        said = trainer._data.image_batches(2).part.infer(torch.from_numpy(np.stack(split.sources))).argmax(1).numpy()
     first, second = (float((said[split.targets == target] == target).mean()) for target in (0, 1))
     return first, second
 
@@ -255,7 +256,7 @@ def test_with_class_weights_epochs_are_compared_by_the_recall_of_all_classes() -
     other = Trainer(setting, TrainingData(setting), State(), lambda: None, Stopper())
     setting.backbone.model.eval()
     with Silent().bar("", 1, "") as bar:
-        _, accuracy, score = other._validate(other._data.image_batches(), bar)
+        _, accuracy, score = other._validate(other._data.image_batches(2), bar)
     first, second = recalls(other)
     assert accuracy == pytest.approx((90 * first + 10 * second) / 100)
     assert score == pytest.approx((first + second) / 2)
@@ -294,7 +295,7 @@ def test_the_mean_of_the_last_epochs_is_what_is_looked_at_and_kept() -> None:
     run.trainer.load(kept)
     run.setting.backbone.model.eval()
     with Silent().bar("", 1, "") as bar:
-        loss, _, _ = run.trainer._validate(run.trainer._data.image_batches(), bar)
+        loss, _, _ = run.trainer._validate(run.trainer._data.image_batches(2), bar)
     assert loss == run.state.history[-1].validation_loss
 
 
@@ -359,3 +360,16 @@ def test_each_block_has_its_rate() -> None:
     assert run.steps[0].rates == (0.1, 0.01, 0.0025)
     assert run.state.history[0].backbone_lr == 0.01
     assert not torch.equal(run.weights()["stem.0.weight"], before["stem.0.weight"])
+
+
+def test_what_is_left_out_at_random_is_there_when_it_is_looked_at() -> None:
+    plain, run = (
+        Run(stage2__epochs=1, train__drop_path=rate, train__dropout=rate, **STILL) for rate in (1e-9, 0.6)
+    )
+    for each in (plain, run):
+        each.trainer.run()
+    # No weight moves, so that only what is left out can differ.
+    assert run.steps[-1].loss != plain.steps[-1].loss
+    assert [epoch.validation_loss for epoch in run.state.history] == [
+        epoch.validation_loss for epoch in plain.state.history
+    ]

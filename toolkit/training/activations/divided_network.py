@@ -98,7 +98,7 @@ def _open(
 ) -> DividedNetwork:
     started = time.perf_counter()
     model = setting.backbone.model.cpu()
-    division = divide_at_frontier(setting.backbone, parts)
+    division = divide_at_frontier(setting.backbone, parts, setting.recipe.train.drop_path or 0.0)
     network = PrefixNetwork(division, setting.backbone.normalization)
     # The engine may move the network to its device; the digest is of the weights alone and taken before.
     digest = network.digest()
