@@ -80,6 +80,7 @@ MEANS = (
     Means("views", "twice the views", lambda recipe: {"cache.views": 2 * (recipe.cache.views or 4)}),
     Means("drop-path", "stochastic depth, 0.1 in the last block", _always(train__drop_path=0.1)),
     Means("dropout", "dropout of 0.2 before the head", _always(train__dropout=0.2)),
+    Means("sam", "sharpness-aware steps, rho 0.05", _always(train__sam_rho=0.05)),
     Means("patience", "patience of 2 epochs; the best epoch is kept", _always(train__patience=2, train__keep="best")),
     Means(
         "teacher",

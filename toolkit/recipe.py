@@ -255,6 +255,13 @@ class TrainRecipe(_Section):
     dropout: float | None = Field(
         None, ge=0.0, lt=1.0, description="dropout before the head (default: what the network brings)"
     )
+    sam_rho: float = Field(
+        0.0,
+        ge=0.0,
+        le=10.0,
+        description="sharpness-aware steps: how far the weights are moved up the loss before the gradient is taken; "
+        "doubles the cost of a step; 0 leaves it out",
+    )
     threads: int | None = Field(None, ge=1, le=MOST_THREADS, description="CPU threads (default: all cores)")
 
     @model_validator(mode="after")

@@ -117,6 +117,9 @@ class RecipeFields(ExportFields, total=False):
     (default: what the network brings)."""
     dropout: float | None
     """Dropout before the head (default: what the network brings)."""
+    sam_rho: float
+    """Sharpness-aware steps: how far the weights are moved up the loss before the gradient is taken; doubles the cost
+    of a step; 0 leaves it out."""
     threads: int | None
     """CPU threads (default: all cores)."""
     stage1_epochs: int

@@ -31,6 +31,7 @@ UNSAID = (
     "ema = 0.0\n",
     "average_last = 0\n",
     "patience = 0\n",
+    "sam_rho = 0.0\n",
     "layer_decay = 1.0\n",
     "[distill]\nweight = 0.5\ntemperature = 2.0\n\n",
 )

@@ -231,6 +231,7 @@ WENT_ON = {
     "train__patience": ("--patience 2", REFUSED),
     "train__drop_path": ("--drop-path 0.1", REFUSED),
     "train__dropout": ("--dropout 0.2", REFUSED),
+    "train__sam_rho": ("--sam-rho 0.05", REFUSED),
     "distill__teacher": ("--teacher another", REFUSED),
     "distill__weight": ("--distill-weight 0.7", REFUSED),
     "distill__temperature": ("--distill-temperature 4", REFUSED),

@@ -125,6 +125,7 @@ MEANS = {
     "mean of epochs": {"train__average_last": 2, "stage2__layer_decay": 0.5, **CHANGES},
     "patience and cutmix": {"train__patience": 1, "augment__cutmix": 1.0, "stage2__head_lr": 1e-9, **CHANGES},
     "stochastic depth and dropout": {"train__drop_path": 0.5, "train__dropout": 0.3, **CHANGES},
+    "sharpness": {"train__sam_rho": 0.1, "train__dropout": 0.3, **CHANGES},
 }
 
 
