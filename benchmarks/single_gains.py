@@ -81,6 +81,12 @@ MEANS = (
     Means("drop-path", "stochastic depth, 0.1 in the last block", _always(train__drop_path=0.1)),
     Means("dropout", "dropout of 0.2 before the head", _always(train__dropout=0.2)),
     Means("sam", "sharpness-aware steps, rho 0.05", _always(train__sam_rho=0.05)),
+    Means("train-bn", "BatchNorm trained", _always(train__train_bn=True)),
+    Means(
+        "bn-reestimate",
+        "BatchNorm trained, its statistics estimated anew on 100 batches",
+        _always(train__train_bn=True, train__bn_reestimate=100),
+    ),
     Means("patience", "patience of 2 epochs; the best epoch is kept", _always(train__patience=2, train__keep="best")),
     Means(
         "teacher",

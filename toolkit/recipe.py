@@ -224,6 +224,12 @@ class TrainRecipe(_Section):
         5.0, gt=0.0, description="save a checkpoint after every epoch, and at least this often"
     )
     train_bn: bool = Field(False, description="let BatchNorm layers of unfrozen blocks use and update batch statistics")
+    bn_reestimate: int = Field(
+        0,
+        ge=0,
+        description="estimate the statistics of these BatchNorm layers anew at the end, with the weights that are kept, "
+        "on so many batches of images as they are; 0 leaves it out",
+    )
     device: Annotated[str, AfterValidator(_device)] = Field(
         "auto", description="where to train; auto takes CUDA if there is one, cuda:1 is the second GPU"
     )
@@ -269,6 +275,12 @@ class TrainRecipe(_Section):
         smoothed = [name for name, loss in LOSSES.items() if "label_smoothing" in loss.fields]
         if self.loss not in smoothed and self.label_smoothing > 0:
             raise ValueError(f"label_smoothing applies to the {' and '.join(smoothed)} loss only")
+        return self
+
+    @model_validator(mode="after")
+    def _statistics_that_are_trained(self) -> Self:
+        if self.bn_reestimate > 0 and not self.train_bn:
+            raise ValueError("bn_reestimate is for BatchNorm layers that train_bn trains: give both, or neither")
         return self
 
     @model_validator(mode="after")

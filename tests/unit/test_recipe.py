@@ -214,6 +214,7 @@ def test_what_lifts_accuracy_is_off_unless_it_is_asked_for() -> None:
     assert (recipe.augment.cutmix, recipe.train.ema, recipe.train.average_last, recipe.train.patience) == (0, 0, 0, 0)
     assert (recipe.stage1.layer_decay, recipe.stage2.layer_decay, recipe.distill.teacher) == (1.0, 1.0, None)
     assert (recipe.train.drop_path, recipe.train.dropout, recipe.train.sam_rho) == (None, None, 0)
+    assert recipe.train.bn_reestimate == 0
 
 
 @pytest.mark.parametrize(
@@ -222,6 +223,7 @@ def test_what_lifts_accuracy_is_off_unless_it_is_asked_for() -> None:
         ({"train.ema": 0.9, "train.average_last": 2}, "train: ema and average_last are two averages of the same"),
         ({"train.patience": 1, "train.average_last": 2}, "train: average_last counts from the last epoch"),
         ({"train.ema": 1.0}, r"train\.ema"),
+        ({"train.bn_reestimate": 4}, "train: bn_reestimate is for BatchNorm layers that train_bn trains"),
         ({"train.drop_path": 1.0, "train.dropout": -0.1}, r"train\.drop_path.*\n.*train\.dropout"),
         ({"distill.teacher": "t", "cache.use": False}, "a teacher's answers are kept beside the activations"),
     ],

@@ -103,6 +103,9 @@ class RecipeFields(ExportFields, total=False):
     """Save a checkpoint after every epoch, and at least this often."""
     train_bn: bool
     """Let BatchNorm layers of unfrozen blocks use and update batch statistics."""
+    bn_reestimate: int
+    """Estimate the statistics of these BatchNorm layers anew at the end, with the weights that are kept, on so many
+    batches of images as they are; 0 leaves it out."""
     device: str
     """Where to train; auto takes CUDA if there is one, cuda:1 is the second GPU."""
     ema: float

@@ -67,6 +67,7 @@ class Plan:
         shorter: changes that would make it shorter, as flags, with their seconds.
         labels: the look at the labels, which runs the frozen part over the test images.
         teacher: the teacher's pass over the training images; 0 without one, or if its answers are there already.
+        statistics: of BatchNorm layers, estimated anew at the end, and another look at the validation images.
         least: all of it if patience ends every stage as early as it can; None where it cannot.
     """
 
@@ -78,12 +79,14 @@ class Plan:
     shorter: tuple[tuple[str, float], ...] = ()
     labels: float = 0.0
     teacher: float = 0.0
+    statistics: float = 0.0
     least: float | None = None
 
     @property
     def seconds(self) -> float:
         """All of it; with patience at most."""
-        return self.prefix + self.teacher + self.labels + sum(self.stages.values()) + self.test
+        before = self.prefix + self.teacher + self.labels
+        return before + sum(self.stages.values()) + self.statistics + self.test
 
 
 def estimate(
@@ -104,8 +107,9 @@ def estimate(
         for number, _ in recipe.stages
     }
     seconds = {number: stage.epochs * epoch[number] for number, stage in recipe.stages}
+    statistics = _statistics_images(recipe, counts) / rates.infer
     if rates.prefix is None:
-        plan = Plan(0.0, seconds, counts.test / rates.infer, 0, rates.memory_bytes)
+        plan = Plan(0.0, seconds, counts.test / rates.infer, 0, rates.memory_bytes, statistics=statistics)
         return _with_least(plan, recipe, epoch)
     rows = counts.train * views + counts.validation
     plan = Plan(
@@ -116,8 +120,15 @@ def estimate(
         memory_bytes=rates.memory_bytes,
         labels=counts.test / rates.prefix if recipe.data.check_labels else 0.0,
         teacher=0.0 if answered or rates.teacher is None else counts.train * views / rates.teacher,
+        statistics=statistics,
     )
     return _with_least(plan, recipe, epoch)
+
+
+def _statistics_images(recipe: Recipe, counts: Counts) -> int:
+    """Return how many images pass for BatchNorm statistics that are estimated anew."""
+    batches = recipe.train.bn_reestimate
+    return min(batches * recipe.train.batch_size, counts.train) + counts.validation if batches else 0
 
 
 def _with_least(plan: Plan, recipe: Recipe, epoch: Mapping[int, float]) -> Plan:
@@ -258,6 +269,8 @@ def lines(plan: Plan, rates: Rates, views: int) -> list[str]:
         work.insert(1, f"the teacher at {rates.teacher:.0f} img/s takes about {duration(plan.teacher)}")
     if plan.labels:
         work.append(f"the look at the labels takes about {duration(plan.labels)}")
+    if plan.statistics:
+        work.append(f"BatchNorm statistics take about {duration(plan.statistics)}")
     sooner = (
         f" (about {duration(plan.least)} if patience ends every stage as early as it can)"
         if plan.least is not None

@@ -32,6 +32,7 @@ UNSAID = (
     "average_last = 0\n",
     "patience = 0\n",
     "sam_rho = 0.0\n",
+    "bn_reestimate = 0\n",
     "layer_decay = 1.0\n",
     "[distill]\nweight = 0.5\ntemperature = 2.0\n\n",
 )

@@ -224,6 +224,7 @@ WENT_ON = {
     "train__precision": ("--precision bfloat16", REFUSED),
     "train__checkpoint_minutes": ("--checkpoint-minutes 7", REFUSED),
     "train__train_bn": ("--train-bn", REFUSED),
+    "train__bn_reestimate": ("--bn-reestimate 4", REFUSED),
     "train__device": ("--device cpu", REFUSED),
     "train__threads": ("--threads 1", REFUSED),
     "train__ema": ("--ema 0.9", REFUSED),

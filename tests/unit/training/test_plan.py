@@ -188,3 +188,15 @@ def test_a_teacher_runs_once_over_every_view() -> None:
     assert estimate(recipe(), COUNTS, rates, views=3, answered=True).teacher == 0
     smaller = scaled(rates, 64)
     assert (smaller.teacher, smaller.answer_bytes) == (25.0, 40)
+
+
+def test_statistics_that_are_estimated_anew_are_in_the_plan() -> None:
+    changes = {"train__train_bn": True, "train__batch_size": 10}
+    with_them, without = (estimate(recipe(**changes, train__bn_reestimate=count), COUNTS, RATES, 1) for count in (4, 0))
+    assert (with_them.statistics, without.statistics) == (pytest.approx((40 + 100) / 200), 0.0)
+    assert with_them.seconds == pytest.approx(without.seconds + 0.7)
+    assert "BatchNorm statistics take about 1 s" in lines(with_them, RATES, 1)[1]
+    assert "BatchNorm" not in lines(without, RATES, 1)[1]
+    # There are no more batches than images.
+    every = estimate(recipe(**changes, train__bn_reestimate=1000), COUNTS, replace(RATES, prefix=None), views=1)
+    assert every.statistics == pytest.approx((1000 + 100) / 200)

@@ -126,6 +126,7 @@ MEANS = {
     "patience and cutmix": {"train__patience": 1, "augment__cutmix": 1.0, "stage2__head_lr": 1e-9, **CHANGES},
     "stochastic depth and dropout": {"train__drop_path": 0.5, "train__dropout": 0.3, **CHANGES},
     "sharpness": {"train__sam_rho": 0.1, "train__dropout": 0.3, **CHANGES},
+    "statistics": {"train__bn_reestimate": 2, "train__average_last": 2, **CHANGES},
 }
 
 
@@ -374,3 +375,64 @@ def test_what_is_left_out_at_random_is_there_when_it_is_looked_at() -> None:
     assert [epoch.validation_loss for epoch in run.state.history] == [
         epoch.validation_loss for epoch in plain.state.history
     ]
+
+
+BATCH_NORM = {"train__train_bn": True, "augment__shift": 0.2, "train__dropout": 0.5}
+
+
+def statistics_by_hand(run: Run, stage: int, batches: int) -> torch.Tensor:
+    """Return the mean of the means before the trained BatchNorm layer, with the weights that were kept."""
+    order = order_of_epoch(run.setting, stage, 0)
+    split, model = run.setting.dataset.split("train"), run.setting.backbone.model.eval()
+    means = []
+    for images in order.batches(0)[:batches]:
+        pixels = torch.from_numpy(split.load(images, run.setting.preprocessing)).permute(0, 3, 1, 2)
+        norm = run.setting.backbone.normalization
+        mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (norm.mean, norm.std))
+        with torch.no_grad():
+            means.append(model.body[0](model.stem((pixels / 255 - mean) / std)).mean((0, 2, 3)))
+    return torch.stack(means).mean(0)
+
+
+@pytest.mark.parametrize("average", [{}, {"train__ema": 0.8}])
+def test_statistics_are_estimated_anew_with_the_weights_that_are_kept(average: dict[str, Any]) -> None:
+    plain, run = Run(**BATCH_NORM, **average), Run(**BATCH_NORM, **average, train__bn_reestimate=3)
+    for each in (plain, run):
+        each.trainer.run()
+    before, after = kept_of(plain), kept_of(run)
+    assert {name for name in before if not torch.equal(before[name], after[name])} == {
+        "body.1.running_mean",
+        "body.1.running_var",
+        "body.1.num_batches_tracked",
+    }
+    run.trainer.load(after)
+    torch.testing.assert_close(after["body.1.running_mean"], statistics_by_hand(run, 2, 3))
+    with Silent().bar("", 1, "") as bar:
+        loss, accuracy, _ = run.trainer._validate(run.trainer._data.image_batches(2), bar)
+    assert (run.state.best.loss, run.state.best.accuracy) == (loss, accuracy)
+    assert run.listening.lines[-1].startswith("BatchNorm statistics estimated anew on 3 batches: validation loss ")
+
+
+def test_there_are_no_more_batches_than_images() -> None:
+    run = Run(**BATCH_NORM, train__bn_reestimate=1000)
+    run.trainer.run()
+    # 18 images in batches of 4: the last two are left out.
+    assert kept_of(run)["body.1.num_batches_tracked"] == 4
+
+
+def test_a_run_that_was_killed_while_statistics_were_estimated_ends_the_same() -> None:
+    whole = Run(**BATCH_NORM, train__bn_reestimate=2)
+    whole.trainer.run()
+    rest = Run(copy.deepcopy(whole.saved[-1]), **BATCH_NORM, train__bn_reestimate=2)
+    rest.trainer.run()
+    assert same(kept_of(rest), kept_of(whole))
+    assert rest.state.best.accuracy == whole.state.best.accuracy
+
+
+def test_where_no_batch_norm_is_trained_there_is_nothing_to_estimate() -> None:
+    run = Run(stage2__unfreeze=0, **BATCH_NORM, train__bn_reestimate=2)
+    run.trainer.run()
+    assert run.listening.lines[-1] == (
+        f"stage {run.state.best.stage}, whose weights are kept, trains no BatchNorm layer: there are no statistics to "
+        "estimate anew"
+    )
