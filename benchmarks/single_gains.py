@@ -87,6 +87,7 @@ MEANS = (
         "BatchNorm trained, its statistics estimated anew on 100 batches",
         _always(train__train_bn=True, train__bn_reestimate=100),
     ),
+    Means("flip-test", "mirror images averaged, twice the cost of each prediction", _always(model__flip_test=True)),
     Means("patience", "patience of 2 epochs; the best epoch is kept", _always(train__patience=2, train__keep="best")),
     Means(
         "teacher",

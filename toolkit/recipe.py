@@ -227,8 +227,8 @@ class TrainRecipe(_Section):
     bn_reestimate: int = Field(
         0,
         ge=0,
-        description="estimate the statistics of these BatchNorm layers anew at the end, with the weights that are kept, "
-        "on so many batches of images as they are; 0 leaves it out",
+        description="estimate the statistics of these BatchNorm layers anew at the end, with the weights that are "
+        "kept, on so many batches of images as they are; 0 leaves it out",
     )
     device: Annotated[str, AfterValidator(_device)] = Field(
         "auto", description="where to train; auto takes CUDA if there is one, cuda:1 is the second GPU"
@@ -337,6 +337,16 @@ class DistillRecipe(_Section):
     )
 
 
+class ModelRecipe(_Section):
+    """What the fine-tuned model is, beside its weights."""
+
+    flip_test: bool = Field(
+        False,
+        description="average the logits of each image and of its mirror image, in the test and in every artifact, "
+        "which doubles the cost of each prediction",
+    )
+
+
 class ExportRecipe(_Section):
     """What is made of the fine-tuned model."""
 
@@ -385,6 +395,7 @@ class Recipe(_Section):
     stage1: StageRecipe = StageRecipe.model_validate({})
     stage2: StageRecipe = StageRecipe.model_validate({"unfreeze": 1})
     distill: DistillRecipe = DistillRecipe.model_validate({})
+    model: ModelRecipe = ModelRecipe.model_validate({})
     export: ExportRecipe = ExportRecipe.model_validate({})
 
     @model_validator(mode="after")

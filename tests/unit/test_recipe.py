@@ -214,7 +214,7 @@ def test_what_lifts_accuracy_is_off_unless_it_is_asked_for() -> None:
     assert (recipe.augment.cutmix, recipe.train.ema, recipe.train.average_last, recipe.train.patience) == (0, 0, 0, 0)
     assert (recipe.stage1.layer_decay, recipe.stage2.layer_decay, recipe.distill.teacher) == (1.0, 1.0, None)
     assert (recipe.train.drop_path, recipe.train.dropout, recipe.train.sam_rho) == (None, None, 0)
-    assert recipe.train.bn_reestimate == 0
+    assert (recipe.train.bn_reestimate, recipe.model.flip_test) == (0, False)
 
 
 @pytest.mark.parametrize(

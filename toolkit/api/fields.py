@@ -168,5 +168,8 @@ class RecipeFields(ExportFields, total=False):
     """Share of the teacher in the loss; the labels have the rest."""
     distill_temperature: float
     """What the logits of both are divided by before they are compared."""
+    flip_test: bool
+    """Average the logits of each image and of its mirror image, in the test and in every artifact, which doubles the
+    cost of each prediction."""
     formats: str | Sequence[str]
     """Export formats, separated by commas."""

@@ -43,6 +43,7 @@ PANELS = {
     "stage1": "Recipe: stage 1, the new head",
     "stage2": "Recipe: stage 2, the last blocks too",
     "distill": "Recipe: a teacher",
+    "model": "Recipe: the model beside its weights",
     "export": "Recipe: export",
 }
 """Headings in the help, by section. What a flag's default is there holds where the recipe says nothing else."""

@@ -108,14 +108,15 @@ def estimate(
     }
     seconds = {number: stage.epochs * epoch[number] for number, stage in recipe.stages}
     statistics = _statistics_images(recipe, counts) / rates.infer
+    tested = counts.test * (2 if recipe.model.flip_test else 1)
     if rates.prefix is None:
-        plan = Plan(0.0, seconds, counts.test / rates.infer, 0, rates.memory_bytes, statistics=statistics)
+        plan = Plan(0.0, seconds, tested / rates.infer, 0, rates.memory_bytes, statistics=statistics)
         return _with_least(plan, recipe, epoch)
     rows = counts.train * views + counts.validation
     plan = Plan(
         prefix=0.0 if kept else rows / rates.prefix,
         stages=seconds,
-        test=counts.test / rates.prefix + counts.test / rates.infer,
+        test=tested / rates.prefix + tested / rates.infer,
         disk_bytes=rows * rates.row_bytes + counts.train * views * rates.answer_bytes,
         memory_bytes=rates.memory_bytes,
         labels=counts.test / rates.prefix if recipe.data.check_labels else 0.0,

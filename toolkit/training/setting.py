@@ -35,6 +35,7 @@ UNSAID = (
     "bn_reestimate = 0\n",
     "layer_decay = 1.0\n",
     "[distill]\nweight = 0.5\ntemperature = 2.0\n\n",
+    "[model]\nflip_test = false\n\n",
 )
 """What runs did of which their recipes said nothing, before there was a choice."""
 

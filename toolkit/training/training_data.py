@@ -179,12 +179,19 @@ class TrainingData:
     def predict(self, split: Split, bar: Bar) -> npt.NDArray[np.float32]:
         """Return float32 logits ``[n, C]`` of every image of a split, with the weights as they are now.
 
-        The frozen part in its own engine.
+        The frozen part in its own engine. Where the recipe asks for it they are the mean over each image and its mirror
+        image, as ``Deployable`` computes them.
         """
         self._setting.backbone.model.eval()
         return predict_logits(self._setting, split, self._logits, bar)
 
     def _logits(self, images: npt.NDArray[np.uint8]) -> torch.Tensor:
+        logits = self._of_these(images)
+        if self._setting.recipe.model.flip_test:
+            logits = (logits + self._of_these(np.ascontiguousarray(images[:, :, ::-1]))) / 2
+        return logits
+
+    def _of_these(self, images: npt.NDArray[np.uint8]) -> torch.Tensor:
         if self.divided is None or not self.divided.serves_all:
             logits: torch.Tensor = self._network(torch.from_numpy(images).to(self._setting.device))[0]
             return logits

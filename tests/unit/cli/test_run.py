@@ -184,6 +184,7 @@ WENT_ON = {
     "images": ("--images 15", "verify"),
     "batch_sizes": ("--batch-sizes 1,4", "bench"),
     "rounds": ("--rounds 6", "bench"),
+    "model__flip_test": ("--flip-test", REFUSED),
     "export__formats": ("--formats pt2", "export"),
     "export__input": ("--input tensor", "export"),
     "export__profile": ("--profile newest", "export"),

@@ -200,3 +200,13 @@ def test_statistics_that_are_estimated_anew_are_in_the_plan() -> None:
     # There are no more batches than images.
     every = estimate(recipe(**changes, train__bn_reestimate=1000), COUNTS, replace(RATES, prefix=None), views=1)
     assert every.statistics == pytest.approx((1000 + 100) / 200)
+
+
+def test_mirror_images_double_the_test_and_nothing_else() -> None:
+    plain, both = (estimate(recipe(model__flip_test=each), COUNTS, RATES, views=3) for each in (False, True))
+    assert both.test == pytest.approx(2 * plain.test)
+    assert both.seconds == pytest.approx(plain.seconds + plain.test)
+    images, twice = (
+        estimate(recipe(model__flip_test=each), COUNTS, replace(RATES, prefix=None), views=1) for each in (False, True)
+    )
+    assert twice.test == pytest.approx(2 * images.test)

@@ -9,6 +9,7 @@ import torch
 from tiny_training import Listening, tiny_recipe, tiny_setting
 
 from toolkit.backbones import set_trainable
+from toolkit.backbones.deployable import Deployable
 from toolkit.progress import Silent
 from toolkit.training.activations import extraction
 from toolkit.training.activations.catalogue import entries
@@ -121,3 +122,18 @@ def test_with_and_without_a_cache_the_same_is_left_out() -> None:
     assert kept == pytest.approx(images, rel=1e-5)
     assert len(set(kept)) == 3
     assert kept != pytest.approx([loss_of_a_step(seed, cache=True, rate=1e-9) for seed in range(3)], rel=1e-3)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_predictions_are_those_of_what_is_exported(cache: bool, own_cache: Path) -> None:
+    predicted = []
+    for flip in (True, False):
+        setting = tiny_setting(tiny_recipe(cache__use=cache, model__flip_test=flip))
+        test = setting.dataset.split("test")
+        with TrainingData(setting) as data, Silent().bar("test", 4, "img") as bar:
+            predicted.append(data.predict(test, bar))
+        deployable = Deployable(setting.backbone.model.eval(), setting.backbone.normalization, flip_test=flip)
+        with torch.inference_mode():
+            logits, _ = deployable(torch.from_numpy(test.load(range(4), setting.preprocessing)))
+        np.testing.assert_allclose(predicted[-1], logits.numpy(), rtol=1e-4, atol=1e-5)
+    assert not np.allclose(predicted[0], predicted[1], rtol=1e-4, atol=1e-5)
