@@ -88,6 +88,18 @@ MEANS = (
         _always(train__train_bn=True, train__bn_reestimate=100),
     ),
     Means("flip-test", "mirror images averaged, twice the cost of each prediction", _always(model__flip_test=True)),
+    Means(
+        "third-stage",
+        "twice the blocks in the last 2 epochs, at half the rates",
+        lambda recipe: {
+            **{f"stage3.{name}": value for name, value in recipe.stage2.model_dump().items()},
+            "stage2.epochs": recipe.stage2.epochs - 2,
+            "stage3.epochs": 2,
+            "stage3.unfreeze": 2 * recipe.stage2.unfreeze if isinstance(recipe.stage2.unfreeze, int) else 4,
+            "stage3.head_lr": recipe.stage2.head_lr / 2,
+            "stage3.backbone_lr": recipe.stage2.backbone_lr / 2,
+        },
+    ),
     Means("patience", "patience of 2 epochs; the best epoch is kept", _always(train__patience=2, train__keep="best")),
     Means(
         "teacher",

@@ -200,7 +200,7 @@ class CacheRecipe(_Section):
 
 
 class TrainRecipe(_Section):
-    """What both stages share."""
+    """What all stages share."""
 
     loss: Annotated[str, NameIn(LOSSES)] = Field(
         "cross_entropy", description="cross-entropy, or mean squared error on one-hot targets"
@@ -394,6 +394,7 @@ class Recipe(_Section):
     train: TrainRecipe = TrainRecipe.model_validate({})
     stage1: StageRecipe = StageRecipe.model_validate({})
     stage2: StageRecipe = StageRecipe.model_validate({"unfreeze": 1})
+    stage3: StageRecipe = StageRecipe.model_validate({"epochs": 0})
     distill: DistillRecipe = DistillRecipe.model_validate({})
     model: ModelRecipe = ModelRecipe.model_validate({})
     export: ExportRecipe = ExportRecipe.model_validate({})
@@ -405,6 +406,16 @@ class Recipe(_Section):
         return self
 
     @model_validator(mode="after")
+    def _a_third_stage_goes_deeper(self) -> Self:
+        before, third = self.stage2.unfreeze, self.stage3.unfreeze
+        if self.stage3.epochs > 0 and isinstance(before, int) and isinstance(third, int) and third < before:
+            raise ValueError(
+                f"stage3.unfreeze is {third} and stage2.unfreeze is {before}: a third stage is for more blocks, say how "
+                "many"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _a_teacher_needs_a_cache(self) -> Self:
         if self.distill.teacher is not None and not self.cache.use:
             raise ValueError("a teacher's answers are kept beside the activations: leave --no-cache or --teacher out")
@@ -413,7 +424,8 @@ class Recipe(_Section):
     @property
     def stages(self) -> tuple[tuple[int, StageRecipe], ...]:
         """The stages that train, in order, each with its number; one of 0 epochs is left out."""
-        return tuple((number, stage) for number, stage in ((1, self.stage1), (2, self.stage2)) if stage.epochs > 0)
+        stages = enumerate((self.stage1, self.stage2, self.stage3), 1)
+        return tuple((number, stage) for number, stage in stages if stage.epochs > 0)
 
     def model_post_init(self, context: Any, /) -> None:
         """Take every field that is set for one that a person gave."""
@@ -489,7 +501,7 @@ def _fields_set(section: BaseModel, prefix: str) -> Iterator[str]:
             yield f"{prefix}{name}"
 
 
-PREFIXED = ("augment", "stage1", "stage2", "distill")
+PREFIXED = ("augment", "stage1", "stage2", "stage3", "distill")
 """Sections whose name starts the names of their fields; the fields of the others have names that speak for
 themselves."""
 NAMES = {

@@ -161,6 +161,24 @@ class RecipeFields(ExportFields, total=False):
     """Learning-rate schedule over the stage, stepped per batch."""
     stage2_unfreeze: int | str | Sequence[str]
     """How many of the last blocks to train beside the head, or module names."""
+    stage3_epochs: int
+    """Passes over the training images; 0 leaves the stage out."""
+    stage3_optimizer: str
+    """Optimiser."""
+    stage3_head_lr: float
+    """Learning rate of the new head."""
+    stage3_backbone_lr: float
+    """Learning rate of the unfrozen blocks."""
+    stage3_layer_decay: float
+    """Factor of the learning rate from each unfrozen block to the one before it; 1 trains all at one rate."""
+    stage3_momentum: float
+    """Momentum of SGD."""
+    stage3_weight_decay: float
+    """Weight decay."""
+    stage3_schedule: str
+    """Learning-rate schedule over the stage, stepped per batch."""
+    stage3_unfreeze: int | str | Sequence[str]
+    """How many of the last blocks to train beside the head, or module names."""
     teacher: str | Path | None
     """A finished run, by its name in artifacts or its path, whose answers are learned beside the labels (default:
     none)."""

@@ -183,6 +183,14 @@ def with_suggestions(plan: Plan, recipe: Recipe, counts: Counts, rates: Rates, v
                 estimate(fewer, counts, rates, views, kept=plan.prefix == 0, answered=plan.teacher == 0).seconds,
             )
         )
+    if recipe.stage3.epochs > 0:
+        without = recipe.override({"stage3.epochs": 0})
+        shorter.append(
+            (
+                "--stage3-epochs 0",
+                estimate(without, counts, rates, views, kept=plan.prefix == 0, answered=plan.teacher == 0).seconds,
+            )
+        )
     useful = [(flag, seconds) for flag, seconds in shorter if seconds < WORTH_SAYING * plan.seconds]
     return replace(plan, shorter=tuple(useful[:3]))
 
@@ -192,7 +200,7 @@ def fit(
 ) -> Recipe:
     """Return the recipe changed to fit a time budget.
 
-    The largest resolution, then the most views, then the most epochs that fit.
+    The largest resolution, then the most views, then the most epochs that fit; a third stage is left as it is.
 
     Args:
         recipe: as it was asked for; returned as it is if it fits.
@@ -235,7 +243,7 @@ def fit(
 
 
 def _candidates(recipe: Recipe, size: int, views: int, fewest: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yield side, views and the epochs of both stages, from what is kept longest to what is given up last."""
+    """Yield side, views and the epochs of two stages, from what is kept longest to what is given up last."""
     first = recipe.stage1.epochs
     sizes = [size, *_smaller_sides(size)]
     for side in sizes:

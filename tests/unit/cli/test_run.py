@@ -239,7 +239,7 @@ WENT_ON = {
     "distill__temperature": ("--distill-temperature 4", REFUSED),
     **{
         f"stage{number}__{field}": (f"--stage{number}-{field.replace('_', '-')} {value}", REFUSED)
-        for number in (1, 2)
+        for number in (1, 2, 3)
         for field, value in (
             ("epochs", 77),
             ("optimizer", "adam"),

@@ -210,3 +210,11 @@ def test_mirror_images_double_the_test_and_nothing_else() -> None:
         estimate(recipe(model__flip_test=each), COUNTS, replace(RATES, prefix=None), views=1) for each in (False, True)
     )
     assert twice.test == pytest.approx(2 * images.test)
+
+
+def test_a_third_stage_is_counted_and_may_be_left_out() -> None:
+    rates = replace(RATES, train={**RATES.train, 3: 5.0})
+    deeper = recipe(stage3__epochs=2, stage3__unfreeze=6)
+    plan = with_suggestions(estimate(deeper, COUNTS, rates, views=1), deeper, COUNTS, rates, 1)
+    assert plan.stages[3] == pytest.approx(2 * (200 + 0.5))
+    assert dict(plan.shorter)["--stage3-epochs 0"] == pytest.approx(plan.seconds - plan.stages[3])

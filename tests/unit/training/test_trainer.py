@@ -127,6 +127,7 @@ MEANS = {
     "stochastic depth and dropout": {"train__drop_path": 0.5, "train__dropout": 0.3, **CHANGES},
     "sharpness": {"train__sam_rho": 0.1, "train__dropout": 0.3, **CHANGES},
     "statistics": {"train__bn_reestimate": 2, "train__average_last": 2, **CHANGES},
+    "a third stage": {"stage3__epochs": 1, "stage3__unfreeze": 2, "stage3__backbone_lr": 0.01, **CHANGES},
 }
 
 
@@ -436,3 +437,24 @@ def test_where_no_batch_norm_is_trained_there_is_nothing_to_estimate() -> None:
         f"stage {run.state.best.stage}, whose weights are kept, trains no BatchNorm layer: there are no statistics to "
         "estimate anew"
     )
+
+
+@pytest.mark.usefixtures("in_torch", "own_cache")
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_third_stage_cuts_deeper_in_the_last_epochs(cache: bool) -> None:
+    # With all blocks trained nothing is frozen, so the third stage takes a part of the first one.
+    run = Run(cache__use=cache, stage3__epochs=2, stage3__unfreeze=["stem.1", "body"], stage3__schedule="cosine")
+    before = run.weights()
+    stages = run.trainer.run()
+    assert [(stage.stage, stage.epochs, stage.trained) for stage in stages] == [
+        (1, 1, ("fc",)),
+        (2, 2, ("body", "fc")),
+        (3, 2, ("stem.1", "body", "fc")),
+    ]
+    assert (run.state.stage, run.state.best.stage) == (4, 3)
+    after = run.weights()
+    assert torch.equal(before["stem.0.weight"], after["stem.0.weight"])
+    assert not torch.equal(before["stem.1.weight"], after["stem.1.weight"])
+    assert [saved.model["stem.1.weight"].tolist() for saved in run.saved if saved.stage < 3] == [
+        before["stem.1.weight"].tolist()
+    ] * 4
