@@ -410,8 +410,8 @@ class Recipe(_Section):
         before, third = self.stage2.unfreeze, self.stage3.unfreeze
         if self.stage3.epochs > 0 and isinstance(before, int) and isinstance(third, int) and third < before:
             raise ValueError(
-                f"stage3.unfreeze is {third} and stage2.unfreeze is {before}: a third stage is for more blocks, say how "
-                "many"
+                f"stage3.unfreeze is {third} and stage2.unfreeze is {before}: a third stage is for more blocks, say "
+                "how many"
             )
         return self
 

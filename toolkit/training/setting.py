@@ -34,8 +34,8 @@ UNSAID = (
     "sam_rho = 0.0\n",
     "bn_reestimate = 0\n",
     "layer_decay = 1.0\n",
-    '[stage3]\nepochs = 0\noptimizer = "sgd"\nhead_lr = 0.001\nbackbone_lr = 0.0001\nmomentum = 0.9\nweight_decay = 0.0\n'
-    'schedule = "constant"\nunfreeze = 0\n\n',
+    '[stage3]\nepochs = 0\noptimizer = "sgd"\nhead_lr = 0.001\nbackbone_lr = 0.0001\nmomentum = 0.9\n'
+    'weight_decay = 0.0\nschedule = "constant"\nunfreeze = 0\n\n',
     "[distill]\nweight = 0.5\ntemperature = 2.0\n\n",
     "[model]\nflip_test = false\n\n",
 )

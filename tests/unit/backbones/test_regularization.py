@@ -53,7 +53,8 @@ def test_it_takes_the_place_of_the_networks_own(name: str) -> None:
 
 
 def test_dropout_before_another_layer_is_left_alone() -> None:
-    model = nn.Sequential(nn.Dropout(0.3), nn.Linear(4, 4), nn.ReLU(), nn.Dropout(0.4), nn.Linear(4, 2), nn.Dropout(0.5))
+    layers = [nn.Dropout(0.3), nn.Linear(4, 4), nn.ReLU(), nn.Dropout(0.4), nn.Linear(4, 2), nn.Dropout(0.5)]
+    model = nn.Sequential(*layers)
     set_head_dropout(replace(tiny_backbone(), model=model, head=("4",)), 0.1)
     assert [module.p for module in model if isinstance(module, nn.Dropout)] == [0.3, 0.0, 0.5]
 

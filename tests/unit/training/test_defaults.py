@@ -74,8 +74,8 @@ def test_an_image_size_that_a_person_gave_is_refused() -> None:
 
 def test_stochastic_depth_that_has_nothing_to_leave_out_is_refused() -> None:
     sentence = (
-        r"there is no residual branch to leave out in what is trained of torchvision:squeezenet1_1 \(.*classifier\.1\): leave "
-        r"--drop-path out\."
+        r"there is no residual branch to leave out in what is trained of torchvision:squeezenet1_1 "
+        r"\(.*classifier\.1\): leave --drop-path out\."
     )
     with pytest.raises(BackboneError, match=sentence):
         fit(asked("digits", "squeezenet1_1", train__drop_path=0.1))
