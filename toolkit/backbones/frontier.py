@@ -496,9 +496,7 @@ def _check(backbone: Backbone, stages: Sequence[TrainableParts], division: Divis
             _require_same_training(model, cut.train, example, *frontier)
 
 
-def _require_same_training(
-    model: nn.Module, part: nn.Module, example: torch.Tensor, *inputs: torch.Tensor
-) -> None:
+def _require_same_training(model: nn.Module, part: nn.Module, example: torch.Tensor, *inputs: torch.Tensor) -> None:
     """Raise unless a part does in training mode what the whole does with an example, and updates what that updates."""
     whole, expected = _train_once(model, model, example)
     split, actual = _train_once(model, part, *(tensor.clone() for tensor in inputs))

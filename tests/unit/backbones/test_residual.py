@@ -189,9 +189,7 @@ def test_mobilenet_has_one_per_block_with_a_shortcut() -> None:
 def test_timm_would_leave_out_the_same(name: str) -> None:
     """Every place that timm keeps for its own layer is found, and no other."""
     found, backbone = trained_branches(name, None, 160)
-    places = [
-        place for place, _ in backbone.model.named_modules() if place.rpartition(".")[2].startswith("drop_path")
-    ]
+    places = [place for place, _ in backbone.model.named_modules() if place.rpartition(".")[2].startswith("drop_path")]
     without_shortcut = [
         place
         for place in places

@@ -84,9 +84,7 @@ def test_a_sharpness_aware_step_takes_the_gradient_where_the_loss_is_highest_nea
     def loss(logits: torch.Tensor, targets: torch.Tensor, taught: torch.Tensor | None) -> torch.Tensor:
         return logits[0, 0]
 
-    bowl = replace(
-        learner, module=Bowl(), loss=loss, optimizer=torch.optim.SGD([weights], lr=0.01), sharpness=0.2
-    )
+    bowl = replace(learner, module=Bowl(), loss=loss, optimizer=torch.optim.SGD([weights], lr=0.01), sharpness=0.2)
     wanted = sam_by_hand(weights.detach().clone(), 0.2, 0.01)
     before = (torch.tensor([1.0, 10.0]) * weights.detach() ** 4).sum().item()
     result = training_step(bowl, [torch.zeros(8)], targets, np.random.SeedSequence(1))

@@ -366,9 +366,7 @@ def test_each_block_has_its_rate() -> None:
 
 
 def test_what_is_left_out_at_random_is_there_when_it_is_looked_at() -> None:
-    plain, run = (
-        Run(stage2__epochs=1, train__drop_path=rate, train__dropout=rate, **STILL) for rate in (1e-9, 0.6)
-    )
+    plain, run = (Run(stage2__epochs=1, train__drop_path=rate, train__dropout=rate, **STILL) for rate in (1e-9, 0.6))
     for each in (plain, run):
         each.trainer.run()
     # No weight moves, so that only what is left out can differ.
