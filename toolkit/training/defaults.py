@@ -81,7 +81,7 @@ def _without_branches(recipe: Recipe, backbone: Backbone) -> str | None:
         return f"no residual branch can be found in {backbone.name}, {error}"
     finally:
         backbone.model.eval()
-    blocks = ", ".join(dict.fromkeys(name for parts in trained for name in parts.names))
+    blocks = ", ".join(dict.fromkeys(name for parts in reversed(trained) for name in parts.names))
     return f"there is no residual branch to leave out in what is trained of {backbone.name} ({blocks})"
 
 

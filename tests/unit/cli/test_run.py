@@ -225,7 +225,7 @@ WENT_ON = {
     "train__precision": ("--precision bfloat16", REFUSED),
     "train__checkpoint_minutes": ("--checkpoint-minutes 7", REFUSED),
     "train__train_bn": ("--train-bn", REFUSED),
-    "train__bn_reestimate": ("--bn-reestimate 4", REFUSED),
+    "train__bn_reestimate": ("--train-bn --bn-reestimate 4", REFUSED),
     "train__device": ("--device cpu", REFUSED),
     "train__threads": ("--threads 1", REFUSED),
     "train__ema": ("--ema 0.9", REFUSED),
@@ -252,6 +252,7 @@ WENT_ON = {
             ("unfreeze", 2),
         )
     },
+    "stage3__epochs": ("--stage3-epochs 77 --stage3-unfreeze 9", REFUSED),
 }
 """Every parameter of the command: another value for it than the run was made with, and what that does."""
 AS_BEFORE = ("run", "--resume", "--images", "10", "--rounds", "5", "--batch-sizes", "1")

@@ -444,6 +444,7 @@ def test_a_third_stage_cuts_deeper_in_the_last_epochs(cache: bool) -> None:
     run = Run(cache__use=cache, stage3__epochs=2, stage3__unfreeze=["stem.1", "body"], stage3__schedule="cosine")
     before = run.weights()
     stages = run.trainer.run()
+    run.trainer._data.close()
     assert [(stage.stage, stage.epochs, stage.trained) for stage in stages] == [
         (1, 1, ("fc",)),
         (2, 2, ("body", "fc")),
