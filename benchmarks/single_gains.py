@@ -78,6 +78,28 @@ MEANS = (
         lambda recipe: {"stage1.epochs": 0, "stage2.epochs": recipe.stage1.epochs + recipe.stage2.epochs},
     ),
     Means("views", "twice the views", lambda recipe: {"cache.views": 2 * (recipe.cache.views or 4)}),
+    Means("drop-path", "stochastic depth, 0.1 in the last block", _always(train__drop_path=0.1)),
+    Means("dropout", "dropout of 0.2 before the head", _always(train__dropout=0.2)),
+    Means("sam", "sharpness-aware steps, rho 0.05", _always(train__sam_rho=0.05)),
+    Means("train-bn", "BatchNorm trained", _always(train__train_bn=True)),
+    Means(
+        "bn-reestimate",
+        "BatchNorm trained, its statistics estimated anew on 100 batches",
+        _always(train__train_bn=True, train__bn_reestimate=100),
+    ),
+    Means("flip-test", "mirror images averaged, twice the cost of each prediction", _always(model__flip_test=True)),
+    Means(
+        "third-stage",
+        "twice the blocks in the last 2 epochs, at half the rates",
+        lambda recipe: {
+            **{f"stage3.{name}": value for name, value in recipe.stage2.model_dump().items()},
+            "stage2.epochs": recipe.stage2.epochs - 2,
+            "stage3.epochs": 2,
+            "stage3.unfreeze": 2 * recipe.stage2.unfreeze if isinstance(recipe.stage2.unfreeze, int) else 4,
+            "stage3.head_lr": recipe.stage2.head_lr / 2,
+            "stage3.backbone_lr": recipe.stage2.backbone_lr / 2,
+        },
+    ),
     Means("patience", "patience of 2 epochs; the best epoch is kept", _always(train__patience=2, train__keep="best")),
     Means(
         "teacher",

@@ -200,7 +200,7 @@ class CacheRecipe(_Section):
 
 
 class TrainRecipe(_Section):
-    """What both stages share."""
+    """What all stages share."""
 
     loss: Annotated[str, NameIn(LOSSES)] = Field(
         "cross_entropy", description="cross-entropy, or mean squared error on one-hot targets"
@@ -224,6 +224,12 @@ class TrainRecipe(_Section):
         5.0, gt=0.0, description="save a checkpoint after every epoch, and at least this often"
     )
     train_bn: bool = Field(False, description="let BatchNorm layers of unfrozen blocks use and update batch statistics")
+    bn_reestimate: int = Field(
+        0,
+        ge=0,
+        description="estimate the statistics of these BatchNorm layers anew at the end, with the weights that are "
+        "kept, on so many batches of images as they are; 0 leaves it out",
+    )
     device: Annotated[str, AfterValidator(_device)] = Field(
         "auto", description="where to train; auto takes CUDA if there is one, cuda:1 is the second GPU"
     )
@@ -245,6 +251,23 @@ class TrainRecipe(_Section):
         description="end a stage after this many epochs in a row without a better one on the validation images; 0 "
         "never does",
     )
+    drop_path: float | None = Field(
+        None,
+        ge=0.0,
+        lt=1.0,
+        description="stochastic depth in the blocks that are trained: rate of the last residual branch, rising up "
+        "to it from the first (default: what the network brings)",
+    )
+    dropout: float | None = Field(
+        None, ge=0.0, lt=1.0, description="dropout before the head (default: what the network brings)"
+    )
+    sam_rho: float = Field(
+        0.0,
+        ge=0.0,
+        le=10.0,
+        description="sharpness-aware steps: how far the weights are moved up the loss before the gradient is taken; "
+        "doubles the cost of a step; 0 leaves it out",
+    )
     threads: int | None = Field(None, ge=1, le=MOST_THREADS, description="CPU threads (default: all cores)")
 
     @model_validator(mode="after")
@@ -252,6 +275,12 @@ class TrainRecipe(_Section):
         smoothed = [name for name, loss in LOSSES.items() if "label_smoothing" in loss.fields]
         if self.loss not in smoothed and self.label_smoothing > 0:
             raise ValueError(f"label_smoothing applies to the {' and '.join(smoothed)} loss only")
+        return self
+
+    @model_validator(mode="after")
+    def _statistics_that_are_trained(self) -> Self:
+        if self.bn_reestimate > 0 and not self.train_bn:
+            raise ValueError("bn_reestimate is for BatchNorm layers that train_bn trains: give both, or neither")
         return self
 
     @model_validator(mode="after")
@@ -308,6 +337,16 @@ class DistillRecipe(_Section):
     )
 
 
+class ModelRecipe(_Section):
+    """What the fine-tuned model is, beside its weights."""
+
+    flip_test: bool = Field(
+        False,
+        description="average the logits of each image and of its mirror image, in the test and in every artifact, "
+        "which doubles the cost of each prediction",
+    )
+
+
 class ExportRecipe(_Section):
     """What is made of the fine-tuned model."""
 
@@ -355,13 +394,25 @@ class Recipe(_Section):
     train: TrainRecipe = TrainRecipe.model_validate({})
     stage1: StageRecipe = StageRecipe.model_validate({})
     stage2: StageRecipe = StageRecipe.model_validate({"unfreeze": 1})
+    stage3: StageRecipe = StageRecipe.model_validate({"epochs": 0})
     distill: DistillRecipe = DistillRecipe.model_validate({})
+    model: ModelRecipe = ModelRecipe.model_validate({})
     export: ExportRecipe = ExportRecipe.model_validate({})
 
     @model_validator(mode="after")
     def _something_to_train(self) -> Self:
         if not self.stages:
             raise ValueError("stage1.epochs and stage2.epochs are both 0: nothing would be trained")
+        return self
+
+    @model_validator(mode="after")
+    def _a_third_stage_goes_deeper(self) -> Self:
+        before, third = self.stage2.unfreeze, self.stage3.unfreeze
+        if self.stage3.epochs > 0 and isinstance(before, int) and isinstance(third, int) and third < before:
+            raise ValueError(
+                f"stage3.unfreeze is {third} and stage2.unfreeze is {before}: a third stage is for more blocks, say "
+                "how many"
+            )
         return self
 
     @model_validator(mode="after")
@@ -373,7 +424,8 @@ class Recipe(_Section):
     @property
     def stages(self) -> tuple[tuple[int, StageRecipe], ...]:
         """The stages that train, in order, each with its number; one of 0 epochs is left out."""
-        return tuple((number, stage) for number, stage in ((1, self.stage1), (2, self.stage2)) if stage.epochs > 0)
+        stages = enumerate((self.stage1, self.stage2, self.stage3), 1)
+        return tuple((number, stage) for number, stage in stages if stage.epochs > 0)
 
     def model_post_init(self, context: Any, /) -> None:
         """Take every field that is set for one that a person gave."""
@@ -449,7 +501,7 @@ def _fields_set(section: BaseModel, prefix: str) -> Iterator[str]:
             yield f"{prefix}{name}"
 
 
-PREFIXED = ("augment", "stage1", "stage2", "distill")
+PREFIXED = ("augment", "stage1", "stage2", "stage3", "distill")
 """Sections whose name starts the names of their fields; the fields of the others have names that speak for
 themselves."""
 NAMES = {

@@ -170,6 +170,9 @@ class RunRecord(Record):
     """What PyTorch computed with on the CPU, e.g. ``AVX2``; None in runs of versions that did not say it."""
     depthwise_gradients: tuple[DepthwiseGradient, ...] = ()
     """Of every shape of depthwise convolution that was trained on the CPU, in the order of the first steps."""
+    flip_test: bool = False
+    """Whether its logits are the mean of those of each image and of its mirror image, in every artifact and in the look
+    at the test images."""
 
 
 class RunFolder:

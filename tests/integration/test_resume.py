@@ -34,6 +34,7 @@ ARGUMENTS = (
     *("--batch-size", "16", "--stage1-epochs", "2", "--stage2-epochs", "3", "--stage2-unfreeze", "2"),
     *("--augment-shift", "0.1", "--views", "2", "--augment-mixup", "0.2", "--checkpoint-minutes", "0.004"),
     *("--augment-cutmix", "0.5", "--ema", "0.9", "--patience", "2", "--stage2-layer-decay", "0.8"),
+    *("--sam-rho", "0.05", "--dropout", "0.1", "--train-bn", "--bn-reestimate", "4", "--flip-test"),
     *("--run", "killed", "--quiet"),
 )
 

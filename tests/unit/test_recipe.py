@@ -213,6 +213,16 @@ def test_what_lifts_accuracy_is_off_unless_it_is_asked_for() -> None:
     recipe = Recipe()
     assert (recipe.augment.cutmix, recipe.train.ema, recipe.train.average_last, recipe.train.patience) == (0, 0, 0, 0)
     assert (recipe.stage1.layer_decay, recipe.stage2.layer_decay, recipe.distill.teacher) == (1.0, 1.0, None)
+    assert (recipe.train.drop_path, recipe.train.dropout, recipe.train.sam_rho) == (None, None, 0)
+    assert (recipe.train.bn_reestimate, recipe.model.flip_test) == (0, False)
+
+
+def test_a_third_stage_is_there_for_those_who_ask_for_it() -> None:
+    assert [number for number, _ in Recipe().stages] == [1, 2]
+    deeper = Recipe().override({"stage3.epochs": 2, "stage3.unfreeze": 4})
+    assert [(number, stage.unfreeze) for number, stage in deeper.stages] == [(1, 0), (2, 1), (3, 4)]
+    named = Recipe().override({"stage3.epochs": 2, "stage3.unfreeze": "layer3, layer4"})
+    assert named.stages[-1][1].unfreeze == ("layer3", "layer4")
 
 
 @pytest.mark.parametrize(
@@ -221,6 +231,9 @@ def test_what_lifts_accuracy_is_off_unless_it_is_asked_for() -> None:
         ({"train.ema": 0.9, "train.average_last": 2}, "train: ema and average_last are two averages of the same"),
         ({"train.patience": 1, "train.average_last": 2}, "train: average_last counts from the last epoch"),
         ({"train.ema": 1.0}, r"train\.ema"),
+        ({"stage3.epochs": 2}, r"stage3\.unfreeze is 0 and stage2\.unfreeze is 1: a third stage is for more blocks"),
+        ({"train.bn_reestimate": 4}, "train: bn_reestimate is for BatchNorm layers that train_bn trains"),
+        ({"train.drop_path": 1.0, "train.dropout": -0.1}, r"train\.drop_path.*\n.*train\.dropout"),
         ({"distill.teacher": "t", "cache.use": False}, "a teacher's answers are kept beside the activations"),
     ],
 )

@@ -103,6 +103,9 @@ class RecipeFields(ExportFields, total=False):
     """Save a checkpoint after every epoch, and at least this often."""
     train_bn: bool
     """Let BatchNorm layers of unfrozen blocks use and update batch statistics."""
+    bn_reestimate: int
+    """Estimate the statistics of these BatchNorm layers anew at the end, with the weights that are kept, on so many
+    batches of images as they are; 0 leaves it out."""
     device: str
     """Where to train; auto takes CUDA if there is one, cuda:1 is the second GPU."""
     ema: float
@@ -112,6 +115,14 @@ class RecipeFields(ExportFields, total=False):
     """Keep the mean of the weights after the last epochs, this many; 0 and 1 leave it out."""
     patience: int
     """End a stage after this many epochs in a row without a better one on the validation images; 0 never does."""
+    drop_path: float | None
+    """Stochastic depth in the blocks that are trained: rate of the last residual branch, rising up to it from the first
+    (default: what the network brings)."""
+    dropout: float | None
+    """Dropout before the head (default: what the network brings)."""
+    sam_rho: float
+    """Sharpness-aware steps: how far the weights are moved up the loss before the gradient is taken; doubles the cost
+    of a step; 0 leaves it out."""
     threads: int | None
     """CPU threads (default: all cores)."""
     stage1_epochs: int
@@ -150,6 +161,24 @@ class RecipeFields(ExportFields, total=False):
     """Learning-rate schedule over the stage, stepped per batch."""
     stage2_unfreeze: int | str | Sequence[str]
     """How many of the last blocks to train beside the head, or module names."""
+    stage3_epochs: int
+    """Passes over the training images; 0 leaves the stage out."""
+    stage3_optimizer: str
+    """Optimiser."""
+    stage3_head_lr: float
+    """Learning rate of the new head."""
+    stage3_backbone_lr: float
+    """Learning rate of the unfrozen blocks."""
+    stage3_layer_decay: float
+    """Factor of the learning rate from each unfrozen block to the one before it; 1 trains all at one rate."""
+    stage3_momentum: float
+    """Momentum of SGD."""
+    stage3_weight_decay: float
+    """Weight decay."""
+    stage3_schedule: str
+    """Learning-rate schedule over the stage, stepped per batch."""
+    stage3_unfreeze: int | str | Sequence[str]
+    """How many of the last blocks to train beside the head, or module names."""
     teacher: str | Path | None
     """A finished run, by its name in artifacts or its path, whose answers are learned beside the labels (default:
     none)."""
@@ -157,5 +186,8 @@ class RecipeFields(ExportFields, total=False):
     """Share of the teacher in the loss; the labels have the rest."""
     distill_temperature: float
     """What the logits of both are divided by before they are compared."""
+    flip_test: bool
+    """Average the logits of each image and of its mirror image, in the test and in every artifact, which doubles the
+    cost of each prediction."""
     formats: str | Sequence[str]
     """Export formats, separated by commas."""

@@ -91,6 +91,9 @@ class BatchSource(Protocol):
     def validation(self) -> Iterator[Tensors]:
         """Yield the validation images in order, as ``part`` takes them, on the device."""
 
+    def unaugmented(self, order: EpochOrder) -> Iterator[Tensors]:
+        """Yield batches of training images as they are, as ``part`` takes them, on the device."""
+
 
 class LogitsNetwork(nn.Module):
     """A ``Deployable`` without its second output."""
@@ -108,9 +111,24 @@ class LogitsNetwork(nn.Module):
 class ImageBatches:
     """Images for the whole network: what training is without a cache."""
 
-    def __init__(self, setting: Setting, network: Deployable, train: Split, validation: Split) -> None:
-        whole = LogitsNetwork(network)
-        self.part = TrainedPart(whole, whole)
+    def __init__(
+        self,
+        setting: Setting,
+        network: Deployable,
+        train: Split,
+        validation: Split,
+        trained: Deployable | None = None,
+    ) -> None:
+        """Prepare one stage.
+
+        Args:
+            setting: the run.
+            network: the whole of it.
+            train: the training images.
+            validation: the validation images.
+            trained: the network as it is trained; itself by default.
+        """
+        self.part = TrainedPart(LogitsNetwork(trained or network), LogitsNetwork(network))
         self._setting = setting
         self._train = train
         self._validation = validation
@@ -131,9 +149,16 @@ class ImageBatches:
 
     def validation(self) -> Iterator[Tensors]:
         """See ``BatchSource``."""
-        order = np.arange(len(self._validation), dtype=np.int64)
+        everything = EpochOrder(np.arange(len(self._validation), dtype=np.int64), VALIDATION_BATCH, ())
+        return self._as_they_are(self._validation, everything)
+
+    def unaugmented(self, order: EpochOrder) -> Iterator[Tensors]:
+        """See ``BatchSource``."""
+        return self._as_they_are(self._train, order)
+
+    def _as_they_are(self, split: Split, order: EpochOrder) -> Iterator[Tensors]:
         for images, _, _ in iterate_batches(
-            self._validation, order, VALIDATION_BATCH, self._setting.preprocessing, workers=self._setting.threads
+            split, order.indices, order.batch_size, self._setting.preprocessing, workers=self._setting.threads
         ):
             yield [torch.from_numpy(images).to(self._setting.device)]
 
@@ -184,15 +209,17 @@ class ActivationBatches:
     def validation(self) -> Iterator[Tensors]:
         """See ``BatchSource``."""
         everything = EpochOrder(np.arange(len(self._validation.targets), dtype=np.int64), VALIDATION_BATCH, ())
+        return self._as_they_are(self._validation, everything)
 
+    def unaugmented(self, order: EpochOrder) -> Iterator[Tensors]:
+        """See ``BatchSource``; the first view is the image as it is."""
+        return self._as_they_are(self._train, order)
+
+    def _as_they_are(self, kept: Activations, order: EpochOrder) -> Iterator[Tensors]:
         def load(images: Indices) -> Tensors:
-            return self._validation.load(self._places, images, np.zeros_like(images), self._device)
+            return kept.load(self._places, images, np.zeros_like(images), self._device)
 
-        return load_ahead(load, everything.batches(0), workers=1, prefetch=PREFETCH)
-
-    def unaugmented(self, images: Indices) -> Tensors:
-        """Return training images, given by int64 ``[b]``, as ``part`` takes them, without augmentation."""
-        return self._train.load(self._places, images, np.zeros_like(images), self._device)
+        return load_ahead(load, order.batches(0), workers=1, prefetch=PREFETCH)
 
 
 def _two_seeds(seed: tuple[int, ...]) -> tuple[int, int]:

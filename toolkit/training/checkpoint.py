@@ -41,7 +41,7 @@ class State:
     """Where a run is.
 
     Attributes:
-        stage: 1 or 2; 3 once training has ended.
+        stage: its number; that of none once training has ended.
         epoch: of the stage, 1 is the first.
         step: of the epoch, 0 is the first; the next to be made.
         loss_sum: of the epoch's steps so far, each loss times its images.

@@ -40,7 +40,8 @@ class Teacher:
     @property
     def digest(self) -> str:
         """SHA-256 of its weights and of what of its answers is taken."""
-        return hashlib.sha256(f"{self.run.record.model_sha256} {self.places}".encode()).hexdigest()
+        mirrored = " and its mirror image" if self.run.record.flip_test else ""
+        return hashlib.sha256(f"{self.run.record.model_sha256} {self.places}{mirrored}".encode()).hexdigest()
 
 
 def find_teacher(recipe: Recipe, dataset: Dataset) -> Teacher | None:

@@ -67,6 +67,7 @@ class Plan:
         shorter: changes that would make it shorter, as flags, with their seconds.
         labels: the look at the labels, which runs the frozen part over the test images.
         teacher: the teacher's pass over the training images; 0 without one, or if its answers are there already.
+        statistics: of BatchNorm layers, estimated anew at the end, and another look at the validation images.
         least: all of it if patience ends every stage as early as it can; None where it cannot.
     """
 
@@ -78,12 +79,14 @@ class Plan:
     shorter: tuple[tuple[str, float], ...] = ()
     labels: float = 0.0
     teacher: float = 0.0
+    statistics: float = 0.0
     least: float | None = None
 
     @property
     def seconds(self) -> float:
         """All of it; with patience at most."""
-        return self.prefix + self.teacher + self.labels + sum(self.stages.values()) + self.test
+        before = self.prefix + self.teacher + self.labels
+        return before + sum(self.stages.values()) + self.statistics + self.test
 
 
 def estimate(
@@ -104,20 +107,29 @@ def estimate(
         for number, _ in recipe.stages
     }
     seconds = {number: stage.epochs * epoch[number] for number, stage in recipe.stages}
+    statistics = _statistics_images(recipe, counts) / rates.infer
+    tested = counts.test * (2 if recipe.model.flip_test else 1)
     if rates.prefix is None:
-        plan = Plan(0.0, seconds, counts.test / rates.infer, 0, rates.memory_bytes)
+        plan = Plan(0.0, seconds, tested / rates.infer, 0, rates.memory_bytes, statistics=statistics)
         return _with_least(plan, recipe, epoch)
     rows = counts.train * views + counts.validation
     plan = Plan(
         prefix=0.0 if kept else rows / rates.prefix,
         stages=seconds,
-        test=counts.test / rates.prefix + counts.test / rates.infer,
+        test=tested / rates.prefix + tested / rates.infer,
         disk_bytes=rows * rates.row_bytes + counts.train * views * rates.answer_bytes,
         memory_bytes=rates.memory_bytes,
         labels=counts.test / rates.prefix if recipe.data.check_labels else 0.0,
         teacher=0.0 if answered or rates.teacher is None else counts.train * views / rates.teacher,
+        statistics=statistics,
     )
     return _with_least(plan, recipe, epoch)
+
+
+def _statistics_images(recipe: Recipe, counts: Counts) -> int:
+    """Return how many images pass for BatchNorm statistics that are estimated anew."""
+    batches = recipe.train.bn_reestimate
+    return min(batches * recipe.train.batch_size, counts.train) + counts.validation if batches else 0
 
 
 def _with_least(plan: Plan, recipe: Recipe, epoch: Mapping[int, float]) -> Plan:
@@ -171,6 +183,14 @@ def with_suggestions(plan: Plan, recipe: Recipe, counts: Counts, rates: Rates, v
                 estimate(fewer, counts, rates, views, kept=plan.prefix == 0, answered=plan.teacher == 0).seconds,
             )
         )
+    if recipe.stage3.epochs > 0:
+        without = recipe.override({"stage3.epochs": 0})
+        shorter.append(
+            (
+                "--stage3-epochs 0",
+                estimate(without, counts, rates, views, kept=plan.prefix == 0, answered=plan.teacher == 0).seconds,
+            )
+        )
     useful = [(flag, seconds) for flag, seconds in shorter if seconds < WORTH_SAYING * plan.seconds]
     return replace(plan, shorter=tuple(useful[:3]))
 
@@ -180,7 +200,7 @@ def fit(
 ) -> Recipe:
     """Return the recipe changed to fit a time budget.
 
-    The largest resolution, then the most views, then the most epochs that fit.
+    The largest resolution, then the most views, then the most epochs that fit; a third stage is left as it is.
 
     Args:
         recipe: as it was asked for; returned as it is if it fits.
@@ -223,7 +243,7 @@ def fit(
 
 
 def _candidates(recipe: Recipe, size: int, views: int, fewest: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yield side, views and the epochs of both stages, from what is kept longest to what is given up last."""
+    """Yield side, views and the epochs of two stages, from what is kept longest to what is given up last."""
     first = recipe.stage1.epochs
     sizes = [size, *_smaller_sides(size)]
     for side in sizes:
@@ -258,6 +278,8 @@ def lines(plan: Plan, rates: Rates, views: int) -> list[str]:
         work.insert(1, f"the teacher at {rates.teacher:.0f} img/s takes about {duration(plan.teacher)}")
     if plan.labels:
         work.append(f"the look at the labels takes about {duration(plan.labels)}")
+    if plan.statistics:
+        work.append(f"BatchNorm statistics take about {duration(plan.statistics)}")
     sooner = (
         f" (about {duration(plan.least)} if patience ends every stage as early as it can)"
         if plan.least is not None

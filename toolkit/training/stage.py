@@ -300,4 +300,5 @@ def _record(looks: Looks, run: RunFolder, stages: tuple[StageSummary, ...], stat
         adapted=setting.adapted,
         instruction_set=setting.depthwise.instructions if setting.device.type == "cpu" else None,
         depthwise_gradients=setting.depthwise.chosen(),
+        flip_test=setting.recipe.model.flip_test,
     )

@@ -6,7 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from toolkit.progress import Bar
 from toolkit.recipe import StageRecipe
 from toolkit.run_folder import StageSummary
 from toolkit.training.averaging import first_averaged
+from toolkit.training.batch_norm import estimating, trained_layers
 from toolkit.training.batch_sources import BatchSource, EpochOrder
 from toolkit.training.best_weights import which_to_keep
 from toolkit.training.checkpoint import State
@@ -106,7 +107,40 @@ class Trainer:
             BackboneError: a block to unfreeze does not exist.
             StoppedError: the run was asked to stop; the state is saved.
         """
-        return tuple(self._run_stage(number, stage) for number, stage in self._setting.recipe.stages)
+        stages = tuple(self._run_stage(number, stage) for number, stage in self._setting.recipe.stages)
+        if self._setting.recipe.train.bn_reestimate > 0 and self.state.best.weights is not None:
+            self._estimate_statistics(self.state.best.weights)
+        return stages
+
+    def _estimate_statistics(self, weights: dict[str, torch.Tensor]) -> None:
+        """Estimate the statistics of BatchNorm layers anew with the weights that were kept, and keep them instead.
+
+        A run that is killed meanwhile does it again from the same weights: no checkpoint holds what comes of it.
+        """
+        setting, best = self._setting, self.state.best
+        self.load(weights)
+        batches = self._data.batches(best.stage)
+        self._set_trainable(dict(setting.recipe.stages)[best.stage])
+        layers = trained_layers(setting.backbone.model)
+        setting.backbone.model.eval()
+        if not layers:
+            setting.reporter.line(
+                f"stage {best.stage}, whose weights are kept, trains no BatchNorm layer: there are no statistics to "
+                "estimate anew"
+            )
+            return
+        order = share_of_order(_some_batches(setting, best.stage), setting.group)
+        images = len(order.indices) + len(self._data.validation)
+        with setting.reporter.bar("BatchNorm statistics", images, "img") as bar:
+            with torch.no_grad(), estimating(layers, setting.group):
+                for tensors in batches.unaugmented(order):
+                    bar.advance(len(batches.part.infer(*tensors)))
+            loss, accuracy, score = self._validate(batches, bar)
+        setting.reporter.line(
+            f"BatchNorm statistics estimated anew on {order.steps} batches: validation loss {loss:.4f} instead of "
+            f"{best.loss:.4f}, accuracy {accuracy:.2%} instead of {best.accuracy:.2%}"
+        )
+        best.keep(self.variable(), accuracy, loss, score)
 
     def _run_stage(self, number: int, stage: StageRecipe) -> StageSummary:
         self.state.stage = max(self.state.stage, number)
@@ -312,6 +346,13 @@ def order_of_epoch(setting: Setting, stage: int, epoch: int) -> EpochOrder:
             )
         indices = indices[:-1]
     return EpochOrder(indices, size, seed)
+
+
+def _some_batches(setting: Setting, stage: int) -> EpochOrder:
+    """Return whole batches of an epoch that is never trained, as many as BatchNorm statistics are estimated on."""
+    order = order_of_epoch(setting, stage, 0)
+    count = min(setting.recipe.train.bn_reestimate, max(1, len(order.indices) // order.batch_size))
+    return replace(order, indices=order.indices[: count * order.batch_size])
 
 
 def share_of_order(order: EpochOrder, group: Group) -> EpochOrder:

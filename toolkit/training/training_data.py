@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from toolkit.backbones import set_trainable
 from toolkit.backbones.deployable import Deployable
+from toolkit.backbones.frontier import NoFrontierError, trace_training
 from toolkit.data import Split
 from toolkit.data.batches import iterate_batches
 from toolkit.errors import TrainingError
@@ -113,7 +115,7 @@ class TrainingData:
             )
         if self.answers is not None:
             self._require_kept()
-        return self.image_batches()
+        return self.image_batches(stage)
 
     def keep(self) -> bool:
         """Compute or open the activations that the present division needs; return False where there are none."""
@@ -144,19 +146,52 @@ class TrainingData:
         ):
             yield [from_stored(array, cpu) for array in divided.prefix.run(pixels, every)]
 
-    def image_batches(self) -> ImageBatches:
-        """Return whole images for the whole network."""
-        return ImageBatches(self._setting, self._network, self.train, self.validation)
+    def image_batches(self, stage: int) -> ImageBatches:
+        """Return whole images for the whole network, as a stage, given by its number, trains it.
+
+        Raises:
+            TrainingError: it cannot be trained with stochastic depth.
+        """
+        return ImageBatches(self._setting, self._network, self.train, self.validation, self._whole(stage))
+
+    def _whole(self, stage: int) -> Deployable:
+        """Return the network that a stage trains: itself, or with stochastic depth its graph.
+
+        Raises:
+            TrainingError: it has no graph that could be changed.
+        """
+        setting, backbone = self._setting, self._setting.backbone
+        rate = setting.recipe.train.drop_path
+        if not rate:
+            return self._network
+        wanted = dict(setting.recipe.stages)[stage]
+        backbone.model.cpu()
+        parts = set_trainable(backbone, wanted.unfreeze, train_bn=setting.recipe.train.train_bn)
+        try:
+            graph = trace_training(backbone, parts, rate)
+        except NoFrontierError as error:
+            raise TrainingError(
+                f"{backbone.name} cannot be trained with stochastic depth, {error}: leave --drop-path out."
+            ) from error
+        backbone.model.to(setting.device)
+        return Deployable(graph, backbone.normalization).to(setting.device)
 
     def predict(self, split: Split, bar: Bar) -> npt.NDArray[np.float32]:
         """Return float32 logits ``[n, C]`` of every image of a split, with the weights as they are now.
 
-        The frozen part in its own engine.
+        The frozen part in its own engine. Where the recipe asks for it they are the mean over each image and its mirror
+        image, as ``Deployable`` computes them.
         """
         self._setting.backbone.model.eval()
         return predict_logits(self._setting, split, self._logits, bar)
 
     def _logits(self, images: npt.NDArray[np.uint8]) -> torch.Tensor:
+        logits = self._of_these(images)
+        if self._setting.recipe.model.flip_test:
+            logits = (logits + self._of_these(np.ascontiguousarray(images[:, :, ::-1]))) / 2
+        return logits
+
+    def _of_these(self, images: npt.NDArray[np.uint8]) -> torch.Tensor:
         if self.divided is None or not self.divided.serves_all:
             logits: torch.Tensor = self._network(torch.from_numpy(images).to(self._setting.device))[0]
             return logits
@@ -175,7 +210,7 @@ class TrainingData:
         A stage that cannot be divided before an earlier one has ended is given the whole network.
         """
         if self.divided is None or stage not in self.divided.stages:
-            return self.image_batches().part, [torch.from_numpy(images).to(self._setting.device)]
+            return self.image_batches(stage).part, [torch.from_numpy(images).to(self._setting.device)]
         cut = self.divided.cut(stage)
         return TrainedPart(cut.train, cut.infer), self.divided.run_prefix(images, cut)
 

@@ -40,6 +40,13 @@ def test_images_come_in_the_order_of_the_epoch() -> None:
     assert sum(len(images) for (images,) in source.validation()) == 6
 
 
+def test_images_as_they_are_are_not_augmented() -> None:
+    split = tiny_split("train", 18)
+    batches = list(image_batches(augment__shift=0.5, augment__flip=True).unaugmented(ORDER))
+    assert [len(images) for (images,) in batches] == [2, 2, 1]
+    assert np.array_equal(batches[1][0][1].numpy(), np.asarray(split.sources[5]))
+
+
 def test_what_is_drawn_for_an_image_does_not_depend_on_where_an_epoch_goes_on() -> None:
     changes = {"augment__shift": 0.3, "augment__flip": True}
     whole = [images for (images,), _, _ in image_batches(**changes).training(ORDER, 0)]
@@ -91,4 +98,6 @@ def test_each_epoch_draws_its_views(own_cache: Path) -> None:
 
     assert torch.equal(epoch(1), epoch(1))
     assert not torch.equal(epoch(1), epoch(2))
+    first = train.load(source._places, ORDER.indices, np.zeros_like(ORDER.indices), setting.device)
+    assert torch.equal(torch.cat([tensors[0] for tensors in source.unaugmented(ORDER)]), first[0])
     train.cache.close()

@@ -79,6 +79,12 @@ def test_its_answers_are_taken_in_the_order_of_our_labels(run: RunFolder) -> Non
     assert torch.equal(ours, theirs[:, [3, 1]])
 
 
+def test_one_that_averages_mirror_images_has_answers_of_its_own(run: RunFolder) -> None:
+    finished = FinishedRun.of(run)
+    mirrored = replace(finished, record=finished.record.model_copy(update={"flip_test": True}))
+    assert Teacher(mirrored, (3, 1)).digest != Teacher(finished, (3, 1)).digest
+
+
 def test_a_class_that_it_does_not_know_is_named(run: RunFolder) -> None:
     with pytest.raises(
         RecipeError,

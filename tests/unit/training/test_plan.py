@@ -188,3 +188,33 @@ def test_a_teacher_runs_once_over_every_view() -> None:
     assert estimate(recipe(), COUNTS, rates, views=3, answered=True).teacher == 0
     smaller = scaled(rates, 64)
     assert (smaller.teacher, smaller.answer_bytes) == (25.0, 40)
+
+
+def test_statistics_that_are_estimated_anew_are_in_the_plan() -> None:
+    changes = {"train__train_bn": True, "train__batch_size": 10}
+    with_them, without = (estimate(recipe(**changes, train__bn_reestimate=count), COUNTS, RATES, 1) for count in (4, 0))
+    assert (with_them.statistics, without.statistics) == (pytest.approx((40 + 100) / 200), 0.0)
+    assert with_them.seconds == pytest.approx(without.seconds + 0.7)
+    assert "BatchNorm statistics take about 1 s" in lines(with_them, RATES, 1)[1]
+    assert "BatchNorm" not in lines(without, RATES, 1)[1]
+    # There are no more batches than images.
+    every = estimate(recipe(**changes, train__bn_reestimate=1000), COUNTS, replace(RATES, prefix=None), views=1)
+    assert every.statistics == pytest.approx((1000 + 100) / 200)
+
+
+def test_mirror_images_double_the_test_and_nothing_else() -> None:
+    plain, both = (estimate(recipe(model__flip_test=each), COUNTS, RATES, views=3) for each in (False, True))
+    assert both.test == pytest.approx(2 * plain.test)
+    assert both.seconds == pytest.approx(plain.seconds + plain.test)
+    images, twice = (
+        estimate(recipe(model__flip_test=each), COUNTS, replace(RATES, prefix=None), views=1) for each in (False, True)
+    )
+    assert twice.test == pytest.approx(2 * images.test)
+
+
+def test_a_third_stage_is_counted_and_may_be_left_out() -> None:
+    rates = replace(RATES, train={**RATES.train, 3: 5.0})
+    deeper = recipe(stage3__epochs=2, stage3__unfreeze=6)
+    plan = with_suggestions(estimate(deeper, COUNTS, rates, views=1), deeper, COUNTS, rates, 1)
+    assert plan.stages[3] == pytest.approx(2 * (200 + 0.5))
+    assert dict(plan.shorter)["--stage3-epochs 0"] == pytest.approx(plan.seconds - plan.stages[3])

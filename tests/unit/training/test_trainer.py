@@ -124,6 +124,10 @@ MEANS = {
     "moving average": {"train__ema": 0.8, **CHANGES},
     "mean of epochs": {"train__average_last": 2, "stage2__layer_decay": 0.5, **CHANGES},
     "patience and cutmix": {"train__patience": 1, "augment__cutmix": 1.0, "stage2__head_lr": 1e-9, **CHANGES},
+    "stochastic depth and dropout": {"train__drop_path": 0.5, "train__dropout": 0.3, **CHANGES},
+    "sharpness": {"train__sam_rho": 0.1, "train__dropout": 0.3, **CHANGES},
+    "statistics": {"train__bn_reestimate": 2, "train__average_last": 2, **CHANGES},
+    "a third stage": {"stage3__epochs": 1, "stage3__unfreeze": 2, "stage3__backbone_lr": 0.01, **CHANGES},
 }
 
 
@@ -235,7 +239,7 @@ def trained_on_imbalance(**changes: Any) -> Trainer:
 def recalls(trainer: Trainer) -> tuple[float, float]:
     split = trainer._setting.dataset.split("validation")
     with torch.inference_mode():
-        said = trainer._data.image_batches().part.infer(torch.from_numpy(np.stack(split.sources))).argmax(1).numpy()
+        said = trainer._data.image_batches(2).part.infer(torch.from_numpy(np.stack(split.sources))).argmax(1).numpy()
     first, second = (float((said[split.targets == target] == target).mean()) for target in (0, 1))
     return first, second
 
@@ -255,7 +259,7 @@ def test_with_class_weights_epochs_are_compared_by_the_recall_of_all_classes() -
     other = Trainer(setting, TrainingData(setting), State(), lambda: None, Stopper())
     setting.backbone.model.eval()
     with Silent().bar("", 1, "") as bar:
-        _, accuracy, score = other._validate(other._data.image_batches(), bar)
+        _, accuracy, score = other._validate(other._data.image_batches(2), bar)
     first, second = recalls(other)
     assert accuracy == pytest.approx((90 * first + 10 * second) / 100)
     assert score == pytest.approx((first + second) / 2)
@@ -294,7 +298,7 @@ def test_the_mean_of_the_last_epochs_is_what_is_looked_at_and_kept() -> None:
     run.trainer.load(kept)
     run.setting.backbone.model.eval()
     with Silent().bar("", 1, "") as bar:
-        loss, _, _ = run.trainer._validate(run.trainer._data.image_batches(), bar)
+        loss, _, _ = run.trainer._validate(run.trainer._data.image_batches(2), bar)
     assert loss == run.state.history[-1].validation_loss
 
 
@@ -359,3 +363,97 @@ def test_each_block_has_its_rate() -> None:
     assert run.steps[0].rates == (0.1, 0.01, 0.0025)
     assert run.state.history[0].backbone_lr == 0.01
     assert not torch.equal(run.weights()["stem.0.weight"], before["stem.0.weight"])
+
+
+def test_what_is_left_out_at_random_is_there_when_it_is_looked_at() -> None:
+    plain, run = (Run(stage2__epochs=1, train__drop_path=rate, train__dropout=rate, **STILL) for rate in (1e-9, 0.6))
+    for each in (plain, run):
+        each.trainer.run()
+    # No weight moves, so that only what is left out can differ.
+    assert run.steps[-1].loss != plain.steps[-1].loss
+    assert [epoch.validation_loss for epoch in run.state.history] == [
+        epoch.validation_loss for epoch in plain.state.history
+    ]
+
+
+BATCH_NORM = {"train__train_bn": True, "augment__shift": 0.2, "train__dropout": 0.5}
+
+
+def statistics_by_hand(run: Run, stage: int, batches: int) -> torch.Tensor:
+    """Return the mean of the means before the trained BatchNorm layer, with the weights that were kept."""
+    order = order_of_epoch(run.setting, stage, 0)
+    split, model = run.setting.dataset.split("train"), run.setting.backbone.model.eval()
+    means = []
+    for images in order.batches(0)[:batches]:
+        pixels = torch.from_numpy(split.load(images, run.setting.preprocessing)).permute(0, 3, 1, 2)
+        norm = run.setting.backbone.normalization
+        mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (norm.mean, norm.std))
+        with torch.no_grad():
+            means.append(model.body[0](model.stem((pixels / 255 - mean) / std)).mean((0, 2, 3)))
+    return torch.stack(means).mean(0)
+
+
+@pytest.mark.parametrize("average", [{}, {"train__ema": 0.8}])
+def test_statistics_are_estimated_anew_with_the_weights_that_are_kept(average: dict[str, Any]) -> None:
+    plain, run = Run(**BATCH_NORM, **average), Run(**BATCH_NORM, **average, train__bn_reestimate=3)
+    for each in (plain, run):
+        each.trainer.run()
+    before, after = kept_of(plain), kept_of(run)
+    assert {name for name in before if not torch.equal(before[name], after[name])} == {
+        "body.1.running_mean",
+        "body.1.running_var",
+        "body.1.num_batches_tracked",
+    }
+    run.trainer.load(after)
+    torch.testing.assert_close(after["body.1.running_mean"], statistics_by_hand(run, 2, 3))
+    with Silent().bar("", 1, "") as bar:
+        loss, accuracy, _ = run.trainer._validate(run.trainer._data.image_batches(2), bar)
+    assert (run.state.best.loss, run.state.best.accuracy) == (loss, accuracy)
+    assert run.listening.lines[-1].startswith("BatchNorm statistics estimated anew on 3 batches: validation loss ")
+
+
+def test_there_are_no_more_batches_than_images() -> None:
+    run = Run(**BATCH_NORM, train__bn_reestimate=1000)
+    run.trainer.run()
+    # 18 images in batches of 4: the last two are left out.
+    assert kept_of(run)["body.1.num_batches_tracked"] == 4
+
+
+def test_a_run_that_was_killed_while_statistics_were_estimated_ends_the_same() -> None:
+    whole = Run(**BATCH_NORM, train__bn_reestimate=2)
+    whole.trainer.run()
+    rest = Run(copy.deepcopy(whole.saved[-1]), **BATCH_NORM, train__bn_reestimate=2)
+    rest.trainer.run()
+    assert same(kept_of(rest), kept_of(whole))
+    assert rest.state.best.accuracy == whole.state.best.accuracy
+
+
+def test_where_no_batch_norm_is_trained_there_is_nothing_to_estimate() -> None:
+    run = Run(stage2__unfreeze=0, **BATCH_NORM, train__bn_reestimate=2)
+    run.trainer.run()
+    assert run.listening.lines[-1] == (
+        f"stage {run.state.best.stage}, whose weights are kept, trains no BatchNorm layer: there are no statistics to "
+        "estimate anew"
+    )
+
+
+@pytest.mark.usefixtures("in_torch", "own_cache")
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_third_stage_cuts_deeper_in_the_last_epochs(cache: bool) -> None:
+    # With all blocks trained nothing is frozen, so the third stage takes a part of the first one.
+    run = Run(cache__use=cache, stage3__epochs=2, stage3__unfreeze=["stem.1", "body"], stage3__schedule="cosine")
+    before = run.weights()
+    stages = run.trainer.run()
+    run.trainer._data.close()
+    assert [(stage.stage, stage.epochs, stage.trained) for stage in stages] == [
+        (1, 1, ("fc",)),
+        (2, 2, ("body", "fc")),
+        (3, 2, ("stem.1", "body", "fc")),
+    ]
+    assert (run.state.stage, run.state.best.stage) == (4, 3)
+    after = run.weights()
+    assert torch.equal(before["stem.0.weight"], after["stem.0.weight"])
+    assert not torch.equal(before["stem.1.weight"], after["stem.1.weight"])
+    assert [saved.model["stem.1.weight"].tolist() for saved in run.saved if saved.stage < 3] == [
+        before["stem.1.weight"].tolist()
+    ] * 4

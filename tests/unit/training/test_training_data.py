@@ -8,11 +8,14 @@ import pytest
 import torch
 from tiny_training import Listening, tiny_recipe, tiny_setting
 
+from toolkit.backbones import set_trainable
+from toolkit.backbones.deployable import Deployable
 from toolkit.progress import Silent
 from toolkit.training.activations import extraction
 from toolkit.training.activations.catalogue import entries
-from toolkit.training.batch_sources import ActivationBatches, ImageBatches
+from toolkit.training.batch_sources import ActivationBatches, EpochOrder, ImageBatches
 from toolkit.training.group import Group
+from toolkit.training.step import make_learner, training_step
 from toolkit.training.training_data import TrainingData
 
 pytestmark = pytest.mark.usefixtures("in_torch")
@@ -99,3 +102,38 @@ def test_each_process_holds_its_part_of_the_images() -> None:
         assert data.train.targets.tolist() == whole.targets[1::2].tolist()
         assert data.train.fingerprint == f"{whole.fingerprint} part 1 of 2"
         assert len(data.validation) == 3
+
+
+def loss_of_a_step(seed: int, *, cache: bool, rate: float) -> float:
+    """Return the loss of the first step of stage 2, of weights that no draw has changed."""
+    setting = tiny_setting(tiny_recipe(cache__use=cache, train__drop_path=rate, train__dropout=rate, stage1__epochs=0))
+    with TrainingData(setting) as data:
+        batches = data.batches(2)
+        assert isinstance(batches, ActivationBatches) == cache
+        stage = setting.recipe.stage2
+        parts = set_trainable(setting.backbone, stage.unfreeze)
+        learner = make_learner(setting, stage, parts, batches.part.train)
+        tensors, targets, _ = next(iter(batches.training(EpochOrder(np.arange(8), 8, (0, 2, 1)), 0)))
+        return training_step(learner, tensors, targets, np.random.SeedSequence(seed)).loss.item()
+
+
+def test_with_and_without_a_cache_the_same_is_left_out() -> None:
+    kept, images = ([loss_of_a_step(seed, cache=cache, rate=0.5) for seed in range(3)] for cache in (True, False))
+    assert kept == pytest.approx(images, rel=1e-5)
+    assert len(set(kept)) == 3
+    assert kept != pytest.approx([loss_of_a_step(seed, cache=True, rate=1e-9) for seed in range(3)], rel=1e-3)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_predictions_are_those_of_what_is_exported(cache: bool, own_cache: Path) -> None:
+    predicted = []
+    for flip in (True, False):
+        setting = tiny_setting(tiny_recipe(cache__use=cache, model__flip_test=flip))
+        test = setting.dataset.split("test")
+        with TrainingData(setting) as data, Silent().bar("test", 4, "img") as bar:
+            predicted.append(data.predict(test, bar))
+        deployable = Deployable(setting.backbone.model.eval(), setting.backbone.normalization, flip_test=flip)
+        with torch.inference_mode():
+            logits, _ = deployable(torch.from_numpy(test.load(range(4), setting.preprocessing)))
+        np.testing.assert_allclose(predicted[-1], logits.numpy(), rtol=1e-4, atol=1e-5)
+    assert not np.allclose(predicted[0], predicted[1], rtol=1e-4, atol=1e-5)

@@ -23,6 +23,7 @@ from toolkit.backbones.frontier import (
     cut_at_frontier,
     independent_stages,
 )
+from toolkit.backbones.residual import drop_branches
 from toolkit.progress import working
 from toolkit.training.activations import digests
 from toolkit.training.activations.prefix import Prefix, PrefixNetwork, from_stored, look_up, make_prefix
@@ -106,10 +107,10 @@ def _open(
     setting: Setting, parts: Sequence[TrainableParts], stages: tuple[int, ...], serves_all: bool
 ) -> DividedNetwork:
     started = time.perf_counter()
-    backbone = setting.backbone
+    backbone, rate = setting.backbone, setting.recipe.train.drop_path or 0.0
     model = backbone.model.cpu()
     with working(setting.reporter, "frozen part: preparing its engine"):
-        division = cut_at_frontier(backbone, parts)
+        division = cut_at_frontier(backbone, parts, with_branches=rate > 0)
         network = PrefixNetwork(division, backbone.normalization)
         # The engine may move the network to its device; the digest is of the weights alone and taken before.
         digest = network.digest()
@@ -120,6 +121,8 @@ def _open(
             network.eval()
         prefix = make_prefix(network, setting, kept)
     for cut in division.cuts:
+        if rate > 0:
+            drop_branches(cut.train, rate)
         cut.train.to(setting.device)
         cut.infer.to(setting.device)
     model.to(setting.device)
