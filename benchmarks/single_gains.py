@@ -77,6 +77,9 @@ MEANS = (
         "without the linear probe: all its epochs in stage 2",
         lambda recipe: {"stage1.epochs": 0, "stage2.epochs": recipe.stage1.epochs + recipe.stage2.epochs},
     ),
+    Means("crop", "random resized crops of at least 0.35 of the area", _always(augment__crop=0.35)),
+    Means("randaugment", "RandAugment, 2 operations of magnitude 9", _always(augment__randaugment=2)),
+    Means("erase", "random erasing with probability 0.25", _always(augment__erase=0.25)),
     Means("views", "twice the views", lambda recipe: {"cache.views": 2 * (recipe.cache.views or 4)}),
     Means("patience", "patience of 2 epochs; the best epoch is kept", _always(train__patience=2, train__keep="best")),
     Means(

@@ -181,6 +181,31 @@ class AugmentRecipe(_Section):
         description="cutmix: alpha of the Beta distribution of the shares; 0 leaves it out; beside mixup each batch "
         "draws one of the two",
     )
+    crop: float = Field(
+        0.0,
+        ge=0.0,
+        lt=1.0,
+        description="random resized crop: smallest share of the area that is taken and resized; 0 leaves it out",
+    )
+    randaugment: int = Field(
+        0, ge=0, le=14, description="RandAugment: operations that are applied to each image; 0 leaves it out"
+    )
+    magnitude: int = Field(9, ge=0, le=30, description="magnitude of the operations of RandAugment, up to 30")
+    erase: float = Field(
+        0.0,
+        ge=0.0,
+        le=1.0,
+        description="random erasing (cutout): probability with which a rectangle is filled with the mean colour of its "
+        "image; 0 leaves it out",
+    )
+    erase_area: float = Field(
+        0.33, ge=0.02, lt=1.0, description="largest share of the area that is erased; the smallest is 0.02"
+    )
+
+    @property
+    def changes_images(self) -> bool:
+        """Whether the images themselves are changed; mixup and cutmix blend what has been made of them."""
+        return self.flip or any((self.shift, self.crop, self.randaugment, self.erase))
 
 
 class CacheRecipe(_Section):
@@ -456,6 +481,8 @@ NAMES = {
     "data.source": "data",
     "data.root": "data_root",
     "backbone.name": "backbone",
+    "augment.randaugment": "randaugment",
+    "augment.magnitude": "randaugment_magnitude",
     "cache.use": "cache",
     "cache.dtype": "cache_dtype",
     "distill.teacher": "teacher",

@@ -212,6 +212,8 @@ def test_unknown_names_and_bad_values_are_said_together() -> None:
 def test_what_lifts_accuracy_is_off_unless_it_is_asked_for() -> None:
     recipe = Recipe()
     assert (recipe.augment.cutmix, recipe.train.ema, recipe.train.average_last, recipe.train.patience) == (0, 0, 0, 0)
+    assert (recipe.augment.crop, recipe.augment.randaugment, recipe.augment.erase) == (0, 0, 0)
+    assert not recipe.augment.changes_images
     assert (recipe.stage1.layer_decay, recipe.stage2.layer_decay, recipe.distill.teacher) == (1.0, 1.0, None)
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from toolkit.backbones.deployable import Deployable
 from toolkit.backbones.frontier import Cut
 from toolkit.data import Split
-from toolkit.data.augment import make_augment
+from toolkit.data.augment import epoch_view
 from toolkit.data.batches import iterate_batches, load_ahead
 from toolkit.training.activations.extraction import Activations
 from toolkit.training.setting import Setting
@@ -123,7 +123,7 @@ class ImageBatches:
             order.indices[first * order.batch_size :],
             order.batch_size,
             self._setting.preprocessing,
-            augment=make_augment(self._setting.recipe.augment, *_two_seeds(order.seed)),
+            view=epoch_view(self._setting.recipe.augment, order.seed),
             workers=self._setting.threads,
         )
         for images, targets, _ in batches:
@@ -193,9 +193,3 @@ class ActivationBatches:
     def unaugmented(self, images: Indices) -> Tensors:
         """Return training images, given by int64 ``[b]``, as ``part`` takes them, without augmentation."""
         return self._train.load(self._places, images, np.zeros_like(images), self._device)
-
-
-def _two_seeds(seed: tuple[int, ...]) -> tuple[int, int]:
-    """Return seed and epoch as ``make_augment`` takes them."""
-    first, *rest = seed
-    return first, int(np.random.SeedSequence(rest).generate_state(1)[0])

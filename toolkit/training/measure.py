@@ -15,9 +15,11 @@ import torch
 
 from toolkit.backbones import apply_modes, set_trainable
 from toolkit.data import Split
+from toolkit.data.augment import make_view
+from toolkit.data.batches import load_views
 from toolkit.provenance import peak_memory_bytes
 from toolkit.training.activations.catalogue import CacheKey, cache_root
-from toolkit.training.activations.extraction import EXTRACTION_BATCH, Extraction, Function
+from toolkit.training.activations.extraction import EXTRACTION_BATCH, Extraction, Function, training_views
 from toolkit.training.batch_sources import Batch, Tensors, TrainedPart
 from toolkit.training.best_weights import Best
 from toolkit.training.checkpoint import State, save_checkpoint
@@ -93,13 +95,16 @@ def _teacher_rate(data: TrainingData) -> float | None:
 
 
 def _extraction_rate(extraction: Extraction[Function], train: Split) -> float:
-    every = range(len(extraction.divided.tensors))
+    setting, every = extraction.setting, range(len(extraction.divided.tensors))
+    # The last of the views: the first one is the image as it is, which costs less.
+    view = make_view(setting.recipe.augment, setting.recipe.seed, training_views(setting.recipe) - 1)
     starts = itertools.cycle(range(0, max(1, len(train) - EXTRACTION_BATCH), EXTRACTION_BATCH))
 
     def run() -> int:
         start = next(starts)
         indices = np.arange(start, min(start + EXTRACTION_BATCH, len(train)))
-        extraction.divided.prefix.run(train.load(indices, extraction.setting.preprocessing), every)
+        (images,) = load_views(train, indices, setting.preprocessing, [view])
+        extraction.divided.prefix.run(images, every)
         return len(indices)
 
     return rate(run)

@@ -121,7 +121,7 @@ def test_each_view_has_the_answer_to_that_view(run: RunFolder) -> None:
         for view in range(3):
             (answers,) = kept.load((0,), images, np.full(3, view), torch.device("cpu"))
             pixels = train.load(images, preprocessing)
-            change = make_view(setting.recipe.augment, setting.recipe.seed, view)
+            change = make_view(setting.recipe.augment, setting.recipe.seed, view).augment
             with torch.inference_mode():
                 (wanted,) = network(torch.from_numpy(pixels if change is None else change(pixels, images)))
             torch.testing.assert_close(answers, wanted, rtol=1e-4, atol=1e-5)
@@ -151,7 +151,7 @@ def test_shifts_of_teacher_and_student_are_the_same_share_of_the_side() -> None:
         """Return how far a bright centre was moved, as shares of the side."""
         images = np.zeros((50, side, side, 3), np.uint8)
         images[:, side // 2, side // 2] = 255
-        change = make_view(recipe, 0, 1)
+        change = make_view(recipe, 0, 1).augment
         assert change is not None
         places = [np.argwhere(image[..., 0])[0] for image in change(images, indices)]
         return (np.array(places) - side // 2) / side

@@ -87,7 +87,7 @@ def told_before(recipe: Recipe) -> str:
     assert tree.pop("distill") == {"weight": 0.5, "temperature": 2.0}
     for section, names in (
         ("data", ("decode",)),
-        ("augment", ("cutmix",)),
+        ("augment", ("cutmix", "crop", "randaugment", "magnitude", "erase", "erase_area")),
         ("train", ("ema", "average_last", "patience")),
         ("stage1", ("layer_decay",)),
         ("stage2", ("layer_decay",)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,14 +17,17 @@ import torch
 from toolkit.backbones.frontier import Tensor
 from toolkit.data import Split
 from toolkit.data.augment import default_views, make_view
-from toolkit.data.batches import iterate_batches
-from toolkit.recipe import Recipe
+from toolkit.data.batches import load_ahead, load_views
+from toolkit.recipe import AugmentRecipe, Recipe
 from toolkit.training.activations.cache import ActivationCache, CacheWriter, NotFiniteError, open_cache
 from toolkit.training.activations.catalogue import CacheKey, bytes_needed, cache_root, free_bytes
 from toolkit.training.activations.prefix import Prefix, from_stored, stored_shape
 from toolkit.training.setting import Setting
 
 EXTRACTION_BATCH = 32
+MOST_PREFETCHED = 4
+PREFETCHED_VIEWS = 16
+"""Batches that are read ahead: at most so many, and fewer where so many views of a batch would be in memory."""
 SPARE_BYTES = 512 * 2**20
 """Left free on the disk: a cache must not be what fills it."""
 
@@ -141,7 +144,7 @@ class Extraction(Generic[Function]):
     def key(self, split: Split, views: int) -> CacheKey:
         """Return what decides the content of a split's cache."""
         recipe = self.setting.recipe
-        augment = {"seed": recipe.seed, "flip": recipe.augment.flip, "shift": recipe.augment.shift} if views > 1 else {}
+        augment = {"seed": recipe.seed, **_drawn(recipe.augment)} if views > 1 else {}
         tensors = tuple((tensor.name, stored_shape(tensor.shape)) for tensor in self.divided.tensors)
         return CacheKey.model_validate(
             {
@@ -175,14 +178,30 @@ class Extraction(Generic[Function]):
         recipe, prefix = self.setting.recipe, self.divided.prefix
         views = [make_view(recipe.augment, recipe.seed, view) for view in range(key.views)]
         order, every = np.arange(len(split), dtype=np.int64), range(len(key.tensors))
-        batches = iterate_batches(
-            split, order, EXTRACTION_BATCH, self.setting.preprocessing, workers=self.setting.threads
+        pieces = [order[start : start + EXTRACTION_BATCH] for start in range(0, len(order), EXTRACTION_BATCH)]
+        batches = load_ahead(
+            lambda indices: load_views(split, indices, self.setting.preprocessing, views),
+            pieces,
+            workers=self.setting.threads,
+            prefetch=min(MOST_PREFETCHED, max(1, PREFETCHED_VIEWS // len(views))),
         )
         with self.setting.reporter.bar(f"{self.divided.title}, {split.name}", key.rows, "img") as bar:
-            for images, _, indices in batches:
-                outputs = [prefix.run(images if view is None else view(images, indices), every) for view in views]
+            for batch in batches:
+                outputs = [prefix.run(images, every) for images in batch]
                 writer.append([_side_by_side([output[tensor] for output in outputs]) for tensor in every])
-                bar.advance(len(images) * key.views)
+                bar.advance(len(batch[0]) * key.views)
+
+
+def _drawn(recipe: AugmentRecipe) -> dict[str, Any]:
+    """Return what a recipe says of how views are drawn; what came later is named where it is asked for."""
+    drawn: dict[str, Any] = {"flip": recipe.flip, "shift": recipe.shift}
+    if recipe.crop:
+        drawn |= {"crop": recipe.crop}
+    if recipe.randaugment:
+        drawn |= {"randaugment": recipe.randaugment, "magnitude": recipe.magnitude}
+    if recipe.erase:
+        drawn |= {"erase": recipe.erase, "erase_area": recipe.erase_area}
+    return drawn
 
 
 def _side_by_side(views: list[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:

@@ -10,6 +10,8 @@ import pytest
 import torch
 from tiny_training import Listening, tiny_recipe, tiny_setting
 
+from toolkit.data.augment import make_view
+from toolkit.data.batches import load_views
 from toolkit.preprocess import DECODE_RULES
 from toolkit.training.activations import extraction
 from toolkit.training.activations.catalogue import entries
@@ -78,6 +80,36 @@ def test_the_key_holds_what_decides_the_content() -> None:
     assert several.data == split.fingerprint
     assert several.engine == made.divided.prefix.engine
     assert several.prefix_sha256 == made.divided.digest
+
+
+def test_the_key_names_what_else_is_drawn() -> None:
+    stronger = {"augment__crop": 0.4, "augment__randaugment": 2, "augment__erase": 0.3}
+    made = make_extraction(**stronger)
+    assert json.loads(made.key(made.setting.dataset.split("train"), 2).augmentation) == {
+        "seed": 0,
+        "flip": False,
+        "shift": 0.0,
+        "crop": 0.4,
+        "randaugment": 2,
+        "magnitude": 9,
+        "erase": 0.3,
+        "erase_area": 0.33,
+    }
+
+
+def test_views_are_cropped_and_changed_before_the_frozen_part(own_cache: Path) -> None:
+    made = make_extraction(
+        augment__crop=0.3, augment__randaugment=2, augment__erase=0.5, augment__flip=True, cache__views=3
+    )
+    split, recipe = made.setting.dataset.split("train"), made.setting.recipe
+    kept = made.activations(split, 3)
+    images, cut = np.array([5, 0, 11]), made.divided.cut(2)
+    views = [make_view(recipe.augment, recipe.seed, view) for view in range(3)]
+    for view, pixels in enumerate(load_views(split, images, made.setting.preprocessing, views)):
+        (maps,) = kept.load(made.divided.places(cut), images, np.full(3, view), torch.device("cpu"))
+        torch.testing.assert_close(maps, made.divided.run_prefix(pixels, cut)[0])
+        assert np.array_equal(pixels, split.load(images, made.setting.preprocessing)) == (view == 0)
+    kept.cache.close()
 
 
 def test_what_was_decoded_in_full_is_not_taken_for_what_is_reduced() -> None:
