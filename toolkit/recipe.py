@@ -222,6 +222,17 @@ class CacheRecipe(_Section):
         "1 without)",
     )
     dtype: Literal["float16", "float32"] = Field("float16", description="precision in which activations are kept")
+    refresh: float = Field(
+        0.0,
+        ge=0.0,
+        le=1.0,
+        description="share of the training images of which each epoch of the last stage sees a new view, drawn for it "
+        "alone, instead of a kept one; 0 draws none",
+    )
+
+    def new_views(self, images: int) -> int:
+        """Return of how many of so many training images an epoch of the last stage sees a new view."""
+        return max(1, round(self.refresh * images)) if self.refresh > 0 else 0
 
 
 class TrainRecipe(_Section):
@@ -390,6 +401,12 @@ class Recipe(_Section):
         return self
 
     @model_validator(mode="after")
+    def _new_views_need_a_cache(self) -> Self:
+        if self.cache.refresh > 0 and not self.cache.use:
+            raise ValueError("without a cache every view is new: leave --no-cache or --refresh-views out")
+        return self
+
+    @model_validator(mode="after")
     def _a_teacher_needs_a_cache(self) -> Self:
         if self.distill.teacher is not None and not self.cache.use:
             raise ValueError("a teacher's answers are kept beside the activations: leave --no-cache or --teacher out")
@@ -485,6 +502,7 @@ NAMES = {
     "augment.magnitude": "randaugment_magnitude",
     "cache.use": "cache",
     "cache.dtype": "cache_dtype",
+    "cache.refresh": "refresh_views",
     "distill.teacher": "teacher",
 }
 """Fields that are not called what they are called in their section."""

@@ -1087,7 +1087,8 @@ class TestParts:
         """Ramps stay ramps: half of the prepared image, enlarged, is the part."""
         image, preprocessing = ramps(160, 200), squash(40, **how)
         (part,) = prepare_parts(image, preprocessing, [(0.25, 0.5, 0.75, 1.0)])
-        wanted = Image.fromarray(prepare(image, preprocessing)).resize((40, 40), Image.Resampling.BILINEAR, (10, 20, 30, 40))
+        whole = Image.fromarray(prepare(image, preprocessing))
+        wanted = whole.resize((40, 40), Image.Resampling.BILINEAR, (10, 20, 30, 40))
         assert furthest(part[2:-2, 2:-2], np.asarray(wanted)[2:-2, 2:-2]) <= 4
 
     def test_it_is_as_sharp_as_the_decoded_image(self) -> None:

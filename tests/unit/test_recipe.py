@@ -214,6 +214,7 @@ def test_what_lifts_accuracy_is_off_unless_it_is_asked_for() -> None:
     assert (recipe.augment.cutmix, recipe.train.ema, recipe.train.average_last, recipe.train.patience) == (0, 0, 0, 0)
     assert (recipe.augment.crop, recipe.augment.randaugment, recipe.augment.erase) == (0, 0, 0)
     assert not recipe.augment.changes_images
+    assert recipe.cache.refresh == 0
     assert (recipe.stage1.layer_decay, recipe.stage2.layer_decay, recipe.distill.teacher) == (1.0, 1.0, None)
 
 
@@ -224,6 +225,11 @@ def test_what_lifts_accuracy_is_off_unless_it_is_asked_for() -> None:
         ({"train.patience": 1, "train.average_last": 2}, "train: average_last counts from the last epoch"),
         ({"train.ema": 1.0}, r"train\.ema"),
         ({"distill.teacher": "t", "cache.use": False}, "a teacher's answers are kept beside the activations"),
+        ({"cache.refresh": 0.5, "cache.use": False}, "without a cache every view is new: leave --no-cache or"),
+        ({"cache.refresh": 1.5}, r"cache.refresh"),
+        ({"augment.crop": 1.0}, r"augment.crop"),
+        ({"augment.magnitude": 31}, r"augment.magnitude"),
+        ({"augment.erase_area": 0.01}, r"augment.erase_area"),
     ],
 )
 def test_means_that_exclude_each_other_are_refused(changes: dict[str, object], message: str) -> None:

@@ -96,6 +96,9 @@ class RecipeFields(ExportFields, total=False):
     """Views of each training image that are kept, each epoch draws one (default: 4 with augmentation, 1 without)."""
     cache_dtype: Literal["float16", "float32"]
     """Precision in which activations are kept."""
+    refresh_views: float
+    """Share of the training images of which each epoch of the last stage sees a new view, drawn for it alone, instead of
+    a kept one; 0 draws none."""
     loss: str
     """Cross-entropy, or mean squared error on one-hot targets."""
     label_smoothing: float

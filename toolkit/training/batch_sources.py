@@ -5,8 +5,9 @@ Whole images for the whole network, or kept activations for what lies behind the
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -20,6 +21,7 @@ from toolkit.data import Split
 from toolkit.data.augment import epoch_view
 from toolkit.data.batches import iterate_batches, load_ahead
 from toolkit.training.activations.extraction import Activations
+from toolkit.training.activations.new_views import NewViews
 from toolkit.training.setting import Setting
 
 Indices = npt.NDArray[np.int64]
@@ -139,7 +141,11 @@ class ImageBatches:
 
 
 class ActivationBatches:
-    """Kept activations for the part behind the frozen one."""
+    """Kept activations for the part behind the frozen one.
+
+    Attributes:
+        places: which of the kept tensors that part takes.
+    """
 
     def __init__(
         self,
@@ -161,7 +167,7 @@ class ActivationBatches:
             taught: the teacher's logits of every view of the training images; None without a teacher.
         """
         self.part = TrainedPart(cut.train, cut.infer)
-        self._places = tuple(places)
+        self.places = tuple(places)
         self._train = train
         self._validation = validation
         self._device = device
@@ -172,7 +178,7 @@ class ActivationBatches:
         views = np.random.default_rng([*order.seed, 1]).integers(0, self._train.views, len(self._train.targets))
 
         def load(images: Indices) -> Batch:
-            tensors = self._train.load(self._places, images, views[images], self._device)
+            tensors = self._train.load(self.places, images, views[images], self._device)
             targets = torch.from_numpy(self._train.targets[images]).to(self._device)
             if self._taught is None:
                 return Batch(tensors, targets)
@@ -181,15 +187,28 @@ class ActivationBatches:
 
         return load_ahead(load, order.batches(first), workers=1, prefetch=PREFETCH)
 
+    def with_new_views(self, train: NewViews, taught: NewViews | None) -> ActivationBatches:
+        """Return the batches of an epoch in which new views stand in for those that are kept.
+
+        Args:
+            train: of some training images.
+            taught: the teacher's logits of the same views; None without a teacher.
+        """
+        other = copy.copy(self)
+        other._train = replace(self._train, new=train)
+        if self._taught is not None:
+            other._taught = replace(self._taught, new=taught)
+        return other
+
     def validation(self) -> Iterator[Tensors]:
         """See ``BatchSource``."""
         everything = EpochOrder(np.arange(len(self._validation.targets), dtype=np.int64), VALIDATION_BATCH, ())
 
         def load(images: Indices) -> Tensors:
-            return self._validation.load(self._places, images, np.zeros_like(images), self._device)
+            return self._validation.load(self.places, images, np.zeros_like(images), self._device)
 
         return load_ahead(load, everything.batches(0), workers=1, prefetch=PREFETCH)
 
     def unaugmented(self, images: Indices) -> Tensors:
         """Return training images, given by int64 ``[b]``, as ``part`` takes them, without augmentation."""
-        return self._train.load(self._places, images, np.zeros_like(images), self._device)
+        return self._train.load(self.places, images, np.zeros_like(images), self._device)

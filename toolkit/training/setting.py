@@ -33,6 +33,7 @@ UNSAID = (
     "magnitude = 9\n",
     "erase = 0.0\n",
     "erase_area = 0.33\n",
+    "refresh = 0.0\n",
     "ema = 0.0\n",
     "average_last = 0\n",
     "patience = 0\n",

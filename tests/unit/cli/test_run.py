@@ -221,6 +221,7 @@ WENT_ON = {
     "cache__use": ("--no-cache", REFUSED),
     "cache__views": ("--views 3", REFUSED),
     "cache__dtype": ("--cache-dtype float32", REFUSED),
+    "cache__refresh": ("--refresh-views 0.5", REFUSED),
     "train__loss": ("--loss mse", REFUSED),
     "train__label_smoothing": ("--label-smoothing 0.1", REFUSED),
     "train__class_weights": ("--class-weights balanced", REFUSED),

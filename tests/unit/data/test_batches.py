@@ -114,7 +114,12 @@ def test_every_view_is_made_of_one_decoding(tmp_path: Path, monkeypatch: pytest.
 
     decoded = []
     prepare_parts = dataset.prepare_parts
-    monkeypatch.setattr(dataset, "prepare_parts", lambda source, *rest: decoded.append(1) or prepare_parts(source, *rest))
+
+    def counted(source: object, *rest: object) -> np.ndarray:
+        decoded.append(source)
+        return prepare_parts(source, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(dataset, "prepare_parts", counted)
     left = View(crop=lambda indices: [(0.0, 0.0, 0.5, 1.0) for _ in indices])
     dark = View(augment=lambda images, _: images // 2)
     indices = np.array([4, 2, 9])

@@ -72,9 +72,11 @@ def test_each_does_what_torchvisions_does_at_every_magnitude(name: str, negative
 
 def test_operations_come_one_after_the_other() -> None:
     places = {name: OPERATIONS.index(BY_NAME[name]) for name in ("Solarize", "Posterize")}
-    both = rand_augment(IMAGE, 2, 12, Drawing(places["Solarize"], places["Posterize"]))  # type: ignore[arg-type]
-    solarized = rand_augment(IMAGE, 1, 12, Drawing(places["Solarize"]))  # type: ignore[arg-type]
-    np.testing.assert_array_equal(both, rand_augment(solarized, 1, 12, Drawing(places["Posterize"])))  # type: ignore[arg-type]
+    first, second = places["Solarize"], places["Posterize"]
+    both = rand_augment(IMAGE, 2, 12, Drawing(first, second))  # type: ignore[arg-type]
+    solarized = rand_augment(IMAGE, 1, 12, Drawing(first))  # type: ignore[arg-type]
+    one_by_one = rand_augment(solarized, 1, 12, Drawing(second))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(both, one_by_one)
     np.testing.assert_array_equal(rand_augment(IMAGE, 0, 9, Drawing()), IMAGE)  # type: ignore[arg-type]
 
 

@@ -88,6 +88,7 @@ def told_before(recipe: Recipe) -> str:
     for section, names in (
         ("data", ("decode",)),
         ("augment", ("cutmix", "crop", "randaugment", "magnitude", "erase", "erase_area")),
+        ("cache", ("refresh",)),
         ("train", ("ema", "average_last", "patience")),
         ("stage1", ("layer_decay",)),
         ("stage2", ("layer_decay",)),
