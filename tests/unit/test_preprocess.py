@@ -1117,10 +1117,10 @@ class TestParts:
         self, sides: tuple[int, int], begin: tuple[float, float], end: tuple[float, float], how: dict[str, object]
     ) -> None:
         preprocessing = Preprocessing.model_validate({**reduced(4, **how).model_dump(), "width": 6})
-        for source in (np.full((*sides, 3), 77, np.uint8), jpeg(np.full((*sides, 3), 77, np.uint8))):
+        for source in (np.full((*sides, 3), 128, np.uint8), jpeg(np.full((*sides, 3), 128, np.uint8))):
             parts = prepare_parts(source, preprocessing, [(*begin, *end), WHOLE])
             assert parts.shape == (2, 4, 6, 3)
-            assert np.unique(parts).tolist() == [77]
+            assert np.unique(parts).tolist() == [128]
 
     def test_a_bad_image_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(ImageError, match=r"bad\.png"):

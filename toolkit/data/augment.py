@@ -137,9 +137,7 @@ def _erase(image: Images, recipe: AugmentRecipe, rng: np.random.Generator) -> No
 
 
 def _sides(rng: np.random.Generator, areas: tuple[float, float], ratios: tuple[float, float]) -> tuple[float, float]:
-    """Draw width and height of a rectangle as shares of the sides: its area uniformly, the logarithm of width over
-    height too.
-    """
+    """Draw width and height of a rectangle as shares of the sides, from ranges of its area and of width over height."""
     area = rng.uniform(*areas)
     ratio = math.exp(rng.uniform(math.log(ratios[0]), math.log(ratios[1])))
     return math.sqrt(area * ratio), math.sqrt(area / ratio)

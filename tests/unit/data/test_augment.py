@@ -210,13 +210,13 @@ def test_an_epoch_is_all_of_it_and_says_what_it_draws() -> None:
 def test_no_global_generator_is_drawn_from_or_set_by_any_number_of_threads() -> None:
     augment = make_augment(recipe(flip=True, shift=0.1, randaugment=3, erase=0.5), 0, 0)
     assert augment is not None
-    before = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    before = torch.random.get_rng_state(), np.random.get_state()[1].copy()
     pieces = np.split(np.arange(200), 20)
     alone = [augment(LARGE[piece], piece) for piece in pieces]
     together = list(load_ahead(lambda piece: augment(LARGE[piece], piece), pieces, workers=4, prefetch=8))
     np.testing.assert_array_equal(np.concatenate(alone), np.concatenate(together))
     assert torch.equal(before[0], torch.random.get_rng_state())
-    np.testing.assert_array_equal(before[1], np.random.get_state()[1])  # noqa: NPY002
+    np.testing.assert_array_equal(before[1], np.random.get_state()[1])
 
 
 def test_what_changes_images_is_kept_in_several_views() -> None:

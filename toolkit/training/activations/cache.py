@@ -176,8 +176,7 @@ def _checked(folder: Path, key: CacheKey, reporter: Reporter) -> ActivationCache
 
 
 class CacheWriter:
-    """Writes a cache, row by row, in a ``with`` block; without ``seal`` or ``hand_over`` nothing is left when the block
-    ends.
+    """Writes a cache, row by row, in a ``with`` block; nothing is left of it without ``seal`` or ``hand_over``.
 
     Args:
         root: where the caches are; made if missing.
