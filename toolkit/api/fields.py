@@ -97,8 +97,8 @@ class RecipeFields(ExportFields, total=False):
     cache_dtype: Literal["float16", "float32"]
     """Precision in which activations are kept."""
     refresh_views: float
-    """Share of the training images of which each epoch of the last stage sees a new view, drawn for it alone, instead of
-    a kept one; 0 draws none."""
+    """Share of the training images of which each epoch of the last stage sees a new view, drawn for it alone, instead
+    of a kept one; 0 draws none."""
     loss: str
     """Cross-entropy, or mean squared error on one-hot targets."""
     label_smoothing: float

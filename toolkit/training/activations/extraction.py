@@ -223,9 +223,7 @@ class Extraction(Generic[Function]):
             }
         )
 
-    def _compute(
-        self, work: _Pass, key: CacheKey, finish: Callable[[CacheWriter], ActivationCache]
-    ) -> ActivationCache:
+    def _compute(self, work: _Pass, key: CacheKey, finish: Callable[[CacheWriter], ActivationCache]) -> ActivationCache:
         """Compute in the type of the key; in float32 where values are found that it cannot hold."""
         try:
             return self._written(work, key, finish)
@@ -233,9 +231,7 @@ class Extraction(Generic[Function]):
             self.setting.reporter.line(f"{error}: kept in float32 instead")
             return self._written(work, key.model_copy(update={"dtype": "float32"}), finish)
 
-    def _written(
-        self, work: _Pass, key: CacheKey, finish: Callable[[CacheWriter], ActivationCache]
-    ) -> ActivationCache:
+    def _written(self, work: _Pass, key: CacheKey, finish: Callable[[CacheWriter], ActivationCache]) -> ActivationCache:
         root = cache_root()
         needed, free = bytes_needed(key), free_bytes(root)
         if needed + SPARE_BYTES > free:

@@ -169,9 +169,7 @@ def test_new_views_are_what_the_frozen_part_makes_of_the_views_of_the_epoch(own_
     new = made.new_views(split, kept, places, seed)
     images = np.flatnonzero(new.places >= 0)
     assert images.tolist() == chosen_images(seed, 18, 9).tolist()
-    (pixels,) = load_views(
-        split, images, made.setting.preprocessing, [epoch_view(made.setting.recipe.augment, seed)]
-    )
+    (pixels,) = load_views(split, images, made.setting.preprocessing, [epoch_view(made.setting.recipe.augment, seed)])
     (computed,) = made.divided.run_prefix(pixels, cut)
     everything, first = np.arange(18), np.zeros(18, np.int64)
     (maps,) = replace(kept, new=new).load(places, everything, first, torch.device("cpu"))
