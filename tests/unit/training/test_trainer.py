@@ -476,7 +476,8 @@ class TestNewViews:
         run.listening._act = lambda: os.kill(os.getpid(), signal.SIGTERM)
         with run.data, pytest.raises(KeyboardInterrupt):
             run.trainer.run()
-        assert (run.saved[-1].stage, run.saved[-1].epoch) == (2, 1)
+        assert (run.saved[-1].stage, run.saved[-1].epoch, run.saved[-1].step) == (2, 1, 0)
+        assert {step.stage for step in run.steps} == {1}
         assert [folder.name.endswith(".part") for folder in own_cache.iterdir()] == [False, False]
         assert same(refreshed(copy.deepcopy(run.saved[-1])).weights(), refreshed().weights())
 
