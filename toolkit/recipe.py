@@ -181,6 +181,31 @@ class AugmentRecipe(_Section):
         description="cutmix: alpha of the Beta distribution of the shares; 0 leaves it out; beside mixup each batch "
         "draws one of the two",
     )
+    crop: float = Field(
+        0.0,
+        ge=0.0,
+        lt=1.0,
+        description="random resized crop: smallest share of the area that is taken and resized; 0 leaves it out",
+    )
+    randaugment: int = Field(
+        0, ge=0, le=14, description="RandAugment: operations that are applied to each image; 0 leaves it out"
+    )
+    magnitude: int = Field(9, ge=0, le=30, description="magnitude of the operations of RandAugment, up to 30")
+    erase: float = Field(
+        0.0,
+        ge=0.0,
+        le=1.0,
+        description="random erasing (cutout): probability with which a rectangle is filled with the mean colour of its "
+        "image; 0 leaves it out",
+    )
+    erase_area: float = Field(
+        0.33, ge=0.02, lt=1.0, description="largest share of the area that is erased; the smallest is 0.02"
+    )
+
+    @property
+    def changes_images(self) -> bool:
+        """Whether the images themselves are changed; mixup and cutmix blend what has been made of them."""
+        return self.flip or any((self.shift, self.crop, self.randaugment, self.erase))
 
 
 class CacheRecipe(_Section):
@@ -197,6 +222,17 @@ class CacheRecipe(_Section):
         "1 without)",
     )
     dtype: Literal["float16", "float32"] = Field("float16", description="precision in which activations are kept")
+    refresh: float = Field(
+        0.0,
+        ge=0.0,
+        le=1.0,
+        description="share of the training images of which each epoch of the last stage sees a new view, drawn for it "
+        "alone, instead of a kept one; 0 draws none",
+    )
+
+    def new_views(self, images: int) -> int:
+        """Return of how many of so many training images an epoch of the last stage sees a new view."""
+        return max(1, round(self.refresh * images)) if self.refresh > 0 else 0
 
 
 class TrainRecipe(_Section):
@@ -416,6 +452,12 @@ class Recipe(_Section):
         return self
 
     @model_validator(mode="after")
+    def _new_views_need_a_cache(self) -> Self:
+        if self.cache.refresh > 0 and not self.cache.use:
+            raise ValueError("without a cache every view is new: leave --no-cache or --refresh-views out")
+        return self
+
+    @model_validator(mode="after")
     def _a_teacher_needs_a_cache(self) -> Self:
         if self.distill.teacher is not None and not self.cache.use:
             raise ValueError("a teacher's answers are kept beside the activations: leave --no-cache or --teacher out")
@@ -508,8 +550,11 @@ NAMES = {
     "data.source": "data",
     "data.root": "data_root",
     "backbone.name": "backbone",
+    "augment.randaugment": "randaugment",
+    "augment.magnitude": "randaugment_magnitude",
     "cache.use": "cache",
     "cache.dtype": "cache_dtype",
+    "cache.refresh": "refresh_views",
     "distill.teacher": "teacher",
 }
 """Fields that are not called what they are called in their section."""

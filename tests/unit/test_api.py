@@ -119,7 +119,7 @@ class TestFinetune:
         ]
         assert "  image_size: Input should be greater than or equal to 16 (given: 3)" in lines
         assert [line for line in lines if line.startswith("  stage1_epochs: ")]
-        assert last.startswith("Fields are augment_cutmix, ")
+        assert last.startswith("Fields are augment_crop, ")
         assert asked == []
 
     def test_a_value_alone_that_is_wrong_needs_no_list_of_fields(self, asked: list[dict[str, Any]]) -> None:

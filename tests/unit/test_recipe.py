@@ -212,6 +212,9 @@ def test_unknown_names_and_bad_values_are_said_together() -> None:
 def test_what_lifts_accuracy_is_off_unless_it_is_asked_for() -> None:
     recipe = Recipe()
     assert (recipe.augment.cutmix, recipe.train.ema, recipe.train.average_last, recipe.train.patience) == (0, 0, 0, 0)
+    assert (recipe.augment.crop, recipe.augment.randaugment, recipe.augment.erase) == (0, 0, 0)
+    assert not recipe.augment.changes_images
+    assert recipe.cache.refresh == 0
     assert (recipe.stage1.layer_decay, recipe.stage2.layer_decay, recipe.distill.teacher) == (1.0, 1.0, None)
     assert (recipe.train.drop_path, recipe.train.dropout, recipe.train.sam_rho) == (None, None, 0)
     assert (recipe.train.bn_reestimate, recipe.model.flip_test) == (0, False)
@@ -235,6 +238,11 @@ def test_a_third_stage_is_there_for_those_who_ask_for_it() -> None:
         ({"train.bn_reestimate": 4}, "train: bn_reestimate is for BatchNorm layers that train_bn trains"),
         ({"train.drop_path": 1.0, "train.dropout": -0.1}, r"train\.drop_path.*\n.*train\.dropout"),
         ({"distill.teacher": "t", "cache.use": False}, "a teacher's answers are kept beside the activations"),
+        ({"cache.refresh": 0.5, "cache.use": False}, "without a cache every view is new: leave --no-cache or"),
+        ({"cache.refresh": 1.5}, r"cache.refresh"),
+        ({"augment.crop": 1.0}, r"augment.crop"),
+        ({"augment.magnitude": 31}, r"augment.magnitude"),
+        ({"augment.erase_area": 0.01}, r"augment.erase_area"),
     ],
 )
 def test_means_that_exclude_each_other_are_refused(changes: dict[str, object], message: str) -> None:

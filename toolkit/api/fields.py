@@ -79,12 +79,26 @@ class RecipeFields(ExportFields, total=False):
     augment_cutmix: float
     """Cutmix: alpha of the Beta distribution of the shares; 0 leaves it out; beside mixup each batch draws one of the
     two."""
+    augment_crop: float
+    """Random resized crop: smallest share of the area that is taken and resized; 0 leaves it out."""
+    randaugment: int
+    """RandAugment: operations that are applied to each image; 0 leaves it out."""
+    randaugment_magnitude: int
+    """Magnitude of the operations of RandAugment, up to 30."""
+    augment_erase: float
+    """Random erasing (cutout): probability with which a rectangle is filled with the mean colour of its image; 0 leaves
+    it out."""
+    augment_erase_area: float
+    """Largest share of the area that is erased; the smallest is 0.02."""
     cache: bool
     """Compute the frozen part of the network once per image and keep the result on disk."""
     views: int | None
     """Views of each training image that are kept, each epoch draws one (default: 4 with augmentation, 1 without)."""
     cache_dtype: Literal["float16", "float32"]
     """Precision in which activations are kept."""
+    refresh_views: float
+    """Share of the training images of which each epoch of the last stage sees a new view, drawn for it alone, instead
+    of a kept one; 0 draws none."""
     loss: str
     """Cross-entropy, or mean squared error on one-hot targets."""
     label_smoothing: float

@@ -5,8 +5,9 @@ Whole images for the whole network, or kept activations for what lies behind the
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -17,9 +18,10 @@ from torch import nn
 from toolkit.backbones.deployable import Deployable
 from toolkit.backbones.frontier import Cut
 from toolkit.data import Split
-from toolkit.data.augment import make_augment
+from toolkit.data.augment import epoch_view
 from toolkit.data.batches import iterate_batches, load_ahead
 from toolkit.training.activations.extraction import Activations
+from toolkit.training.activations.new_views import NewViews
 from toolkit.training.setting import Setting
 
 Indices = npt.NDArray[np.int64]
@@ -141,7 +143,7 @@ class ImageBatches:
             order.indices[first * order.batch_size :],
             order.batch_size,
             self._setting.preprocessing,
-            augment=make_augment(self._setting.recipe.augment, *_two_seeds(order.seed)),
+            view=epoch_view(self._setting.recipe.augment, order.seed),
             workers=self._setting.threads,
         )
         for images, targets, _ in batches:
@@ -164,7 +166,11 @@ class ImageBatches:
 
 
 class ActivationBatches:
-    """Kept activations for the part behind the frozen one."""
+    """Kept activations for the part behind the frozen one.
+
+    Attributes:
+        places: which of the kept tensors that part takes.
+    """
 
     def __init__(
         self,
@@ -186,7 +192,7 @@ class ActivationBatches:
             taught: the teacher's logits of every view of the training images; None without a teacher.
         """
         self.part = TrainedPart(cut.train, cut.infer)
-        self._places = tuple(places)
+        self.places = tuple(places)
         self._train = train
         self._validation = validation
         self._device = device
@@ -197,7 +203,7 @@ class ActivationBatches:
         views = np.random.default_rng([*order.seed, 1]).integers(0, self._train.views, len(self._train.targets))
 
         def load(images: Indices) -> Batch:
-            tensors = self._train.load(self._places, images, views[images], self._device)
+            tensors = self._train.load(self.places, images, views[images], self._device)
             targets = torch.from_numpy(self._train.targets[images]).to(self._device)
             if self._taught is None:
                 return Batch(tensors, targets)
@@ -205,6 +211,19 @@ class ActivationBatches:
             return Batch(tensors, targets, taught)
 
         return load_ahead(load, order.batches(first), workers=1, prefetch=PREFETCH)
+
+    def with_new_views(self, train: NewViews, taught: NewViews | None) -> ActivationBatches:
+        """Return the batches of an epoch in which new views stand in for those that are kept.
+
+        Args:
+            train: of some training images.
+            taught: the teacher's logits of the same views; None without a teacher.
+        """
+        other = copy.copy(self)
+        other._train = replace(self._train, new=train)
+        if self._taught is not None:
+            other._taught = replace(self._taught, new=taught)
+        return other
 
     def validation(self) -> Iterator[Tensors]:
         """See ``BatchSource``."""
@@ -217,12 +236,6 @@ class ActivationBatches:
 
     def _as_they_are(self, kept: Activations, order: EpochOrder) -> Iterator[Tensors]:
         def load(images: Indices) -> Tensors:
-            return kept.load(self._places, images, np.zeros_like(images), self._device)
+            return kept.load(self.places, images, np.zeros_like(images), self._device)
 
         return load_ahead(load, order.batches(0), workers=1, prefetch=PREFETCH)
-
-
-def _two_seeds(seed: tuple[int, ...]) -> tuple[int, int]:
-    """Return seed and epoch as ``make_augment`` takes them."""
-    first, *rest = seed
-    return first, int(np.random.SeedSequence(rest).generate_state(1)[0])

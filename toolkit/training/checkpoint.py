@@ -57,6 +57,7 @@ class State:
         averaged: updates of that average.
         peak: what the best epoch of the stage reached, by which patience compares; empty before the first.
         waited: epochs of the stage since then.
+        fixed_views: True once there was no room for new views.
         model: parameters and buffers that training may change.
         optimizer: its ``state_dict``; empty before a stage's first step.
         scheduler: its ``state_dict``.
@@ -82,6 +83,7 @@ class State:
     averaged: int = 0
     peak: tuple[float, ...] = ()
     waited: int = 0
+    fixed_views: bool = False
     model: dict[str, torch.Tensor] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
     scheduler: dict[str, Any] = field(default_factory=dict)

@@ -41,6 +41,9 @@ class Rates:
         checkpoint: seconds to write one, which happens after every epoch.
         teacher: images per second of decoding and the teacher; None without one.
         answer_bytes: kept of the teacher's answers per view of a training image.
+        new_views: images per second of decoding and what the last stage needs of the frozen part; None where no views
+            are drawn anew.
+        new_row_bytes: kept per new view.
     """
 
     image_size: int
@@ -52,6 +55,8 @@ class Rates:
     checkpoint: float = 0.0
     teacher: float | None = None
     answer_bytes: int = 0
+    new_views: float | None = None
+    new_row_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,7 @@ class Plan:
         teacher: the teacher's pass over the training images; 0 without one, or if its answers are there already.
         statistics: of BatchNorm layers, estimated anew at the end, and another look at the validation images.
         least: all of it if patience ends every stage as early as it can; None where it cannot.
+        new_views: seconds of the last stage in which views are drawn anew.
     """
 
     prefix: float
@@ -81,6 +87,7 @@ class Plan:
     teacher: float = 0.0
     statistics: float = 0.0
     least: float | None = None
+    new_views: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -106,6 +113,9 @@ def estimate(
         number: counts.train / rates.train[number] + counts.validation / rates.infer + rates.checkpoint
         for number, _ in recipe.stages
     }
+    last, final = recipe.stages[-1]
+    drawn = _seconds_of_new_views(recipe, counts, rates)
+    epoch[last] += drawn
     seconds = {number: stage.epochs * epoch[number] for number, stage in recipe.stages}
     statistics = _statistics_images(recipe, counts) / rates.infer
     tested = counts.test * (2 if recipe.model.flip_test else 1)
@@ -117,11 +127,14 @@ def estimate(
         prefix=0.0 if kept else rows / rates.prefix,
         stages=seconds,
         test=tested / rates.prefix + tested / rates.infer,
-        disk_bytes=rows * rates.row_bytes + counts.train * views * rates.answer_bytes,
+        disk_bytes=rows * rates.row_bytes
+        + counts.train * views * rates.answer_bytes
+        + _new_views(recipe, counts, rates) * (rates.new_row_bytes + rates.answer_bytes),
         memory_bytes=rates.memory_bytes,
         labels=counts.test / rates.prefix if recipe.data.check_labels else 0.0,
         teacher=0.0 if answered or rates.teacher is None else counts.train * views / rates.teacher,
         statistics=statistics,
+        new_views=final.epochs * drawn,
     )
     return _with_least(plan, recipe, epoch)
 
@@ -130,6 +143,17 @@ def _statistics_images(recipe: Recipe, counts: Counts) -> int:
     """Return how many images pass for BatchNorm statistics that are estimated anew."""
     batches = recipe.train.bn_reestimate
     return min(batches * recipe.train.batch_size, counts.train) + counts.validation if batches else 0
+
+
+def _new_views(recipe: Recipe, counts: Counts, rates: Rates) -> int:
+    """Return how many views are drawn anew for each epoch of the last stage."""
+    return 0 if rates.new_views is None else recipe.cache.new_views(counts.train)
+
+
+def _seconds_of_new_views(recipe: Recipe, counts: Counts, rates: Rates) -> float:
+    """Return what that takes before each of these epochs."""
+    count = _new_views(recipe, counts, rates)
+    return sum(count / each for each in (rates.new_views, rates.teacher) if each is not None)
 
 
 def _with_least(plan: Plan, recipe: Recipe, epoch: Mapping[int, float]) -> Plan:
@@ -165,6 +189,8 @@ def scaled(rates: Rates, image_size: int) -> Rates:
         checkpoint=rates.checkpoint,
         teacher=rates.teacher,
         answer_bytes=rates.answer_bytes,
+        new_views=None if rates.new_views is None else rates.new_views * factor,
+        new_row_bytes=round(rates.new_row_bytes / factor),
     )
 
 
@@ -175,6 +201,11 @@ def with_suggestions(plan: Plan, recipe: Recipe, counts: Counts, rates: Rates, v
         shorter.append((f"--image-size {size}", estimate(recipe, counts, scaled(rates, size), views).seconds))
     if views > 1 and plan.prefix > 0:
         shorter.append(("--views 1", estimate(recipe, counts, rates, 1).seconds))
+    if plan.new_views > 0:
+        fixed = recipe.override({"cache.refresh": 0.0})
+        kept, answered = plan.prefix == 0, plan.teacher == 0
+        seconds = estimate(fixed, counts, rates, views, kept=kept, answered=answered).seconds
+        shorter.append(("--refresh-views 0", seconds))
     if recipe.stage2.epochs > FEWEST_EPOCHS:
         fewer = recipe.override({"stage2.epochs": FEWEST_EPOCHS})
         shorter.append(
@@ -276,6 +307,8 @@ def lines(plan: Plan, rates: Rates, views: int) -> list[str]:
         work.insert(0, before)
     if plan.teacher:
         work.insert(1, f"the teacher at {rates.teacher:.0f} img/s takes about {duration(plan.teacher)}")
+    if plan.new_views:
+        work[-1] += f", {duration(plan.new_views)} of it for new views"
     if plan.labels:
         work.append(f"the look at the labels takes about {duration(plan.labels)}")
     if plan.statistics:

@@ -28,6 +28,12 @@ from toolkit.training.precision import Precision, choose_precision
 UNSAID = (
     'decode = "full"\n',
     "cutmix = 0.0\n",
+    "crop = 0.0\n",
+    "randaugment = 0\n",
+    "magnitude = 9\n",
+    "erase = 0.0\n",
+    "erase_area = 0.33\n",
+    "refresh = 0.0\n",
     "ema = 0.0\n",
     "average_last = 0\n",
     "patience = 0\n",

@@ -19,7 +19,7 @@ from toolkit.recipe import StageRecipe
 from toolkit.run_folder import StageSummary
 from toolkit.training.averaging import first_averaged
 from toolkit.training.batch_norm import estimating, trained_layers
-from toolkit.training.batch_sources import BatchSource, EpochOrder
+from toolkit.training.batch_sources import ActivationBatches, BatchSource, EpochOrder
 from toolkit.training.best_weights import which_to_keep
 from toolkit.training.checkpoint import State
 from toolkit.training.group import Group, epoch_order
@@ -198,6 +198,7 @@ class Trainer:
     def _run_epoch(self, stage: _Stage) -> None:
         state, before, started = self.state, self.state.epoch_seconds, time.perf_counter()
         local = share_of_order(order_of_epoch(self._setting, stage.number, state.epoch), self._setting.group)
+        stage = replace(stage, batches=self._drawn_anew(stage, local))
         title = f"stage {stage.number} epoch {state.epoch}/{stage.epochs}"
         images = len(local.indices) + len(self._data.validation)
         with self._setting.reporter.bar(title, images, "img") as bar:
@@ -231,6 +232,21 @@ class Trainer:
             f"{seen / done.seconds:.0f} img/s"
         )
         self._stop_if_asked()
+
+    def _drawn_anew(self, stage: _Stage, order: EpochOrder) -> BatchSource:
+        """Return the batches of an epoch: of the last stage with new views, if the recipe wants them.
+
+        Once there was no room for them the run stays with the views that are kept, also when it goes on later.
+        """
+        batches, state = stage.batches, self.state
+        wanted = self._setting.recipe.cache.refresh > 0 and stage.is_last and not state.fixed_views
+        if not wanted or not isinstance(batches, ActivationBatches) or state.step == order.steps:
+            return batches
+        # Nothing was done since the last checkpoint: whoever asks to stop need not wait.
+        with self._stopper.acting_at_once():
+            drawn = self._data.draw_anew(batches, order.seed)
+        state.fixed_views = drawn is None
+        return drawn or batches
 
     def _averaged(self, stage: _Stage) -> contextlib.AbstractContextManager[None]:
         """Return the context in which the average of the weights, if one is kept, is in their place."""

@@ -18,7 +18,7 @@ from toolkit.backbones.deployable import Deployable
 from toolkit.backbones.frontier import NoFrontierError, trace_training
 from toolkit.data import Split
 from toolkit.data.batches import iterate_batches
-from toolkit.errors import TrainingError
+from toolkit.errors import FileWriteError, TrainingError
 from toolkit.progress import Bar
 from toolkit.training.activations.catalogue import CacheKey, cache_root
 from toolkit.training.activations.cleaning import discard_abandoned
@@ -30,6 +30,7 @@ from toolkit.training.activations.extraction import (
     NoCacheError,
     training_views,
 )
+from toolkit.training.activations.new_views import NewViews
 from toolkit.training.activations.prefix import from_stored
 from toolkit.training.batch_sources import ActivationBatches, BatchSource, ImageBatches, Tensors, TrainedPart
 from toolkit.training.distillation import Answers, answers_of, find_teacher, may_have_seen
@@ -60,6 +61,7 @@ class TrainingData:
         """
         self._setting = setting
         self._activations: dict[str, Activations] = {}
+        self._new: dict[str, NewViews] = {}
         self.train, self.validation = (
             _part(setting.dataset.split(name), setting.group) for name in ("train", "validation")
         )
@@ -120,6 +122,45 @@ class TrainingData:
     def keep(self) -> bool:
         """Compute or open the activations that the present division needs; return False where there are none."""
         return self.divided is not None and self._extract(self.divided)
+
+    def draw_anew(self, batches: ActivationBatches, seed: tuple[int, ...]) -> ActivationBatches | None:
+        """Compute new views of a share of the training images for one epoch; those of the epoch before are removed.
+
+        Every process does it for the images that it holds, and all of them or none train on new ones.
+
+        Args:
+            batches: the epoch's, on the views that are kept.
+            seed: entropy of the epoch.
+
+        Returns:
+            the epoch's batches; None where there is no room in some process, which is said.
+
+        Raises:
+            ImageError: an image has gone or changed since it was scanned.
+        """
+        divided, problem = self.divided, ""
+        if divided is None:
+            raise ValueError("the network is not divided")
+        self._forget_new_views()
+        try:
+            extraction = Extraction(self._setting, divided)
+            self._new["train"] = extraction.new_views(self.train, self._activations["train"], batches.places, seed)
+            if self.answers is not None:
+                self._new["teacher"] = self.answers.new_views(self.train, self._activations["teacher"], (0,), seed)
+        except (NoCacheError, FileWriteError) as error:
+            problem = str(error)
+        (failed,) = self._setting.group.sum([float(bool(problem))])
+        if failed:
+            self._forget_new_views()
+            reason = problem or "another process cannot keep its own"
+            self._setting.reporter.line(f"training goes on without new views, on those that are kept: {reason}")
+            return None
+        return batches.with_new_views(self._new["train"], self._new.get("teacher"))
+
+    def _forget_new_views(self) -> None:
+        for views in self._new.values():
+            views.close()
+        self._new = {}
 
     def unaugmented(self, name: str, images: npt.NDArray[np.int64]) -> Iterator[list[torch.Tensor]]:
         """Yield in batches what the frozen part makes of images as they are: all its tensors, float32, on the CPU.
@@ -214,6 +255,16 @@ class TrainingData:
         cut = self.divided.cut(stage)
         return TrainedPart(cut.train, cut.infer), self.divided.run_prefix(images, cut)
 
+    def last_places(self) -> list[int]:
+        """Return which of the kept tensors the last stage takes.
+
+        All of them where the network is divided for it only once an earlier stage has ended.
+        """
+        divided, (last, _) = self.divided, self._setting.recipe.stages[-1]
+        if divided is None:
+            return []
+        return divided.places(divided.cut(last)) if last in divided.stages else list(range(len(divided.tensors)))
+
     def cache_keys(self) -> list[CacheKey]:
         """Return what decides the content of each cache that the present division needs; empty without one."""
         if self.divided is None:
@@ -260,7 +311,8 @@ class TrainingData:
         return [(self.train, training_views(self._setting.recipe)), (self.validation, 1)]
 
     def close(self) -> None:
-        """Close the kept activations; they stay on the disk."""
+        """Close the kept activations, which stay on the disk, and remove the new views of an epoch."""
+        self._forget_new_views()
         _close(self._activations)
         self._activations = {}
 

@@ -91,3 +91,9 @@ def test_a_named_recipe_is_taken_as_it_is(world: dict[str, Any]) -> None:
     assert (recipe.name, recipe.stage1.epochs, line) == ("textbook", 2, None)
     with pytest.raises(RecipeError, match="no recipe 'text'"):
         auto.choose_recipe("text", {})
+
+
+def test_new_views_of_images_that_nothing_changes_are_refused(world: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError, match=r"^--refresh-views draws new views, and this recipe changes no image: "):
+        auto.choose_recipe("digits", {"cache.refresh": 0.5})
+    assert auto.choose_recipe("digits", {"cache.refresh": 0.5, "augment.crop": 0.5})[0].cache.refresh == 0.5

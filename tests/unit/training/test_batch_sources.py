@@ -48,7 +48,13 @@ def test_images_as_they_are_are_not_augmented() -> None:
 
 
 def test_what_is_drawn_for_an_image_does_not_depend_on_where_an_epoch_goes_on() -> None:
-    changes = {"augment__shift": 0.3, "augment__flip": True}
+    changes = {
+        "augment__shift": 0.3,
+        "augment__flip": True,
+        "augment__crop": 0.4,
+        "augment__randaugment": 1,
+        "augment__erase": 0.5,
+    }
     whole = [images for (images,), _, _ in image_batches(**changes).training(ORDER, 0)]
     rest = [images for (images,), _, _ in image_batches(**changes).training(ORDER, 1)]
     assert all(torch.equal(one, other) for one, other in zip(whole[1:], rest, strict=True))

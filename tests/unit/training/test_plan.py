@@ -218,3 +218,42 @@ def test_a_third_stage_is_counted_and_may_be_left_out() -> None:
     plan = with_suggestions(estimate(deeper, COUNTS, rates, views=1), deeper, COUNTS, rates, 1)
     assert plan.stages[3] == pytest.approx(2 * (200 + 0.5))
     assert dict(plan.shorter)["--stage3-epochs 0"] == pytest.approx(plan.seconds - plan.stages[3])
+
+
+def test_new_views_are_computed_before_every_epoch_of_the_last_stage() -> None:
+    rates = replace(RATES, new_views=125.0, new_row_bytes=300)
+    whole, plan = (estimate(recipe(cache__refresh=share), COUNTS, rates, views=3) for share in (0.0, 0.5))
+    assert whole == estimate(recipe(), COUNTS, RATES, views=3)
+    assert plan.new_views == pytest.approx(5 * 500 / 125)
+    assert plan.stages == {1: whole.stages[1], 2: pytest.approx(whole.stages[2] + 20)}
+    assert plan.seconds == pytest.approx(whole.seconds + 20)
+    assert plan.disk_bytes == whole.disk_bytes + 500 * 300
+    assert "stage 2 at 50 img/s takes about 2 min, 20 s of it for new views; the test takes" in lines(plan, rates, 3)[1]
+    assert "new views" not in lines(whole, rates, 3)[1]
+    patient = estimate(recipe(cache__refresh=0.5, train__patience=2), COUNTS, rates, views=3)
+    assert patient.least == pytest.approx(plan.seconds - 2 * (20.5 + 4))
+    smaller = scaled(rates, 64)
+    assert (smaller.new_views, smaller.new_row_bytes) == (500.0, 75)
+    alone = estimate(recipe(cache__refresh=0.5, stage2__epochs=0), COUNTS, rates, views=3)
+    assert alone.new_views == pytest.approx(2 * 4)
+
+
+def test_new_views_are_shown_to_the_teacher_too() -> None:
+    rates = replace(RATES, new_views=125.0, new_row_bytes=300, teacher=25.0, answer_bytes=40)
+    without, plan = (estimate(recipe(cache__refresh=share), COUNTS, rates, views=3) for share in (0.0, 0.5))
+    assert plan.new_views == pytest.approx(5 * (500 / 125 + 500 / 25))
+    assert plan.teacher == without.teacher
+    assert plan.disk_bytes == without.disk_bytes + 500 * 340
+
+
+def test_without_a_cache_nothing_is_computed_before_an_epoch() -> None:
+    rates = replace(RATES, prefix=None)
+    assert estimate(recipe(cache__refresh=0.5), COUNTS, rates, views=1).new_views == 0
+
+
+def test_leaving_new_views_out_is_suggested_where_it_saves_much() -> None:
+    rates = replace(RATES, new_views=10.0)
+    wanted = recipe(cache__refresh=1.0)
+    plan = with_suggestions(estimate(wanted, COUNTS, rates, 1), wanted, COUNTS, rates, 1)
+    everything = estimate(recipe(), COUNTS, RATES, 1).seconds
+    assert ("--refresh-views 0", pytest.approx(everything)) in plan.shorter

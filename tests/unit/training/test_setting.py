@@ -89,7 +89,8 @@ def told_before(recipe: Recipe) -> str:
     assert tree.pop("stage3")["epochs"] == 0
     for section, names in (
         ("data", ("decode",)),
-        ("augment", ("cutmix",)),
+        ("augment", ("cutmix", "crop", "randaugment", "magnitude", "erase", "erase_area")),
+        ("cache", ("refresh",)),
         ("train", ("ema", "average_last", "patience", "sam_rho", "bn_reestimate")),
         ("stage1", ("layer_decay",)),
         ("stage2", ("layer_decay",)),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -137,3 +138,42 @@ def test_predictions_are_those_of_what_is_exported(cache: bool, own_cache: Path)
             logits, _ = deployable(torch.from_numpy(test.load(range(4), setting.preprocessing)))
         np.testing.assert_allclose(predicted[-1], logits.numpy(), rtol=1e-4, atol=1e-5)
     assert not np.allclose(predicted[0], predicted[1], rtol=1e-4, atol=1e-5)
+
+
+def test_where_another_process_has_no_room_for_new_views_none_has(own_cache: Path) -> None:
+    class Two(Group):
+        """The other one is out of room as soon as it is told."""
+
+        full = False
+
+        def sum(self, values: Sequence[float]) -> list[float]:
+            return [value + Two.full for value in values]
+
+    listening = Listening()
+    recipe = tiny_recipe(cache__use=True, cache__refresh=0.5, augment__shift=0.3, cache__views=2)
+    setting = replace(tiny_setting(recipe, listening), group=Two())
+    with TrainingData(setting) as data:
+        batches = data.batches(2)
+        assert isinstance(batches, ActivationBatches)
+        assert data.draw_anew(batches, (0, 2, 1)) is not None
+        assert len([folder for folder in own_cache.iterdir() if folder.name.endswith(".part")]) == 1
+        Two.full = True
+        assert data.draw_anew(batches, (0, 2, 2)) is None
+        assert not [folder for folder in own_cache.iterdir() if folder.name.endswith(".part")]
+        assert listening.lines[-1] == (
+            "training goes on without new views, on those that are kept: another process cannot keep its own"
+        )
+
+
+def test_a_division_for_the_last_stage_alone_makes_what_that_stage_takes() -> None:
+    setting = tiny_setting(tiny_recipe(cache__use=True))
+    with TrainingData(setting) as data:
+        assert data.divided is not None
+        assert data.last_places() == data.divided.places(data.divided.cut(2))
+        assert len(data.last_places()) < len(data.divided.tensors)
+    setting = tiny_setting(tiny_recipe(cache__use=True, stage1__unfreeze=1, stage2__unfreeze=0))
+    with TrainingData(setting) as data:
+        assert data.divided is not None
+        assert data.last_places() == list(range(len(data.divided.tensors)))
+    with TrainingData(tiny_setting(tiny_recipe())) as data:
+        assert data.last_places() == []
