@@ -144,8 +144,8 @@ def table(sizes: Sequence[int], found: Mapping[str, Sequence[Run]]) -> Table:
 
 
 def figures_of(run: Run) -> dict[str, float | None]:
-    """Return what was measured of a run, not what it printed: that names folders, and counts the turns of others."""
-    return {name: value for name, value in asdict(run).items() if name != "stdout"}
+    """Return what was measured of a run; what it printed names folders, and its turns are moments of one machine."""
+    return {name: value for name, value in asdict(run).items() if name not in ("stdout", "turns")}
 
 
 def benchmark(arguments: Sequence[str]) -> int:

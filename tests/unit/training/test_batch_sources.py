@@ -104,6 +104,6 @@ def test_each_epoch_draws_its_views(own_cache: Path) -> None:
 
     assert torch.equal(epoch(1), epoch(1))
     assert not torch.equal(epoch(1), epoch(2))
-    first = train.load(source._places, ORDER.indices, np.zeros_like(ORDER.indices), setting.device)
+    first = train.load(source.places, ORDER.indices, np.zeros_like(ORDER.indices), setting.device)
     assert torch.equal(torch.cat([tensors[0] for tensors in source.unaugmented(ORDER)]), first[0])
     train.cache.close()
