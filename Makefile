@@ -79,7 +79,7 @@ doctor: $(STAMP) ## say what this machine can run
 test: $(STAMP) ## run the tests of daily work: all units, the whole job, each format, a kill (some 14 minutes on 2 cores)
 	@$(BIN)/python -m pytest $(WORKERS) -m 'not exhaustive' $(ARGS)
 
-test-all: $(STAMP) ## run every test, with coverage: all backbones and families, 25 kills, planted faults (some 20 minutes on 2 cores)
+test-all: $(STAMP) ## run every test, with coverage: all backbones and families, 25 kills, planted faults (some 35 minutes on 2 cores)
 	@$(BIN)/python -m pytest $(WORKERS) --cov --cov-report=term:skip-covered --cov-fail-under=90 $(ARGS)
 
 check: $(STAMP) ## lint, formatting, types, the layers of the design, and the documentation
