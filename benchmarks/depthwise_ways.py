@@ -42,6 +42,11 @@ REPEATS = 40
 """Numbers per turn: what is fast is called more often, up to so many times."""
 TURN_SECONDS = 0.02
 
+
+class NotTakenError(Exception):
+    """A way is not for this shape, or what it needs is not installed: the table has no row of it."""
+
+
 Way = Callable[[torch.Tensor, torch.Tensor, DepthwiseShape], torch.Tensor]
 """Takes input, gradient of the output and the shape; returns the gradient of the weights ``[C, 1, kh, kw]``."""
 
@@ -87,10 +92,10 @@ def by_rows(images: torch.Tensor, gradient: torch.Tensor, shape: DepthwiseShape)
     Between products over all pairs of positions, which waste most, and none: for strides of one.
 
     Raises:
-        NotImplementedError: the stride is not one.
+        NotTakenError: the stride is not one.
     """
     if shape.stride != (1, 1):
-        raise NotImplementedError
+        raise NotTakenError
     (kernel_rows, kernel_columns), (step_rows, step_columns) = shape.kernel, shape.dilation
     padded = _padded(images, shape).float()
     count, channels, height, width = padded.shape
@@ -138,10 +143,10 @@ def by_numba(images: torch.Tensor, gradient: torch.Tensor, shape: DepthwiseShape
     """Loop over images and positions outside and channels inside, compiled by numba.
 
     Raises:
-        NotImplementedError: numba is not installed.
+        NotTakenError: numba is not installed.
     """
     if importlib.util.find_spec("numba") is None:
-        raise NotImplementedError
+        raise NotTakenError
     inputs, upstream = (tensor.float().permute(0, 2, 3, 1).contiguous().numpy() for tensor in (images, gradient))
     found = np.zeros((*shape.kernel, shape.channels), np.float32)
     _numba_kernel()(inputs, upstream, found, shape.stride, shape.padding, shape.dilation)
@@ -285,7 +290,7 @@ def measured(shape: DepthwiseShape, kind: str, batch: int, rounds: int, ways: Se
             continue
         try:
             found = way(images, gradient, shape).double()
-        except NotImplementedError:
+        except NotTakenError:
             continue
         errors[name] = float((found - exact).abs().max() / exact.abs().max())
         calls[name] = functools.partial(way, images, gradient, shape)
