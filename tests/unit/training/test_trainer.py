@@ -65,6 +65,14 @@ def without_seconds(state: State) -> list[Any]:
     return [replace(epoch, seconds=0.0) for epoch in state.history]
 
 
+def require_same_end(rest: Run, whole: Run) -> None:
+    assert same(rest.weights(), whole.weights())
+    assert without_seconds(rest.state) == without_seconds(whole.state)
+    assert rest.state.best.weights is not None
+    assert whole.state.best.weights is not None
+    assert same(rest.state.best.weights, whole.state.best.weights)
+
+
 def test_both_stages_are_trained_and_the_loss_falls() -> None:
     run = Run(stage2__epochs=4)
     first, second = run.trainer.run()
@@ -143,11 +151,7 @@ def test_with_any_means_it_goes_on_from_any_checkpoint(means: str, checkpoint: i
     whole.trainer.run()
     rest = Run(copy.deepcopy(whole.saved[checkpoint]), **MEANS[means])
     rest.trainer.run()
-    assert same(rest.weights(), whole.weights())
-    assert without_seconds(rest.state) == without_seconds(whole.state)
-    assert rest.state.best.weights is not None
-    assert whole.state.best.weights is not None
-    assert same(rest.state.best.weights, whole.state.best.weights)
+    require_same_end(rest, whole)
 
 
 @pytest.mark.parametrize("checkpoint", range(1, 15))
@@ -157,11 +161,7 @@ def test_from_any_checkpoint_it_ends_as_if_it_had_not_been_interrupted(checkpoin
     assert len(whole.saved) == 3 * 5 + 3 + 2
     rest = Run(copy.deepcopy(whole.saved[checkpoint]), **CHANGES)
     rest.trainer.run()
-    assert same(rest.weights(), whole.weights())
-    assert without_seconds(rest.state) == without_seconds(whole.state)
-    assert rest.state.best.weights is not None
-    assert whole.state.best.weights is not None
-    assert same(rest.state.best.weights, whole.state.best.weights)
+    require_same_end(rest, whole)
 
 
 def test_asked_to_stop_it_ends_after_the_step_and_has_saved_it() -> None:
@@ -518,8 +518,7 @@ class TestNewViews:
         changes = {"train__checkpoint_minutes": 1e-9, "augment__mixup": 0.4}
         whole = refreshed(**changes)
         rest = refreshed(copy.deepcopy(whole.saved[checkpoint]), **changes)
-        assert same(rest.weights(), whole.weights())
-        assert without_seconds(rest.state) == without_seconds(whole.state)
+        require_same_end(rest, whole)
 
     def test_where_there_is_no_room_for_them_it_goes_on_with_those_that_are_kept_and_says_so_once(
         self, own_cache: Path, monkeypatch: pytest.MonkeyPatch
