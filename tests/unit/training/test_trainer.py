@@ -507,6 +507,19 @@ class TestNewViews:
         alone = refreshed(stage2__epochs=0, stage1__epochs=2)
         assert alone.listening.bars.count("frozen part, new views") == 2
 
+    def test_the_last_stage_may_be_the_third(self) -> None:
+        deeper = {"stage3__epochs": 2, "stage3__unfreeze": ["stem.1", "body"], "train__drop_path": 0.3}
+        whole = refreshed(**deeper, train__checkpoint_minutes=1e-9)
+        assert [bar for bar in whole.listening.bars if "epoch" in bar or "new" in bar][-4:] == [
+            "frozen part, new views",
+            "stage 3 epoch 1/2",
+            "frozen part, new views",
+            "stage 3 epoch 2/2",
+        ]
+        assert whole.listening.bars.count("frozen part, new views") == 2
+        middle = next(state for state in whole.saved if (state.stage, state.epoch, state.step) == (3, 2, 3))
+        require_same_end(refreshed(copy.deepcopy(middle), **deeper, train__checkpoint_minutes=1e-9), whole)
+
     def test_the_views_that_are_kept_are_those_of_a_run_without(self, own_cache: Path) -> None:
         refreshed()
         before = {path: path.stat().st_mtime_ns for path in own_cache.rglob("*.bin")}
