@@ -5,6 +5,7 @@ Whole images for the whole network, or kept activations for what lies behind the
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -84,9 +85,14 @@ class BatchSource(Protocol):
     """Batches of one stage, and the part of the network that they go through."""
 
     part: TrainedPart
+    views: int
+    """Of each training image that can be had in order: the image as it is, and augmented ones that are kept."""
 
     def training(self, order: EpochOrder, first: int) -> Iterator[Batch]:
         """Yield an epoch's batches from step ``first``. A generator: closing it stops reading ahead."""
+
+    def view(self, number: int) -> Iterator[Tensors]:
+        """Yield a view of the training images in order, as ``part`` takes them, on the device; 0 are the images as they are."""
 
     def validation(self) -> Iterator[Tensors]:
         """Yield the validation images in order, as ``part`` takes them, on the device."""
@@ -111,6 +117,7 @@ class ImageBatches:
     def __init__(self, setting: Setting, network: Deployable, train: Split, validation: Split) -> None:
         whole = LogitsNetwork(network)
         self.part = TrainedPart(whole, whole)
+        self.views = 1
         self._setting = setting
         self._train = train
         self._validation = validation
@@ -129,11 +136,19 @@ class ImageBatches:
         for images, targets, _ in batches:
             yield Batch([torch.from_numpy(images).to(device)], torch.from_numpy(targets).to(device))
 
+    def view(self, number: int) -> Iterator[Tensors]:
+        """See ``BatchSource``; there is one view, the image as it is."""
+        del number
+        yield from self._in_order(self._train)
+
     def validation(self) -> Iterator[Tensors]:
         """See ``BatchSource``."""
-        order = np.arange(len(self._validation), dtype=np.int64)
+        yield from self._in_order(self._validation)
+
+    def _in_order(self, split: Split) -> Iterator[Tensors]:
+        order = np.arange(len(split), dtype=np.int64)
         for images, _, _ in iterate_batches(
-            self._validation, order, VALIDATION_BATCH, self._setting.preprocessing, workers=self._setting.threads
+            split, order, VALIDATION_BATCH, self._setting.preprocessing, workers=self._setting.threads
         ):
             yield [torch.from_numpy(images).to(self._setting.device)]
 
@@ -161,6 +176,7 @@ class ActivationBatches:
             taught: the teacher's logits of every view of the training images; None without a teacher.
         """
         self.part = TrainedPart(cut.train, cut.infer)
+        self.views = train.views
         self._places = tuple(places)
         self._train = train
         self._validation = validation
@@ -181,14 +197,28 @@ class ActivationBatches:
 
         return load_ahead(load, order.batches(first), workers=1, prefetch=PREFETCH)
 
+    def view(self, number: int) -> Iterator[Tensors]:
+        """See ``BatchSource``."""
+        return self._in_order(self._train, number)
+
     def validation(self) -> Iterator[Tensors]:
         """See ``BatchSource``."""
-        everything = EpochOrder(np.arange(len(self._validation.targets), dtype=np.int64), VALIDATION_BATCH, ())
+        return self._in_order(self._validation, 0)
+
+    def _in_order(self, kept: Activations, view: int) -> Iterator[Tensors]:
+        everything = EpochOrder(np.arange(len(kept.targets), dtype=np.int64), VALIDATION_BATCH, ())
 
         def load(images: Indices) -> Tensors:
-            return self._validation.load(self._places, images, np.zeros_like(images), self._device)
+            return kept.load(self._places, images, np.full_like(images, view), self._device)
 
         return load_ahead(load, everything.batches(0), workers=1, prefetch=PREFETCH)
+
+    def fold(self, trained: Indices, held: Indices) -> ActivationBatches:
+        """Return the same stage on some of the training images, int64 ``[n]``, looked at on others of them."""
+        fold = copy.copy(self)
+        fold._train, fold._validation = self._train.part(trained), self._train.part(held)
+        fold._taught = None if self._taught is None else self._taught.part(trained)
+        return fold
 
     def unaugmented(self, images: Indices) -> Tensors:
         """Return training images, given by int64 ``[b]``, as ``part`` takes them, without augmentation."""

@@ -9,11 +9,14 @@ from dataclasses import dataclass, replace
 
 from toolkit.errors import RecipeError
 from toolkit.recipe import Recipe
+from toolkit.training.few_images import FOLDS
 
 SMALLEST_SIDE = 64
 SIDE_STEP = 32
 FEWEST_EPOCHS = 3
 """A budget takes resolution and views away before it takes the second stage below this many epochs."""
+SOLVING_SECONDS = 5.0
+"""A head that is solved takes seconds, see ``few_images.MOST_NUMBERS``."""
 WORTH_SAYING = 0.8
 """A shorter way is suggested if it takes less than this share of the time."""
 
@@ -25,6 +28,10 @@ class Counts:
     train: int
     validation: int
     test: int
+    head_is_solved: bool = False
+    """Without steps, see ``toolkit.training.few_images``."""
+    cross_validated: bool = False
+    """Whether the second stage is trained in folds first."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,8 @@ class Plan:
         disk_bytes: of the activations that are kept.
         memory_bytes: peak resident memory; None where the system does not tell.
         shorter: changes that would make it shorter, as flags, with their seconds.
+        solving: the head, in place of the first stage; 0 where steps are made.
+        trial: the second stage in folds of the training images; 0 without.
         labels: the look at the labels, which runs the frozen part over the test images.
         teacher: the teacher's pass over the training images; 0 without one, or if its answers are there already.
         least: all of it if patience ends every stage as early as it can; None where it cannot.
@@ -76,6 +85,8 @@ class Plan:
     disk_bytes: int
     memory_bytes: int | None
     shorter: tuple[tuple[str, float], ...] = ()
+    solving: float = 0.0
+    trial: float = 0.0
     labels: float = 0.0
     teacher: float = 0.0
     least: float | None = None
@@ -83,7 +94,8 @@ class Plan:
     @property
     def seconds(self) -> float:
         """All of it; with patience at most."""
-        return self.prefix + self.teacher + self.labels + sum(self.stages.values()) + self.test
+        before = self.prefix + self.teacher + self.labels + self.solving + self.trial
+        return before + sum(self.stages.values()) + self.test
 
 
 def estimate(
@@ -102,10 +114,12 @@ def estimate(
     epoch = {
         number: counts.train / rates.train[number] + counts.validation / rates.infer + rates.checkpoint
         for number, _ in recipe.stages
+        if number != 1 or not counts.head_is_solved
     }
-    seconds = {number: stage.epochs * epoch[number] for number, stage in recipe.stages}
+    seconds = {number: stage.epochs * epoch[number] for number, stage in recipe.stages if number in epoch}
+    solving = SOLVING_SECONDS if counts.head_is_solved and recipe.stage1.epochs else 0.0
     if rates.prefix is None:
-        plan = Plan(0.0, seconds, counts.test / rates.infer, 0, rates.memory_bytes)
+        plan = Plan(0.0, seconds, counts.test / rates.infer, 0, rates.memory_bytes, solving=solving)
         return _with_least(plan, recipe, epoch)
     rows = counts.train * views + counts.validation
     plan = Plan(
@@ -114,6 +128,8 @@ def estimate(
         test=counts.test / rates.prefix + counts.test / rates.infer,
         disk_bytes=rows * rates.row_bytes + counts.train * views * rates.answer_bytes,
         memory_bytes=rates.memory_bytes,
+        solving=solving,
+        trial=(FOLDS - 1) * seconds.get(2, 0.0) if counts.cross_validated else 0.0,
         labels=counts.test / rates.prefix if recipe.data.check_labels else 0.0,
         teacher=0.0 if answered or rates.teacher is None else counts.train * views / rates.teacher,
     )
@@ -128,7 +144,11 @@ def _with_least(plan: Plan, recipe: Recipe, epoch: Mapping[int, float]) -> Plan:
         recipe: says how patient.
         epoch: seconds of one, by stage number.
     """
-    spared = {number: stage.epochs - min(stage.epochs, recipe.train.patience + 1) for number, stage in recipe.stages}
+    spared = {
+        number: stage.epochs - min(stage.epochs, recipe.train.patience + 1)
+        for number, stage in recipe.stages
+        if number in epoch
+    }
     if recipe.train.patience == 0 or not any(spared.values()):
         return plan
     return replace(plan, least=plan.seconds - sum(epochs * epoch[number] for number, epochs in spared.items()))
@@ -256,6 +276,10 @@ def lines(plan: Plan, rates: Rates, views: int) -> list[str]:
         work.insert(0, before)
     if plan.teacher:
         work.insert(1, f"the teacher at {rates.teacher:.0f} img/s takes about {duration(plan.teacher)}")
+    if plan.solving:
+        work.insert(1 if rates.prefix is not None else 0, f"solving the head takes about {duration(plan.solving)}")
+    if plan.trial:
+        work.append(f"trying stage 2 in folds takes about {duration(plan.trial)}")
     if plan.labels:
         work.append(f"the look at the labels takes about {duration(plan.labels)}")
     sooner = (

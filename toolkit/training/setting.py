@@ -21,6 +21,7 @@ from toolkit.recipe import Recipe
 from toolkit.training.defaults import create_fitting
 from toolkit.training.depthwise import DepthwiseGradients, instruction_set
 from toolkit.training.device import choose_device, repeatable
+from toolkit.training.few_images import with_solver
 from toolkit.training.group import Group, joined
 from toolkit.training.optim import class_weights
 from toolkit.training.precision import Precision, choose_precision
@@ -32,6 +33,7 @@ UNSAID = (
     "average_last = 0\n",
     "patience = 0\n",
     "layer_decay = 1.0\n",
+    'solver = "steps"\n',
     "[distill]\nweight = 0.5\ntemperature = 2.0\n\n",
 )
 """What runs did of which their recipes said nothing, before there was a choice."""
@@ -42,7 +44,7 @@ class Setting:
     """What every part of fine-tuning works with; the same from the first image to the last step.
 
     Attributes:
-        recipe: what to do, with the defaults that do not fit the backbone adapted to it.
+        recipe: what to do, with the defaults that do not fit the backbone adapted to it and the solver chosen.
         backbone: the network; its weights change, nothing else does.
         dataset: the images of all processes.
         preprocessing: how a file becomes pixels.
@@ -100,6 +102,7 @@ def prepared_setting(recipe: Recipe, reporter: Reporter) -> Iterator[Setting]:
             dataset = load_dataset(recipe.data, recipe.seed, reporter=reporter)
         with working(reporter, "loading the backbone"):
             recipe, backbone, adapted = create_fitting(recipe, len(dataset.labels), reporter)
+            recipe = with_solver(recipe, backbone, dataset)
         # One choice for all processes, whose processors may differ.
         chosen = group.broadcast(choose_precision(recipe.train.precision, device, _computed_by_steps(recipe, backbone)))
         instructions = group.broadcast(instruction_set())

@@ -6,29 +6,33 @@ import contextlib
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from toolkit.backbones import TrainableParts, apply_modes, set_trainable
 from toolkit.compare.metrics import loss_and_accuracy
 from toolkit.errors import RecipeError, TrainingError
-from toolkit.progress import Bar
+from toolkit.progress import Bar, Silent
 from toolkit.recipe import StageRecipe
-from toolkit.run_folder import StageSummary
+from toolkit.run_folder import SecondStageTrial, StageSummary
 from toolkit.training.averaging import first_averaged
-from toolkit.training.batch_sources import BatchSource, EpochOrder
+from toolkit.training.batch_sources import ActivationBatches, BatchSource, EpochOrder, Indices
 from toolkit.training.best_weights import which_to_keep
 from toolkit.training.checkpoint import State
+from toolkit.training.few_images import Right, cross_validates, folds_of, judged, solved_line, trial_line
 from toolkit.training.group import Group, epoch_order
 from toolkit.training.history import Epoch
 from toolkit.training.interruption import StoppedError, Stopper
 from toolkit.training.meter import Meter, Step, StepObserver
 from toolkit.training.optim import make_scheduler
+from toolkit.training.precision import Precision
 from toolkit.training.setting import Setting
+from toolkit.training.solved_head import problem_of, put_head, solve_head
 from toolkit.training.step import Learner, make_learner, training_step
-from toolkit.training.training_data import TrainingData
+from toolkit.training.training_data import FoldData, TrainingData, chosen_of
 from toolkit.training.variable import variable_tensors
 
 
@@ -60,7 +64,7 @@ class Trainer:
     def __init__(
         self,
         setting: Setting,
-        data: TrainingData,
+        data: TrainingData | FoldData,
         state: State,
         save: Callable[[], None],
         stopper: Stopper,
@@ -99,21 +103,30 @@ class Trainer:
         return {name: everything[name] for name in self._variable}
 
     def run(self) -> tuple[StageSummary, ...]:
-        """Train every stage of the recipe, from where the state says.
+        """Train every stage of the recipe, from where the state says; a second one that is left out is not among them.
 
         Raises:
             TrainingError: the loss is not finite.
             BackboneError: a block to unfreeze does not exist.
             StoppedError: the run was asked to stop; the state is saved.
         """
-        return tuple(self._run_stage(number, stage) for number, stage in self._setting.recipe.stages)
+        summaries = [self._run_stage(number, stage) for number, stage in self._setting.recipe.stages]
+        return tuple(summary for summary in summaries if summary is not None)
 
-    def _run_stage(self, number: int, stage: StageRecipe) -> StageSummary:
+    def _run_stage(self, number: int, stage: StageRecipe) -> StageSummary | None:
         self.state.stage = max(self.state.stage, number)
         if self.state.stage == number:
             # Before the modes are set: dividing the network changes them.
             batches = self._data.batches(number)
-            self._train(self._begin(number, stage, batches))
+            if number == 1 and self._setting.recipe.stage1.solver == "lbfgs":
+                self._solve_head(batches)
+            elif self._is_worth_it(number, batches):
+                self._train(self._begin(number, stage, batches))
+            else:
+                self.state.end_stage()
+                self._checkpoint(None)
+        if self._is_left_out(number):
+            return None
         parts = self._set_trainable(stage)
         return StageSummary(
             stage=number,
@@ -122,6 +135,103 @@ class Trainer:
             trainable_parameters=sum(parameter.numel() for parameter in [*parts.head, *parts.backbone]),
             seconds=self.state.stage_seconds.get(number, 0.0),
         )
+
+    def _solve_head(self, batches: BatchSource) -> None:
+        """Do in place of the first stage what needs no steps; it counts as one epoch."""
+        setting, state, started = self._setting, self.state, time.perf_counter()
+        with setting.reporter.bar("stage 1: solving the head", len(self._data.validation), "img") as bar:
+            solved = solve_head(setting, batches)
+            put_head(setting.backbone, solved.weights, solved.bias)
+            setting.backbone.model.eval()
+            validation_loss, validation_accuracy, score = self._validate(batches, bar)
+        done = Epoch(
+            stage=1,
+            epoch=1,
+            train_loss=solved.loss,
+            train_accuracy=solved.right / solved.record.images,
+            validation_loss=validation_loss,
+            validation_accuracy=validation_accuracy,
+            head_lr=0.0,
+            backbone_lr=0.0,
+            seconds=time.perf_counter() - started,
+        )
+        state.head = solved.record.model_dump()
+        state.best.offer(done, self.variable(), self._kept, score)
+        state.end_epoch(done)
+        state.end_stage()
+        self._checkpoint(None)
+        setting.reporter.line(solved_line(solved.record, len(setting.dataset.labels)))
+        setting.reporter.line(
+            f"stage 1: train loss {done.train_loss:.4f}, accuracy {done.train_accuracy:.2%}; validation loss "
+            f"{validation_loss:.4f}, accuracy {validation_accuracy:.2%}; {done.seconds:.1f} s"
+        )
+
+    def _is_left_out(self, number: int) -> bool:
+        head = self.state.solved_head
+        return number == 2 and head is not None and head.second_stage is not None and not head.second_stage.trained
+
+    def _is_worth_it(self, number: int, batches: BatchSource) -> bool:
+        """Tell whether a stage is to be trained; a second one behind a solved head has to prove it where it can."""
+        setting, state, head = self._setting, self.state, self.state.solved_head
+        train, validation = (setting.dataset.split(name) for name in ("train", "validation"))
+        if (
+            number == 2
+            and head is not None
+            and head.second_stage is None
+            and (state.epoch, state.step) == (1, 0)
+            and isinstance(batches, ActivationBatches)
+            and cross_validates(setting.recipe, len(validation), setting.group.world)
+            and (folds := folds_of(train, setting.recipe.seed)) is not None
+        ):
+            trial = self._try_second_stage(head.l2, folds, batches)
+            state.head = head.model_copy(update={"second_stage": trial}).model_dump()
+            self._checkpoint(None)
+            setting.reporter.line(trial_line(trial))
+        return not self._is_left_out(number)
+
+    def _try_second_stage(
+        self, l2: float, folds: npt.NDArray[np.int64], batches: ActivationBatches
+    ) -> SecondStageTrial:
+        """Train the second stage without one fold of the training images after the other; weights are put back."""
+        backbone, images = self._setting.backbone, len(folds)
+        before = {name: tensor.clone() for name, tensor in self.variable().items()}
+        problem = problem_of(self._setting, batches)
+        without, with_it = np.zeros(images, np.bool_), np.zeros(images, np.bool_)
+        with self._setting.reporter.bar("stage 2 without one fold after the other", images, "img") as bar:
+            for inside in (folds == fold for fold in np.unique(folds)):
+                self.load(before)
+                solution = problem.solve(l2, ~inside)
+                without[inside] = problem.right(solution, inside)
+                put_head(backbone, *problem.head(solution))
+                with_it[inside] = self._right_in_fold(batches, np.flatnonzero(~inside), np.flatnonzero(inside))
+                bar.advance(int(inside.sum()))
+        self.load(before)
+        return judged(without, with_it)
+
+    def _right_in_fold(self, batches: ActivationBatches, trained: Indices, held: Indices) -> Right:
+        """Train the second stage on some training images; return which of others are right, bool ``[n]``."""
+        setting, train = self._setting, self._setting.dataset.split("train")
+        splits = {"train": chosen_of(train, trained, "fold"), "validation": chosen_of(train, held, "fold")}
+        fold = replace(
+            setting,
+            # The images that judge must not choose the epoch.
+            recipe=setting.recipe.adapted({"train.keep": "last"}),
+            dataset=replace(setting.dataset, splits=splits),
+            precision=Precision(setting.precision.name, setting.device),
+            reporter=Silent(),
+        )
+        source = batches.fold(trained, held)
+        trainer = Trainer(fold, FoldData(splits["validation"], source), State(stage=2), lambda: None, self._stopper)
+        try:
+            trainer.run()
+        except StoppedError as stopped:
+            raise StoppedError("stopped before stage 2, and saved.") from stopped
+        if trainer.state.best.weights is not None:
+            trainer.load(trainer.state.best.weights)
+        setting.backbone.model.eval()
+        with Silent().bar("", len(held), "img") as bar:
+            right: Right = trainer.predict(source, bar).argmax(axis=1) == splits["validation"].targets
+        return right
 
     def _set_trainable(self, stage: StageRecipe) -> TrainableParts:
         return set_trainable(self._setting.backbone, stage.unfreeze, train_bn=self._setting.recipe.train.train_bn)
@@ -252,20 +362,23 @@ class Trainer:
                 rate=f"{step.rates[-1]:.2g}",
             )
 
-    def _validate(self, batches: BatchSource, bar: Bar) -> tuple[float, float, float]:
-        """Return loss, accuracy, and what epochs are compared by, over the validation images of all processes.
-
-        That is the accuracy, or with class weights the accuracy in which each class counts as much as in the loss.
-        """
-        targets = self._data.validation.targets
+    def predict(self, batches: BatchSource, bar: Bar) -> npt.NDArray[np.float32]:
+        """Return the logits of this process's validation images, float32 ``[n, C]``; the network in inference mode."""
         parts = []
         with torch.inference_mode(), self._setting.precision.autocast():
             for tensors in batches.validation():
                 parts.append(batches.part.infer(*tensors).float().cpu().numpy())
                 bar.advance(len(parts[-1]))
+        return np.concatenate(parts) if parts else np.zeros((0, len(self._setting.dataset.labels)), np.float32)
+
+    def _validate(self, batches: BatchSource, bar: Bar) -> tuple[float, float, float]:
+        """Return loss, accuracy, and what epochs are compared by, over the validation images of all processes.
+
+        That is the accuracy, or with class weights the accuracy in which each class counts as much as in the loss.
+        """
+        targets, logits = self._data.validation.targets, self.predict(batches, bar)
         count = len(targets)
-        logits = np.concatenate(parts) if parts else np.zeros((0, len(self._setting.dataset.labels)), np.float32)
-        loss, accuracy = loss_and_accuracy(logits, targets) if parts else (0.0, 0.0)
+        loss, accuracy = loss_and_accuracy(logits, targets) if count else (0.0, 0.0)
         weights = np.asarray(self._setting.class_weights or [1.0] * logits.shape[1])[targets]
         weighted_right = float(weights[logits.argmax(axis=1) == targets].sum())
         loss_sum, right, seen, score, weight = self._setting.group.sum(

@@ -6,7 +6,7 @@ Kept activations where the network can be cut at its frozen part and they fit on
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -245,12 +245,34 @@ def _part(split: Split, group: Group) -> Split:
     """Return this process's images of a split; the fingerprint says which part it is."""
     if group.world == 1:
         return split
-    indices = group.part(len(split))
+    return chosen_of(split, group.part(len(split)), f"part {group.rank} of {group.world}")
+
+
+def chosen_of(split: Split, indices: npt.NDArray[np.int64], which: str) -> Split:
+    """Return some images of a split, int64 ``[n]``; the fingerprint says which, in words."""
     return replace(
         split,
         sources=[split.sources[index] for index in indices],
         targets=split.targets[indices],
         names=tuple(split.names[index] for index in indices),
         digests=tuple(split.digests[index] for index in indices) if split.digests else (),
-        fingerprint=f"{split.fingerprint} part {group.rank} of {group.world}",
+        fingerprint=f"{split.fingerprint} {which}",
     )
+
+
+@dataclass(frozen=True)
+class FoldData:
+    """Some of the training images as a stage trains on them, looked at on others of them.
+
+    Attributes:
+        validation: the others.
+        source: batches of both.
+    """
+
+    validation: Split
+    source: BatchSource
+
+    def batches(self, stage: int) -> BatchSource:
+        """Return what a stage, given by its number, trains on: the only one that there is."""
+        del stage
+        return self.source

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -76,11 +76,18 @@ class Activations:
         cache: one row per view of an image, the views of an image side by side.
         views: views of each image.
         targets: int64 ``[n]``.
+        chosen: where the images are in the split, int64 ``[n]``; None for all of it.
     """
 
     cache: ActivationCache
     views: int
     targets: npt.NDArray[np.int64]
+    chosen: npt.NDArray[np.int64] | None = None
+
+    def part(self, images: npt.NDArray[np.int64]) -> Activations:
+        """Return those of some of the images, int64 ``[m]``, which are numbered anew."""
+        chosen = images if self.chosen is None else self.chosen[images]
+        return replace(self, targets=self.targets[images], chosen=chosen)
 
     def load(
         self, tensors: Sequence[int], images: npt.NDArray[np.int64], views: npt.NDArray[np.int64], device: torch.device
@@ -89,11 +96,11 @@ class Activations:
 
         Args:
             tensors: which of the cache's tensors.
-            images: indices into the split, ``[b]``.
+            images: indices, ``[b]``.
             views: which view of each, ``[b]``.
             device: where the tensors go.
         """
-        rows = images * self.views + views
+        rows = (images if self.chosen is None else self.chosen[images]) * self.views + views
         return [from_stored(self.cache.read(tensor, rows), device) for tensor in tensors]
 
 
