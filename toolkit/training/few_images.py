@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from toolkit.backbones import Backbone, has_linear_head
 from toolkit.compare.out_of_fold import divide_into_folds
+from toolkit.compare.paired import fourfold
 from toolkit.data import Dataset, Split
 from toolkit.errors import BackboneError
 from toolkit.recipe import Recipe
@@ -27,7 +28,7 @@ FEW_IN_ALL = 1000
 MOST_NUMBERS = 200_000
 """Images times classes up to which solving takes seconds, not minutes; of more views only so many are used."""
 FOLDS = 5
-STANDARD_ERRORS = 1.0
+STANDARD_ERRORS = 1
 """By which the second stage must be better than the head alone: of two that cannot be told apart the simpler one is
 taken (Breiman et al. 1984, section 3.4.3)."""
 
@@ -108,14 +109,15 @@ def judged(without: Right, with_it: Right) -> SecondStageTrial:
         without: which images are right with the solved head alone, out of fold, bool ``[n]``.
         with_it: which are right with the second stage behind it, in the same folds.
     """
-    difference = with_it.astype(np.float64) - without
-    gain, images = float(difference.mean()), len(difference)
-    error = float(difference.std(ddof=1)) / math.sqrt(images) if images > 1 else 0.0
+    _, lost, won, _ = fourfold(without, with_it)
+    images = len(without)
+    variance = (won + lost - (won - lost) ** 2 / images) / max(images - 1, 1)
     return SecondStageTrial(
         without=float(without.mean()),
         with_it=float(with_it.mean()),
-        standard_error=error,
-        trained=gain > 0 and gain > STANDARD_ERRORS * error,
+        standard_error=math.sqrt(variance / images),
+        # The same as a difference of so many standard errors, in whole numbers: the statistic of McNemar 1947.
+        trained=won > lost and (won - lost) ** 2 > STANDARD_ERRORS**2 * (won + lost),
     )
 
 

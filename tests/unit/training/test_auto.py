@@ -91,3 +91,16 @@ def test_a_named_recipe_is_taken_as_it_is(world: dict[str, Any]) -> None:
     assert (recipe.name, recipe.stage1.epochs, line) == ("textbook", 2, None)
     with pytest.raises(RecipeError, match="no recipe 'text'"):
         auto.choose_recipe("text", {})
+
+
+def test_whoever_says_something_of_the_steps_of_stage_1_wants_steps(tmp_path: Path) -> None:
+    def solver(**given: Any) -> str:
+        overrides = {"data.source": str(tmp_path), **{name.replace("__", "."): value for name, value in given.items()}}
+        return auto.choose_recipe("folder", overrides)[0].stage1.solver
+
+    assert solver() == "auto"
+    assert solver(stage2__epochs="9", train__batch_size="16") == "auto"
+    assert solver(stage1__epochs="3") == "steps"
+    assert solver(stage1__head_lr="0.01") == "steps"
+    assert solver(stage1__epochs="3", stage1__solver="auto") == "auto"
+    assert solver(stage1__epochs="3", stage1__solver="lbfgs") == "lbfgs"

@@ -11,6 +11,7 @@ from toolkit.backbones.deployable import Deployable
 from toolkit.training.activations.divided_network import divide_network
 from toolkit.training.activations.extraction import Extraction
 from toolkit.training.batch_sources import ActivationBatches, EpochOrder, ImageBatches
+from toolkit.training.training_data import TrainingData
 
 ORDER = EpochOrder(np.array([3, 0, 2, 5, 4], np.int64), 2, (0, 1, 1))
 
@@ -92,3 +93,43 @@ def test_each_epoch_draws_its_views(own_cache: Path) -> None:
     assert torch.equal(epoch(1), epoch(1))
     assert not torch.equal(epoch(1), epoch(2))
     train.cache.close()
+
+
+@pytest.mark.usefixtures("in_torch", "own_cache")
+def test_a_view_of_all_training_images_comes_in_their_order() -> None:
+    setting = tiny_setting(tiny_recipe(cache__use=True, augment__shift=0.3, cache__views=2))
+    with TrainingData(setting) as data:
+        source, images = data.batches(2), data.image_batches()
+        assert (source.views, images.views) == (2, 1)
+        with torch.inference_mode():
+            plain, shifted = (torch.cat([source.part.infer(*each) for each in source.view(view)]) for view in (0, 1))
+            whole = torch.cat([images.part.infer(*each) for each in images.view(0)])
+    assert len(whole) == 18
+    torch.testing.assert_close(plain, whole, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(plain, shifted, rtol=1e-3)
+
+
+@pytest.mark.usefixtures("in_torch", "own_cache")
+def test_a_fold_trains_on_its_images_and_is_looked_at_on_the_others() -> None:
+    setting = tiny_setting(tiny_recipe(cache__use=True, augment__shift=0.3, cache__views=2))
+    with TrainingData(setting) as data:
+        source = data.batches(2)
+        assert isinstance(source, ActivationBatches)
+        trained, held = np.array([1, 4, 5, 9, 17]), np.array([0, 16])
+        fold = source.fold(trained, held)
+        everything = source.unaugmented(np.arange(18))
+        for ours, theirs in zip(fold.unaugmented(np.arange(5)), everything, strict=True):
+            assert torch.equal(ours, theirs[trained])
+        (looked_at,) = fold.validation()
+        for ours, theirs in zip(looked_at, everything, strict=True):
+            assert torch.equal(ours, theirs[held])
+        batches = list(fold.training(EpochOrder(np.array([4, 0]), 2, (0, 1, 1)), 0))
+        assert [batch.targets.tolist() for batch in batches] == [[1, 1]]
+        shifted = torch.cat([each[0] for each in source.view(1)])
+        candidates = (everything[0][[17, 1]], shifted[[17, 1]])
+        for row in range(2):
+            assert any(torch.equal(batches[0].tensors[0][row], candidate[row]) for candidate in candidates)
+        # What it is taken from is as it was, and a part of a part is one of the whole.
+        assert len(list(source.validation())[0][0]) == 6
+        part = fold.fold(np.array([3, 2]), np.array([1]))
+        assert torch.equal(part.unaugmented(np.arange(2))[0], everything[0][[9, 5]])

@@ -102,3 +102,12 @@ def test_the_tests_folder_is_not_written_to(setting: Setting, tmp_path: Path, mo
     with TrainingData(setting) as data:
         measure(setting, data)
     assert [path.name for path in tmp_path.iterdir()] == []
+
+
+def test_it_is_counted_what_is_solved_and_tried() -> None:
+    setting = tiny_setting(tiny_recipe(cache__use=True, stage1__solver="lbfgs"))
+    with TrainingData(setting) as data:
+        assert counts_of(setting, data) == Counts(18, 6, 4, head_is_solved=True, cross_validated=True)
+    setting = tiny_setting(tiny_recipe(cache__use=True, stage1__solver="lbfgs", train__keep="best"))
+    with TrainingData(setting) as data:
+        assert counts_of(setting, data) == Counts(18, 6, 4, head_is_solved=True)

@@ -89,7 +89,7 @@ def told_before(recipe: Recipe) -> str:
         ("data", ("decode",)),
         ("augment", ("cutmix",)),
         ("train", ("ema", "average_last", "patience")),
-        ("stage1", ("layer_decay",)),
+        ("stage1", ("layer_decay", "solver")),
         ("stage2", ("layer_decay",)),
     ):
         for name in names:

@@ -14,6 +14,9 @@ from toolkit.data import Dataset, Split
 from toolkit.data.dataset import split_of_arrays
 from toolkit.errors import RecipeError, TrainingError
 from toolkit.progress import Silent
+from toolkit.run_folder import SecondStageTrial
+from toolkit.training import few_images
+from toolkit.training import trainer as trainer_module
 from toolkit.training.batch_sources import EpochOrder
 from toolkit.training.checkpoint import State
 from toolkit.training.group import Group
@@ -359,3 +362,123 @@ def test_each_block_has_its_rate() -> None:
     assert run.steps[0].rates == (0.1, 0.01, 0.0025)
     assert run.state.history[0].backbone_lr == 0.01
     assert not torch.equal(run.weights()["stem.0.weight"], before["stem.0.weight"])
+
+
+FEW = {"stage1__solver": "lbfgs", "cache__use": True, "augment__shift": 0.2, "cache__views": 2}
+"""18 training images, whose head is solved, and 6 validation images, which cannot tell what stage 2 gains."""
+
+
+def whatever_came_of_it(monkeypatch: pytest.MonkeyPatch, *, trained: bool) -> None:
+    """Have the folds say that stage 2 is worth it, or that it is not."""
+
+    def judged(without: Any, with_it: Any) -> SecondStageTrial:
+        return few_images.judged(without, with_it).model_copy(update={"trained": trained})
+
+    monkeypatch.setattr(trainer_module, "judged", judged)
+
+
+@pytest.mark.usefixtures("in_torch", "own_cache")
+def test_where_the_solved_head_is_enough_the_second_stage_is_left_out_and_that_is_said() -> None:
+    run = Run(**FEW)
+    before = run.weights()
+    (summary,) = run.trainer.run()
+    assert (summary.stage, summary.epochs, summary.trained) == (1, 1, ("fc",))
+    assert [(epoch.stage, epoch.epoch) for epoch in run.state.history] == [(1, 1)]
+    assert run.state.history[0].validation_accuracy == 1.0
+    assert (run.state.best.stage, run.state.best.epoch) == (1, 1)
+    assert run.steps == []
+    changed = {name for name, tensor in run.weights().items() if not torch.equal(tensor, before[name])}
+    assert changed == {"fc.weight", "fc.bias"}
+    head = run.state.solved_head
+    assert head is not None
+    assert head.second_stage is not None
+    assert (head.accuracy, head.second_stage.without, head.second_stage.trained) == (1.0, 1.0, False)
+    told = [line for line in run.listening.lines if "head" in line]
+    assert told[0].startswith("9 training images a class: the head is solved as logistic regression (L2 penalty ")
+    assert told[1].startswith("stage 2 does not improve the solved head and is left out: out of fold ")
+    assert (run.state.stage, run.saved[-1].stage) == (3, 3)
+
+
+@pytest.mark.usefixtures("in_torch", "own_cache")
+def test_a_second_stage_that_proved_itself_is_trained_as_if_it_had_not_been_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whatever_came_of_it(monkeypatch, trained=True)
+    run = Run(train__ema=0.5, **FEW)
+    first, second = run.trainer.run()
+    assert (first.epochs, second.epochs) == (1, 2)
+    assert any(line.startswith("stage 2 improves the solved head and goes on") for line in run.listening.lines)
+    assert {step.stage for step in run.steps} == {2}
+    monkeypatch.setattr(trainer_module, "cross_validates", lambda *_: False)
+    untried = Run(train__ema=0.5, **FEW)
+    untried.trainer.run()
+    assert not [line for line in untried.listening.lines if line.startswith("stage 2 improves")]
+    assert same(run.weights(), untried.weights())
+    assert same(kept_of(run), kept_of(untried))
+    assert without_seconds(run.state) == without_seconds(untried.state)
+    assert untried.state.solved_head is not None
+    assert untried.state.solved_head.second_stage is None
+
+
+@pytest.mark.usefixtures("in_torch", "own_cache")
+def test_folds_are_judged_by_networks_that_did_not_see_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With labels drawn at random nothing can be right out of fold but by chance, however well it is learned."""
+    whatever_came_of_it(monkeypatch, trained=True)
+    changes = {**FEW, "stage2__epochs": 30, "stage2__unfreeze": 1, "stage2__head_lr": 0.05, "stage2__backbone_lr": 0.05}
+    setting = tiny_setting(tiny_recipe(**changes))
+    train = tiny_split("train", 40)
+    train = replace(train, targets=np.random.default_rng(1).permutation(train.targets))
+    setting = replace(setting, dataset=Dataset("made", LABELS, {**setting.dataset.splits, "train": train}))
+    with TrainingData(setting) as data:
+        trainer = Trainer(setting, data, State(), lambda: None, Stopper())
+        trainer.run()
+    head = trainer.state.solved_head
+    assert head is not None
+    assert head.second_stage is not None
+    assert trainer.state.history[-1].train_accuracy > 0.75
+    assert head.second_stage.with_it < 0.7
+
+
+@pytest.mark.parametrize("trained", [True, False])
+@pytest.mark.usefixtures("in_torch", "own_cache")
+def test_a_run_of_few_images_goes_on_from_any_checkpoint(monkeypatch: pytest.MonkeyPatch, trained: bool) -> None:
+    whatever_came_of_it(monkeypatch, trained=trained)
+    whole = Run(train__checkpoint_minutes=1e-9, **FEW)
+    summaries = whole.trainer.run()
+    # The head, what came of the folds, and either a checkpoint for every step and epoch or one for the end.
+    assert len(whole.saved) == (1 + 1 + 2 * (5 + 1) + 1 if trained else 3)
+    for saved in whole.saved:
+        rest = Run(copy.deepcopy(saved), **FEW)
+        assert [summary.stage for summary in rest.trainer.run()] == [summary.stage for summary in summaries]
+        assert same(rest.weights(), whole.weights())
+        assert same(kept_of(rest), kept_of(whole))
+        assert without_seconds(rest.state) == without_seconds(whole.state)
+        assert rest.state.solved_head == whole.state.solved_head
+
+
+@pytest.mark.usefixtures("in_torch", "own_cache")
+def test_asked_to_stop_between_folds_it_tries_them_again_and_ends_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    whatever_came_of_it(monkeypatch, trained=True)
+    run = Run(**FEW)
+
+    def stop() -> None:
+        run.stopper.requested = True
+
+    run.listening._at, run.listening._act = "stage 2 without one fold after the other", stop
+    with pytest.raises(StoppedError, match=r"^stopped before stage 2, and saved\.$"):
+        run.trainer.run()
+    assert [(saved.stage, saved.epoch, saved.step) for saved in run.saved] == [(2, 1, 0)]
+    rest, whole = Run(copy.deepcopy(run.saved[-1]), **FEW), Run(**FEW)
+    for each in (rest, whole):
+        each.trainer.run()
+    assert same(rest.weights(), whole.weights())
+    assert rest.state.solved_head == whole.state.solved_head
+
+
+def test_without_kept_activations_the_head_is_solved_and_validation_watches_the_second_stage() -> None:
+    run = Run(stage1__solver="lbfgs", cache__use=False)
+    first, second = run.trainer.run()
+    assert (first.epochs, second.epochs) == (1, 2)
+    assert run.state.solved_head is not None
+    assert run.state.solved_head.second_stage is None
+    assert (run.state.best.stage, run.state.best.epoch) == (2, 2)

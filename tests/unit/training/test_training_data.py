@@ -13,7 +13,7 @@ from toolkit.training.activations import extraction
 from toolkit.training.activations.catalogue import entries
 from toolkit.training.batch_sources import ActivationBatches, ImageBatches
 from toolkit.training.group import Group
-from toolkit.training.training_data import TrainingData
+from toolkit.training.training_data import FoldData, TrainingData, chosen_of
 
 pytestmark = pytest.mark.usefixtures("in_torch")
 
@@ -99,3 +99,21 @@ def test_each_process_holds_its_part_of_the_images() -> None:
         assert data.train.targets.tolist() == whole.targets[1::2].tolist()
         assert data.train.fingerprint == f"{whole.fingerprint} part 1 of 2"
         assert len(data.validation) == 3
+
+
+def test_some_images_of_a_split_are_a_split_that_says_which() -> None:
+    split = tiny_setting(tiny_recipe()).dataset.split("train")
+    part = chosen_of(split, np.array([3, 7]), "fold")
+    assert part.names == ("train/3", "train/7")
+    assert part.targets.tolist() == [1, 1]
+    assert part.digests == (split.digests[3], split.digests[7])
+    assert part.fingerprint == f"{split.fingerprint} fold"
+    assert np.array_equal(np.asarray(part.sources[1]), np.asarray(split.sources[7]))
+
+
+def test_a_fold_has_one_source_of_batches_for_every_stage() -> None:
+    setting = tiny_setting(tiny_recipe())
+    with TrainingData(setting) as data:
+        source = data.image_batches()
+        fold = FoldData(setting.dataset.split("test"), source)
+        assert (fold.batches(1), fold.batches(2)) == (source, source)
