@@ -252,7 +252,8 @@ def test_the_head_is_solved_where_images_are_few_in_the_recipe_for_folders_alone
     ],
 )
 def test_what_is_no_logistic_regression_cannot_be_solved(changes: dict[str, object], what_to_do: str) -> None:
-    with pytest.raises(RecipeError, match=f"stage1.solver lbfgs is logistic regression over frozen features: .*{what_to_do}"):
+    refused = f"stage1.solver lbfgs is logistic regression over frozen features: .*{what_to_do}"
+    with pytest.raises(RecipeError, match=refused):
         Recipe().override({"stage1.solver": "lbfgs", **changes})
     assert Recipe().override({"stage1.solver": "auto", **changes}).obstacle_to_solving is not None
     assert Recipe().obstacle_to_solving is None

@@ -92,7 +92,7 @@ class BatchSource(Protocol):
         """Yield an epoch's batches from step ``first``. A generator: closing it stops reading ahead."""
 
     def view(self, number: int) -> Iterator[Tensors]:
-        """Yield a view of the training images in order, as ``part`` takes them, on the device; 0 are the images as they are."""
+        """Yield a view of the training images in order, as ``part`` takes them; view 0 are the images as they are."""
 
     def validation(self) -> Iterator[Tensors]:
         """Yield the validation images in order, as ``part`` takes them, on the device."""

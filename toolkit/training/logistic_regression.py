@@ -1,4 +1,4 @@
-"""Multinomial logistic regression to its optimum: L-BFGS on a convex problem, its L2 penalty chosen by cross-validation.
+"""Multinomial logistic regression to its optimum: L-BFGS, with an L2 penalty that cross-validation chooses.
 
 Features are centred and divided by one number, so that their mean squared length is 1 and a penalty means the same for
 every network. The bias is penalised too, little enough not to matter where a class has images, so that there is one
@@ -174,6 +174,6 @@ class LogisticRegression:
 
 
 def _in_their_span(samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return an orthonormal basis ``[d, m]`` of a space that holds all samples ``[m, d]``, and them in it ``[m, m]``."""
+    """Return a basis ``[d, m]``, orthonormal, of a space that holds all samples ``[m, d]``, and them in it ``[m, m]``."""
     basis, rest = torch.linalg.qr(samples.T)
     return basis, rest.T

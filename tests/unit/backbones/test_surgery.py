@@ -276,7 +276,8 @@ def test_what_goes_into_the_head_and_comes_out_is_noted(resnet: Backbone) -> Non
     with torch.no_grad(), watching_head(resnet) as calls:
         logits = resnet.model(torch.rand(2, 3, 32, 32))
         resnet.model(torch.rand(1, 3, 32, 32))
-    assert [(tuple(taken.shape), tuple(given.shape)) for taken, given in calls] == [((2, 512), (2, 3)), ((1, 512), (1, 3))]
+    shapes = [(tuple(taken.shape), tuple(given.shape)) for taken, given in calls]
+    assert shapes == [((2, 512), (2, 3)), ((1, 512), (1, 3))]
     assert torch.equal(calls[0][1], logits)
     torch.testing.assert_close(head_layer(resnet)(calls[0][0]), logits)
 

@@ -81,7 +81,8 @@ class Bent(nn.Module):
 def test_a_head_that_is_not_linear_makes_steps_unless_a_person_asks() -> None:
     backbone = replace(tiny_backbone(), model=Bent())
     assert with_solver(tiny_recipe(stage1__solver="auto"), backbone, dataset(18)).stage1.solver == "steps"
-    with pytest.raises(BackboneError, match=r"^test:tiny does not end in one linear layer, .* --stage1-solver steps\.$"):
+    refused = r"^test:tiny does not end in one linear layer, .* --stage1-solver steps\.$"
+    with pytest.raises(BackboneError, match=refused):
         with_solver(tiny_recipe(stage1__solver="lbfgs"), backbone, dataset(18))
 
 

@@ -123,7 +123,8 @@ def test_class_weights_count() -> None:
     def margin(**changes: Any) -> float:
         """Return how much more probable the rare class is than the other, over all training images."""
         setting = setting_of(**changes)
-        train = chosen_of(setting.dataset.split("train"), np.array([0, 2, 4, 6, 8, 10, 12, 14, 1, 3]), "few bright ones")
+        few = np.array([0, 2, 4, 6, 8, 10, 12, 14, 1, 3])
+        train = chosen_of(setting.dataset.split("train"), few, "few bright ones")
         setting = replace(setting, dataset=replace(setting.dataset, splits={**setting.dataset.splits, "train": train}))
         logits = _put(setting, solved(setting))
         return float((logits[:, 1] - logits[:, 0]).mean())
