@@ -124,9 +124,7 @@ def judged(without: Right, with_it: Right) -> SecondStageTrial:
 def solved_line(head: SolvedHead, classes: int) -> str:
     """Say how the head was found and why."""
     right = (
-        ""
-        if head.accuracy is None
-        else f", in {head.folds} folds {head.accuracy:.1%} of the training images are right"
+        "" if head.accuracy is None else f", in {head.folds} folds {head.accuracy:.1%} of the training images are right"
     )
     return (
         f"{head.images / classes:.3g} training images a class: the head is solved as logistic regression "

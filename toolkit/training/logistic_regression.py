@@ -174,6 +174,6 @@ class LogisticRegression:
 
 
 def _in_their_span(samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return a basis ``[d, m]``, orthonormal, of a space that holds all samples ``[m, d]``, and them in it ``[m, m]``."""
+    """Return an orthonormal basis ``[d, m]`` of a space that holds samples ``[m, d]``, and them in it ``[m, m]``."""
     basis, rest = torch.linalg.qr(samples.T)
     return basis, rest.T

