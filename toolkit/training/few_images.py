@@ -28,9 +28,6 @@ FEW_IN_ALL = 1000
 MOST_NUMBERS = 200_000
 """Images times classes up to which solving takes seconds, not minutes; of more views only so many are used."""
 FOLDS = 5
-STANDARD_ERRORS = 1
-"""By which the second stage must be better than the head alone: of two that cannot be told apart the simpler one is
-taken (Breiman et al. 1984, section 3.4.3)."""
 
 Right = npt.NDArray[np.bool_]
 
@@ -103,7 +100,10 @@ def folds_of(train: Split, seed: int) -> npt.NDArray[np.int64] | None:
 
 
 def judged(without: Right, with_it: Right) -> SecondStageTrial:
-    """Decide whether the second stage is worth it.
+    """Decide whether the second stage is worth it: whether more images are right with it, out of fold.
+
+    Which of the two is better is all that is asked: where they cannot be told apart neither is far behind, and to ask
+    for a difference of a standard error would leave out much that helps, for of few images that is many points.
 
     Args:
         without: which images are right with the solved head alone, out of fold, bool ``[n]``.
@@ -116,8 +116,7 @@ def judged(without: Right, with_it: Right) -> SecondStageTrial:
         without=float(without.mean()),
         with_it=float(with_it.mean()),
         standard_error=math.sqrt(variance / images),
-        # The same as a difference of so many standard errors, in whole numbers: the statistic of McNemar 1947.
-        trained=won > lost and (won - lost) ** 2 > STANDARD_ERRORS**2 * (won + lost),
+        trained=won > lost,
     )
 
 

@@ -130,6 +130,6 @@ def test_a_fold_trains_on_its_images_and_is_looked_at_on_the_others() -> None:
         for row in range(2):
             assert any(torch.equal(batches[0].tensors[0][row], candidate[row]) for candidate in candidates)
         # What it is taken from is as it was, and a part of a part is one of the whole.
-        assert len(list(source.validation())[0][0]) == 6
+        assert len(next(iter(source.validation()))[0]) == 6
         part = fold.fold(np.array([3, 2]), np.array([1]))
         assert torch.equal(part.unaugmented(np.arange(2))[0], everything[0][[9, 5]])
