@@ -119,7 +119,9 @@ class Sides:
 def student(freedom: int) -> float:
     """Return the quantile of Student's distribution, to 1% from 4 degrees on (Abramowitz and Stegun 26.7.5)."""
     z = NormalDist().inv_cdf((1 + LEVEL) / 2)
-    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + (z**3 + z) / (4 * freedom) + second / freedom**2 + third / freedom**3
 
 
 def train(recipe: Recipe) -> Outcome:
