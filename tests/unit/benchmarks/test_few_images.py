@@ -22,6 +22,7 @@ from benchmarks.few_images import (
 )
 from benchmarks.harness.errors import BenchmarkError
 from toolkit.run_folder import SecondStageTrial, SolvedHead
+from toolkit.training.activations.prefix import TorchPrefix
 
 
 def outcomes(accuracies: Sequence[float], head: SolvedHead | None = None, seconds: float = 10.0) -> list[Outcome]:
@@ -105,7 +106,12 @@ def test_the_other_question_has_a_report_of_its_own() -> None:
     assert report.claims[0].met
 
 
-def test_it_runs_on_a_few_digits(tmp_path: Path) -> None:
+def test_it_runs_on_a_few_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Exporting the frozen part to ONNX takes seconds in each draw.
+    monkeypatch.setattr(
+        "toolkit.training.activations.divided_network.make_prefix",
+        lambda network, setting: TorchPrefix(network, setting.device, None),
+    )
     arguments = ["--per-class", "3", "--draws", "5", "--image-size", "32", "--test", "10"]
     arguments += ["--backbone", "timm:test_efficientnet", "--output", str(tmp_path), "--work", str(tmp_path)]
     assert benchmark([*arguments, "--weights", "none"]) in (0, 1)

@@ -307,7 +307,6 @@ def test_a_folder_of_few_images_has_its_head_solved_and_is_told_so(tmp_path: Pat
     told = [line for line in listening.lines if "the head is solved" in line or "the solved head" in line]
     assert told[0].startswith(f"{head.images / 3:.3g} training images a class: the head is solved as logistic regre")
     assert told[1].startswith("stage 2 ")
-    assert any("solving the head takes about 5 s" in line for line in listening.lines)
     assert [stage.stage for stage in run.record().stages] == ([1, 2] if head.second_stage.trained else [1])
     again = finetune_run(recipe, name="again", root=tmp_path)
     assert sha256_file(again.model_file) == sha256_file(run.model_file)
