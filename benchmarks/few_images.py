@@ -283,10 +283,8 @@ class Trial:
 
     def _look(self, source: ActivationBatches, held: Indices | None) -> tuple[float, float]:
         with torch.inference_mode():
-            if held is None:
-                logits = [source.part.infer(*tensors).float().numpy() for tensors in source.validation()]
-            else:
-                logits = [source.part.infer(*source.unaugmented(held)).float().numpy()]
+            batches = source.validation() if held is None else source.view(0, EpochOrder(held, len(held), ()))
+            logits = [source.part.infer(*tensors).float().numpy() for tensors in batches]
         loss, accuracy = loss_and_accuracy(np.concatenate(logits), self._test if held is None else self._targets[held])
         return accuracy, -loss
 

@@ -63,6 +63,10 @@ def _always(**fields: Any) -> Callable[[Recipe], Mapping[str, Any]]:
     return lambda _: changes
 
 
+def _refreshed(recipe: Recipe) -> Mapping[str, Any]:
+    return {"cache.refresh": 1.0} if recipe.augment.changes_images else {"cache.refresh": 1.0, "augment.shift": 0.1}
+
+
 MEANS = (
     Means("ema", "exponential moving average of the weights, decay 0.99", _always(train__ema=0.99)),
     Means("ema-slow", "the same with decay 0.998", _always(train__ema=0.998)),
@@ -77,7 +81,33 @@ MEANS = (
         "without the linear probe: all its epochs in stage 2",
         lambda recipe: {"stage1.epochs": 0, "stage2.epochs": recipe.stage1.epochs + recipe.stage2.epochs},
     ),
+    Means("crop", "random resized crops of at least 0.35 of the area", _always(augment__crop=0.35)),
+    Means("randaugment", "RandAugment, 2 operations of magnitude 9", _always(augment__randaugment=2)),
+    Means("erase", "random erasing with probability 0.25", _always(augment__erase=0.25)),
     Means("views", "twice the views", lambda recipe: {"cache.views": 2 * (recipe.cache.views or 4)}),
+    Means("drop-path", "stochastic depth, 0.1 in the last block", _always(train__drop_path=0.1)),
+    Means("dropout", "dropout of 0.2 before the head", _always(train__dropout=0.2)),
+    Means("sam", "sharpness-aware steps, rho 0.05", _always(train__sam_rho=0.05)),
+    Means("train-bn", "BatchNorm trained", _always(train__train_bn=True)),
+    Means(
+        "bn-reestimate",
+        "BatchNorm trained, its statistics estimated anew on 100 batches",
+        _always(train__train_bn=True, train__bn_reestimate=100),
+    ),
+    Means("flip-test", "mirror images averaged, twice the cost of each prediction", _always(model__flip_test=True)),
+    Means(
+        "third-stage",
+        "twice the blocks in the last 2 epochs, at half the rates",
+        lambda recipe: {
+            **{f"stage3.{name}": value for name, value in recipe.stage2.model_dump().items()},
+            "stage2.epochs": recipe.stage2.epochs - 2,
+            "stage3.epochs": 2,
+            "stage3.unfreeze": 2 * recipe.stage2.unfreeze if isinstance(recipe.stage2.unfreeze, int) else 4,
+            "stage3.head_lr": recipe.stage2.head_lr / 2,
+            "stage3.backbone_lr": recipe.stage2.backbone_lr / 2,
+        },
+    ),
+    Means("refresh", "a new view of each image in each epoch of stage 2 (shifts where nothing is drawn)", _refreshed),
     Means("patience", "patience of 2 epochs; the best epoch is kept", _always(train__patience=2, train__keep="best")),
     Means(
         "teacher",
@@ -247,8 +277,8 @@ def make_report(
             "that were trained, and the spread over the seeds says how far others may lie from them.",
             f"With {len(gains)} rows one of twenty intervals misses by chance: what gains is to be measured again "
             "before it becomes a default.",
-            "Processor time is that of training alone, over that of today's recipe; the frozen part and the teacher's "
-            "pass are not in it.",
+            "Processor time is that of training alone, over that of today's recipe: the passes of frozen part and "
+            "teacher over what is kept are not in it, those over new views are.",
         ],
         measurements={
             "baseline": accuracies,

@@ -61,6 +61,10 @@ class SomeModels:
         return [ModelState(name, version, "READY") for name, version in self.models] + self.others
 
     @property
+    def names(self) -> Sequence[str]:
+        return sorted({state.name for state in self.index()})
+
+    @property
     def ready(self) -> bool:
         return bool(self.models) and not self.others
 

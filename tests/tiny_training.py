@@ -17,6 +17,7 @@ from toolkit.data.dataset import Split, split_of_arrays
 from toolkit.preprocess import Preprocessing
 from toolkit.progress import Bar, Silent
 from toolkit.recipe import Recipe, load_recipe
+from toolkit.training.defaults import regularised
 from toolkit.training.group import Group
 from toolkit.training.precision import Precision
 from toolkit.training.setting import Setting
@@ -39,15 +40,32 @@ class TinyNetwork(nn.Module):
         return logits
 
 
-def tiny_backbone() -> Backbone:
+class TinyResidual(TinyNetwork):
+    """The same with shortcuts around the second convolution and around a third."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
+        self.last = nn.Conv2d(4, 4, 3, padding=1)
+        self.fc = nn.Linear(4, len(LABELS))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.stem(images)
+        maps = maps + self.body(maps)
+        maps = maps + self.last(maps)
+        logits: torch.Tensor = self.fc(maps.mean((2, 3)))
+        return logits
+
+
+def tiny_backbone(residual: bool = False) -> Backbone:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        model = TinyNetwork().eval()
+        model = (TinyResidual() if residual else TinyNetwork()).eval()
     return Backbone(
         name="test:tiny",
         model=model,
         head=("fc",),
-        blocks=(Block("stem", ("stem",)), Block("body", ("body",))),
+        blocks=(Block("stem", ("stem",)), Block("body", ("body", "last") if residual else ("body",))),
         weights="random",
         weights_license=None,
         normalization=Normalization(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
@@ -82,12 +100,17 @@ def tiny_recipe(**changes: Any) -> Recipe:
 
 
 def tiny_setting(recipe: Recipe, reporter: Silent | None = None) -> Setting:
-    """Return a setting on the CPU: 18 training, 6 validation and 4 test images."""
+    """Return a setting on the CPU: 18 training, 6 validation and 4 test images.
+
+    The network has shortcuts where the recipe asks for stochastic depth.
+    """
     splits = {name: tiny_split(name, count) for name, count in (("train", 18), ("validation", 6), ("test", 4))}
     device = torch.device("cpu")
+    backbone = tiny_backbone(residual=bool(recipe.train.drop_path))
+    recipe, _ = regularised(recipe, backbone)
     return Setting(
         recipe=recipe,
-        backbone=tiny_backbone(),
+        backbone=backbone,
         dataset=Dataset("made", LABELS, splits),
         preprocessing=Preprocessing(height=SIZE, width=SIZE, resize="squash", interpolation="bilinear"),
         device=device,

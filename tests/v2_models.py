@@ -103,6 +103,10 @@ class FixedModels:
         return (*(ModelState(model.name, model.version, "READY") for model in self._models), *self._not_ready)
 
     @property
+    def names(self) -> Sequence[str]:
+        return sorted({state.name for state in self.index()})
+
+    @property
     def ready(self) -> bool:
         return not self._not_ready
 
@@ -116,7 +120,7 @@ class Remembering:
     def request(self, answered: Answered) -> None:
         self.answered.append(answered)
 
-    def phase(self, *told: Any) -> None:
+    def phases(self, *told: Any) -> None:
         pass
 
     def batch(self, *told: Any) -> None:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
-from starlette.applications import Starlette
 
 from toolkit.serving.interface import Limits, Models
+from toolkit.serving.routing import Router
 from toolkit.serving.v2 import grpc_server, http
 
 
@@ -44,7 +44,7 @@ def serving(models: Models, observer: Any, limits: Limits | None = None, **terms
     """
     limits = limits or Limits()
     statistics = observer if hasattr(observer, "of") else None
-    app = Starlette(routes=http.routes(models, limits, observer, statistics))
+    app = Router(http.routes(models, limits, observer, statistics), {http.ROOT: http.no_such})
     server = _Quiet(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="off"))
     started = threading.Event()
     found: list[Addresses] = []

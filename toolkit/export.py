@@ -111,7 +111,7 @@ def export_run(
                 labels=record.labels,
                 preprocessing=record.preprocessing,
                 input=contract,
-                outputs=output_contracts(len(record.labels)),
+                outputs=output_contracts(len(record.labels), record.flip_test),
                 artifacts=artifacts,
                 not_exported=tuple(outcome for outcome in outcomes if isinstance(outcome, RefusedArtifact)),
                 files=files,

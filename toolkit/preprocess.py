@@ -49,6 +49,10 @@ ImageSource: TypeAlias = (
 """A path; the bytes of an image file, or a binary file that holds them (read from its start if it can be); a Pillow
 image; or a uint8 array ``[h, w]``, ``[h, w, 1]``, ``[h, w, 3]`` or ``[h, w, 4]``."""
 
+Part: TypeAlias = tuple[float, float, float, float]
+"""A part of a prepared image: left, top, right and bottom edge as shares of its width and height, from 0 to 1."""
+WHOLE: Final[Part] = (0.0, 0.0, 1.0, 1.0)
+
 _Scaled: TypeAlias = Callable[[int, int], int]
 _Hold: TypeAlias = Callable[[int, int], None]
 _Made = TypeVar("_Made")
@@ -281,7 +285,8 @@ def prepare(source: ImageSource, preprocessing: Preprocessing, max_pixels: int =
     Raises:
         ImageError: naming the source and the reason.
     """
-    return np.array(_resized(source, preprocessing, max_pixels))
+    (whole,) = _resized(source, preprocessing, max_pixels, [WHOLE])
+    return np.array(whole)
 
 
 def prepare_batch(
@@ -297,8 +302,33 @@ def prepare_batch(
     """
     batch = np.empty((len(sources), preprocessing.height, preprocessing.width, 3), np.uint8)
     for row, source in zip(batch, sources, strict=True):
-        row[...] = np.asarray(_resized(source, preprocessing, max_pixels))
+        (whole,) = _resized(source, preprocessing, max_pixels, [WHOLE])
+        row[...] = np.asarray(whole)
     return batch
+
+
+def prepare_parts(
+    source: ImageSource, preprocessing: Preprocessing, parts: Sequence[Part], max_pixels: int = MAX_PIXELS
+) -> npt.NDArray[np.uint8]:
+    """Decode an image once and bring parts of it to the model's size each, as training augments.
+
+    The whole becomes what ``prepare`` makes of it. A smaller part is resampled from the pixels that the whole would be
+    resampled from, by the same filter: it is as sharp as the decoded image allows. A JPEG is decoded at the size that
+    the whole asks for.
+
+    Args:
+        source: see ``ImageSource``.
+        preprocessing: what to do.
+        parts: of what ``prepare`` returns.
+        max_pixels: see ``prepare``.
+
+    Returns:
+        uint8 ``[len(parts), height, width, 3]`` RGB.
+
+    Raises:
+        ImageError: naming the source and the reason.
+    """
+    return np.stack([np.asarray(image) for image in _resized(source, preprocessing, max_pixels, parts)])
 
 
 def decoded_for(source: ImageSource, preprocessing: Preprocessing, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -766,7 +796,9 @@ def _is_deep_colour(image: Image.Image) -> bool:
     return image.mode not in _SCALED_MODES and any(";16" in mode for mode in raw_modes)
 
 
-def _resized(source: ImageSource, preprocessing: Preprocessing, max_pixels: int) -> Image.Image:
+def _resized(
+    source: ImageSource, preprocessing: Preprocessing, max_pixels: int, parts: Sequence[Part]
+) -> list[Image.Image]:
     target = (preprocessing.width, preprocessing.height)
     if target[0] * target[1] > max_pixels:
         raise ImageError(
@@ -782,20 +814,47 @@ def _resized(source: ImageSource, preprocessing: Preprocessing, max_pixels: int)
 
     decoded = _maker(source, preprocessing, max_pixels)
 
-    def resized(image: Image.Image) -> Image.Image:
+    def resized(image: Image.Image) -> list[Image.Image]:
         picture = decoded(image)
         width, height = _scaled_size(*picture.size, preprocessing)
         if width * height > max_pixels:
             was = f"{picture.size[0]} x {picture.size[1]} pixels"
             thin = f"{was}: too thin to be scaled to {short} pixels on the short side"
             raise ImageError(f"{describe(source)} is {thin}. Use resize = 'squash'.")
-        whole = picture.rgb.resize((width, height), resample, picture.box)
-        if preprocessing.resize == "squash":
-            return whole
         left, top = (width - target[0]) // 2, (height - target[1]) // 2
-        return whole.crop((left, top, left + target[0], top + target[1]))
+
+        def made(part: Part) -> Image.Image:
+            if part != WHOLE:
+                return picture.rgb.resize(target, resample, _box_of(part, picture, preprocessing))
+            whole = picture.rgb.resize((width, height), resample, picture.box)
+            if preprocessing.resize == "squash":
+                return whole
+            return whole.crop((left, top, left + target[0], top + target[1]))
+
+        return [made(part) for part in parts]
 
     return _made(source, max_pixels, resized, scaled)
+
+
+def _box_of(part: Part, picture: _Picture, preprocessing: Preprocessing) -> tuple[float, float, float, float]:
+    """Return which of the decoded pixels a part of the prepared image is made of, in fractions of pixels."""
+    left, top, right, bottom = picture.box or (0.0, 0.0, *picture.rgb.size)
+    width, height = _scaled_size(*picture.size, preprocessing)
+    across, down = (right - left) / width, (bottom - top) / height
+    cut_left, cut_top = (width - preprocessing.width) // 2, (height - preprocessing.height) // 2
+    edges = (
+        left + across * (cut_left + part[0] * preprocessing.width),
+        top + down * (cut_top + part[1] * preprocessing.height),
+        left + across * (cut_left + part[2] * preprocessing.width),
+        top + down * (cut_top + part[3] * preprocessing.height),
+    )
+    # What rounding puts beyond the last pixel Pillow refuses.
+    return (
+        max(edges[0], 0.0),
+        max(edges[1], 0.0),
+        min(edges[2], picture.rgb.width),
+        min(edges[3], picture.rgb.height),
+    )
 
 
 def _short_sides(preprocessing: Preprocessing) -> tuple[int, int]:

@@ -8,6 +8,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -42,10 +43,10 @@ def collect() -> Provenance:
     )
 
 
-def package_versions() -> dict[str, str]:
-    """Return the version of each package in ``PACKAGES`` that is installed."""
+def package_versions(names: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Return the version of each package, by its name on PyPI, that is installed."""
     versions = {}
-    for name in PACKAGES:
+    for name in names:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

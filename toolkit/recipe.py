@@ -181,6 +181,31 @@ class AugmentRecipe(_Section):
         description="cutmix: alpha of the Beta distribution of the shares; 0 leaves it out; beside mixup each batch "
         "draws one of the two",
     )
+    crop: float = Field(
+        0.0,
+        ge=0.0,
+        lt=1.0,
+        description="random resized crop: smallest share of the area that is taken and resized; 0 leaves it out",
+    )
+    randaugment: int = Field(
+        0, ge=0, le=14, description="RandAugment: operations that are applied to each image; 0 leaves it out"
+    )
+    magnitude: int = Field(9, ge=0, le=30, description="magnitude of the operations of RandAugment, up to 30")
+    erase: float = Field(
+        0.0,
+        ge=0.0,
+        le=1.0,
+        description="random erasing (cutout): probability with which a rectangle is filled with the mean colour of its "
+        "image; 0 leaves it out",
+    )
+    erase_area: float = Field(
+        0.33, ge=0.02, lt=1.0, description="largest share of the area that is erased; the smallest is 0.02"
+    )
+
+    @property
+    def changes_images(self) -> bool:
+        """Whether the images themselves are changed; mixup and cutmix blend what has been made of them."""
+        return self.flip or any((self.shift, self.crop, self.randaugment, self.erase))
 
 
 class CacheRecipe(_Section):
@@ -197,10 +222,21 @@ class CacheRecipe(_Section):
         "1 without)",
     )
     dtype: Literal["float16", "float32"] = Field("float16", description="precision in which activations are kept")
+    refresh: float = Field(
+        0.0,
+        ge=0.0,
+        le=1.0,
+        description="share of the training images of which each epoch of the last stage sees a new view, drawn for it "
+        "alone, instead of a kept one; 0 draws none",
+    )
+
+    def new_views(self, images: int) -> int:
+        """Return of how many of so many training images an epoch of the last stage sees a new view."""
+        return max(1, round(self.refresh * images)) if self.refresh > 0 else 0
 
 
 class TrainRecipe(_Section):
-    """What both stages share."""
+    """What all stages share."""
 
     loss: Annotated[str, NameIn(LOSSES)] = Field(
         "cross_entropy", description="cross-entropy, or mean squared error on one-hot targets"
@@ -224,6 +260,12 @@ class TrainRecipe(_Section):
         5.0, gt=0.0, description="save a checkpoint after every epoch, and at least this often"
     )
     train_bn: bool = Field(False, description="let BatchNorm layers of unfrozen blocks use and update batch statistics")
+    bn_reestimate: int = Field(
+        0,
+        ge=0,
+        description="estimate the statistics of these BatchNorm layers anew at the end, with the weights that are "
+        "kept, on so many batches of images as they are; 0 leaves it out",
+    )
     device: Annotated[str, AfterValidator(_device)] = Field(
         "auto", description="where to train; auto takes CUDA if there is one, cuda:1 is the second GPU"
     )
@@ -245,6 +287,23 @@ class TrainRecipe(_Section):
         description="end a stage after this many epochs in a row without a better one on the validation images; 0 "
         "never does",
     )
+    drop_path: float | None = Field(
+        None,
+        ge=0.0,
+        lt=1.0,
+        description="stochastic depth in the blocks that are trained: rate of the last residual branch, rising up "
+        "to it from the first (default: what the network brings)",
+    )
+    dropout: float | None = Field(
+        None, ge=0.0, lt=1.0, description="dropout before the head (default: what the network brings)"
+    )
+    sam_rho: float = Field(
+        0.0,
+        ge=0.0,
+        le=10.0,
+        description="sharpness-aware steps: how far the weights are moved up the loss before the gradient is taken; "
+        "doubles the cost of a step; 0 leaves it out",
+    )
     threads: int | None = Field(None, ge=1, le=MOST_THREADS, description="CPU threads (default: all cores)")
 
     @model_validator(mode="after")
@@ -252,6 +311,12 @@ class TrainRecipe(_Section):
         smoothed = [name for name, loss in LOSSES.items() if "label_smoothing" in loss.fields]
         if self.loss not in smoothed and self.label_smoothing > 0:
             raise ValueError(f"label_smoothing applies to the {' and '.join(smoothed)} loss only")
+        return self
+
+    @model_validator(mode="after")
+    def _statistics_that_are_trained(self) -> Self:
+        if self.bn_reestimate > 0 and not self.train_bn:
+            raise ValueError("bn_reestimate is for BatchNorm layers that train_bn trains: give both, or neither")
         return self
 
     @model_validator(mode="after")
@@ -324,6 +389,16 @@ class DistillRecipe(_Section):
     )
 
 
+class ModelRecipe(_Section):
+    """What the fine-tuned model is, beside its weights."""
+
+    flip_test: bool = Field(
+        False,
+        description="average the logits of each image and of its mirror image, in the test and in every artifact, "
+        "which doubles the cost of each prediction",
+    )
+
+
 class ExportRecipe(_Section):
     """What is made of the fine-tuned model."""
 
@@ -371,13 +446,31 @@ class Recipe(_Section):
     train: TrainRecipe = TrainRecipe.model_validate({})
     stage1: Stage1Recipe = Stage1Recipe.model_validate({})
     stage2: StageRecipe = StageRecipe.model_validate({"unfreeze": 1})
+    stage3: StageRecipe = StageRecipe.model_validate({"epochs": 0})
     distill: DistillRecipe = DistillRecipe.model_validate({})
+    model: ModelRecipe = ModelRecipe.model_validate({})
     export: ExportRecipe = ExportRecipe.model_validate({})
 
     @model_validator(mode="after")
     def _something_to_train(self) -> Self:
         if not self.stages:
             raise ValueError("stage1.epochs and stage2.epochs are both 0: nothing would be trained")
+        return self
+
+    @model_validator(mode="after")
+    def _a_third_stage_goes_deeper(self) -> Self:
+        before, third = self.stage2.unfreeze, self.stage3.unfreeze
+        if self.stage3.epochs > 0 and isinstance(before, int) and isinstance(third, int) and third < before:
+            raise ValueError(
+                f"stage3.unfreeze is {third} and stage2.unfreeze is {before}: a third stage is for more blocks, say "
+                "how many"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _new_views_need_a_cache(self) -> Self:
+        if self.cache.refresh > 0 and not self.cache.use:
+            raise ValueError("without a cache every view is new: leave --no-cache or --refresh-views out")
         return self
 
     @model_validator(mode="after")
@@ -401,12 +494,15 @@ class Recipe(_Section):
             return "it does not listen to a teacher, leave the teacher out or take the solver steps"
         if self.stage1.unfreeze:
             return "leave stage1.unfreeze at 0, or take the solver steps"
+        if self.cache.refresh > 0 and [number for number, _ in self.stages] == [1]:
+            return "it has no epochs to draw new views for, leave --refresh-views out or take the solver steps"
         return None
 
     @property
     def stages(self) -> tuple[tuple[int, StageRecipe], ...]:
         """The stages that train, in order, each with its number; one of 0 epochs is left out."""
-        return tuple((number, stage) for number, stage in ((1, self.stage1), (2, self.stage2)) if stage.epochs > 0)
+        stages = enumerate((self.stage1, self.stage2, self.stage3), 1)
+        return tuple((number, stage) for number, stage in stages if stage.epochs > 0)
 
     def model_post_init(self, context: Any, /) -> None:
         """Take every field that is set for one that a person gave."""
@@ -482,15 +578,18 @@ def _fields_set(section: BaseModel, prefix: str) -> Iterator[str]:
             yield f"{prefix}{name}"
 
 
-PREFIXED = ("augment", "stage1", "stage2", "distill")
+PREFIXED = ("augment", "stage1", "stage2", "stage3", "distill")
 """Sections whose name starts the names of their fields; the fields of the others have names that speak for
 themselves."""
 NAMES = {
     "data.source": "data",
     "data.root": "data_root",
     "backbone.name": "backbone",
+    "augment.randaugment": "randaugment",
+    "augment.magnitude": "randaugment_magnitude",
     "cache.use": "cache",
     "cache.dtype": "cache_dtype",
+    "cache.refresh": "refresh_views",
     "distill.teacher": "teacher",
 }
 """Fields that are not called what they are called in their section."""

@@ -111,16 +111,16 @@ class ValidationSummary(Record):
 
 
 class SecondStageTrial(Record):
-    """What the second stage gained on images that it had not seen, in the folds of a cross-validation."""
+    """What the second stage, and a third one behind it, gained on images that they had not seen, in folds."""
 
     without: float
     """Share of the training images that are right with the solved head alone."""
     with_it: float
-    """The same with the second stage behind it."""
+    """The same with these stages behind it."""
     standard_error: float
     """Of the difference of the two, over the images."""
     trained: bool
-    """Whether the second stage was trained then on all training images, or left out."""
+    """Whether they were trained then on all training images, or left out."""
 
 
 class SolvedHead(Record):
@@ -138,7 +138,7 @@ class SolvedHead(Record):
     accuracy: float | None
     """Share of the training images that are right when their fold is left out; None without folds."""
     second_stage: SecondStageTrial | None = None
-    """None where the second stage was not cross-validated."""
+    """None where what comes behind the head was not cross-validated."""
 
 
 class DepthwiseShape(Record):
@@ -203,6 +203,9 @@ class RunRecord(Record):
     """How the head was found in place of the steps of stage 1; None where steps were made."""
     depthwise_gradients: tuple[DepthwiseGradient, ...] = ()
     """Of every shape of depthwise convolution that was trained on the CPU, in the order of the first steps."""
+    flip_test: bool = False
+    """Whether its logits are the mean of those of each image and of its mirror image, in every artifact and in the look
+    at the test images."""
 
 
 class RunFolder:

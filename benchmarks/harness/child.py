@@ -34,6 +34,13 @@ class Run:
     """Largest sum of anonymous memory over the process and its descendants; pages shared after a fork count more than
     once."""
     stdout: str
+    turns: tuple[tuple[float, float], ...] = ()
+    """When each of its turns began and ended, by ``time.monotonic``, which all processes of a machine share; empty
+    where it had the machine to itself."""
+
+    def seconds_until(self, moment: float) -> float:
+        """Return how much of its own turns had passed at a moment of ``time.monotonic``."""
+        return sum(max(0.0, min(ended, moment) - began) for began, ended in self.turns)
 
 
 class Child:

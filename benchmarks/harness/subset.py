@@ -49,22 +49,30 @@ def shares(available: Mapping[str, int], total: int) -> dict[str, int]:
     return chosen
 
 
-def make_subset(data: Path, folder: Path, train: int, test: int, seed: int) -> Subset:
+def make_subset(data: Path, folder: Path, train: int, test: int, seed: int, test_seed: int | None = None) -> Subset:
     """Link a seeded draw, stratified by class, of ``data/train/<class>`` and ``data/test/<class>`` into ``folder``.
 
     Smaller subsets of one seed are contained in larger ones, up to the rounding of the classes.
+
+    Args:
+        data: what is drawn from.
+        folder: where the links are made.
+        train: how many training images.
+        test: how many test images.
+        seed: of the draw.
+        test_seed: of the draw of the test images, where several draws are to be tested on the same ones.
 
     Raises:
         BenchmarkError: a split is missing, the splits have different classes, or there are too few images.
     """
     digest = hashlib.sha256()
     classes: dict[str, set[str]] = {}
-    for split, total in (("train", train), ("test", test)):
+    for split, total, drawn_by in (("train", train, seed), ("test", test, seed if test_seed is None else test_seed)):
         available = _listing(data, split)
         classes[split] = set(available)
         for name, count in shares({name: len(files) for name, files in available.items()}, total).items():
             files = list(available[name])
-            random.Random(f"{seed}/{split}/{name}").shuffle(files)
+            random.Random(f"{drawn_by}/{split}/{name}").shuffle(files)
             target = folder / split / name
             target.mkdir(parents=True)
             for file in sorted(files[:count]):

@@ -6,6 +6,7 @@ import contextlib
 import signal
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from benchmarks.harness.child import Child, Command, Run
 
@@ -23,7 +24,7 @@ def run_in_turns(commands: Sequence[Command], turns: Sequence[float]) -> list[Ru
     Raises:
         BenchmarkError: one could not be started, or ended with another exit code than 0.
     """
-    spent = [0.0] * len(commands)
+    taken: list[list[tuple[float, float]]] = [[] for _ in commands]
     results: dict[int, Run] = {}
     with contextlib.ExitStack() as stack:
         children: dict[int, Child] = {}
@@ -31,7 +32,7 @@ def run_in_turns(commands: Sequence[Command], turns: Sequence[float]) -> list[Ru
             for index, (command, turn) in enumerate(zip(commands, turns, strict=True)):
                 if index in results:
                     continue
-                began = time.perf_counter()
+                began = time.monotonic()
                 if index in children:
                     children[index].signal(signal.SIGCONT)
                 else:
@@ -39,7 +40,8 @@ def run_in_turns(commands: Sequence[Command], turns: Sequence[float]) -> list[Ru
                 has_ended = children[index].wait(turn)
                 if not has_ended:
                     children[index].signal(signal.SIGSTOP)
-                spent[index] += time.perf_counter() - began
+                taken[index].append((began, time.monotonic()))
                 if has_ended:
-                    results[index] = children[index].result(spent[index])
+                    spent = sum(ended - began for began, ended in taken[index])
+                    results[index] = replace(children[index].result(spent), turns=tuple(taken[index]))
     return [results[index] for index in range(len(commands))]

@@ -17,8 +17,11 @@ from sklearn.datasets import load_digits
 from toolkit.backbones import create_backbone, save_weights
 from toolkit.recipe import Recipe, load_recipe
 from toolkit.run_folder import RunFolder
-from toolkit.training.activations.catalogue import cache_root, entries
-from toolkit.training.activations.prefix import TorchPrefix
+from toolkit.training.activations import prefix
+from toolkit.training.activations.catalogue import cache_root, entries, prefix_root
+from toolkit.training.activations.cleaning import clear
+from toolkit.training.activations.prefix import TorchPrefix, export_prefix
+from toolkit.training.meter import Step
 from toolkit.training.stage import finetune_run
 
 pytestmark = pytest.mark.slow
@@ -105,7 +108,7 @@ def test_every_loss_and_the_final_weights_are_those_of_training_on_images(
     if engine == "torch":
         monkeypatch.setattr(
             "toolkit.training.activations.divided_network.make_prefix",
-            lambda network, setting: TorchPrefix(network, setting.device, None),
+            lambda network, setting, _: TorchPrefix(network, setting.device, None),
         )
     start = calibrated(model, tmp_path)
     with_cache: list[float] = []
@@ -141,6 +144,47 @@ def test_a_second_run_takes_what_the_first_one_computed(tmp_path: Path) -> None:
     other = finetune_run(recipe("resnet18", cache__dtype="float16", seed=1), name="other", root=tmp_path)
     assert other.record().model_sha256 != first.record().model_sha256
     assert len(entries(cache_root())) == 4
+
+
+@pytest.fixture
+def exports(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Count what is exported; returns the image size of each."""
+    done: list[int] = []
+
+    def export(network: torch.nn.Module, image_size: int) -> bytes:
+        done.append(image_size)
+        return export_prefix(network, image_size)
+
+    monkeypatch.setattr(prefix, "export_prefix", export)
+    return done
+
+
+def test_the_frozen_part_is_exported_once(tmp_path: Path, exports: list[int]) -> None:
+    first = finetune_run(recipe("resnet18"), name="first", root=tmp_path)
+    assert len(exports) == 1
+    clear(cache_root(), None)  # the second run computes its activations with what was kept
+    second = finetune_run(recipe("resnet18"), name="second", root=tmp_path)
+    assert len(exports) == 1
+    assert second.record().model_sha256 == first.record().model_sha256
+    with pytest.raises(KeyboardInterrupt):
+        finetune_run(recipe("resnet18"), name="stopped", root=tmp_path, on_step=_stop_in_the_second_stage)
+    resumed = finetune_run(recipe("resnet18"), name="stopped", root=tmp_path, resume=True)
+    assert len(exports) == 1
+    assert resumed.record().model_sha256 == first.record().model_sha256
+    (kept,) = prefix_root().iterdir()
+    content = bytearray((kept / "prefix.onnx").read_bytes())
+    content[len(content) // 2] ^= 4
+    (kept / "prefix.onnx").write_bytes(content)
+    third = finetune_run(recipe("resnet18"), name="third", root=tmp_path)
+    assert len(exports) == 2
+    assert third.record().model_sha256 == first.record().model_sha256
+    finetune_run(recipe("resnet18", seed=1), name="other", root=tmp_path)
+    assert len(exports) == 3
+
+
+def _stop_in_the_second_stage(step: Step) -> None:
+    if (step.stage, step.epoch) == (2, 1):
+        raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip"])

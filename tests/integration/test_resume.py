@@ -33,7 +33,9 @@ ARGUMENTS = (
     *("--train-limit", "300", "--test-limit", "60", "--threads", "1"),
     *("--batch-size", "16", "--stage1-epochs", "2", "--stage2-epochs", "3", "--stage2-unfreeze", "2"),
     *("--augment-shift", "0.1", "--views", "2", "--augment-mixup", "0.2", "--checkpoint-minutes", "0.004"),
+    *("--augment-crop", "0.5", "--randaugment", "1", "--augment-erase", "0.3", "--refresh-views", "0.5"),
     *("--augment-cutmix", "0.5", "--ema", "0.9", "--patience", "2", "--stage2-layer-decay", "0.8"),
+    *("--sam-rho", "0.05", "--dropout", "0.1", "--train-bn", "--bn-reestimate", "4", "--flip-test"),
     *("--run", "killed", "--quiet"),
 )
 
@@ -106,6 +108,8 @@ class Undisturbed:
         assert review is not None
         assert all(image.thumbnail and (run.path / image.thumbnail).is_file() for image in review.mistakes)
         assert sorted(path.name for path in run.path.iterdir() if path.name.startswith(".")) == []
+        # Of killed processes too: new views are nobody else's.
+        assert list((run.path.parents[1] / "cache").rglob("*.part")) == []
 
 
 @pytest.fixture

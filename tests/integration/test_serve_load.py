@@ -17,7 +17,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from http.client import HTTPResponse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,6 +42,7 @@ from benchmarks.servers.client import (
 )
 from benchmarks.servers.messages import MODEL, grpc_file, post, raw, read_grpc, v2_file
 from benchmarks.servers.process import Running, answers, running, toolkit_server
+from benchmarks.servers.sides import FASTAPI, FASTAPI_TUTORIAL, OURS, V2_FILE, V2_GRPC
 from toolkit.bundle import Bundle
 from toolkit.bundle.writer import write_golden, write_manifest
 
@@ -240,6 +243,14 @@ def load_until(client: Client, order: Order, is_over: Callable[[], bool]) -> lis
     return [*loaded, client.load(order)]
 
 
+def rest_of(connection: socket.socket, rest: bytes) -> tuple[int, Any]:
+    """Send the rest of a request, and return status and JSON of its answer."""
+    connection.sendall(rest)
+    answer = HTTPResponse(connection)
+    answer.begin()
+    return answer.status, json.load(answer)
+
+
 def test_versions_come_under_load_without_a_lost_request_and_a_bad_one_never(
     colour_bundle_once: Path, client: Client, small: Case, tmp_path: Path
 ) -> None:
@@ -254,11 +265,15 @@ def test_versions_come_under_load_without_a_lost_request_and_a_bad_one_never(
     content = damaged.read_bytes()
     damaged.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
 
-    with running(toolkit_server(versions)) as server:
+    requests = [post("/predict?version=1", "image/jpeg", content) for content in small.contents]
+    with running(toolkit_server(versions)) as server, Slow(server.server.port) as slow:
         port, order = server.server.port, http(server, small, 32, 1.0)
         assert index(port)["1"][0] == "READY"
+        taken = [slow.say(request[:-10]) for request in requests]
         second.rename(versions / "2")
         swapped = load_until(client, order, lambda: index(port).get("2", ("",))[0] == "READY")
+        assert index(port).get("1", ("",))[0] != "READY"
+        late = [rest_of(connection, request[-10:]) for connection, request in zip(taken, requests, strict=True)]
         (making / "3").rename(versions / "3")
         (making / "4").rename(versions / "4")
         with_bad = load_until(
@@ -274,6 +289,10 @@ def test_versions_come_under_load_without_a_lost_request_and_a_bad_one_never(
     assert {json.loads(answer.body)["version"] for answer in swapped[0].answers} >= {"1"}
     assert {json.loads(answer.body)["version"] for answer in swapped[-1].answers} == {"2"}
     assert {json.loads(answer.body)["version"] for loaded in with_bad for answer in loaded.answers} == {"2"}
+    # These had got the first version, and sent the rest when it had been replaced.
+    assert {status for status, _ in late} == {OK}, late
+    assert {said["version"] for _, said in late} == {"1"}
+    assert [said["predictions"][0]["label"] for _, said in late] == labels["1"]
     assert is_ready
     assert states["2"] == ("READY", "")
     assert "golden samples" in states["3"][1]
@@ -402,15 +421,15 @@ def test_the_benchmark_measures_every_side_that_is_installed(tmp_path: Path) -> 
     words = ["--backbone", "torchvision:squeezenet1_1", "--image-size", "32", "--small", "5", "--photographs", "2"]
     words += ["--connections", "1", "4", "--photograph-connections", "2", "--rounds", "1", "--seconds", "0.2"]
     assert serve.benchmark([*words, "--output", str(tmp_path)]) in (0, 1)
-    found = json.loads((tmp_path / "serve.json").read_text())
+    found = json.loads((tmp_path / "serve_32px.json").read_text())
     assert {files: set(at) for files, at in found["measurements"].items()} == {
         "32 x 32": {"1", "4"},
         "4000 x 3000": {"2"},
     }
     for numbers in found["measurements"].values():
         for sides in numbers.values():
-            assert {serve.OURS, serve.V2_FILE, serve.V2_GRPC, serve.FASTAPI, serve.FASTAPI_TUTORIAL} <= set(sides)
+            assert {OURS, V2_FILE, V2_GRPC, FASTAPI, FASTAPI_TUTORIAL} <= set(sides)
             for side, turns in sides.items():
                 assert [turn["errors"] for turn in turns] == [0], side
                 assert np.isfinite([value for turn in turns for value in turn.values()]).all()
-    assert "| 32 x 32 | 4 | toolkit, /predict |" in (tmp_path / "serve.md").read_text()
+    assert "| 32 x 32 | 4 | toolkit, /predict |" in (tmp_path / "serve_32px.md").read_text()

@@ -114,12 +114,12 @@ class TestFinetune:
         assert first == "5 fields of the recipe from the call of toolkit.finetune cannot be used:"
         assert lines[:3] == [
             "  bakbone: no such field (did you mean backbone?)",
-            "  epochs: no such field (did you mean stage1_epochs or stage2_epochs?)",
+            "  epochs: no such field (did you mean stage1_epochs or stage2_epochs or stage3_epochs?)",
             "  run: no such field (did you mean name?)",
         ]
         assert "  image_size: Input should be greater than or equal to 16 (given: 3)" in lines
         assert [line for line in lines if line.startswith("  stage1_epochs: ")]
-        assert last.startswith("Fields are augment_cutmix, ")
+        assert last.startswith("Fields are augment_crop, ")
         assert asked == []
 
     def test_a_value_alone_that_is_wrong_needs_no_list_of_fields(self, asked: list[dict[str, Any]]) -> None:

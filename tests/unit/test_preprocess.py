@@ -32,6 +32,7 @@ from toolkit import preprocess
 from toolkit.errors import ImageError
 from toolkit.pixel_depth import ValueRange, linear_rule
 from toolkit.preprocess import (
+    WHOLE,
     Examined,
     Preprocessing,
     decode,
@@ -42,6 +43,7 @@ from toolkit.preprocess import (
     list_images,
     prepare,
     prepare_batch,
+    prepare_parts,
     rules_for_deep_pixels,
 )
 from toolkit.printable import printable
@@ -1053,6 +1055,76 @@ class TestReduced:
     def test_a_thread_is_too_thin_by_its_own_size(self) -> None:
         with pytest.raises(ImageError, match=r"60000 x 1 pixels: too thin.*squash"):
             prepare(jpeg(np.zeros((1, 60_000, 3), np.uint8)), reduced(224, resize="crop"))
+
+
+class TestParts:
+    """Parts of an image, as training augments, from the pixels that the whole is made of."""
+
+    HOWS: ClassVar = [{}, {"resize": "crop"}, {"resize": "crop", "crop_fraction": 0.8}]
+
+    @pytest.mark.parametrize("how", HOWS)
+    def test_the_whole_is_what_is_prepared(self, how: dict[str, object]) -> None:
+        image, preprocessing = noise(19, 31), squash(8, **how)
+        parts = prepare_parts(image, preprocessing, [WHOLE, (0.0, 0.0, 0.5, 0.5), WHOLE])
+        assert parts.shape == (3, 8, 8, 3)
+        np.testing.assert_array_equal(parts[0], prepare(image, preprocessing))
+        np.testing.assert_array_equal(parts[2], parts[0])
+        assert not np.array_equal(parts[1], parts[0])
+
+    def test_a_part_that_has_the_size_is_cut_out(self) -> None:
+        image = noise(8, 8)
+        (middle,) = prepare_parts(image, squash(4), [(0.25, 0.375, 0.75, 0.875)])
+        np.testing.assert_array_equal(middle, image[3:7, 2:6])
+
+    def test_of_what_is_cropped_it_is_a_part_of_the_middle(self) -> None:
+        image = noise(4, 8)
+        (right,) = prepare_parts(image, squash(4, resize="crop"), [(0.5, 0.0, 1.0, 1.0)])
+        wanted = Image.fromarray(image).resize((4, 4), Image.Resampling.BILINEAR, (4, 0, 6, 4))
+        np.testing.assert_array_equal(right, np.asarray(wanted))
+
+    @pytest.mark.parametrize("how", HOWS)
+    def test_it_lies_where_it_lies_in_the_prepared_image(self, how: dict[str, object]) -> None:
+        """Ramps stay ramps: half of the prepared image, enlarged, is the part."""
+        image, preprocessing = ramps(160, 200), squash(40, **how)
+        (part,) = prepare_parts(image, preprocessing, [(0.25, 0.5, 0.75, 1.0)])
+        whole = Image.fromarray(prepare(image, preprocessing))
+        wanted = whole.resize((40, 40), Image.Resampling.BILINEAR, (10, 20, 30, 40))
+        assert furthest(part[2:-2, 2:-2], np.asarray(wanted)[2:-2, 2:-2]) <= 4
+
+    def test_it_is_as_sharp_as_the_decoded_image(self) -> None:
+        stripes = np.zeros((64, 64, 3), np.uint8)
+        stripes[:, ::2] = 255
+        whole, part = prepare_parts(stripes, squash(16), [WHOLE, (0.0, 0.0, 0.25, 0.25)])
+        assert np.ptp(whole[:, 1:-1]) < 40
+        np.testing.assert_array_equal(part, stripes[:16, :16])
+
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    @pytest.mark.parametrize("crop", [{}, {"resize": "crop"}])
+    def test_of_a_jpeg_decoded_at_a_part_of_its_size_no_pixel_moves(
+        self, orientation: int, crop: dict[str, object]
+    ) -> None:
+        how, content = reduced(8, **crop), jpeg(ramps(65, 79), orientation)
+        parts = [(0.1, 0.0, 0.8, 0.6), (0.4, 0.3, 1.0, 1.0)]
+        assert furthest(prepare_parts(content, how, parts), prepare_parts(content, full(how), parts)) <= 8
+
+    @given(
+        st.tuples(st.integers(1, 90), st.integers(1, 90)),
+        st.tuples(*[st.floats(0, 0.49)] * 2),
+        st.tuples(*[st.floats(0.5, 1)] * 2),
+        st.sampled_from(HOWS),
+    )
+    def test_any_part_of_any_size_can_be_had(
+        self, sides: tuple[int, int], begin: tuple[float, float], end: tuple[float, float], how: dict[str, object]
+    ) -> None:
+        preprocessing = Preprocessing.model_validate({**reduced(4, **how).model_dump(), "width": 6})
+        for source in (np.full((*sides, 3), 128, np.uint8), jpeg(np.full((*sides, 3), 128, np.uint8))):
+            parts = prepare_parts(source, preprocessing, [(*begin, *end), WHOLE])
+            assert parts.shape == (2, 4, 6, 3)
+            assert np.unique(parts).tolist() == [128]
+
+    def test_a_bad_image_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(ImageError, match=r"bad\.png"):
+            prepare_parts(tmp_path / "bad.png", squash(6), [WHOLE])
 
 
 class TestPreprocessing:

@@ -212,7 +212,20 @@ def test_unknown_names_and_bad_values_are_said_together() -> None:
 def test_what_lifts_accuracy_is_off_unless_it_is_asked_for() -> None:
     recipe = Recipe()
     assert (recipe.augment.cutmix, recipe.train.ema, recipe.train.average_last, recipe.train.patience) == (0, 0, 0, 0)
+    assert (recipe.augment.crop, recipe.augment.randaugment, recipe.augment.erase) == (0, 0, 0)
+    assert not recipe.augment.changes_images
+    assert recipe.cache.refresh == 0
     assert (recipe.stage1.layer_decay, recipe.stage2.layer_decay, recipe.distill.teacher) == (1.0, 1.0, None)
+    assert (recipe.train.drop_path, recipe.train.dropout, recipe.train.sam_rho) == (None, None, 0)
+    assert (recipe.train.bn_reestimate, recipe.model.flip_test) == (0, False)
+
+
+def test_a_third_stage_is_there_for_those_who_ask_for_it() -> None:
+    assert [number for number, _ in Recipe().stages] == [1, 2]
+    deeper = Recipe().override({"stage3.epochs": 2, "stage3.unfreeze": 4})
+    assert [(number, stage.unfreeze) for number, stage in deeper.stages] == [(1, 0), (2, 1), (3, 4)]
+    named = Recipe().override({"stage3.epochs": 2, "stage3.unfreeze": "layer3, layer4"})
+    assert named.stages[-1][1].unfreeze == ("layer3", "layer4")
 
 
 @pytest.mark.parametrize(
@@ -221,7 +234,15 @@ def test_what_lifts_accuracy_is_off_unless_it_is_asked_for() -> None:
         ({"train.ema": 0.9, "train.average_last": 2}, "train: ema and average_last are two averages of the same"),
         ({"train.patience": 1, "train.average_last": 2}, "train: average_last counts from the last epoch"),
         ({"train.ema": 1.0}, r"train\.ema"),
+        ({"stage3.epochs": 2}, r"stage3\.unfreeze is 0 and stage2\.unfreeze is 1: a third stage is for more blocks"),
+        ({"train.bn_reestimate": 4}, "train: bn_reestimate is for BatchNorm layers that train_bn trains"),
+        ({"train.drop_path": 1.0, "train.dropout": -0.1}, r"train\.drop_path.*\n.*train\.dropout"),
         ({"distill.teacher": "t", "cache.use": False}, "a teacher's answers are kept beside the activations"),
+        ({"cache.refresh": 0.5, "cache.use": False}, "without a cache every view is new: leave --no-cache or"),
+        ({"cache.refresh": 1.5}, r"cache.refresh"),
+        ({"augment.crop": 1.0}, r"augment.crop"),
+        ({"augment.magnitude": 31}, r"augment.magnitude"),
+        ({"augment.erase_area": 0.01}, r"augment.erase_area"),
     ],
 )
 def test_means_that_exclude_each_other_are_refused(changes: dict[str, object], message: str) -> None:
@@ -249,6 +270,7 @@ def test_the_head_is_solved_where_images_are_few_in_the_recipe_for_folders_alone
         ({"distill.teacher": "large"}, "leave the teacher out or take the solver steps"),
         ({"stage1.unfreeze": 1}, r"leave stage1\.unfreeze at 0, or take the solver steps"),
         ({"stage1.unfreeze": ["layer4"]}, r"leave stage1\.unfreeze at 0"),
+        ({"cache.refresh": 0.5, "stage2.epochs": 0}, "no epochs to draw new views for, leave --refresh-views out or"),
     ],
 )
 def test_what_is_no_logistic_regression_cannot_be_solved(changes: dict[str, object], what_to_do: str) -> None:
@@ -257,3 +279,4 @@ def test_what_is_no_logistic_regression_cannot_be_solved(changes: dict[str, obje
         Recipe().override({"stage1.solver": "lbfgs", **changes})
     assert Recipe().override({"stage1.solver": "auto", **changes}).obstacle_to_solving is not None
     assert Recipe().obstacle_to_solving is None
+    assert Recipe().override({"cache.refresh": 0.5}).obstacle_to_solving is None

@@ -79,12 +79,26 @@ class RecipeFields(ExportFields, total=False):
     augment_cutmix: float
     """Cutmix: alpha of the Beta distribution of the shares; 0 leaves it out; beside mixup each batch draws one of the
     two."""
+    augment_crop: float
+    """Random resized crop: smallest share of the area that is taken and resized; 0 leaves it out."""
+    randaugment: int
+    """RandAugment: operations that are applied to each image; 0 leaves it out."""
+    randaugment_magnitude: int
+    """Magnitude of the operations of RandAugment, up to 30."""
+    augment_erase: float
+    """Random erasing (cutout): probability with which a rectangle is filled with the mean colour of its image; 0 leaves
+    it out."""
+    augment_erase_area: float
+    """Largest share of the area that is erased; the smallest is 0.02."""
     cache: bool
     """Compute the frozen part of the network once per image and keep the result on disk."""
     views: int | None
     """Views of each training image that are kept, each epoch draws one (default: 4 with augmentation, 1 without)."""
     cache_dtype: Literal["float16", "float32"]
     """Precision in which activations are kept."""
+    refresh_views: float
+    """Share of the training images of which each epoch of the last stage sees a new view, drawn for it alone, instead
+    of a kept one; 0 draws none."""
     loss: str
     """Cross-entropy, or mean squared error on one-hot targets."""
     label_smoothing: float
@@ -103,6 +117,9 @@ class RecipeFields(ExportFields, total=False):
     """Save a checkpoint after every epoch, and at least this often."""
     train_bn: bool
     """Let BatchNorm layers of unfrozen blocks use and update batch statistics."""
+    bn_reestimate: int
+    """Estimate the statistics of these BatchNorm layers anew at the end, with the weights that are kept, on so many
+    batches of images as they are; 0 leaves it out."""
     device: str
     """Where to train; auto takes CUDA if there is one, cuda:1 is the second GPU."""
     ema: float
@@ -112,6 +129,14 @@ class RecipeFields(ExportFields, total=False):
     """Keep the mean of the weights after the last epochs, this many; 0 and 1 leave it out."""
     patience: int
     """End a stage after this many epochs in a row without a better one on the validation images; 0 never does."""
+    drop_path: float | None
+    """Stochastic depth in the blocks that are trained: rate of the last residual branch, rising up to it from the first
+    (default: what the network brings)."""
+    dropout: float | None
+    """Dropout before the head (default: what the network brings)."""
+    sam_rho: float
+    """Sharpness-aware steps: how far the weights are moved up the loss before the gradient is taken; doubles the cost
+    of a step; 0 leaves it out."""
     threads: int | None
     """CPU threads (default: all cores)."""
     stage1_epochs: int
@@ -153,6 +178,24 @@ class RecipeFields(ExportFields, total=False):
     """Learning-rate schedule over the stage, stepped per batch."""
     stage2_unfreeze: int | str | Sequence[str]
     """How many of the last blocks to train beside the head, or module names."""
+    stage3_epochs: int
+    """Passes over the training images; 0 leaves the stage out."""
+    stage3_optimizer: str
+    """Optimiser."""
+    stage3_head_lr: float
+    """Learning rate of the new head."""
+    stage3_backbone_lr: float
+    """Learning rate of the unfrozen blocks."""
+    stage3_layer_decay: float
+    """Factor of the learning rate from each unfrozen block to the one before it; 1 trains all at one rate."""
+    stage3_momentum: float
+    """Momentum of SGD."""
+    stage3_weight_decay: float
+    """Weight decay."""
+    stage3_schedule: str
+    """Learning-rate schedule over the stage, stepped per batch."""
+    stage3_unfreeze: int | str | Sequence[str]
+    """How many of the last blocks to train beside the head, or module names."""
     teacher: str | Path | None
     """A finished run, by its name in artifacts or its path, whose answers are learned beside the labels (default:
     none)."""
@@ -160,5 +203,8 @@ class RecipeFields(ExportFields, total=False):
     """Share of the teacher in the loss; the labels have the rest."""
     distill_temperature: float
     """What the logits of both are divided by before they are compared."""
+    flip_test: bool
+    """Average the logits of each image and of its mirror image, in the test and in every artifact, which doubles the
+    cost of each prediction."""
     formats: str | Sequence[str]
     """Export formats, separated by commas."""

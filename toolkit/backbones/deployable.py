@@ -19,16 +19,24 @@ class Deployable(nn.Module):
     """A classifier with its normalisation before and its softmax behind it, so that all artifacts mean the same.
 
     Takes uint8 ``[N, H, W, 3]`` RGB (``input="images"``), or normalised float32 ``[N, 3, H, W]`` (``input="tensor"``);
-    returns ``(logits, probabilities)``, both float32 ``[N, C]``.
+    returns ``(logits, probabilities)``, both float32 ``[N, C]``. With ``flip_test`` the logits are the mean of those of
+    each image and of its mirror image, left and right exchanged: each call computes 2 N images.
     """
 
     offset: torch.Tensor
     scale: torch.Tensor
 
-    def __init__(self, classifier: nn.Module, normalization: Normalization, takes_images: bool = True) -> None:
+    def __init__(
+        self,
+        classifier: nn.Module,
+        normalization: Normalization,
+        takes_images: bool = True,
+        flip_test: bool = False,
+    ) -> None:
         super().__init__()
         self.classifier = classifier
         self.takes_images = takes_images
+        self.flip_test = flip_test
         self.register_buffer("offset", torch.tensor(normalization.mean, dtype=torch.float32).view(1, 3, 1, 1) * 255)
         self.register_buffer("scale", 1 / (torch.tensor(normalization.std, dtype=torch.float32).view(1, 3, 1, 1) * 255))
         self.eval()
@@ -37,7 +45,11 @@ class Deployable(nn.Module):
         """Return logits and probabilities."""
         if self.takes_images:
             inputs = (inputs.permute(0, 3, 1, 2).to(self.offset.dtype) - self.offset) * self.scale
+        if self.flip_test:
+            inputs = torch.cat([inputs, inputs.flip(3)])
         logits = self.classifier(inputs).float()
+        if self.flip_test:
+            logits = logits.unflatten(0, (2, -1)).mean(0)
         return logits, logits.softmax(dim=1)
 
 
@@ -60,10 +72,13 @@ def input_contract(normalization: Normalization, height: int, width: int, takes_
     )
 
 
-def output_contracts(classes: int) -> tuple[OutputContract, OutputContract]:
+def output_contracts(classes: int, flip_test: bool = False) -> tuple[OutputContract, OutputContract]:
     """Describe the outputs of ``Deployable`` for the manifest."""
+    mean = ", the mean of those of the image and of its mirror image (each call computes 2 N images)"
     return (
-        OutputContract(name="logits", shape=("N", classes), meaning="scores before softmax"),
+        OutputContract(
+            name="logits", shape=("N", classes), meaning=f"scores before softmax{mean if flip_test else ''}"
+        ),
         OutputContract(name="probabilities", shape=("N", classes), meaning="softmax of the logits; each row sums to 1"),
     )
 

@@ -21,6 +21,7 @@ import torchvision.ops
 from torch import fx, nn
 
 from toolkit.backbones.backbone import Backbone
+from toolkit.backbones.residual import drop_branches, mark_branches
 from toolkit.backbones.surgery import TrainableParts, apply_modes, has_running_statistics
 from toolkit.errors import first_line
 
@@ -28,6 +29,9 @@ CHECK_RELATIVE = 1e-4
 """How far the parts, run one after the other, may be from the whole: they compute the same operations, so rounding is
 all there is."""
 
+
+EXAMPLES = (2, 3)
+"""Images of the batches that are run to see which axis is the batch."""
 
 BATCH: Literal["batch"] = "batch"
 """Stands for the number of images, where another size is a number."""
@@ -87,7 +91,7 @@ class Division:
 
 
 def divide_at_frontier(backbone: Backbone, stages: Sequence[TrainableParts]) -> Division:
-    """Find the frontier of each stage and cut there.
+    """Find the frontier of each stage, cut there, and compare the parts with the whole.
 
     Args:
         backbone: the network, on the CPU; left with the modes of the last stage. Parameters of earlier stages must be
@@ -99,13 +103,25 @@ def divide_at_frontier(backbone: Backbone, stages: Sequence[TrainableParts]) -> 
         NoFrontierError: the graph cannot be traced or cut, there is nothing frozen before the trained part, or the
             parts do not compute what the whole computes.
     """
+    division = cut_at_frontier(backbone, stages)
+    compare_parts(backbone, stages, division)
+    return division
+
+
+def cut_at_frontier(backbone: Backbone, stages: Sequence[TrainableParts], *, with_branches: bool = False) -> Division:
+    """Do the same without comparing, for whoever knows what ``compare_parts`` would say.
+
+    Args:
+        backbone: as in ``divide_at_frontier``.
+        stages: as there.
+        with_branches: mark the residual branches of the suffixes that train, for ``drop_branches``.
+
+    Raises:
+        NoFrontierError: the graph cannot be traced or cut, or there is nothing frozen before the trained part.
+    """
     model = backbone.model
-    trained = {id(parameter) for parts in stages for parameter in (*parts.head, *parts.backbone)}
-    opened = _opened(backbone, stages, trained)
-    examples = [
-        torch.rand(batch, 3, backbone.image_size, backbone.image_size, generator=torch.Generator().manual_seed(batch))
-        for batch in (2, 3)
-    ]
+    opened = _opened(backbone, stages)
+    examples = _examples(backbone)
     model.eval()
     inference = _trace(model, opened)
     values = _record(model, inference, examples)
@@ -115,13 +131,44 @@ def divide_at_frontier(backbone: Backbone, stages: Sequence[TrainableParts]) -> 
         training = _trace(model, opened)
         # Behind the frontier the two graphs may number their nodes differently, so that each needs its own sizes.
         seen = _record(model, training, examples)
-        names = _frontier(training, model, {id(parameter) for parameter in (*parts.head, *parts.backbone)}, seen)
+        names = _frontier(training, model, _trained([parts]), seen)
+        if with_branches:
+            _mark(training, model, parts, seen)
         tensors = tuple(Tensor(name, tuple(seen[0][name].shape[1:])) for name in names)
         cuts.append(Cut(tensors, _suffix(model, training, names, seen), _suffix(model, inference, names, values)))
     every = tuple({tensor.name: tensor for cut in cuts for tensor in cut.tensors}.values())
-    division = Division(tuple(cuts), _prefix(model, inference, [tensor.name for tensor in every]), every)
-    _check(backbone, stages, division, examples[0])
-    return division
+    return Division(tuple(cuts), _prefix(model, inference, [tensor.name for tensor in every]), every)
+
+
+def trace_training(backbone: Backbone, parts: TrainableParts, drop_path: float) -> fx.GraphModule:
+    """Return the whole network as one stage trains it, with stochastic depth; it shares its modules with the network.
+
+    Args:
+        backbone: the network, on the CPU; left with the modes of the stage.
+        parts: what the stage trains, from ``set_trainable``.
+        drop_path: see ``drop_branches``.
+
+    Raises:
+        NoFrontierError: the graph cannot be traced, or it does not compute what the network computes.
+    """
+    model, examples = backbone.model, _examples(backbone)
+    graph, values = _trace_stage(backbone, parts, examples)
+    _mark(graph, model, parts, values)
+    whole = fx.GraphModule(model, graph)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        _require_same_training(model, whole, examples[0], examples[0])
+    drop_branches(whole, drop_path)
+    return whole
+
+
+def residual_branches(backbone: Backbone, parts: TrainableParts) -> int:
+    """Return how many residual branches a stage trains; ``backbone`` and ``parts`` as in ``trace_training``.
+
+    Raises:
+        NoFrontierError: the graph cannot be traced.
+    """
+    graph, values = _trace_stage(backbone, parts, _examples(backbone))
+    return _mark(graph, backbone.model, parts, values)
 
 
 def independent_stages(stages: Sequence[TrainableParts]) -> bool:
@@ -135,12 +182,36 @@ def independent_stages(stages: Sequence[TrainableParts]) -> bool:
     return True
 
 
-def _opened(backbone: Backbone, stages: Sequence[TrainableParts], trained: Collection[int]) -> set[str]:
+def _trace_stage(
+    backbone: Backbone, parts: TrainableParts, examples: Sequence[torch.Tensor]
+) -> tuple[fx.Graph, list[Mapping[str, Any]]]:
+    """Return the graph of the network as a stage trains it, and the value of each node for each example."""
+    opened = _opened(backbone, [parts])
+    apply_modes(backbone, parts)
+    graph = _trace(backbone.model, opened)
+    return graph, _record(backbone.model, graph, examples)
+
+
+def _mark(graph: fx.Graph, model: nn.Module, parts: TrainableParts, values: Sequence[Mapping[str, Any]]) -> int:
+    return mark_branches(graph, model, _trained([parts]), lambda node: _is_batch(node.name, values))
+
+
+def _trained(stages: Sequence[TrainableParts]) -> set[int]:
+    return {id(parameter) for parts in stages for parameter in (*parts.head, *parts.backbone)}
+
+
+def _examples(backbone: Backbone) -> list[torch.Tensor]:
+    """Return batches of noise."""
+    side = backbone.image_size
+    return [torch.rand(batch, 3, side, side, generator=torch.Generator().manual_seed(batch)) for batch in EXAMPLES]
+
+
+def _opened(backbone: Backbone, stages: Sequence[TrainableParts]) -> set[str]:
     """Return the modules that the tracer looks into.
 
     Those with a part that any stage trains or that acts in training mode.
     """
-    opened: set[str] = set()
+    trained, opened = _trained(stages), set[str]()
     for parts in stages:
         apply_modes(backbone, parts)
         for name, module in backbone.model.named_modules():
@@ -423,9 +494,20 @@ def _needed(graph: fx.Graph, ends: Sequence[fx.Node], stops: Collection[str]) ->
     return needed
 
 
-def _check(backbone: Backbone, stages: Sequence[TrainableParts], division: Division, example: torch.Tensor) -> None:
-    """Run the parts one after the other, in both modes and with the same random numbers, and compare with the whole."""
-    model = backbone.model
+def compare_parts(backbone: Backbone, stages: Sequence[TrainableParts], division: Division) -> None:
+    """Run the parts one after the other, in both modes and with the same random numbers, and compare with the whole.
+
+    What decides the outcome is how the network was cut and what its modules do, not the values of its weights.
+
+    Args:
+        backbone: the network, on the CPU; left with the modes of the last stage.
+        stages: as ``cut_at_frontier`` was given.
+        division: what it returned.
+
+    Raises:
+        NoFrontierError: the parts do not compute what the whole computes.
+    """
+    model, (example, *_) = backbone.model, _examples(backbone)
     for parts, cut in zip(stages, division.cuts, strict=True):
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             model.eval()
@@ -435,13 +517,16 @@ def _check(backbone: Backbone, stages: Sequence[TrainableParts], division: Divis
             frontier = [tensors[tensor.name] for tensor in cut.tensors]
             _require_close(_run(cut.infer, *(tensor.clone() for tensor in frontier)), model(example), "inference")
             apply_modes(backbone, parts)
-            whole, expected = _train_once(model, model, example)
-            split, actual = _train_once(model, cut.train, *(tensor.clone() for tensor in frontier))
-            _require_close(split, whole, "training")
-            if different := [name for name, buffer in expected.items() if not _same(actual[name], buffer)]:
-                raise NoFrontierError(
-                    f"its parts do not update in training what the whole updates ({', '.join(different)})"
-                )
+            _require_same_training(model, cut.train, example, *frontier)
+
+
+def _require_same_training(model: nn.Module, part: nn.Module, example: torch.Tensor, *inputs: torch.Tensor) -> None:
+    """Raise unless a part does in training mode what the whole does with an example, and updates what that updates."""
+    whole, expected = _train_once(model, model, example)
+    split, actual = _train_once(model, part, *(tensor.clone() for tensor in inputs))
+    _require_close(split, whole, "training")
+    if different := [name for name, buffer in expected.items() if not _same(actual[name], buffer)]:
+        raise NoFrontierError(f"its parts do not update in training what the whole updates ({', '.join(different)})")
 
 
 def _run(part: nn.Module, *inputs: torch.Tensor) -> Any:

@@ -22,4 +22,4 @@ def load_deployable(run: FinishedRun, takes_images: bool = True) -> Deployable:
     record = run.record
     model = build_architecture(record.backbone, len(record.labels), record.preprocessing.height)
     load_weights(model, run.folder.model_file)
-    return Deployable(model, record.normalization, takes_images)
+    return Deployable(model, record.normalization, takes_images, record.flip_test)

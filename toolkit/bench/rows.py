@@ -84,6 +84,7 @@ def _pytorch(run: FinishedRun, manifest: Manifest, name: str, device: str, threa
             "weights": str(weights.resolve()),
             "normalization": record.normalization.model_dump(mode="json"),
             "takes_images": manifest.input.normalization_in_graph,
+            "flip_test": record.flip_test,
             "device": device,
             "threads": threads,
             "channels_last": channels_last,

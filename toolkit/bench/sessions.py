@@ -49,7 +49,7 @@ def pytorch(arguments: Mapping[str, Any]) -> Opener:
 
     Args:
         arguments: ``backbone``, ``classes``, ``image_size``, ``weights`` (path), ``normalization``, ``takes_images``,
-            ``device``, ``threads``, ``channels_last``.
+            ``flip_test``, ``device``, ``threads``, ``channels_last``.
 
     Returns:
         A function that builds the network and loads its weights.
@@ -64,7 +64,10 @@ def pytorch(arguments: Mapping[str, Any]) -> Opener:
         model = build_architecture(arguments["backbone"], arguments["classes"], arguments["image_size"])
         load_weights(model, Path(arguments["weights"]))
         deployable = Deployable(
-            model, Normalization.model_validate(arguments["normalization"]), arguments["takes_images"]
+            model,
+            Normalization.model_validate(arguments["normalization"]),
+            arguments["takes_images"],
+            arguments["flip_test"],
         )
         return TorchSession(deployable, arguments["device"], arguments["threads"], arguments["channels_last"])
 

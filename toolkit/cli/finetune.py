@@ -40,10 +40,10 @@ def command(
 ) -> None:
     """Fine-tune a pretrained backbone in two stages.
 
-    Stage 1 trains a new head on the frozen backbone; stage 2 unfreezes the last blocks at a smaller rate. The best
-    weights on the validation images, or the last ones where these are few, are kept and looked at once on the test
-    images. Every field of the recipe has a flag; the defaults shown hold where the recipe says nothing else ('toolkit
-    recipes NAME' prints what it says).
+    Stage 1 trains a new head on the frozen backbone; stage 2 unfreezes the last blocks at a smaller rate; stage 3,
+    which is off unless asked for, more of them in the last epochs. The best weights on the validation images, or the
+    last ones where these are few, are kept and looked at once on the test images. Every field of the recipe has a
+    flag; the defaults shown hold where the recipe says nothing else ('toolkit recipes NAME' prints what it says).
     """
     # What is wrong is said before anything else is imported: PyTorch alone takes seconds.
     from toolkit.api.stages import loading, require_room

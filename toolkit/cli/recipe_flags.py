@@ -39,10 +39,12 @@ PANELS = {
     "backbone": "Recipe: backbone",
     "augment": "Recipe: augmentation of the training images",
     "cache": "Recipe: activations that are kept",
-    "train": "Recipe: both stages",
+    "train": "Recipe: all stages",
     "stage1": "Recipe: stage 1, the new head",
     "stage2": "Recipe: stage 2, the last blocks too",
+    "stage3": "Recipe: stage 3, more blocks in the last epochs",
     "distill": "Recipe: a teacher",
+    "model": "Recipe: the model beside its weights",
     "export": "Recipe: export",
 }
 """Headings in the help, by section. What a flag's default is there holds where the recipe says nothing else."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from toolkit.decoding_limits import MAX_PIXELS
 from toolkit.pixel_depth import ValueRange, joined
-from toolkit.preprocess import ImageSource, Preprocessing, examine, prepare_batch
+from toolkit.preprocess import ImageSource, Part, Preprocessing, examine, prepare_batch, prepare_parts
 from toolkit.run_folder import DataSummary, DuplicateSummary, SkippedFile, SplitSummary
 
 SPLITS = ("train", "validation", "test")
@@ -56,6 +56,31 @@ class Split:
             ImageError: a file has gone or changed since it was scanned.
         """
         return prepare_batch([self.sources[int(index)] for index in indices], preprocessing, self.max_pixels)
+
+    def load_parts(
+        self,
+        indices: Sequence[int] | npt.NDArray[np.int64],
+        preprocessing: Preprocessing,
+        parts: Sequence[Sequence[Part]],
+    ) -> npt.NDArray[np.uint8]:
+        """Decode each image once and bring parts of it to the model's size.
+
+        Args:
+            indices: of the images.
+            preprocessing: how images become the model's input.
+            parts: of each image, as many of each.
+
+        Returns:
+            uint8 ``[parts of an image, len(indices), H, W, 3]`` RGB.
+
+        Raises:
+            ImageError: a file has gone or changed since it was scanned.
+        """
+        loaded = [
+            prepare_parts(self.sources[int(index)], preprocessing, wanted, self.max_pixels)
+            for index, wanted in zip(indices, parts, strict=True)
+        ]
+        return np.stack(loaded, axis=1)
 
     def value_ranges(self) -> tuple[ValueRange, ...]:
         """Return the range of values in the images, by kind of pixels; where nobody has looked, each is decoded."""

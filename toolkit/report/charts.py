@@ -253,7 +253,7 @@ def where_time_goes(measured: Sequence[tuple[str, EndToEnd]], name: str, title: 
 
 
 def learning(history: History, best: tuple[int, int] | None, name: str) -> Chart:
-    """Draw loss and accuracy of both stages over epochs."""
+    """Draw loss and accuracy of all stages over epochs."""
 
     def draw(figure: Figure, wide: bool) -> None:
         loss, accuracy = figure.subplots(*((1, 2) if wide else (2, 1)))

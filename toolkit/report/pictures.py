@@ -45,7 +45,7 @@ class History:
 
 
 def learning_curves(history_csv: Path, target: Path, *, best: tuple[int, int]) -> None:
-    """Draw loss and accuracy of both stages over epochs.
+    """Draw loss and accuracy of all stages over epochs.
 
     Args:
         history_csv: what ``toolkit finetune`` writes, one line per epoch.

@@ -11,6 +11,9 @@ from starlette.responses import Response
 
 from toolkit.serving.refusals import Refusal, Unauthorized
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+"""Made once: ``json.dumps`` makes one for each call."""
+
 
 class JsonResponse(Response):
     """JSON, without a number that JSON does not have."""
@@ -19,8 +22,7 @@ class JsonResponse(Response):
 
     def render(self, content: Any) -> bytes:
         """Write it."""
-        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return text.encode("utf-8", "replace")  # half a character, which a name of a file may hold
+        return _ENCODER.encode(content).encode("utf-8", "replace")  # half a character, as a file's name may hold
 
 
 def refused(refusal: Refusal, further: Mapping[str, Any] | None = None) -> JsonResponse:

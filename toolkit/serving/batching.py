@@ -12,8 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -55,11 +54,24 @@ class Item:
 
     Attributes:
         images: how many it holds.
-        done: the outputs, float32 ``[images, C]`` each, or a ``Refusal``. Who cancels it gives its place back.
+        outcome: the outputs, float32 ``[images, C]`` each, or why there are none; None while that is not known.
+        is_wanted: False once nobody waits for it: it is neither decoded nor computed then.
         queue_seconds: how long it waited for threads.
         decode_seconds: how long its file was decoded.
         compute_seconds: how long the call of the engine took.
     """
+
+    __slots__ = (
+        "_arrived",
+        "_file",
+        "_pixels",
+        "compute_seconds",
+        "decode_seconds",
+        "images",
+        "is_wanted",
+        "outcome",
+        "queue_seconds",
+    )
 
     def __init__(self, given: npt.NDArray[np.uint8] | File) -> None:
         self._file: File | None = None
@@ -68,7 +80,8 @@ class Item:
             self._pixels, self.images = given, len(given)
         else:
             self._file, self.images = given, 1
-        self.done: Future[Outputs] = Future()
+        self.outcome: Outputs | Refusal | None = None
+        self.is_wanted = True
         self.queue_seconds = self.decode_seconds = self.compute_seconds = 0.0
         self._arrived = time.perf_counter()
 
@@ -78,11 +91,23 @@ class Item:
         assert self._pixels is not None
         return self._pixels
 
+    @property
+    def is_prepared(self) -> bool:
+        """Whether there are pixels."""
+        return self._pixels is not None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to do of it."""
+        return self.outcome is not None or not self.is_wanted
+
     def prepare(self, prepare: Callable[[File], npt.NDArray[np.uint8]]) -> bool:
-        """Decode it, unless that was done; say whether there are pixels now."""
+        """Decode it, unless that was done; say whether it can be computed now."""
+        if not self.is_wanted:
+            return False
         if self._pixels is not None:
             return True
-        if self._file is None or self.done.cancelled():
+        if self._file is None:
             return False
         begun = time.perf_counter()
         self.queue_seconds += begun - self._arrived
@@ -107,13 +132,12 @@ class Item:
         """Hand over what was computed of it."""
         self.queue_seconds += begun - self._arrived
         self.compute_seconds = seconds
-        with suppress(InvalidStateError):  # cancelled meanwhile
-            self.done.set_result(outputs)
+        self.outcome = outputs
 
     def fail(self, refusal: Refusal) -> None:
-        """Say why there is nothing."""
-        with suppress(InvalidStateError):
-            self.done.set_exception(refusal)
+        """Say why there is nothing, unless there is something."""
+        if self.outcome is None:
+            self.outcome = refusal
 
 
 class Batcher:
@@ -139,7 +163,10 @@ class Batcher:
         """Images that are being decoded, or wait for that."""
         self._running = 0
         """Calls that are under way."""
+        self._ending = False
+        """Nothing more is taken."""
         self._closed = False
+        """Nor does any more come from those who decode."""
         # Where enough threads call the engine, each decodes what it computes: nothing is handed over for each image.
         self._decoders: ThreadPoolExecutor | None = None
         if self._way.calls < decoders:
@@ -156,18 +183,23 @@ class Batcher:
         """The largest item that it takes, in images."""
         return self._way.batch_size
 
-    def submit(self, items: Sequence[Item]) -> None:
-        """Have something computed; what becomes of it stands in ``Item.done``."""
+    def submit(self, items: Sequence[Item]) -> bool:
+        """Have something computed: ``Stages.finished`` tells of it. Return False where it is too late for that."""
         with self._changed:
+            if self._ending:
+                return False
             for item in items:
-                if self._decoders is not None and item._pixels is None:
+                if self._decoders is not None and not item.is_prepared:
                     self._coming += 1
                     self._decoders.submit(self._decode, item)
                 else:
                     self._put(item)
+        return True
 
     def close(self) -> None:
         """Compute what was submitted, end the threads and wait for that; a second time does nothing."""
+        with self._changed:
+            self._ending = True
         if self._decoders is not None:
             self._decoders.shutdown()
         with self._changed:
@@ -204,7 +236,7 @@ class Batcher:
             finally:
                 with self._changed:
                     self._running -= 1
-            self._stages.finished([item for item in items if item.done.done()])
+            self._stages.finished([item for item in items if item.is_done])
             del items, taken  # while it waits for the next ones
 
     def _take(self) -> tuple[list[Item], bool] | None:
@@ -239,7 +271,7 @@ class Batcher:
         while self._waiting and (not items or images + self._waiting[0].images <= most):
             item = self._waiting.popleft()
             self._images -= item.images
-            if not item.done.cancelled():
+            if item.is_wanted:
                 items.append(item)
                 images += item.images
         return items
@@ -252,7 +284,7 @@ class Batcher:
             if ready and time.perf_counter() >= until:
                 self._put_back(items[number:])
                 break
-            if item.done.set_running_or_notify_cancel() and item.prepare(self._stages.prepare):
+            if item.prepare(self._stages.prepare):
                 ready.append(item)
         return ready
 
@@ -272,12 +304,12 @@ class Batcher:
             self._failed(ready, run, error)
             return
         seconds = time.perf_counter() - begun
+        self._stages.computed(sum(item.images for item in ready), seconds)
         at = 0
         for item in ready:
             rows = slice(at, at + item.images)
             item.finish({name: values[rows] for name, values in outputs.items()}, begun, seconds)
             at += item.images
-        self._stages.computed(at, seconds)
 
     def _failed(self, items: list[Item], run: Run, error: Exception) -> None:
         """Find out of several whose fault it was; the others get their result."""

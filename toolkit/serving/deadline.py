@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from typing import Any, TypeVar
 
 from toolkit.serving.refusals import TimedOut
 
+T = TypeVar("T")
 _deadline: ContextVar[float | None] = ContextVar("toolkit.serving.deadline", default=None)
 """In the time of the event loop."""
 
@@ -20,23 +20,24 @@ def arrived(seconds: float) -> float:
     return until
 
 
-@asynccontextmanager
-async def until_deadline(seconds: float) -> AsyncIterator[None]:
-    """Bound the block by the deadline of the request that this task works on.
+async def by_deadline(future: asyncio.Future[T], seconds: float) -> T:
+    """Wait for a future, for as long as the request that this task works on may take.
 
     Args:
+        future: what is waited for; it fails when the time is up.
         seconds: from now on, where nobody has said when the request arrived.
 
     Raises:
-        TimedOut: the block was cancelled because the time was up.
+        TimedOut: the time was up.
     """
-    until = _deadline.get()
-    if until is None:
-        until = asyncio.get_running_loop().time() + seconds
+    loop, until = asyncio.get_running_loop(), _deadline.get()
+    timer = loop.call_at(loop.time() + seconds if until is None else until, _too_late, future, seconds)
     try:
-        async with asyncio.timeout_at(until) as clock:
-            yield
-    except TimeoutError as error:
-        if not clock.expired():
-            raise
-        raise TimedOut(f"the request was not answered within {seconds:g} s.") from error
+        return await future
+    finally:
+        timer.cancel()
+
+
+def _too_late(future: asyncio.Future[Any], seconds: float) -> None:
+    if not future.done():
+        future.set_exception(TimedOut(f"the request was not answered within {seconds:g} s."))

@@ -1,15 +1,15 @@
-"""What every request over HTTP passes before a route sees it: keys, limits, and whether any is still taken.
+"""What every request over HTTP passes before a route sees it: its id, keys, limits, and whether any is still taken.
 
 The protocols need not ask for any of it: a body that grows too large, or does not come, is a ``Refusal`` where it is
-read. Over gRPC the same keys and the same gate are asked (``toolkit.serving.server``).
+read, and a fault of ours is answered here. Over gRPC the same keys and the same gate are asked
+(``toolkit.serving.server``).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,10 +18,14 @@ from toolkit.serving.answers import refused
 from toolkit.serving.deadline import arrived
 from toolkit.serving.interface import Limits
 from toolkit.serving.keys import ApiKeys
-from toolkit.serving.refusals import NotReady, Overloaded, Refusal, TimedOut, TooLarge
+from toolkit.serving.logs import REQUEST_ID_HEADER, request_id
+from toolkit.serving.refusals import FAULT, ModelFailed, NotReady, Overloaded, Refusal, TimedOut, TooLarge
 
 HEALTH = frozenset({"/v2/health/live", "/v2/health/ready"})
 """Asked by machines that have no key, and until the end."""
+LOOK_SECONDS = 0.25
+"""After which it is looked whether the rest of a request comes, and whether whoever has sent it is still there."""
+_REQUEST_ID: Final = REQUEST_ID_HEADER.encode()
 _BODIES_AT_ONCE = 16
 """So many bodies of the largest size may be held at the same time."""
 _MOST_BODY_BYTES = 2**30
@@ -46,19 +50,19 @@ class Gate:
         self._empty = asyncio.Event()
         self._empty.set()
 
-    @contextmanager
-    def request(self) -> Iterator[None]:
-        """Hold a place inside for the block, which this task works in."""
+    def enter(self) -> asyncio.Task[Any]:
+        """Give the task that runs now a place inside, and return it."""
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         self._empty.clear()
-        try:
-            yield
-        finally:
-            self._tasks.discard(task)
-            if not self._tasks:
-                self._empty.set()
+        return task
+
+    def leave(self, task: asyncio.Task[Any]) -> None:
+        """Take the place of a task back."""
+        self._tasks.discard(task)
+        if not self._tasks:
+            self._empty.set()
 
     @property
     def inside(self) -> int:
@@ -114,109 +118,182 @@ class Guard:
         """Answer a request."""
         if scope["type"] != "http":
             return
-        path, headers = scope["path"], Headers(scope=scope)
-        body = _Body(receive, headers, self._limits, self._gate)
-        send = self._sender(send, body)
-        if not self._gate.open and path not in HEALTH:
-            await refused(NotReady("this server is ending.", _RETRY_SECONDS))(scope, receive, send)
-            return
-        if self._keys is not None and path not in self._public and (no := self._keys.authorize(headers)) is not None:
-            await refused(no)(scope, receive, send)
-            return
-        with self._gate.request():
+        headers = dict(reversed(scope["headers"]))  # of several with one name the first
+        given = headers.get(_REQUEST_ID)
+        with request_id(None if given is None else given.decode("latin-1")) as used:
+            exchange = _Exchange(headers, used, (receive, send), self._limits, self._gate)
+            refusal = self._refusal(scope, exchange)
+            if refusal is not None:
+                await refused(refusal)(scope, receive, exchange.send)
+                return
+            task = self._gate.enter()
             try:
-                body.require_size()
-                await self._app(scope, body.receive, send)
-            except Refusal as refusal:
-                if body.answer_has_begun:
-                    raise
-                await refused(refusal)(scope, receive, send)
-            except asyncio.CancelledError:
-                if not (body.is_gone or self._gate.is_abandoned):
-                    raise
-                # Cancelled by us alone: whoever asked has hung up, or the server ends.
-                if (task := asyncio.current_task()) is not None:
-                    task.uncancel()
-                if not (body.is_gone or body.answer_has_begun):
-                    await refused(NotReady("this server has ended.", _RETRY_SECONDS))(scope, receive, send)
+                await self._answer(scope, exchange, task)
             finally:
-                body.end()
+                exchange.end()
+                self._gate.leave(task)
 
-    def _sender(self, send: Send, body: _Body) -> Send:
-        """Have a connection end with its answer where a body was left unread, or the server ends."""
+    def _refusal(self, scope: Scope, exchange: _Exchange) -> Refusal | None:
+        """Say why a request is not even looked at."""
+        path = scope["path"]
+        if not self._gate.open and path not in HEALTH:
+            return NotReady("this server is ending.", _RETRY_SECONDS)
+        if self._keys is not None and path not in self._public:
+            no = self._keys.authorize(Headers(scope=scope))
+            if no is not None:
+                return no
+        return exchange.too_large if exchange.says_too_much else None
 
-        async def sender(message: Message) -> None:
-            if message["type"] == "http.response.start" and (body.is_unread or not self._gate.open):
-                headers = [pair for pair in message.get("headers", ()) if pair[0] != b"connection"]
-                message = {**message, "headers": [*headers, (b"connection", b"close")]}
-            body.answer_has_begun = True
-            body.is_answered = message["type"] == "http.response.body" and not message.get("more_body", False)
-            await send(message)
+    async def _answer(self, scope: Scope, exchange: _Exchange, task: asyncio.Task[Any]) -> None:
+        """Have a request answered, whatever is raised on the way."""
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+        except asyncio.CancelledError:
+            if not (exchange.is_gone or self._gate.is_abandoned):
+                raise
+            # Cancelled by us alone: whoever asked has hung up, or the server ends.
+            task.uncancel()
+            if not (exchange.is_gone or exchange.answer_has_begun):
+                ended = NotReady("this server has ended.", _RETRY_SECONDS)
+                await refused(ended)(scope, exchange.receive, exchange.send)
+        except Exception:
+            if not exchange.answer_has_begun:
+                await refused(ModelFailed(FAULT))(scope, exchange.receive, exchange.send)
+            raise  # for the log of the server around
 
-        return sender
 
+class _Exchange:
+    """A request and its answer: the body while it is read, whoever sends it, and what goes back.
 
-class _Body:
-    """The body of a request while it is read, and whoever sends it."""
+    Attributes:
+        says_too_much: whether its head tells of a body that is too large.
+        is_unread: whether some of its body was not read.
+        is_gone: whether whoever has sent it has hung up, and the work on it was given up.
+        answer_has_begun: whether some of the answer was sent.
+    """
 
-    def __init__(self, receive: Receive, headers: Headers, limits: Limits, gate: Gate) -> None:
-        length = headers.get("content-length")
-        self._length = int(length[:20]) if length is not None and length.isdecimal() else 0
-        self.is_unread = self._length > 0 or "transfer-encoding" in headers
+    def __init__(
+        self,
+        headers: Mapping[bytes, bytes],
+        request_id: str,
+        channels: tuple[Receive, Send],
+        limits: Limits,
+        gate: Gate,
+    ) -> None:
+        length = headers.get(b"content-length", b"")
+        promised = int(length[:20]) if length.isdigit() else 0
+        self.says_too_much = promised > limits.body_bytes
+        self.is_unread = promised > 0 or b"transfer-encoding" in headers
         self.is_gone = False
         self.answer_has_begun = False
-        self.is_answered = False
-        self._receive = receive
+        self._is_answered = False
+        self._id = request_id.encode("ascii")
+        self._receive, self._send = channels
         self._limits = limits
         self._gate = gate
         self._bytes = 0
         self._until = arrived(limits.seconds)
         self._task = asyncio.current_task()
+        self._is_whole = False
+        self._is_waited_for = False
+        """The next piece of the body."""
+        self._is_slow = False
+        self._is_late = False
+        self._timer: asyncio.TimerHandle | None = None
         self._watcher: asyncio.Task[None] | None = None
 
-    def require_size(self) -> None:
-        """Refuse a body that says itself that it is too large.
-
-        Raises:
-            TooLarge: it does.
-        """
-        if self._length > self._limits.body_bytes:
-            raise self._too_large()
+    @property
+    def too_large(self) -> TooLarge:
+        """The refusal of a body that is."""
+        return TooLarge(f"the request has more than {self._limits.body_bytes} bytes, the most that is taken here.")
 
     async def receive(self) -> Message:
-        """Return the next piece.
+        """Return the next piece of the body.
 
         Raises:
             TooLarge: there is more than a request may have.
             TimedOut: it does not come.
             Overloaded: there is no memory for it.
         """
-        if self._watcher is not None:
+        if self._is_whole:
             return await self._receive()
-        try:
-            async with asyncio.timeout_at(self._until):
-                message = await self._receive()
-        except TimeoutError as error:
-            raise TimedOut(f"the whole request was not here within {self._limits.seconds:g} s.") from error
+        message = await self._next()
         if message["type"] == "http.disconnect":
             self._give_up()
             await asyncio.sleep(0)  # where the cancellation arrives
-        if message["type"] == "http.request":
-            size = len(message.get("body", b""))
-            if self._bytes + size > self._limits.body_bytes:
-                raise self._too_large()
-            self._gate.hold(size)
-            self._bytes += size
-            if not message.get("more_body", False):
-                self.is_unread = False
-                self._watcher = asyncio.create_task(self._watch())
+            return message
+        size = len(message.get("body", b""))
+        if self._bytes + size > self._limits.body_bytes:
+            raise self.too_large
+        self._gate.hold(size)
+        self._bytes += size
+        if not message.get("more_body", False):
+            self._is_whole, self.is_unread = True, False
+            if self._is_slow:
+                self._look()
         return message
+
+    async def send(self, message: Message) -> None:
+        """Send a part of the answer, which has the id of the request.
+
+        The connection ends with the answer where a body was left unread, or the server ends.
+        """
+        if message["type"] == "http.response.start":
+            self.answer_has_begun = True
+            headers = [*message.get("headers", ()), (_REQUEST_ID, self._id)]
+            if self.is_unread or not self._gate.open:
+                headers = [pair for pair in headers if pair[0] != b"connection"]
+                headers.append((b"connection", b"close"))
+            message = {**message, "headers": headers}
+        else:
+            self._is_answered = not message.get("more_body", False)
+        await self._send(message)
 
     def end(self) -> None:
         """Give back what was held."""
         self._gate.hold(-self._bytes)
+        if self._timer is not None:
+            self._timer.cancel()
         if self._watcher is not None:
             self._watcher.cancel()
+
+    async def _next(self) -> Message:
+        """Wait for the next piece, until the request is late."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
+        if self._is_late:
+            raise self._late()
+        self._is_waited_for = True
+        try:
+            return await self._receive()
+        except asyncio.CancelledError as error:
+            # The only cancellation is ours: see _end_wait.
+            if self._is_late and self._task is not None and self._task.uncancel() == 0:
+                raise self._late() from error
+            raise
+        finally:
+            self._is_waited_for = False
+
+    def _late(self) -> TimedOut:
+        return TimedOut(f"the whole request was not here within {self._limits.seconds:g} s.")
+
+    def _look(self) -> None:
+        """See what becomes of a request that is not answered at once, as most are: those cost no task.
+
+        Where its body is not here, it may come until the deadline. Where it is, who waits for the answer is watched.
+        """
+        self._is_slow = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._is_whole:
+            self._watcher = asyncio.create_task(self._watch())
+        else:
+            self._timer = asyncio.get_running_loop().call_at(self._until, self._end_wait)
+
+    def _end_wait(self) -> None:
+        self._is_late = True
+        if self._is_waited_for and self._task is not None:
+            self._task.cancel()
 
     async def _watch(self) -> None:
         """Stop the work when whoever waits for the answer hangs up."""
@@ -225,9 +302,6 @@ class _Body:
         self._give_up()
 
     def _give_up(self) -> None:
-        if self._task is not None and not self.is_answered:
+        if self._task is not None and not self._is_answered:
             self.is_gone = True
             self._task.cancel()
-
-    def _too_large(self) -> TooLarge:
-        return TooLarge(f"the request has more than {self._limits.body_bytes} bytes, the most that is taken here.")

@@ -9,8 +9,8 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,8 +24,8 @@ from toolkit.formats.opening import WAYS_OUT
 from toolkit.runtime import Prediction, Predictor, load
 from toolkit.runtime.tuning import Purpose, is_tuned_here
 from toolkit.serving.batching import Batcher, File, Item, Stages
-from toolkit.serving.deadline import until_deadline
-from toolkit.serving.interface import Limits, Observer, Outputs, Phase
+from toolkit.serving.deadline import by_deadline
+from toolkit.serving.interface import Limits, Observer, Outputs
 from toolkit.serving.refusals import (
     BadRequest,
     ModelFailed,
@@ -182,7 +182,10 @@ class Hosted:
         self._rate = _Rate(engines.setting.images_per_second)
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._waiting: dict[Item, asyncio.Future[None]] = {}
+        self._requests: dict[Item, _Together] = {}
+        """Of the items that are not done."""
+        self._gathered: list[Item] = []
+        """Items of this turn of the event loop."""
         self._batches: deque[tuple[int, float]] = deque()
         stages = Stages(self._prepare, engines.many.run, engines.alone.run, self._computed, self._finished)
         self._batcher = Batcher(stages, engines.setting, provenance.available_cores(), f"{name}/{version}")
@@ -201,9 +204,7 @@ class Hosted:
                 f"{pixels.dtype} {list(pixels.shape)}."
             )
         step = self._batcher.batch_size
-        with self._places(len(pixels)):
-            items = [Item(pixels[at : at + step]) for at in range(0, len(pixels), step)]
-            parts = await self._outputs(items)
+        parts = await self._outputs([pixels[at : at + step] for at in range(0, len(pixels), step)], len(pixels))
         if refused := next((part for part in parts if isinstance(part, Refusal)), None):
             raise refused
         several = [part for part in parts if not isinstance(part, Refusal)]
@@ -222,10 +223,7 @@ class Hosted:
         """Decode and classify image files; see ``toolkit.serving.interface.Model``."""
         if not files:
             return []
-        with self._places(len(files)):
-            items = [Item(file) for file in files]
-            parts = await self._outputs(items)
-        outcomes = [self._outcome(part) for part in parts]
+        outcomes = [self._outcome(part) for part in await self._outputs(files, len(files))]
         for outcome in outcomes:
             if isinstance(outcome, Prediction):
                 self._observer.predicted(self.name, self.version, outcome.label, outcome.probability)
@@ -237,55 +235,75 @@ class Hosted:
         self._batcher.close()
         self._engines.close()
 
-    async def _outputs(self, items: list[Item]) -> list[Outputs | Refusal]:
-        """Compute items; a refusal stands in the place of one that has none."""
-        self._loop = loop = asyncio.get_running_loop()
-        self._waiting |= {item: loop.create_future() for item in items}
-        try:
-            self._batcher.submit(items)
-            async with until_deadline(self._limits.seconds):
-                for item in items:
-                    await self._waiting[item]
-        finally:
-            for item in items:
-                item.done.cancel()  # where it is not done: nobody wants it any more
-                del self._waiting[item]
-        self._say_phases(items)
-        return [_result(item) for item in items]
-
-    def _say_phases(self, items: list[Item]) -> None:
-        phases: dict[Phase, float] = {
-            "queue": max(item.queue_seconds for item in items),
-            "decode": max(item.decode_seconds for item in items),
-            "compute": max(item.compute_seconds for item in items),
-        }
-        for phase, seconds in phases.items():
-            self._observer.phase(self.name, self.version, phase, seconds)
-
-    @contextmanager
-    def _places(self, images: int) -> Iterator[None]:
-        """Hold the places of some images in the queue for the block.
+    async def _outputs(
+        self, given: Sequence[npt.NDArray[np.uint8]] | Sequence[File], images: int
+    ) -> list[Outputs | Refusal]:
+        """Compute the parts of a request; a refusal stands in the place of one that has no outputs.
 
         Raises:
-            TooLarge: there are more than one request may hold.
+            TooLarge: there are more images than one request may hold.
             Overloaded: there is no room for them now.
             NotReady: the model was closed.
+            TimedOut: they could not be computed in time.
         """
+        self._require_room(images)
+        self._loop = loop = asyncio.get_running_loop()
+        items = [Item(one) for one in given]
+        together = _Together(len(items), loop.create_future())
+        self._requests.update(dict.fromkeys(items, together))
+        self._change(images)
+        try:
+            self._gather(items, loop)
+            await by_deadline(together.done, self._limits.seconds)
+        finally:
+            if together.left:
+                for item in items:
+                    if self._requests.pop(item, None) is not None:
+                        item.is_wanted = False
+            self._change(-images)
+        self._say_phases(items)
+        return [item.outcome for item in items if item.outcome is not None]  # all of them
+
+    def _gather(self, items: list[Item], loop: asyncio.AbstractEventLoop) -> None:
+        """Hand items to the threads, with those of all other requests that this turn of the event loop brings.
+
+        One by one they would wake a thread for each, which computes what it finds: calls of one image, and as many
+        changes of the thread that Python lets run.
+        """
+        if not self._gathered:
+            loop.call_soon(self._hand_over)
+        self._gathered += items
+
+    def _hand_over(self) -> None:
+        items, self._gathered = self._gathered, []
+        if not self._batcher.submit(items):
+            for item in items:
+                together = self._requests.pop(item, None)
+                if together is not None and not together.done.done():
+                    together.done.set_exception(self._replaced())
+
+    def _say_phases(self, items: list[Item]) -> None:
+        queue = decode = compute = 0.0
+        for item in items:
+            queue, decode = max(queue, item.queue_seconds), max(decode, item.decode_seconds)
+            compute = max(compute, item.compute_seconds)
+        self._observer.phases(self.name, self.version, {"queue": queue, "decode": decode, "compute": compute})
+
+    def _require_room(self, images: int) -> None:
+        """Refuse what cannot be taken now: see ``_outputs``."""
         if images > self._most:
             raise TooLarge(f"the request holds {images} images, and may hold {self._most}: send fewer at once.")
         if self._closed:
-            raise NotReady(f"version {self.version} of {self.name} has just been replaced.", retry_after=0.0)
+            raise self._replaced()
         if self._held + images > self._limits.queue:
             raise Overloaded(
                 f"{self._held} images wait or are computed for {self.name}, and there is room for "
                 f"{self._limits.queue}: come back later.",
                 retry_after=self._rate.seconds_for(self._held),
             )
-        self._change(images)
-        try:
-            yield
-        finally:
-            self._change(-images)
+
+    def _replaced(self) -> NotReady:
+        return NotReady(f"version {self.version} of {self.name} has just been replaced.", retry_after=0.0)
 
     def _change(self, images: int) -> None:
         self._rate.changed(self._held, max(0, -images))
@@ -319,9 +337,24 @@ class Hosted:
         while self._batches:
             self._observer.batch(self.name, self.version, *self._batches.popleft())
         for item in items:
-            waiting = self._waiting.get(item)
-            if waiting is not None and not waiting.done():
-                waiting.set_result(None)
+            together = self._requests.pop(item, None)
+            if together is not None:
+                together.left -= 1
+                if not together.left and not together.done.done():
+                    together.done.set_result(None)
+
+
+@dataclass
+class _Together:
+    """The items of one request.
+
+    Attributes:
+        left: how many are not done.
+        done: is set once all are.
+    """
+
+    left: int
+    done: asyncio.Future[None]
 
 
 @dataclass
@@ -352,15 +385,6 @@ class _Rate:
     def seconds_for(self, images: int) -> float:
         """Return how long so many images take: at least a second, for the header counts in whole ones."""
         return float(min(3600, max(1, math.ceil(images * self._seconds / max(self._images, 1e-3)))))
-
-
-def _result(item: Item) -> Outputs | Refusal:
-    error = item.done.exception()
-    if error is None:
-        return item.done.result()
-    if isinstance(error, Refusal):
-        return error
-    raise error
 
 
 def _require_golden_samples(predictor: Predictor, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
@@ -119,6 +119,10 @@ class Models(Protocol):
         """Return every version of every model, ready or not."""
 
     @property
+    def names(self) -> Sequence[str]:
+        """The models, by name, in order."""
+
+    @property
     def ready(self) -> bool:
         """Whether every model has a version that is ready, and the server takes requests."""
 
@@ -150,8 +154,8 @@ class Observer(Protocol):
     def request(self, answered: Answered) -> None:
         """A request was answered."""
 
-    def phase(self, model: str, version: str, phase: Phase, seconds: float) -> None:
-        """A phase of a request ended."""
+    def phases(self, model: str, version: str, seconds: Mapping[Phase, float]) -> None:
+        """The phases of a request have ended, each after so many seconds."""
 
     def batch(self, model: str, version: str, images: int, seconds: float) -> None:
         """The engine computed a batch."""

@@ -6,6 +6,7 @@ Every line that a request causes carries its id, which the client may give and a
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import random
@@ -17,17 +18,13 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TextIO, TypeAlias
 
-from starlette.datastructures import MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
 from toolkit.printable import printable, printable_lines
-from toolkit.serving.interface import Answered, Phase
-from toolkit.serving.observers import outcome_of
+from toolkit.serving.interface import Answered
+from toolkit.serving.observers import Indifferent, outcome_of
 
 Style: TypeAlias = Literal["json", "text"]
 REQUEST_ID_HEADER: Final = "x-request-id"
 """In HTTP and, as metadata, in gRPC."""
-_HEADER = REQUEST_ID_HEADER.encode()
 LONGEST_TEXT = 500
 """Characters of a message that quotes what somebody sent."""
 _LINES_THAT_WAIT = 10_000
@@ -35,6 +32,7 @@ _LOOK_SECONDS = 0.05
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _LOGGERS = ("toolkit", "uvicorn", "asyncio", "grpc")
 _ACCESS_LOGGER = "uvicorn.access"
+_ENCODER = json.JSONEncoder(default=str)
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
 _logger = logging.getLogger("toolkit.serving.requests")
 
@@ -56,30 +54,8 @@ def request_id(given: str | None = None) -> Iterator[str]:
         _request_id.reset(token)
 
 
-class RequestIds:
-    """ASGI middleware: each request has an id, taken from its header or new, which stands in its answer too."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        given = next((value.decode("latin-1") for name, value in scope["headers"] if name == _HEADER), None)
-        with request_id(given) as used:
-
-            async def send_with_id(message: Message) -> None:
-                if message["type"] == "http.response.start":
-                    MutableHeaders(scope=message)[REQUEST_ID_HEADER] = used
-                await send(message)
-
-            await self._app(scope, receive, send_with_id)
-
-
-class RequestLog:
-    """An observer that writes a line for each request."""
+class RequestLog(Indifferent):
+    """An observer that writes a line for each request. What is seen in an image is whoever's that sent it."""
 
     def request(self, answered: Answered) -> None:
         """Log a request: what was asked of which model, and what became of it."""
@@ -96,19 +72,9 @@ class RequestLog:
             fields["reason"] = _cut(str(refusal))
         level = logging.INFO if refusal is None or refusal.http < 500 else logging.WARNING
         if _logger.isEnabledFor(level):
-            _logger.log(level, "request", extra={"fields": fields})
-
-    def phase(self, model: str, version: str, phase: Phase, seconds: float) -> None:
-        """Nothing: the metrics have it."""
-
-    def batch(self, model: str, version: str, images: int, seconds: float) -> None:
-        """Nothing: the metrics have it."""
-
-    def predicted(self, model: str, version: str, label: str, probability: float) -> None:
-        """Nothing: what is seen in an image is whoever's that sent it."""
-
-    def queued(self, model: str, version: str, images: int) -> None:
-        """Nothing: the metrics have it."""
+            # As Logger.log does it, but for where in the source that was said, which no line of ours tells.
+            extra = {"fields": fields}
+            _logger.handle(_logger.makeRecord(_logger.name, level, "", 0, "request", (), None, extra=extra))
 
 
 class JsonFormatter(logging.Formatter):
@@ -124,10 +90,10 @@ class JsonFormatter(logging.Formatter):
         }
         if used := _request_id.get():
             line["request_id"] = used
-        line |= _fields(record)
+        line |= getattr(record, "fields", {})
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return _ENCODER.encode(line)
 
 
 class TextFormatter(logging.Formatter):
@@ -135,7 +101,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        fields = _fields(record)
+        fields = dict(getattr(record, "fields", {}))
         if used := _request_id.get():
             fields["request_id"] = used
         said = "".join(f" {name}={value}" for name, value in fields.items() if value != "")
@@ -220,11 +186,13 @@ class _Background(logging.Handler):
 
 
 def _time(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+    second, fraction = divmod(record.created, 1)
+    return f"{_second(int(second))}.{int(fraction * 1000):03}+00:00"
 
 
-def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    return dict(getattr(record, "fields", {}))
+@functools.lru_cache(maxsize=2)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _cut(text: str) -> str:

@@ -6,6 +6,7 @@ classes beyond a number are counted together. So memory and the page of metrics 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import get_args
 
@@ -23,10 +24,10 @@ from prometheus_client.exposition import choose_encoder
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
 
 from toolkit.serving.interface import Answered, Models, Phase
 from toolkit.serving.observers import outcome_of
+from toolkit.serving.routing import Route
 
 LOW_CONFIDENCE = 0.5
 """An image whose most probable class has less is counted as one of low confidence."""
@@ -62,6 +63,9 @@ class Metrics:
         self._low_confidence = low_confidence
         self._most_classes = most_classes
         self._names: set[str] = set()
+        # Looking a metric up by its labels takes three times as long as counting with it.
+        self._answered: dict[tuple[str, str, str], Counter] = {}
+        self._seconds: dict[tuple[str, str], Histogram] = {}
         self._versions: dict[tuple[str, str], _Counted] = {}
         self._listed: set[tuple[str, str]] = set()
         self._gone: set[tuple[str, str]] = set()
@@ -131,14 +135,22 @@ class Metrics:
 
     def request(self, answered: Answered) -> None:
         """Count a request, and its time if it has a result."""
-        model = self._known(answered.model)
-        self._requests.labels(model, answered.protocol, outcome_of(answered)).inc()
+        of_kind = (self._known(answered.model), answered.protocol, outcome_of(answered))
+        counter = self._answered.get(of_kind)
+        if counter is None:
+            counter = self._answered[of_kind] = self._requests.labels(*of_kind)
+        counter.inc()
         if answered.refusal is None:
-            self._request_seconds.labels(model, answered.protocol).observe(answered.seconds)
+            seconds = self._seconds.get(of_kind[:2])
+            if seconds is None:
+                seconds = self._seconds[of_kind[:2]] = self._request_seconds.labels(*of_kind[:2])
+            seconds.observe(answered.seconds)
 
-    def phase(self, model: str, version: str, phase: Phase, seconds: float) -> None:
-        """Add a phase of a request."""
-        self._of(model, version).phases[phase].observe(seconds)
+    def phases(self, model: str, version: str, seconds: Mapping[Phase, float]) -> None:
+        """Add the phases of a request."""
+        histograms = self._of(model, version).phases
+        for phase, spent in seconds.items():
+            histograms[phase].observe(spent)
 
     def batch(self, model: str, version: str, images: int, seconds: float) -> None:
         """Add a call of the engine."""
@@ -161,7 +173,7 @@ class Metrics:
         """Set how many images there are."""
         self._of(model, version).queued.set(images)
 
-    def routes(self) -> list[BaseRoute]:
+    def routes(self) -> list[Route]:
         """Return ``GET /metrics``, in the format that is asked for: Prometheus's text or OpenMetrics."""
 
         async def metrics(request: Request) -> Response:
@@ -170,7 +182,7 @@ class Metrics:
             # Thousands of classes take tens of milliseconds, in which requests would wait.
             return Response(await run_in_threadpool(encode, self.registry), media_type=media_type)
 
-        return [Route("/metrics", metrics, methods=["GET"])]
+        return [Route("GET", "/metrics", metrics)]
 
     def _known(self, name: str) -> str:
         """Return a name if a model has it, else the empty one."""
@@ -199,7 +211,7 @@ class Metrics:
         self._listed, self._gone = listed, absent - self._gone
 
     def _of(self, model: str, version: str) -> _Counted:
-        """Return what is counted of a version; looking up each metric by its labels takes three times as long."""
+        """Return what is counted of a version."""
         found = self._versions.get((model, version))
         if found is None:
             found = self._versions[model, version] = _Counted(

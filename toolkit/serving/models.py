@@ -150,10 +150,10 @@ class ModelSet:
         if versions is None:
             raise UnknownModel(f"there is no model {_shown(name)} here{self._said()}")
         if version is None:
-            ready = [(int(number), entry.hosted) for number, entry in versions.items() if entry.hosted is not None]
+            ready = {int(number): entry.hosted for number, entry in versions.items() if entry.hosted is not None}
             if not ready:
                 raise NotReady(f"no version of {name} is ready.", retry_after=_RETRY_SECONDS)
-            return max(ready, key=lambda one: one[0])[1]
+            return ready[max(ready)]
         entry = versions.get(version)
         if entry is None:
             raise UnknownModel(f"there is no version {_shown(version)} of {name} here.")

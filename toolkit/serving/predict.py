@@ -6,24 +6,26 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
 
 from toolkit.printable import printable
 from toolkit.runtime import Prediction
 from toolkit.serving.answers import JsonResponse, refused
 from toolkit.serving.interface import Answered, Limits, Model, Models, Observer
+from toolkit.serving.lookup import when_arrived
 from toolkit.serving.openapi import MOST_TOP, TOP, document
 from toolkit.serving.refusals import BadRequest, Refusal
+from toolkit.serving.routing import Route
 from toolkit.serving.uploads import Upload, read_uploads
 
 _PARAMETERS = ("model", "version", "top")
 _SHOWN = 100
 
 
-def routes(models: Models, limits: Limits, observer: Observer, *, needs_key: bool = False) -> list[BaseRoute]:
+def routes(models: Models, limits: Limits, observer: Observer, *, needs_key: bool = False) -> list[Route]:
     """Return ``/predict`` and the description of it.
 
     Args:
@@ -40,7 +42,7 @@ def routes(models: Models, limits: Limits, observer: Observer, *, needs_key: boo
     async def predict(request: Request) -> Response:
         return await _Answering(models, limits, observer).answer(request)
 
-    return [Route("/predict", predict, methods=["POST"]), Route("/openapi.json", openapi, methods=["GET"])]
+    return [Route("POST", "/predict", predict), Route("GET", "/openapi.json", openapi)]
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,13 @@ class _Query:
         Raises:
             BadRequest: it has a parameter that there is not, or one twice, or one that says nothing.
         """
-        given = request.query_params.multi_items()
+        query: bytes = request.scope["query_string"]
+        given = parse_qsl(query.decode("latin-1"), keep_blank_values=True) if query else []
+        names = [name for name, _ in given]
         for name, value in given:
             if name not in _PARAMETERS:
                 raise BadRequest(f"there is no parameter {_shown(name)}: give {', '.join(_PARAMETERS)}.")
-            if not value or len(request.query_params.getlist(name)) > 1:
+            if not value or names.count(name) > 1:
                 raise BadRequest(f"the parameter {name} is empty or stands there twice: give it once, or leave it out.")
         values = dict(given)
         top = values.get("top", str(TOP))
@@ -101,9 +105,9 @@ class _Answering:
 
     async def _answered(self, request: Request) -> tuple[Response, Refusal | None]:
         query = _Query.of(request)
-        self._model(query)  # what there is not is said before anything is read
+        model = self._model(query)  # what there is not is said before anything is read
         uploads = await read_uploads(request, self._limits)
-        model = self._model(query)  # which may be a newer version now
+        model = when_arrived(self._models, model, query.version)
         self._images, self._version = len(uploads), model.version
         outcomes = await model.classify([upload.content for upload in uploads])
         answer = {
@@ -123,7 +127,7 @@ class _Answering:
         return self._models.get(self._name, query.version)
 
     def _only_name(self) -> str:
-        names = sorted({state.name for state in self._models.index()})
+        names = self._models.names
         if len(names) > 1:
             raise BadRequest(f"there are several models here: say which with ?model=NAME, one of {', '.join(names)}.")
         return names[0] if names else ""

@@ -16,7 +16,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+FAULT: Final = "the server has a fault: its log says more."
+"""What is told of an error of ours; the log gets the traceback."""
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not a fault of the server

@@ -8,11 +8,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from toolkit.serving.interface import Answered, Phase
+from toolkit.serving.observers import Indifferent
 
 _PHASES: dict[Phase, str] = {"queue": "queue", "decode": "compute_input", "compute": "compute_infer"}
 """A phase to its name in the protocol."""
@@ -43,7 +44,7 @@ class _Counts:
     batches: defaultdict[int, _Duration] = field(default_factory=lambda: defaultdict(_Duration))
 
 
-class Statistics:
+class Statistics(Indifferent):
     """An observer that counts for the protocol's statistics extension.
 
     Requests that no version answered (a name that there is not, a full queue) belong to none and are not counted here;
@@ -53,37 +54,33 @@ class Statistics:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._lock = threading.Lock()  # engines tell from threads of their own
-        self._versions: dict[tuple[str, str], _Counts] = {}
+        self._versions: defaultdict[tuple[str, str], _Counts] = defaultdict(_Counts)
 
     def request(self, answered: Answered) -> None:
         """Count a request that a version answered."""
         if not answered.version:
             return
         with self._lock:
-            counts = self._counts(answered.model, answered.version)
+            counts = self._versions[answered.model, answered.version]
             if answered.refusal is None:
                 counts.success.add(answered.seconds)
                 counts.last_inference = round(self._clock() * 1000)
             else:
                 counts.fail.add(answered.seconds)
 
-    def phase(self, model: str, version: str, phase: Phase, seconds: float) -> None:
-        """Add to the time of a phase."""
+    def phases(self, model: str, version: str, seconds: Mapping[Phase, float]) -> None:
+        """Add the phases of a request to the times of theirs."""
         with self._lock:
-            self._counts(model, version).phases[_PHASES[phase]].add(seconds)
+            counted = self._versions[model, version].phases
+            for phase, spent in seconds.items():
+                counted[_PHASES[phase]].add(spent)
 
     def batch(self, model: str, version: str, images: int, seconds: float) -> None:
         """Count a call of the engine."""
         with self._lock:
-            counts = self._counts(model, version)
+            counts = self._versions[model, version]
             counts.images += images
             counts.batches[images].add(seconds)
-
-    def predicted(self, model: str, version: str, label: str, probability: float) -> None:
-        """Nothing: the protocol counts no classes."""
-
-    def queued(self, model: str, version: str, images: int) -> None:
-        """Nothing: the protocol does not ask for it."""
 
     def of(self, name: str, version: str) -> dict[str, Any]:
         """Return the statistics of a version; zeros where nothing has happened yet.
@@ -118,6 +115,3 @@ class Statistics:
                     for size in sorted(counts.batches)
                 ],
             }
-
-    def _counts(self, model: str, version: str) -> _Counts:
-        return self._versions.setdefault((model, version), _Counts())

@@ -1,1 +1,1 @@
-"""The two-stage fine-tuning of a pretrained backbone: ``auto.choose_recipe``, then ``stage.finetune_run``."""
+"""The fine-tuning in stages of a pretrained backbone: ``auto.choose_recipe``, then ``stage.finetune_run``."""

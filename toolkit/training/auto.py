@@ -14,7 +14,7 @@ from typing import Any
 from toolkit.backbones.asked import check_backbone
 from toolkit.data.registry import find_source, require_source
 from toolkit.dependencies import require_for_training
-from toolkit.errors import RunError
+from toolkit.errors import RecipeError, RunError
 from toolkit.files import expanded
 from toolkit.formats.registry import get_format
 from toolkit.recipe import (
@@ -76,7 +76,13 @@ def check_recipe(recipe: Recipe) -> Recipe:
         BackboneError: there is no such source of backbones, or no such file of weights.
         ExportError: there is no such format, which would be found out only after the training.
         RunError: there is no such run to be the teacher, or it is not finished.
+        RecipeError: new views are to be drawn, and nothing is drawn of them.
     """
+    if recipe.cache.refresh > 0 and not recipe.augment.changes_images:
+        raise RecipeError(
+            "--refresh-views draws new views, and this recipe changes no image: ask for a change too, e.g. with "
+            "--augment-flip or --augment-crop, or leave it out."
+        )
     require_source(recipe.data)
     check_backbone(recipe.backbone.name, recipe.backbone.weights)
     for name in recipe.export.formats:

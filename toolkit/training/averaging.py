@@ -27,8 +27,8 @@ class WeightAverage:
 
     Statistics of BatchNorm that are trained (``--train-bn``) are averaged like the weights, as timm's ``ModelEmaV3``
     does and unlike Izmailov et al. 2018, who estimate them anew because they average weights that lie far apart: those
-    of neighbouring steps, and of the epochs at the end of a schedule, do not. Where BatchNorm is frozen, which is the
-    default, there is nothing to average or to estimate.
+    of neighbouring steps, and of the epochs at the end of a schedule, do not. Who wants them estimated all the same has
+    ``--bn-reestimate``. Where BatchNorm is frozen, which is the default, there is nothing to average or to estimate.
 
     Attributes:
         weights: the average, float32, by name; empty before the first update.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -18,9 +18,10 @@ from torch import nn
 from toolkit.backbones.deployable import Deployable
 from toolkit.backbones.frontier import Cut
 from toolkit.data import Split
-from toolkit.data.augment import make_augment
+from toolkit.data.augment import epoch_view
 from toolkit.data.batches import iterate_batches, load_ahead
 from toolkit.training.activations.extraction import Activations
+from toolkit.training.activations.new_views import NewViews
 from toolkit.training.setting import Setting
 
 Indices = npt.NDArray[np.int64]
@@ -57,6 +58,11 @@ class EpochOrder:
         ]
 
 
+def in_order(images: int) -> EpochOrder:
+    """Return the order in which so many images are numbered."""
+    return EpochOrder(np.arange(images, dtype=np.int64), VALIDATION_BATCH, ())
+
+
 @dataclass(frozen=True)
 class TrainedPart:
     """The part of the network that runs in every step of a stage, from the tensors of a batch to logits ``[b, C]``.
@@ -86,13 +92,18 @@ class BatchSource(Protocol):
 
     part: TrainedPart
     views: int
-    """Of each training image that can be had in order: the image as it is, and augmented ones that are kept."""
+    """Of each training image that can be had by number: the image as it is, and augmented ones that are kept."""
 
     def training(self, order: EpochOrder, first: int) -> Iterator[Batch]:
         """Yield an epoch's batches from step ``first``. A generator: closing it stops reading ahead."""
 
-    def view(self, number: int) -> Iterator[Tensors]:
-        """Yield a view of the training images in order, as ``part`` takes them; view 0 are the images as they are."""
+    def view(self, number: int, order: EpochOrder | None = None) -> Iterator[Tensors]:
+        """Yield batches of a view of the training images, as ``part`` takes them, on the device.
+
+        Args:
+            number: of the view; 0 are the images as they are.
+            order: which images; by default all of them, as they are numbered.
+        """
 
     def validation(self) -> Iterator[Tensors]:
         """Yield the validation images in order, as ``part`` takes them, on the device."""
@@ -114,9 +125,24 @@ class LogitsNetwork(nn.Module):
 class ImageBatches:
     """Images for the whole network: what training is without a cache."""
 
-    def __init__(self, setting: Setting, network: Deployable, train: Split, validation: Split) -> None:
-        whole = LogitsNetwork(network)
-        self.part = TrainedPart(whole, whole)
+    def __init__(
+        self,
+        setting: Setting,
+        network: Deployable,
+        train: Split,
+        validation: Split,
+        trained: Deployable | None = None,
+    ) -> None:
+        """Prepare one stage.
+
+        Args:
+            setting: the run.
+            network: the whole of it.
+            train: the training images.
+            validation: the validation images.
+            trained: the network as it is trained; itself by default.
+        """
+        self.part = TrainedPart(LogitsNetwork(trained or network), LogitsNetwork(network))
         self.views = 1
         self._setting = setting
         self._train = train
@@ -130,31 +156,34 @@ class ImageBatches:
             order.indices[first * order.batch_size :],
             order.batch_size,
             self._setting.preprocessing,
-            augment=make_augment(self._setting.recipe.augment, *_two_seeds(order.seed)),
+            view=epoch_view(self._setting.recipe.augment, order.seed),
             workers=self._setting.threads,
         )
         for images, targets, _ in batches:
             yield Batch([torch.from_numpy(images).to(device)], torch.from_numpy(targets).to(device))
 
-    def view(self, number: int) -> Iterator[Tensors]:
+    def view(self, number: int, order: EpochOrder | None = None) -> Iterator[Tensors]:
         """See ``BatchSource``; there is one view, the image as it is."""
         del number
-        yield from self._in_order(self._train)
+        return self._as_they_are(self._train, order or in_order(len(self._train)))
 
     def validation(self) -> Iterator[Tensors]:
         """See ``BatchSource``."""
-        yield from self._in_order(self._validation)
+        return self._as_they_are(self._validation, in_order(len(self._validation)))
 
-    def _in_order(self, split: Split) -> Iterator[Tensors]:
-        order = np.arange(len(split), dtype=np.int64)
+    def _as_they_are(self, split: Split, order: EpochOrder) -> Iterator[Tensors]:
         for images, _, _ in iterate_batches(
-            split, order, VALIDATION_BATCH, self._setting.preprocessing, workers=self._setting.threads
+            split, order.indices, order.batch_size, self._setting.preprocessing, workers=self._setting.threads
         ):
             yield [torch.from_numpy(images).to(self._setting.device)]
 
 
 class ActivationBatches:
-    """Kept activations for the part behind the frozen one."""
+    """Kept activations for the part behind the frozen one.
+
+    Attributes:
+        places: which of the kept tensors that part takes.
+    """
 
     def __init__(
         self,
@@ -177,7 +206,7 @@ class ActivationBatches:
         """
         self.part = TrainedPart(cut.train, cut.infer)
         self.views = train.views
-        self._places = tuple(places)
+        self.places = tuple(places)
         self._train = train
         self._validation = validation
         self._device = device
@@ -188,7 +217,7 @@ class ActivationBatches:
         views = np.random.default_rng([*order.seed, 1]).integers(0, self._train.views, len(self._train.targets))
 
         def load(images: Indices) -> Batch:
-            tensors = self._train.load(self._places, images, views[images], self._device)
+            tensors = self._train.load(self.places, images, views[images], self._device)
             targets = torch.from_numpy(self._train.targets[images]).to(self._device)
             if self._taught is None:
                 return Batch(tensors, targets)
@@ -197,21 +226,18 @@ class ActivationBatches:
 
         return load_ahead(load, order.batches(first), workers=1, prefetch=PREFETCH)
 
-    def view(self, number: int) -> Iterator[Tensors]:
-        """See ``BatchSource``."""
-        return self._in_order(self._train, number)
+    def with_new_views(self, train: NewViews, taught: NewViews | None) -> ActivationBatches:
+        """Return the batches of an epoch in which new views stand in for those that are kept.
 
-    def validation(self) -> Iterator[Tensors]:
-        """See ``BatchSource``."""
-        return self._in_order(self._validation, 0)
-
-    def _in_order(self, kept: Activations, view: int) -> Iterator[Tensors]:
-        everything = EpochOrder(np.arange(len(kept.targets), dtype=np.int64), VALIDATION_BATCH, ())
-
-        def load(images: Indices) -> Tensors:
-            return kept.load(self._places, images, np.full_like(images, view), self._device)
-
-        return load_ahead(load, everything.batches(0), workers=1, prefetch=PREFETCH)
+        Args:
+            train: of some training images.
+            taught: the teacher's logits of the same views; None without a teacher.
+        """
+        other = copy.copy(self)
+        other._train = replace(self._train, new=train)
+        if self._taught is not None:
+            other._taught = replace(self._taught, new=taught)
+        return other
 
     def fold(self, trained: Indices, held: Indices) -> ActivationBatches:
         """Return the same stage on some of the training images, int64 ``[n]``, looked at on others of them."""
@@ -220,12 +246,16 @@ class ActivationBatches:
         fold._taught = None if self._taught is None else self._taught.part(trained)
         return fold
 
-    def unaugmented(self, images: Indices) -> Tensors:
-        """Return training images, given by int64 ``[b]``, as ``part`` takes them, without augmentation."""
-        return self._train.load(self._places, images, np.zeros_like(images), self._device)
+    def validation(self) -> Iterator[Tensors]:
+        """See ``BatchSource``."""
+        return self._kept(self._validation, 0, in_order(len(self._validation.targets)))
 
+    def view(self, number: int, order: EpochOrder | None = None) -> Iterator[Tensors]:
+        """See ``BatchSource``."""
+        return self._kept(self._train, number, order or in_order(len(self._train.targets)))
 
-def _two_seeds(seed: tuple[int, ...]) -> tuple[int, int]:
-    """Return seed and epoch as ``make_augment`` takes them."""
-    first, *rest = seed
-    return first, int(np.random.SeedSequence(rest).generate_state(1)[0])
+    def _kept(self, kept: Activations, view: int, order: EpochOrder) -> Iterator[Tensors]:
+        def load(images: Indices) -> Tensors:
+            return kept.load(self.places, images, np.full_like(images, view), self._device)
+
+        return load_ahead(load, order.batches(0), workers=1, prefetch=PREFETCH)

@@ -59,14 +59,13 @@ class Best:
             "last sound": done.validation_loss <= factor * self.loss + margin,
         }
         if wanted[kept]:
-            self.stage, self.epoch, self.accuracy, self.loss, self.score = (
-                done.stage,
-                done.epoch,
-                done.validation_accuracy,
-                done.validation_loss,
-                score,
-            )
-            self.weights = {name: value.detach().cpu().clone() for name, value in weights.items()}
+            self.stage, self.epoch = done.stage, done.epoch
+            self.keep(weights, done.validation_accuracy, done.validation_loss, score)
+
+    def keep(self, weights: Mapping[str, torch.Tensor], accuracy: float, loss: float, score: float) -> None:
+        """Keep other weights of the same epoch, copied, with what validation says of them."""
+        self.accuracy, self.loss, self.score = accuracy, loss, score
+        self.weights = {name: value.detach().cpu().clone() for name, value in weights.items()}
 
 
 def which_to_keep(recipe: TrainRecipe, validation_images: int) -> Kept:

@@ -42,7 +42,7 @@ class State:
     """Where a run is.
 
     Attributes:
-        stage: 1 or 2; 3 once training has ended.
+        stage: its number; that of none once training has ended.
         epoch: of the stage, 1 is the first.
         step: of the epoch, 0 is the first; the next to be made.
         loss_sum: of the epoch's steps so far, each loss times its images.
@@ -58,12 +58,14 @@ class State:
         averaged: updates of that average.
         peak: what the best epoch of the stage reached, by which patience compares; empty before the first.
         waited: epochs of the stage since then.
+        fixed_views: True once there was no room for new views.
         model: parameters and buffers that training may change.
         optimizer: its ``state_dict``; empty before a stage's first step.
         scheduler: its ``state_dict``.
         scaler: of float16 gradients; empty without one.
         depthwise: how depthwise convolutions have been differentiated, see ``DepthwiseGradients``.
         head: how the head was solved, see ``SolvedHead``; empty where it was not.
+        labels: what the look at the labels found, see ``LabelCheck.plain``; empty before it.
         identity: what must not have changed when a run goes on: name of the thing to its digest.
     """
 
@@ -83,12 +85,14 @@ class State:
     averaged: int = 0
     peak: tuple[float, ...] = ()
     waited: int = 0
+    fixed_views: bool = False
     model: dict[str, torch.Tensor] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
     scheduler: dict[str, Any] = field(default_factory=dict)
     scaler: dict[str, float] = field(default_factory=dict)
     depthwise: list[dict[str, Any]] = field(default_factory=list)
     head: dict[str, Any] = field(default_factory=dict)
+    labels: dict[str, Any] = field(default_factory=dict)
     identity: dict[str, str] = field(default_factory=dict)
 
     @property

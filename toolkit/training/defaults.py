@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from toolkit.backbones import Backbone, create_backbone, select_blocks
+from toolkit.backbones import Backbone, create_backbone, select_blocks, set_trainable
+from toolkit.backbones.frontier import NoFrontierError, residual_branches
+from toolkit.backbones.regularization import set_head_dropout, without_own_depth
 from toolkit.errors import BackboneError, ImageSizeError
 from toolkit.progress import Reporter
 from toolkit.recipe import Recipe
@@ -16,8 +18,8 @@ _ATTEMPTS = 3
 def create_fitting(recipe: Recipe, classes: int, reporter: Reporter) -> tuple[Recipe, Backbone, tuple[str, ...]]:
     """Create the backbone of a recipe.
 
-    An image size and blocks to unfreeze that are defaults, a shipped recipe's or the field's own, give way where the
-    network cannot take them.
+    An image size, blocks to unfreeze and stochastic depth that are defaults, a shipped recipe's or the field's own,
+    give way where the network cannot take them.
 
     Returns:
         the recipe as it can be run, the backbone, and a sentence for each field that is not the recipe's.
@@ -47,9 +49,40 @@ def create_fitting(recipe: Recipe, classes: int, reporter: Reporter) -> tuple[Re
                 f"{field} is {fitting} ({names}) instead of the recipe's {_shown(stage.unfreeze)}: {backbone.name} has "
                 f"{len(backbone.blocks)} blocks ({', '.join(block.name for block in backbone.blocks)})"
             )
+    recipe, further = regularised(recipe, backbone)
+    adapted += further
     for sentence in adapted:
         reporter.line(f"adapted: {sentence}")
     return recipe, backbone, tuple(adapted)
+
+
+def regularised(recipe: Recipe, backbone: Backbone) -> tuple[Recipe, list[str]]:
+    """Set what the network leaves out at random while it is trained; see ``create_fitting``."""
+    adapted = []
+    if recipe.train.drop_path is not None:
+        without_own_depth(backbone.model)
+        if recipe.train.drop_path > 0 and (problem := _without_branches(recipe, backbone)):
+            if recipe.is_given("train.drop_path"):
+                raise BackboneError(f"{problem}: leave --drop-path out.")
+            recipe = recipe.adapted({"train.drop_path": 0.0})
+            adapted.append(f"drop_path is 0: {problem}")
+    if recipe.train.dropout is not None:
+        set_head_dropout(backbone, recipe.train.dropout)
+    return recipe, adapted
+
+
+def _without_branches(recipe: Recipe, backbone: Backbone) -> str | None:
+    """Say why stochastic depth has nothing to leave out; None where a stage trains residual branches."""
+    try:
+        trained = [set_trainable(backbone, stage.unfreeze) for _, stage in recipe.stages]
+        if any(residual_branches(backbone, parts) for parts in trained):
+            return None
+    except NoFrontierError as error:
+        return f"no residual branch can be found in {backbone.name}, {error}"
+    finally:
+        backbone.model.eval()
+    blocks = ", ".join(dict.fromkeys(name for parts in reversed(trained) for name in parts.names))
+    return f"there is no residual branch to leave out in what is trained of {backbone.name} ({blocks})"
 
 
 def _create(recipe: Recipe, classes: int, reporter: Reporter) -> tuple[Recipe, Backbone]:

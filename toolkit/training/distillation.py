@@ -21,7 +21,7 @@ from toolkit.progress import working
 from toolkit.recipe import Recipe
 from toolkit.run_folder import FinishedRun, find_run
 from toolkit.training.activations.extraction import Extraction
-from toolkit.training.activations.prefix import Prefix, make_prefix
+from toolkit.training.activations.prefix import Prefix, look_up, make_prefix
 from toolkit.training.setting import Setting
 
 
@@ -40,7 +40,8 @@ class Teacher:
     @property
     def digest(self) -> str:
         """SHA-256 of its weights and of what of its answers is taken."""
-        return hashlib.sha256(f"{self.run.record.model_sha256} {self.places}".encode()).hexdigest()
+        mirrored = " and its mirror image" if self.run.record.flip_test else ""
+        return hashlib.sha256(f"{self.run.record.model_sha256} {self.places}{mirrored}".encode()).hexdigest()
 
 
 def find_teacher(recipe: Recipe, dataset: Dataset) -> Teacher | None:
@@ -120,5 +121,6 @@ def answers_of(setting: Setting, teacher: Teacher) -> Extraction[Answers]:
         preprocessing=record.preprocessing,
     )
     with working(setting.reporter, "teacher: preparing its engine"):
-        prefix = make_prefix(TaughtNetwork(teacher), own)
+        network = TaughtNetwork(teacher)
+        prefix = make_prefix(network, own, look_up(own, network, teacher.digest))
     return Extraction(own, Answers(teacher.digest, prefix, (Tensor("logits", (len(teacher.places),)),)))

@@ -2,13 +2,15 @@
 
 With few images stage 1 makes so few steps that its head is far from the best one, and a judge as simple as logistic
 regression over what the frozen network makes of the images beats it. So the head is that regression, and the second
-stage goes on from it ("linear probe first, then fine-tuning", Kumar et al. 2022). Where validation images are too few
-to tell whether it gained anything, the training images tell, each by a network that was not trained on it.
+stage goes on from it ("linear probe first, then fine-tuning", Kumar et al. 2022), and a third one from that. Where
+validation images are too few to tell whether they gained anything, the training images tell, each by a network that was
+not trained on it.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -63,10 +65,10 @@ def views_to_use(images: int, classes: int, views: int) -> int:
 
 
 def cross_validates(recipe: Recipe, validation_images: int, processes: int) -> bool:
-    """Tell whether the second stage has to prove itself in folds of the training images.
+    """Tell whether the stages behind a solved head have to prove themselves in folds of the training images.
 
-    That takes four times as long as the second stage, which is little where there are so few images. Without kept
-    activations it would not be, and several processes hold a part of the images each.
+    That takes four times as long as they do, which is little where there are so few images. Without kept activations it
+    would not be, and several processes hold a part of the images each.
 
     Args:
         recipe: as it is to be run, see ``with_solver``.
@@ -75,11 +77,21 @@ def cross_validates(recipe: Recipe, validation_images: int, processes: int) -> b
     """
     return (
         recipe.stage1.solver == "lbfgs"
-        and recipe.stage2.epochs > 0
+        and len(behind_head(number for number, _ in recipe.stages)) > 0
         and recipe.cache.use
         and processes == 1
         and which_to_keep(recipe.train, validation_images) == "last sound"
     )
+
+
+def behind_head(stages: Iterable[int]) -> tuple[int, ...]:
+    """Return those of some stages, given by their numbers, that go on from the head which the first one found."""
+    return tuple(number for number in stages if number > 1)
+
+
+def stages_in_words(numbers: tuple[int, ...]) -> str:
+    """Return ``stage 2``, or ``stages 2 and 3``."""
+    return f"stage{'s' if len(numbers) > 1 else ''} {' and '.join(map(str, numbers))}"
 
 
 def folds_of(train: Split, seed: int) -> npt.NDArray[np.int64] | None:
@@ -100,14 +112,14 @@ def folds_of(train: Split, seed: int) -> npt.NDArray[np.int64] | None:
 
 
 def judged(without: Right, with_it: Right) -> SecondStageTrial:
-    """Decide whether the second stage is worth it: whether more images are right with it, out of fold.
+    """Decide whether the stages behind the head are worth it: whether more images are right with them, out of fold.
 
     Which of the two is better is all that is asked: where they cannot be told apart neither is far behind, and to ask
     for a difference of a standard error would leave out much that helps, for of few images that is many points.
 
     Args:
         without: which images are right with the solved head alone, out of fold, bool ``[n]``.
-        with_it: which are right with the second stage behind it, in the same folds.
+        with_it: which are right with these stages behind it, in the same folds.
     """
     _, lost, won, _ = fourfold(without, with_it)
     images = len(without)
@@ -131,12 +143,13 @@ def solved_line(head: SolvedHead, classes: int) -> str:
     )
 
 
-def trial_line(trial: SecondStageTrial) -> str:
-    """Say what came of the second stage."""
+def trial_line(trial: SecondStageTrial, stages: tuple[int, ...]) -> str:
+    """Say what came of the stages, given by their numbers, that were tried."""
+    named = stages_in_words(stages)
     points = (
-        f"out of fold {trial.with_it:.1%} of the training images are right with it, {trial.without:.1%} without, and "
-        f"one standard error is {100 * trial.standard_error:.1f} points"
+        f"out of fold {trial.with_it:.1%} of the training images are right with {named}, {trial.without:.1%} without, "
+        f"and one standard error is {100 * trial.standard_error:.1f} points"
     )
     if trial.trained:
-        return f"stage 2 improves the solved head and goes on from it: {points}"
-    return f"stage 2 does not improve the solved head and is left out: {points}"
+        return f"the solved head is improved by {named}: {points}"
+    return f"the solved head is not improved by {named}, so training ends with it: {points}"

@@ -24,6 +24,7 @@ class Stopper:
 
     def __init__(self) -> None:
         self.requested = False
+        self._at_once = False
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -38,7 +39,18 @@ class Stopper:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    @contextlib.contextmanager
+    def acting_at_once(self) -> Iterator[None]:
+        """Answer a request with ``KeyboardInterrupt`` for the length of the block, in which nothing needs saving."""
+        self._at_once = True
+        try:
+            if self.requested:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._at_once = False
+
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if self.requested or self._at_once:
             raise KeyboardInterrupt
         self.requested = True

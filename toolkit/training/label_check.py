@@ -7,8 +7,9 @@ network makes of the images, which never saw a label of theirs. Most of that is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +53,11 @@ class LabelCheck:
     issues: LabelIssues | None = None
     places: tuple[Place, ...] = ()
     not_looked: str | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as a checkpoint keeps it."""
+        issues = None if self.issues is None else self.issues.model_dump()
+        return {"issues": issues, "places": [tuple(place) for place in self.places], "not_looked": self.not_looked}
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +113,14 @@ def check_labels(setting: Setting, data: TrainingData, duplicates: Duplicates) -
     if check.issues is not None:
         setting.reporter.line(_line(check.issues))
     return check
+
+
+def recall_labels(setting: Setting, plain: Mapping[str, Any]) -> LabelCheck:
+    """Return what was found before a run was interrupted, from ``LabelCheck.plain``, and say it again."""
+    issues = None if plain["issues"] is None else LabelIssues.model_validate(plain["issues"])
+    if issues is not None:
+        setting.reporter.line(_line(issues))
+    return LabelCheck(issues, tuple(Place(*place) for place in plain["places"]), plain["not_looked"])
 
 
 def _choose(setting: Setting, data: TrainingData, duplicates: Duplicates) -> _Chosen | str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,15 @@ import torch
 
 from toolkit.backbones import apply_modes, set_trainable
 from toolkit.data import Split
+from toolkit.data.augment import epoch_view, make_view
+from toolkit.data.batches import View, load_views
 from toolkit.provenance import peak_memory_bytes
 from toolkit.training.activations.catalogue import CacheKey, cache_root
-from toolkit.training.activations.extraction import EXTRACTION_BATCH, Extraction, Function
+from toolkit.training.activations.extraction import EXTRACTION_BATCH, Extraction, Function, training_views
 from toolkit.training.batch_sources import Batch, Tensors, TrainedPart
 from toolkit.training.best_weights import Best
 from toolkit.training.checkpoint import State, save_checkpoint
-from toolkit.training.few_images import cross_validates
+from toolkit.training.few_images import behind_head, cross_validates
 from toolkit.training.plan import Counts, Plan, Rates, estimate, rate, with_suggestions
 from toolkit.training.setting import Setting
 from toolkit.training.step import Learner, make_learner, training_step
@@ -34,7 +37,7 @@ def measure(setting: Setting, data: TrainingData) -> Rates:
     recipe, model = setting.recipe, setting.backbone.model
     everything = model.state_dict()
     before = {name: everything[name].detach().clone() for name in variable_tensors(recipe, setting.backbone)}
-    prefix = _prefix_rate(setting, data)
+    prefix, new_views = _prefix_rate(setting, data), _new_views_rate(setting, data)
     teacher = _teacher_rate(data)
     batch = np.arange(recipe.train.batch_size) % len(data.train)
     images = data.train.load(batch, setting.preprocessing)
@@ -66,6 +69,8 @@ def measure(setting: Setting, data: TrainingData) -> Rates:
         checkpoint=checkpoint,
         teacher=teacher,
         answer_bytes=_row_bytes([key] if (key := data.teacher_key()) else []),
+        new_views=new_views,
+        new_row_bytes=_row_bytes(data.cache_keys(), data.last_places()) if new_views else 0,
     )
 
 
@@ -87,27 +92,43 @@ def counts_of(setting: Setting, data: TrainingData) -> Counts:
         validation=len(data.validation),
         test=len(setting.dataset.split("test")),
         head_is_solved=setting.recipe.stage1.solver == "lbfgs",
-        cross_validated=cross_validates(setting.recipe, validation, processes),
+        cross_validated=cross_validates(setting.recipe, validation, processes)
+        and data.serves(behind_head(number for number, _ in setting.recipe.stages)),
     )
 
 
 def _prefix_rate(setting: Setting, data: TrainingData) -> float | None:
     divided = data.divided
-    return None if divided is None else _extraction_rate(Extraction(setting, divided), data.train)
+    if divided is None:
+        return None
+    return _extraction_rate(Extraction(setting, divided), data.train, range(len(divided.tensors)))
+
+
+def _new_views_rate(setting: Setting, data: TrainingData) -> float | None:
+    divided = data.divided
+    if divided is None or setting.recipe.cache.refresh == 0:
+        return None
+    view = epoch_view(setting.recipe.augment, (setting.recipe.seed,))
+    return _extraction_rate(Extraction(setting, divided), data.train, data.last_places(), view)
 
 
 def _teacher_rate(data: TrainingData) -> float | None:
-    return None if data.answers is None else _extraction_rate(data.answers, data.train)
+    return None if data.answers is None else _extraction_rate(data.answers, data.train, (0,))
 
 
-def _extraction_rate(extraction: Extraction[Function], train: Split) -> float:
-    every = range(len(extraction.divided.tensors))
+def _extraction_rate(
+    extraction: Extraction[Function], train: Split, tensors: Sequence[int], view: View | None = None
+) -> float:
+    setting = extraction.setting
+    # By default the last of the views that are kept: the first one is the image as it is, which costs less.
+    view = view or make_view(setting.recipe.augment, setting.recipe.seed, training_views(setting.recipe) - 1)
     starts = itertools.cycle(range(0, max(1, len(train) - EXTRACTION_BATCH), EXTRACTION_BATCH))
 
     def run() -> int:
         start = next(starts)
         indices = np.arange(start, min(start + EXTRACTION_BATCH, len(train)))
-        extraction.divided.prefix.run(train.load(indices, extraction.setting.preprocessing), every)
+        (images,) = load_views(train, indices, setting.preprocessing, [view])
+        extraction.divided.prefix.run(images, tensors)
         return len(indices)
 
     return rate(run)
@@ -144,5 +165,9 @@ def _checkpoint_seconds(weights: dict[str, torch.Tensor], learner: Learner) -> f
         return time.perf_counter() - started
 
 
-def _row_bytes(keys: list[CacheKey]) -> int:
-    return sum(keys[0].row_bytes(tensor) for tensor in range(len(keys[0].tensors))) if keys else 0
+def _row_bytes(keys: list[CacheKey], tensors: Sequence[int] | None = None) -> int:
+    """Return what is kept of a view: some tensors, or all of them."""
+    if not keys:
+        return 0
+    chosen = range(len(keys[0].tensors)) if tensors is None else tensors
+    return sum(keys[0].row_bytes(tensor) for tensor in chosen)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from toolkit.errors import RecipeError
 from toolkit.recipe import Recipe
-from toolkit.training.few_images import FOLDS
+from toolkit.training.few_images import FOLDS, behind_head, stages_in_words
 
 SMALLEST_SIDE = 64
 SIDE_STEP = 32
@@ -31,7 +31,7 @@ class Counts:
     head_is_solved: bool = False
     """Without steps, see ``toolkit.training.few_images``."""
     cross_validated: bool = False
-    """Whether the second stage is trained in folds first."""
+    """Whether what comes behind the head is trained in folds first."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,9 @@ class Rates:
         checkpoint: seconds to write one, which happens after every epoch.
         teacher: images per second of decoding and the teacher; None without one.
         answer_bytes: kept of the teacher's answers per view of a training image.
+        new_views: images per second of decoding and what the last stage needs of the frozen part; None where no views
+            are drawn anew.
+        new_row_bytes: kept per new view.
     """
 
     image_size: int
@@ -59,6 +62,8 @@ class Rates:
     checkpoint: float = 0.0
     teacher: float | None = None
     answer_bytes: int = 0
+    new_views: float | None = None
+    new_row_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,10 +78,12 @@ class Plan:
         memory_bytes: peak resident memory; None where the system does not tell.
         shorter: changes that would make it shorter, as flags, with their seconds.
         solving: the head, in place of the first stage; 0 where steps are made.
-        trial: the second stage in folds of the training images; 0 without.
+        trial: the stages behind it in folds of the training images; 0 without.
         labels: the look at the labels, which runs the frozen part over the test images.
         teacher: the teacher's pass over the training images; 0 without one, or if its answers are there already.
+        statistics: of BatchNorm layers, estimated anew at the end, and another look at the validation images.
         least: all of it if patience ends every stage as early as it can; None where it cannot.
+        new_views: seconds of the last stage in which views are drawn anew.
     """
 
     prefix: float
@@ -89,13 +96,15 @@ class Plan:
     trial: float = 0.0
     labels: float = 0.0
     teacher: float = 0.0
+    statistics: float = 0.0
     least: float | None = None
+    new_views: float = 0.0
 
     @property
     def seconds(self) -> float:
         """All of it; with patience at most."""
         before = self.prefix + self.teacher + self.labels + self.solving + self.trial
-        return before + sum(self.stages.values()) + self.test
+        return before + sum(self.stages.values()) + self.statistics + self.test
 
 
 def estimate(
@@ -116,24 +125,53 @@ def estimate(
         for number, _ in recipe.stages
         if number != 1 or not counts.head_is_solved
     }
-    seconds = {number: stage.epochs * epoch[number] for number, stage in recipe.stages if number in epoch}
     solving = SOLVING_SECONDS if counts.head_is_solved and recipe.stage1.epochs else 0.0
+    # In folds they are trained on the views that are kept.
+    behind = sum(dict(recipe.stages)[number].epochs * epoch[number] for number in behind_head(epoch))
+    last, final = recipe.stages[-1]
+    drawn = _seconds_of_new_views(recipe, counts, rates)
+    if last in epoch:
+        epoch[last] += drawn
+    seconds = {number: stage.epochs * epoch[number] for number, stage in recipe.stages if number in epoch}
+    statistics = _statistics_images(recipe, counts) / rates.infer
+    tested = counts.test * (2 if recipe.model.flip_test else 1)
     if rates.prefix is None:
-        plan = Plan(0.0, seconds, counts.test / rates.infer, 0, rates.memory_bytes, solving=solving)
+        plan = Plan(0.0, seconds, tested / rates.infer, 0, rates.memory_bytes, solving=solving, statistics=statistics)
         return _with_least(plan, recipe, epoch)
     rows = counts.train * views + counts.validation
     plan = Plan(
         prefix=0.0 if kept else rows / rates.prefix,
         stages=seconds,
-        test=counts.test / rates.prefix + counts.test / rates.infer,
-        disk_bytes=rows * rates.row_bytes + counts.train * views * rates.answer_bytes,
+        test=tested / rates.prefix + tested / rates.infer,
+        disk_bytes=rows * rates.row_bytes
+        + counts.train * views * rates.answer_bytes
+        + _new_views(recipe, counts, rates) * (rates.new_row_bytes + rates.answer_bytes),
         memory_bytes=rates.memory_bytes,
         solving=solving,
-        trial=(FOLDS - 1) * seconds.get(2, 0.0) if counts.cross_validated else 0.0,
+        trial=(FOLDS - 1) * behind if counts.cross_validated else 0.0,
         labels=counts.test / rates.prefix if recipe.data.check_labels else 0.0,
         teacher=0.0 if answered or rates.teacher is None else counts.train * views / rates.teacher,
+        statistics=statistics,
+        new_views=final.epochs * drawn if last in seconds else 0.0,
     )
     return _with_least(plan, recipe, epoch)
+
+
+def _statistics_images(recipe: Recipe, counts: Counts) -> int:
+    """Return how many images pass for BatchNorm statistics that are estimated anew."""
+    batches = recipe.train.bn_reestimate
+    return min(batches * recipe.train.batch_size, counts.train) + counts.validation if batches else 0
+
+
+def _new_views(recipe: Recipe, counts: Counts, rates: Rates) -> int:
+    """Return how many views are drawn anew for each epoch of the last stage."""
+    return 0 if rates.new_views is None else recipe.cache.new_views(counts.train)
+
+
+def _seconds_of_new_views(recipe: Recipe, counts: Counts, rates: Rates) -> float:
+    """Return what that takes before each of these epochs."""
+    count = _new_views(recipe, counts, rates)
+    return sum(count / each for each in (rates.new_views, rates.teacher) if each is not None)
 
 
 def _with_least(plan: Plan, recipe: Recipe, epoch: Mapping[int, float]) -> Plan:
@@ -173,6 +211,8 @@ def scaled(rates: Rates, image_size: int) -> Rates:
         checkpoint=rates.checkpoint,
         teacher=rates.teacher,
         answer_bytes=rates.answer_bytes,
+        new_views=None if rates.new_views is None else rates.new_views * factor,
+        new_row_bytes=round(rates.new_row_bytes / factor),
     )
 
 
@@ -183,12 +223,25 @@ def with_suggestions(plan: Plan, recipe: Recipe, counts: Counts, rates: Rates, v
         shorter.append((f"--image-size {size}", estimate(recipe, counts, scaled(rates, size), views).seconds))
     if views > 1 and plan.prefix > 0:
         shorter.append(("--views 1", estimate(recipe, counts, rates, 1).seconds))
+    if plan.new_views > 0:
+        fixed = recipe.override({"cache.refresh": 0.0})
+        kept, answered = plan.prefix == 0, plan.teacher == 0
+        seconds = estimate(fixed, counts, rates, views, kept=kept, answered=answered).seconds
+        shorter.append(("--refresh-views 0", seconds))
     if recipe.stage2.epochs > FEWEST_EPOCHS:
         fewer = recipe.override({"stage2.epochs": FEWEST_EPOCHS})
         shorter.append(
             (
                 f"--stage2-epochs {FEWEST_EPOCHS}",
                 estimate(fewer, counts, rates, views, kept=plan.prefix == 0, answered=plan.teacher == 0).seconds,
+            )
+        )
+    if recipe.stage3.epochs > 0:
+        without = recipe.override({"stage3.epochs": 0})
+        shorter.append(
+            (
+                "--stage3-epochs 0",
+                estimate(without, counts, rates, views, kept=plan.prefix == 0, answered=plan.teacher == 0).seconds,
             )
         )
     useful = [(flag, seconds) for flag, seconds in shorter if seconds < WORTH_SAYING * plan.seconds]
@@ -200,7 +253,7 @@ def fit(
 ) -> Recipe:
     """Return the recipe changed to fit a time budget.
 
-    The largest resolution, then the most views, then the most epochs that fit.
+    The largest resolution, then the most views, then the most epochs that fit; a third stage is left as it is.
 
     Args:
         recipe: as it was asked for; returned as it is if it fits.
@@ -243,7 +296,7 @@ def fit(
 
 
 def _candidates(recipe: Recipe, size: int, views: int, fewest: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yield side, views and the epochs of both stages, from what is kept longest to what is given up last."""
+    """Yield side, views and the epochs of two stages, from what is kept longest to what is given up last."""
     first = recipe.stage1.epochs
     sizes = [size, *_smaller_sides(size)]
     for side in sizes:
@@ -276,12 +329,16 @@ def lines(plan: Plan, rates: Rates, views: int) -> list[str]:
         work.insert(0, before)
     if plan.teacher:
         work.insert(1, f"the teacher at {rates.teacher:.0f} img/s takes about {duration(plan.teacher)}")
+    if plan.new_views:
+        work[-1] += f", {duration(plan.new_views)} of it for new views"
     if plan.solving:
         work.insert(1 if rates.prefix is not None else 0, f"solving the head takes about {duration(plan.solving)}")
     if plan.trial:
-        work.append(f"trying stage 2 in folds takes about {duration(plan.trial)}")
+        work.append(f"trying {stages_in_words(behind_head(plan.stages))} in folds takes about {duration(plan.trial)}")
     if plan.labels:
         work.append(f"the look at the labels takes about {duration(plan.labels)}")
+    if plan.statistics:
+        work.append(f"BatchNorm statistics take about {duration(plan.statistics)}")
     sooner = (
         f" (about {duration(plan.least)} if patience ends every stage as early as it can)"
         if plan.least is not None

@@ -84,13 +84,16 @@ class Precision:
         """Return the context for a forward pass."""
         return torch.autocast(self.device, dtype=self.narrow, enabled=self.narrow is not None)
 
-    def backward_and_step(self, loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
-        """Compute gradients and make a step; never waits for the device."""
+    def backward(self, loss: torch.Tensor) -> None:
+        """Compute gradients, which a scaler multiplies until the step; never waits for the device."""
+        scaled = loss if self._scaler is None else self._scaler.scale(loss)
+        scaled.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Make a step with the gradients; never waits for the device."""
         if self._scaler is None:
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             optimizer.step()
             return
-        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self._scaler.step(optimizer)
         self._scaler.update()
 

@@ -29,12 +29,23 @@ from toolkit.training.precision import Precision, choose_precision
 UNSAID = (
     'decode = "full"\n',
     "cutmix = 0.0\n",
+    "crop = 0.0\n",
+    "randaugment = 0\n",
+    "magnitude = 9\n",
+    "erase = 0.0\n",
+    "erase_area = 0.33\n",
+    "refresh = 0.0\n",
     "ema = 0.0\n",
     "average_last = 0\n",
     "patience = 0\n",
+    "sam_rho = 0.0\n",
+    "bn_reestimate = 0\n",
     "layer_decay = 1.0\n",
     'solver = "steps"\n',
+    '[stage3]\nepochs = 0\noptimizer = "sgd"\nhead_lr = 0.001\nbackbone_lr = 0.0001\nmomentum = 0.9\n'
+    'weight_decay = 0.0\nschedule = "constant"\nunfreeze = 0\n\n',
     "[distill]\nweight = 0.5\ntemperature = 2.0\n\n",
+    "[model]\nflip_test = false\n\n",
 )
 """What runs did of which their recipes said nothing, before there was a choice."""
 

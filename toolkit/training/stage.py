@@ -23,7 +23,7 @@ from toolkit.training.checkpoint import LATEST, State, load_checkpoint, save_che
 from toolkit.training.group import leads_here
 from toolkit.training.history import Epoch, EpochObserver, write_history
 from toolkit.training.interruption import StoppedError, Stopper
-from toolkit.training.label_check import check_labels
+from toolkit.training.label_check import check_labels, recall_labels
 from toolkit.training.looks import Looks, look_at_data
 from toolkit.training.measure import counts_of, make_plan, measure
 from toolkit.training.meter import StepObserver
@@ -92,7 +92,8 @@ def finetune_run(
             announce_plan(setting, data)
         state = _first_state(setting, run, identity, resume=resume)
         # Before the trainer loads what was trained: labels are judged by the network as it was before it saw any.
-        labels = check_labels(setting, data, duplicates)
+        labels = recall_labels(setting, state.labels) if state.labels else check_labels(setting, data, duplicates)
+        state.labels = labels.plain()
         seconds = _clock(state.seconds, started)
         observe = partial(on_epochs or _unobserved, run)
         if setting.group.leads:
@@ -300,4 +301,5 @@ def _record(looks: Looks, run: RunFolder, stages: tuple[StageSummary, ...], stat
         instruction_set=setting.depthwise.instructions if setting.device.type == "cpu" else None,
         solved_head=state.solved_head,
         depthwise_gradients=setting.depthwise.chosen(),
+        flip_test=setting.recipe.model.flip_test,
     )

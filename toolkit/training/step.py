@@ -17,6 +17,7 @@ from toolkit.training.depthwise import DepthwiseGradients
 from toolkit.training.optim import TaughtLoss, make_loss, make_optimizer
 from toolkit.training.precision import Precision
 from toolkit.training.setting import Setting
+from toolkit.training.sharpness import climbed
 from toolkit.training.variable import trained_tensors
 
 
@@ -33,6 +34,8 @@ class Learner:
         augment: how the inputs of a batch are blended with each other.
         average: of the weights that are trained; None where none is kept.
         ema: decay with which the average follows every step; 0 where it does not.
+        sharpness: how far each step climbs before it takes its gradient, see ``climbed``; 0 where it does not.
+        statistics: of normalisation layers, that a step updates.
     """
 
     module: nn.Module
@@ -43,6 +46,8 @@ class Learner:
     augment: AugmentRecipe
     average: WeightAverage | None = None
     ema: float = 0.0
+    sharpness: float = 0.0
+    statistics: tuple[torch.Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class StepResult:
 
 def make_learner(setting: Setting, stage: StageRecipe, parts: TrainableParts, module: nn.Module) -> Learner:
     """Return what a stage trains, as the recipe says; the modes are to be those that ``parts`` were made with."""
-    recipe = setting.recipe
+    recipe, changing = setting.recipe, trained_tensors(setting.backbone, parts)
     averaged = recipe.train.ema > 0 or recipe.train.average_last > 1
     return Learner(
         module=module,
@@ -69,8 +74,10 @@ def make_learner(setting: Setting, stage: StageRecipe, parts: TrainableParts, mo
         precision=setting.precision,
         depthwise=setting.depthwise,
         augment=recipe.augment,
-        average=WeightAverage(trained_tensors(setting.backbone, parts)) if averaged else None,
+        average=WeightAverage(changing) if averaged else None,
         ema=recipe.train.ema,
+        sharpness=recipe.train.sam_rho,
+        statistics=tuple(tensor for tensor in changing.values() if not isinstance(tensor, nn.Parameter)),
     )
 
 
@@ -87,17 +94,32 @@ def training_step(
         learner: changed in place.
         tensors: of the batch, on the device.
         targets: int64 ``[b]``, on the device.
-        seed: of dropout and of what is blended in this step. Seeded anew at every step they need no history: a run that
-            goes on from a checkpoint draws what it would have drawn.
+        seed: of what is left out and of what is blended in this step. Seeded anew at every step they need no history: a
+            run that goes on from a checkpoint draws what it would have drawn.
         taught: the teacher's logits, float32 ``[b, C]``, on the device; None without one.
     """
-    _reseed(int(seed.generate_state(1)[0]), learner.precision.device)
     blended = blend(tensors, len(targets), learner.augment, seed)
-    learner.optimizer.zero_grad(set_to_none=True)
-    with learner.precision.autocast(), learner.depthwise:
-        logits = learner.module(*blended.tensors)
-    loss = blended.loss(learner.loss, logits.float(), targets, taught)
-    learner.precision.backward_and_step(loss, learner.optimizer)
+    number = int(seed.generate_state(1)[0])
+
+    def gradients(inputs: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute the gradients of the loss, the same being left out at random each time; returns loss and logits."""
+        _reseed(number, learner.precision.device)
+        learner.optimizer.zero_grad(set_to_none=True)
+        with learner.precision.autocast(), learner.depthwise:
+            logits = learner.module(*inputs)
+        loss = blended.loss(learner.loss, logits.float(), targets, taught)
+        learner.precision.backward(loss)
+        return loss, logits
+
+    if learner.sharpness > 0:
+        # A network may change in place what it is given.
+        loss, logits = gradients([tensor.clone() for tensor in blended.tensors])
+        weights = [weight for group in learner.optimizer.param_groups for weight in group["params"]]
+        with climbed(weights, learner.statistics, learner.sharpness):
+            gradients(blended.tensors)
+    else:
+        loss, logits = gradients(blended.tensors)
+    learner.precision.step(learner.optimizer)
     if learner.average is not None and learner.ema > 0:
         learner.average.follow(learner.ema)
     return StepResult(loss.detach(), (logits.detach().argmax(dim=1) == targets).sum())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,10 +19,20 @@ from toolkit.progress import Bar, Silent
 from toolkit.recipe import StageRecipe
 from toolkit.run_folder import SecondStageTrial, StageSummary
 from toolkit.training.averaging import first_averaged
+from toolkit.training.batch_norm import estimating, trained_layers
 from toolkit.training.batch_sources import ActivationBatches, BatchSource, EpochOrder, Indices
 from toolkit.training.best_weights import which_to_keep
 from toolkit.training.checkpoint import State
-from toolkit.training.few_images import Right, cross_validates, folds_of, judged, solved_line, trial_line
+from toolkit.training.few_images import (
+    Right,
+    behind_head,
+    cross_validates,
+    folds_of,
+    judged,
+    solved_line,
+    stages_in_words,
+    trial_line,
+)
 from toolkit.training.group import Group, epoch_order
 from toolkit.training.history import Epoch
 from toolkit.training.interruption import StoppedError, Stopper
@@ -103,7 +113,7 @@ class Trainer:
         return {name: everything[name] for name in self._variable}
 
     def run(self) -> tuple[StageSummary, ...]:
-        """Train every stage of the recipe, from where the state says; a second one that is left out is not among them.
+        """Train every stage of the recipe, from where the state says; what is left out is not among them.
 
         Raises:
             TrainingError: the loss is not finite.
@@ -111,7 +121,39 @@ class Trainer:
             StoppedError: the run was asked to stop; the state is saved.
         """
         summaries = [self._run_stage(number, stage) for number, stage in self._setting.recipe.stages]
+        if self._setting.recipe.train.bn_reestimate > 0 and self.state.best.weights is not None:
+            self._estimate_statistics(self.state.best.weights)
         return tuple(summary for summary in summaries if summary is not None)
+
+    def _estimate_statistics(self, weights: dict[str, torch.Tensor]) -> None:
+        """Estimate the statistics of BatchNorm layers anew with the weights that were kept, and keep them instead.
+
+        A run that is killed meanwhile does it again from the same weights: no checkpoint holds what comes of it.
+        """
+        setting, best = self._setting, self.state.best
+        self.load(weights)
+        batches = self._data.batches(best.stage)
+        self._set_trainable(dict(setting.recipe.stages)[best.stage])
+        layers = trained_layers(setting.backbone.model)
+        setting.backbone.model.eval()
+        if not layers:
+            setting.reporter.line(
+                f"stage {best.stage}, whose weights are kept, trains no BatchNorm layer: there are no statistics to "
+                "estimate anew"
+            )
+            return
+        order = share_of_order(_some_batches(setting, best.stage), setting.group)
+        images = len(order.indices) + len(self._data.validation)
+        with setting.reporter.bar("BatchNorm statistics", images, "img") as bar:
+            with torch.no_grad(), estimating(layers, setting.group):
+                for tensors in batches.view(0, order):
+                    bar.advance(len(batches.part.infer(*tensors)))
+            loss, accuracy, score = self._validate(batches, bar)
+        setting.reporter.line(
+            f"BatchNorm statistics estimated anew on {order.steps} batches: validation loss {loss:.4f} instead of "
+            f"{best.loss:.4f}, accuracy {accuracy:.2%} instead of {best.accuracy:.2%}"
+        )
+        best.keep(self.variable(), accuracy, loss, score)
 
     def _run_stage(self, number: int, stage: StageRecipe) -> StageSummary | None:
         self.state.stage = max(self.state.stage, number)
@@ -120,7 +162,7 @@ class Trainer:
             batches = self._data.batches(number)
             if number == 1 and self._setting.recipe.stage1.solver == "lbfgs":
                 self._solve_head(batches)
-            elif self._is_worth_it(number, batches):
+            elif self._is_worth_it(number):
                 self._train(self._begin(number, stage, batches))
             else:
                 self.state.end_stage()
@@ -168,69 +210,79 @@ class Trainer:
 
     def _is_left_out(self, number: int) -> bool:
         head = self.state.solved_head
-        return number == 2 and head is not None and head.second_stage is not None and not head.second_stage.trained
+        return number > 1 and head is not None and head.second_stage is not None and not head.second_stage.trained
 
-    def _is_worth_it(self, number: int, batches: BatchSource) -> bool:
-        """Tell whether a stage is to be trained; a second one behind a solved head has to prove it where it can."""
+    def _is_worth_it(self, number: int) -> bool:
+        """Tell whether a stage is to be trained; all that comes behind a solved head has to prove it where it can."""
         setting, state, head = self._setting, self.state, self.state.solved_head
-        train, validation = (setting.dataset.split(name) for name in ("train", "validation"))
-        if (
-            number == 2
-            and head is not None
-            and head.second_stage is None
-            and (state.epoch, state.step) == (1, 0)
-            and isinstance(batches, ActivationBatches)
-            and cross_validates(setting.recipe, len(validation), setting.group.world)
-            and (folds := folds_of(train, setting.recipe.seed)) is not None
-        ):
-            trial = self._try_second_stage(head.l2, folds, batches)
-            state.head = head.model_copy(update={"second_stage": trial}).model_dump()
-            self._checkpoint(None)
-            setting.reporter.line(trial_line(trial))
+        if head is not None and head.second_stage is None and (state.epoch, state.step) == (1, 0):
+            sources = self._sources_to_try()
+            folds = folds_of(setting.dataset.split("train"), setting.recipe.seed)
+            if folds is not None and min(sources, default=None) == number:
+                trial = self._try_stages(head.l2, folds, sources)
+                state.head = head.model_copy(update={"second_stage": trial}).model_dump()
+                self._checkpoint(None)
+                setting.reporter.line(trial_line(trial, tuple(sources)))
         return not self._is_left_out(number)
 
-    def _try_second_stage(
-        self, l2: float, folds: npt.NDArray[np.int64], batches: ActivationBatches
+    def _sources_to_try(self) -> dict[int, ActivationBatches]:
+        """Return what the stages behind a solved head train on, by number; nothing where they cannot be tried."""
+        setting, data = self._setting, self._data
+        stages = behind_head(number for number, _ in setting.recipe.stages)
+        validation = len(setting.dataset.split("validation"))
+        if not cross_validates(setting.recipe, validation, setting.group.world):
+            return {}
+        if not isinstance(data, TrainingData) or not data.serves(stages):
+            return {}
+        sources = ((number, data.batches(number)) for number in stages)
+        return {number: batches for number, batches in sources if isinstance(batches, ActivationBatches)}
+
+    def _try_stages(
+        self, l2: float, folds: npt.NDArray[np.int64], sources: Mapping[int, ActivationBatches]
     ) -> SecondStageTrial:
-        """Train the second stage without one fold of the training images after the other; weights are put back."""
+        """Train stages without one fold of the training images after the other; weights are put back."""
         backbone, images = self._setting.backbone, len(folds)
         before = {name: tensor.clone() for name, tensor in self.variable().items()}
-        problem = problem_of(self._setting, batches)
+        problem = problem_of(self._setting, sources[min(sources)])
         without, with_it = np.zeros(images, np.bool_), np.zeros(images, np.bool_)
-        with self._setting.reporter.bar("stage 2 without one fold after the other", images, "img") as bar:
+        title = f"{stages_in_words(tuple(sources))} without one fold after the other"
+        with self._setting.reporter.bar(title, images, "img") as bar:
             for inside in (folds == fold for fold in np.unique(folds)):
                 self.load(before)
                 solution = problem.solve(l2, ~inside)
                 without[inside] = problem.right(solution, inside)
                 put_head(backbone, *problem.head(solution))
-                with_it[inside] = self._right_in_fold(batches, np.flatnonzero(~inside), np.flatnonzero(inside))
+                with_it[inside] = self._right_in_fold(sources, np.flatnonzero(~inside), np.flatnonzero(inside))
                 bar.advance(int(inside.sum()))
         self.load(before)
         return judged(without, with_it)
 
-    def _right_in_fold(self, batches: ActivationBatches, trained: Indices, held: Indices) -> Right:
-        """Train the second stage on some training images; return which of others are right, bool ``[n]``."""
+    def _right_in_fold(self, sources: Mapping[int, ActivationBatches], trained: Indices, held: Indices) -> Right:
+        """Train stages on some training images; return which of others are right, bool ``[n]``."""
         setting, train = self._setting, self._setting.dataset.split("train")
         splits = {"train": chosen_of(train, trained, "fold"), "validation": chosen_of(train, held, "fold")}
         fold = replace(
             setting,
             # The images that judge must not choose the epoch.
-            recipe=setting.recipe.adapted({"train.keep": "last"}),
+            recipe=setting.recipe.adapted({"train.keep": "last", "train.patience": 0}),
             dataset=replace(setting.dataset, splits=splits),
             precision=Precision(setting.precision.name, setting.device),
             reporter=Silent(),
         )
-        source = batches.fold(trained, held)
-        trainer = Trainer(fold, FoldData(splits["validation"], source), State(stage=2), lambda: None, self._stopper)
+        data = FoldData(
+            splits["validation"], {number: batches.fold(trained, held) for number, batches in sources.items()}
+        )
+        trainer = Trainer(fold, data, State(stage=min(sources)), lambda: None, self._stopper)
         try:
             trainer.run()
         except StoppedError as stopped:
-            raise StoppedError("stopped before stage 2, and saved.") from stopped
+            raise StoppedError(f"stopped before stage {min(sources)}, and saved.") from stopped
         if trainer.state.best.weights is not None:
             trainer.load(trainer.state.best.weights)
         setting.backbone.model.eval()
         with Silent().bar("", len(held), "img") as bar:
-            right: Right = trainer.predict(source, bar).argmax(axis=1) == splits["validation"].targets
+            logits = trainer.predict(data.batches(max(sources)), bar)
+        right: Right = logits.argmax(axis=1) == splits["validation"].targets
         return right
 
     def _set_trainable(self, stage: StageRecipe) -> TrainableParts:
@@ -274,6 +326,7 @@ class Trainer:
     def _run_epoch(self, stage: _Stage) -> None:
         state, before, started = self.state, self.state.epoch_seconds, time.perf_counter()
         local = share_of_order(order_of_epoch(self._setting, stage.number, state.epoch), self._setting.group)
+        stage = replace(stage, batches=self._drawn_anew(stage, local))
         title = f"stage {stage.number} epoch {state.epoch}/{stage.epochs}"
         images = len(local.indices) + len(self._data.validation)
         with self._setting.reporter.bar(title, images, "img") as bar:
@@ -307,6 +360,21 @@ class Trainer:
             f"{seen / done.seconds:.0f} img/s"
         )
         self._stop_if_asked()
+
+    def _drawn_anew(self, stage: _Stage, order: EpochOrder) -> BatchSource:
+        """Return the batches of an epoch: of the last stage with new views, if the recipe wants them.
+
+        Once there was no room for them the run stays with the views that are kept, also when it goes on later.
+        """
+        batches, state = stage.batches, self.state
+        wanted = self._setting.recipe.cache.refresh > 0 and stage.is_last and not state.fixed_views
+        if not wanted or not isinstance(batches, ActivationBatches) or state.step == order.steps:
+            return batches
+        # Nothing was done since the last checkpoint: whoever asks to stop need not wait.
+        with self._stopper.acting_at_once():
+            drawn = self._data.draw_anew(batches, order.seed)
+        state.fixed_views = drawn is None
+        return drawn or batches
 
     def _averaged(self, stage: _Stage) -> contextlib.AbstractContextManager[None]:
         """Return the context in which the average of the weights, if one is kept, is in their place."""
@@ -425,6 +493,13 @@ def order_of_epoch(setting: Setting, stage: int, epoch: int) -> EpochOrder:
             )
         indices = indices[:-1]
     return EpochOrder(indices, size, seed)
+
+
+def _some_batches(setting: Setting, stage: int) -> EpochOrder:
+    """Return whole batches of an epoch that is never trained, as many as BatchNorm statistics are estimated on."""
+    order = order_of_epoch(setting, stage, 0)
+    count = min(setting.recipe.train.bn_reestimate, max(1, len(order.indices) // order.batch_size))
+    return replace(order, indices=order.indices[: count * order.batch_size])
 
 
 def share_of_order(order: EpochOrder, group: Group) -> EpochOrder:

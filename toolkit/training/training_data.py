@@ -5,7 +5,7 @@ Kept activations where the network can be cut at its frozen part and they fit on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -13,10 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from toolkit.backbones import set_trainable
 from toolkit.backbones.deployable import Deployable
+from toolkit.backbones.frontier import NoFrontierError, trace_training
 from toolkit.data import Split
 from toolkit.data.batches import iterate_batches
-from toolkit.errors import TrainingError
+from toolkit.errors import FileWriteError, TrainingError
 from toolkit.progress import Bar
 from toolkit.training.activations.catalogue import CacheKey, cache_root
 from toolkit.training.activations.cleaning import discard_abandoned
@@ -28,6 +30,7 @@ from toolkit.training.activations.extraction import (
     NoCacheError,
     training_views,
 )
+from toolkit.training.activations.new_views import NewViews
 from toolkit.training.activations.prefix import from_stored
 from toolkit.training.batch_sources import ActivationBatches, BatchSource, ImageBatches, Tensors, TrainedPart
 from toolkit.training.distillation import Answers, answers_of, find_teacher, may_have_seen
@@ -58,6 +61,7 @@ class TrainingData:
         """
         self._setting = setting
         self._activations: dict[str, Activations] = {}
+        self._new: dict[str, NewViews] = {}
         self.train, self.validation = (
             _part(setting.dataset.split(name), setting.group) for name in ("train", "validation")
         )
@@ -113,11 +117,54 @@ class TrainingData:
             )
         if self.answers is not None:
             self._require_kept()
-        return self.image_batches()
+        return self.image_batches(stage)
 
     def keep(self) -> bool:
         """Compute or open the activations that the present division needs; return False where there are none."""
         return self.divided is not None and self._extract(self.divided)
+
+    def serves(self, stages: Collection[int]) -> bool:
+        """Tell whether what is kept serves several stages, given by their numbers, one after the other and again."""
+        return self.divided is not None and all(stage in self.divided.stages for stage in stages)
+
+    def draw_anew(self, batches: ActivationBatches, seed: tuple[int, ...]) -> ActivationBatches | None:
+        """Compute new views of a share of the training images for one epoch; those of the epoch before are removed.
+
+        Every process does it for the images that it holds, and all of them or none train on new ones.
+
+        Args:
+            batches: the epoch's, on the views that are kept.
+            seed: entropy of the epoch.
+
+        Returns:
+            the epoch's batches; None where there is no room in some process, which is said.
+
+        Raises:
+            ImageError: an image has gone or changed since it was scanned.
+        """
+        divided, problem = self.divided, ""
+        if divided is None:
+            raise ValueError("the network is not divided")
+        self._forget_new_views()
+        try:
+            extraction = Extraction(self._setting, divided)
+            self._new["train"] = extraction.new_views(self.train, self._activations["train"], batches.places, seed)
+            if self.answers is not None:
+                self._new["teacher"] = self.answers.new_views(self.train, self._activations["teacher"], (0,), seed)
+        except (NoCacheError, FileWriteError) as error:
+            problem = str(error)
+        (failed,) = self._setting.group.sum([float(bool(problem))])
+        if failed:
+            self._forget_new_views()
+            reason = problem or "another process cannot keep its own"
+            self._setting.reporter.line(f"training goes on without new views, on those that are kept: {reason}")
+            return None
+        return batches.with_new_views(self._new["train"], self._new.get("teacher"))
+
+    def _forget_new_views(self) -> None:
+        for views in self._new.values():
+            views.close()
+        self._new = {}
 
     def unaugmented(self, name: str, images: npt.NDArray[np.int64]) -> Iterator[list[torch.Tensor]]:
         """Yield in batches what the frozen part makes of images as they are: all its tensors, float32, on the CPU.
@@ -144,19 +191,52 @@ class TrainingData:
         ):
             yield [from_stored(array, cpu) for array in divided.prefix.run(pixels, every)]
 
-    def image_batches(self) -> ImageBatches:
-        """Return whole images for the whole network."""
-        return ImageBatches(self._setting, self._network, self.train, self.validation)
+    def image_batches(self, stage: int) -> ImageBatches:
+        """Return whole images for the whole network, as a stage, given by its number, trains it.
+
+        Raises:
+            TrainingError: it cannot be trained with stochastic depth.
+        """
+        return ImageBatches(self._setting, self._network, self.train, self.validation, self._whole(stage))
+
+    def _whole(self, stage: int) -> Deployable:
+        """Return the network that a stage trains: itself, or with stochastic depth its graph.
+
+        Raises:
+            TrainingError: it has no graph that could be changed.
+        """
+        setting, backbone = self._setting, self._setting.backbone
+        rate = setting.recipe.train.drop_path
+        if not rate:
+            return self._network
+        wanted = dict(setting.recipe.stages)[stage]
+        backbone.model.cpu()
+        parts = set_trainable(backbone, wanted.unfreeze, train_bn=setting.recipe.train.train_bn)
+        try:
+            graph = trace_training(backbone, parts, rate)
+        except NoFrontierError as error:
+            raise TrainingError(
+                f"{backbone.name} cannot be trained with stochastic depth, {error}: leave --drop-path out."
+            ) from error
+        backbone.model.to(setting.device)
+        return Deployable(graph, backbone.normalization).to(setting.device)
 
     def predict(self, split: Split, bar: Bar) -> npt.NDArray[np.float32]:
         """Return float32 logits ``[n, C]`` of every image of a split, with the weights as they are now.
 
-        The frozen part in its own engine.
+        The frozen part in its own engine. Where the recipe asks for it they are the mean over each image and its mirror
+        image, as ``Deployable`` computes them.
         """
         self._setting.backbone.model.eval()
         return predict_logits(self._setting, split, self._logits, bar)
 
     def _logits(self, images: npt.NDArray[np.uint8]) -> torch.Tensor:
+        logits = self._of_these(images)
+        if self._setting.recipe.model.flip_test:
+            logits = (logits + self._of_these(np.ascontiguousarray(images[:, :, ::-1]))) / 2
+        return logits
+
+    def _of_these(self, images: npt.NDArray[np.uint8]) -> torch.Tensor:
         if self.divided is None or not self.divided.serves_all:
             logits: torch.Tensor = self._network(torch.from_numpy(images).to(self._setting.device))[0]
             return logits
@@ -175,9 +255,19 @@ class TrainingData:
         A stage that cannot be divided before an earlier one has ended is given the whole network.
         """
         if self.divided is None or stage not in self.divided.stages:
-            return self.image_batches().part, [torch.from_numpy(images).to(self._setting.device)]
+            return self.image_batches(stage).part, [torch.from_numpy(images).to(self._setting.device)]
         cut = self.divided.cut(stage)
         return TrainedPart(cut.train, cut.infer), self.divided.run_prefix(images, cut)
+
+    def last_places(self) -> list[int]:
+        """Return which of the kept tensors the last stage takes.
+
+        All of them where the network is divided for it only once an earlier stage has ended.
+        """
+        divided, (last, _) = self.divided, self._setting.recipe.stages[-1]
+        if divided is None:
+            return []
+        return divided.places(divided.cut(last)) if last in divided.stages else list(range(len(divided.tensors)))
 
     def cache_keys(self) -> list[CacheKey]:
         """Return what decides the content of each cache that the present division needs; empty without one."""
@@ -225,7 +315,8 @@ class TrainingData:
         return [(self.train, training_views(self._setting.recipe)), (self.validation, 1)]
 
     def close(self) -> None:
-        """Close the kept activations; they stay on the disk."""
+        """Close the kept activations, which stay on the disk, and remove the new views of an epoch."""
+        self._forget_new_views()
         _close(self._activations)
         self._activations = {}
 
@@ -262,17 +353,19 @@ def chosen_of(split: Split, indices: npt.NDArray[np.int64], which: str) -> Split
 
 @dataclass(frozen=True)
 class FoldData:
-    """Some of the training images as a stage trains on them, looked at on others of them.
+    """Some of the training images as stages train on them, looked at on others of them.
 
     Attributes:
         validation: the others.
-        source: batches of both.
+        sources: batches of both, by the number of the stage.
     """
 
     validation: Split
-    source: BatchSource
+    sources: Mapping[int, ActivationBatches]
 
     def batches(self, stage: int) -> BatchSource:
-        """Return what a stage, given by its number, trains on: the only one that there is."""
-        del stage
-        return self.source
+        """Return what a stage, given by its number, trains on."""
+        return self.sources[stage]
+
+    def draw_anew(self, batches: ActivationBatches, seed: tuple[int, ...]) -> None:
+        """Draw nothing: folds are trained on the views that are kept, or each epoch would run the frozen part."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from toolkit.bundle import ArtifactRecord, Bundle
+from toolkit.bundle import ArtifactRecord, Bundle, Manifest
 from toolkit.bundle.limits import limits_of
 from toolkit.compare.tolerances import OTHER_WEIGHTS
 from toolkit.errors import BundleError, ImageError, first_line
@@ -63,17 +63,24 @@ def verify_against(
     return judge(new.manifest.name, [reference.held_to_both(candidate) for candidate in candidates], reference, options)
 
 
+def _difference(new: Manifest, old: Manifest) -> str | None:
+    """Say why the single values of two bundles must differ; None where they are of one network."""
+    if new.origin.model_sha256 != old.origin.model_sha256:
+        return "of other weights"
+    meanings = [{output.name: output.meaning for output in manifest.outputs} for manifest in (new, old)]
+    return None if meanings[0] == meanings[1] else "whose outputs have another meaning"
+
+
 class OtherBundle:
     """What the artifacts of another bundle say (see ``judge.Reference``)."""
 
     def __init__(self, new: Bundle, old: Bundle, data: Path | None, options: VerifyOptions) -> None:
         self._new, self._old = new, old
         self._options = options
-        self._same_weights = new.manifest.origin.model_sha256 == old.manifest.origin.model_sha256
+        differs = _difference(new.manifest, old.manifest)
+        self._same_network = differs is None
         self.name = f"the bundle {old.manifest.name}" + (
-            ""
-            if self._same_weights
-            else " (of other weights: agreement and accuracy are judged, single values are not)"
+            "" if differs is None else f" ({differs}: agreement and accuracy are judged, single values are not)"
         )
         self._mine, self._theirs = (
             _golden_images(new, old) if data is None else _from_folder(new, old, data, options.max_pixels)
@@ -82,7 +89,7 @@ class OtherBundle:
     def held_to_both(self, candidate: Candidate) -> Candidate:
         """Hold an artifact to the coarser precision of the two; of other weights, to what a new model is held to."""
         overrides = self._options.tolerances
-        if not self._same_weights:
+        if not self._same_network:
             update = {**OTHER_WEIGHTS, **(overrides or {})}
             return replace(candidate, tolerance=candidate.tolerance.model_copy(update=update))
         counterpart = self._counterpart(candidate)
@@ -113,7 +120,7 @@ class OtherBundle:
             labels=new.labels,
             inputs=mine,
             reference=with_truths(replace(outputs, images=mine.images), mine, new.labels),
-            golden=golden_of(self._new) if self._same_weights else None,
+            golden=golden_of(self._new) if self._same_network else None,
             metadata=metadata_of(new),
         )
 

@@ -22,6 +22,7 @@ WIDER: dict[str, Any] = {
     "formats": str | Sequence[str],
     "stage1_unfreeze": int | str | Sequence[str],
     "stage2_unfreeze": int | str | Sequence[str],
+    "stage3_unfreeze": int | str | Sequence[str],
 }
 """What a person may give in other forms, which the recipe reads as its own."""
 

@@ -59,3 +59,31 @@ def test_a_session_says_where_it_runs_and_refuses_a_gpu_that_is_not_there(monkey
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(DeviceError, match="PyTorch sees no CUDA device"):
         TorchSession(Deployable(Means(), NORMALIZATION), "cuda")
+
+
+class LeftHalf(nn.Module):
+    """Logits are the mean of each channel of the left half, which a mirror image has on the right."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images[..., : images.shape[3] // 2].mean(dim=(2, 3)) ** 2
+
+
+@pytest.mark.parametrize("takes_images", [True, False])
+def test_logits_are_the_mean_of_those_of_the_image_and_its_mirror_image(takes_images: bool) -> None:
+    contract = input_contract(NORMALIZATION, 4, 5, takes_images)
+    plain, both = (Deployable(LeftHalf(), NORMALIZATION, takes_images, flip) for flip in (False, True))
+    images, mirrored = (TorchSession(plain).run(contract.encode(each)) for each in (IMAGES, IMAGES[:, :, ::-1]))
+    outputs = TorchSession(both).run(contract.encode(IMAGES))
+    logits = (images["logits"] + mirrored["logits"]) / 2
+    np.testing.assert_allclose(outputs["logits"], logits, rtol=1e-6)
+    assert not np.allclose(outputs["logits"], images["logits"])
+    exponentials = np.exp(logits)
+    np.testing.assert_allclose(outputs["probabilities"], exponentials / exponentials.sum(1, keepdims=True), rtol=1e-5)
+
+
+def test_the_contract_says_that_mirror_images_are_averaged_and_what_it_costs() -> None:
+    assert [output.meaning for output in output_contracts(7, flip_test=True)] == [
+        "scores before softmax, the mean of those of the image and of its mirror image (each call computes 2 N images)",
+        "softmax of the logits; each row sums to 1",
+    ]
+    assert output_contracts(7)[0].meaning == "scores before softmax"

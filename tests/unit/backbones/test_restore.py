@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,9 @@ def test_other_weights_than_the_runs_are_refused(run: FinishedRun) -> None:
     run.folder.model_file.write_bytes(b"others")
     with pytest.raises(RunError, match="is not the file that"):
         load_deployable(run)
+
+
+def test_a_run_that_averages_mirror_images_is_restored_so(run: FinishedRun) -> None:
+    record = run.record.model_copy(update={"flip_test": True})
+    assert load_deployable(replace(run, record=record)).flip_test
+    assert not load_deployable(run).flip_test

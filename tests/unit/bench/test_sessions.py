@@ -27,6 +27,7 @@ def arguments(tmp_path, contract):
         "weights": str(weights),
         "normalization": contract.normalization.model_dump(mode="json"),
         "takes_images": True,
+        "flip_test": False,
         "device": "cpu",
         "threads": 1,
         "channels_last": False,
@@ -107,3 +108,10 @@ def test_an_engine_that_is_not_installed(tmp_path, monkeypatch):
     )
     with pytest.raises(MissingDependencyError, match="not installed"):
         sessions.artifact(described(tmp_path / "model.onnx", "onnx", "cpu"))
+
+
+def test_pytorch_averages_mirror_images_where_the_run_does(arguments):
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    plain, both = (sessions.pytorch({**arguments, "flip_test": each})() for each in (False, True))
+    logits = [plain.run(each)["logits"] for each in (images, np.ascontiguousarray(images[:, :, ::-1]))]
+    np.testing.assert_allclose(both.run(images)["logits"], sum(logits) / 2, atol=1e-5)

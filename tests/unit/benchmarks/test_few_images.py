@@ -110,7 +110,7 @@ def test_it_runs_on_a_few_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     # Exporting the frozen part to ONNX takes seconds in each draw.
     monkeypatch.setattr(
         "toolkit.training.activations.divided_network.make_prefix",
-        lambda network, setting: TorchPrefix(network, setting.device, None),
+        lambda network, setting, kept: TorchPrefix(network, setting.device, None),
     )
     arguments = ["--per-class", "3", "--draws", "5", "--image-size", "32", "--test", "10"]
     arguments += ["--backbone", "timm:test_efficientnet", "--output", str(tmp_path), "--work", str(tmp_path)]

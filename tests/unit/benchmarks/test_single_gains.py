@@ -66,8 +66,8 @@ def test_every_means_is_a_change_of_the_recipe(means: single_gains.Means) -> Non
 
 
 def test_bad_arguments_are_said() -> None:
-    with pytest.raises(BenchmarkError, match=r"^sam: no such means; --only takes ema, "):
-        single_gains.parse(["--only", "ema,sam"])
+    with pytest.raises(BenchmarkError, match=r"^asam: no such means; --only takes ema, "):
+        single_gains.parse(["--only", "ema,asam"])
     with pytest.raises(BenchmarkError, match=r"--set stage2: give a field and a value"):
         single_gains.parse(["--set", "stage2"])
 

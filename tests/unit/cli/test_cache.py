@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from activation_caches import exported, make_prefix_key
 
 from toolkit.cli.main import main
 from toolkit.training.activations.cache import CacheWriter
 from toolkit.training.activations.catalogue import CacheKey
 from toolkit.training.activations.cleaning import part_folder
+from toolkit.training.activations.kept_prefix import KeptPrefix
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -122,3 +124,44 @@ def test_a_wrong_digest_is_one_sentence_and_nothing_is_removed(
     assert err.startswith("toolkit: no cache in ")
     assert len(err.splitlines()) == 1
     assert len(list((tmp_path / "features").iterdir())) == 2
+
+
+@pytest.fixture
+def exported_prefix(tmp_path: Path) -> str:
+    """Keep an exported prefix."""
+    key = make_prefix_key()
+    KeptPrefix(tmp_path / "prefixes", key).keep(exported())
+    return key.digest()
+
+
+def test_exported_prefixes_are_listed_and_counted_too(
+    run: Run, digests: list[str], exported_prefix: str, tmp_path: Path
+) -> None:
+    _, out, _ = run()
+    *_, total, of_prefixes = out.splitlines()
+    date = r"\d{4}-\d\d-\d\d \d\d:\d\d"
+    assert re.search(
+        rf"\n{exported_prefix[:12]} +0\.0 MB +-  {date}  {date}  none: the frozen part itself at 8 x 8, as ONNX\n", out
+    )
+    assert total == f"0.0 MB in 2 caches in {tmp_path / 'features'}"
+    assert of_prefixes == f"0.0 MB in 1 exported prefix in {tmp_path / 'prefixes'}"
+    _, out, _ = run(exported_prefix[:12])
+    fields = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert fields["network_sha256"] == "a" * 64
+    assert fields["processor"] == "x86_64 AVX2"
+
+
+def test_clear_removes_exported_prefixes_too(
+    run: Run, digests: list[str], exported_prefix: str, tmp_path: Path
+) -> None:
+    _, out, _ = run("--clear")
+    assert out == f"0.0 MB freed in {tmp_path / 'features'}\n0.0 MB freed in {tmp_path / 'prefixes'}\n"
+    assert [*(tmp_path / "features").iterdir(), *(tmp_path / "prefixes").iterdir()] == []
+
+
+def test_clear_removes_the_exported_prefix_meant(
+    run: Run, digests: list[str], exported_prefix: str, tmp_path: Path
+) -> None:
+    assert run(exported_prefix[:12], "--clear")[:2] == (0, f"0.0 MB freed in {tmp_path / 'prefixes'}\n")
+    assert len(list((tmp_path / "features").iterdir())) == 2
+    assert list((tmp_path / "prefixes").iterdir()) == []

@@ -19,7 +19,7 @@ def test_everyday_options_come_first_and_recipe_flags_by_section(run: Run) -> No
         found = headings(text)
         assert found[0] == "Options:"
         assert found[-1] == "Recipe: export:"
-        assert found.index("Where runs are:") < found.index("Recipe: data:") < found.index("Recipe: both stages:")
+        assert found.index("Where runs are:") < found.index("Recipe: data:") < found.index("Recipe: all stages:")
         everyday = text.partition("Options:")[2].partition("Where runs are:")[0]
         assert everyday.split()[0] == "--data"
         assert all(flag in everyday for flag in ("--backbone", "--device", "--threads", "--formats", "--help"))

@@ -184,6 +184,7 @@ WENT_ON = {
     "images": ("--images 15", "verify"),
     "batch_sizes": ("--batch-sizes 1,4", "bench"),
     "rounds": ("--rounds 6", "bench"),
+    "model__flip_test": ("--flip-test", REFUSED),
     "export__formats": ("--formats pt2", "export"),
     "export__input": ("--input tensor", "export"),
     "export__profile": ("--profile newest", "export"),
@@ -213,9 +214,15 @@ WENT_ON = {
     "augment__shift": ("--augment-shift 0.1", REFUSED),
     "augment__mixup": ("--augment-mixup 0.1", REFUSED),
     "augment__cutmix": ("--augment-cutmix 0.1", REFUSED),
+    "augment__crop": ("--augment-crop 0.5", REFUSED),
+    "augment__randaugment": ("--randaugment 2", REFUSED),
+    "augment__magnitude": ("--randaugment-magnitude 7", REFUSED),
+    "augment__erase": ("--augment-erase 0.2", REFUSED),
+    "augment__erase_area": ("--augment-erase-area 0.2", REFUSED),
     "cache__use": ("--no-cache", REFUSED),
     "cache__views": ("--views 3", REFUSED),
     "cache__dtype": ("--cache-dtype float32", REFUSED),
+    "cache__refresh": ("--refresh-views 0.5", REFUSED),
     "train__loss": ("--loss mse", REFUSED),
     "train__label_smoothing": ("--label-smoothing 0.1", REFUSED),
     "train__class_weights": ("--class-weights balanced", REFUSED),
@@ -224,18 +231,22 @@ WENT_ON = {
     "train__precision": ("--precision bfloat16", REFUSED),
     "train__checkpoint_minutes": ("--checkpoint-minutes 7", REFUSED),
     "train__train_bn": ("--train-bn", REFUSED),
+    "train__bn_reestimate": ("--train-bn --bn-reestimate 4", REFUSED),
     "train__device": ("--device cpu", REFUSED),
     "train__threads": ("--threads 1", REFUSED),
     "train__ema": ("--ema 0.9", REFUSED),
     "train__average_last": ("--average-last 2", REFUSED),
     "train__patience": ("--patience 2", REFUSED),
+    "train__drop_path": ("--drop-path 0.1", REFUSED),
+    "train__dropout": ("--dropout 0.2", REFUSED),
+    "train__sam_rho": ("--sam-rho 0.05", REFUSED),
     "distill__teacher": ("--teacher another", REFUSED),
     "distill__weight": ("--distill-weight 0.7", REFUSED),
     "distill__temperature": ("--distill-temperature 4", REFUSED),
     "stage1__solver": ("--stage1-solver lbfgs", REFUSED),
     **{
         f"stage{number}__{field}": (f"--stage{number}-{field.replace('_', '-')} {value}", REFUSED)
-        for number in (1, 2)
+        for number in (1, 2, 3)
         for field, value in (
             ("epochs", 77),
             ("optimizer", "adam"),
@@ -248,6 +259,7 @@ WENT_ON = {
             ("unfreeze", 2),
         )
     },
+    "stage3__epochs": ("--stage3-epochs 77 --stage3-unfreeze 9", REFUSED),
 }
 """Every parameter of the command: another value for it than the run was made with, and what that does."""
 AS_BEFORE = ("run", "--resume", "--images", "10", "--rounds", "5", "--batch-sizes", "1")

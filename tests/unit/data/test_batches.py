@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from toolkit.data.batches import iterate_batches
+from toolkit.data.batches import View, iterate_batches, load_views
 from toolkit.data.dataset import Split, split_of_arrays
 from toolkit.errors import ImageError, ToolkitError
 from toolkit.preprocess import Preprocessing
@@ -51,7 +51,7 @@ def test_augmentation_sees_images_with_their_indices() -> None:
         seen.append(indices.tolist())
         return 255 - images
 
-    batches = list(iterate_batches(split(), np.array([4, 2, 9]), 2, SMALL, augment=augment))
+    batches = list(iterate_batches(split(), np.array([4, 2, 9]), 2, SMALL, view=View(augment=augment)))
     assert sorted(seen) == [[4, 2], [9]]
     np.testing.assert_array_equal(batches[0][0], 255 - IMAGES[[4, 2]])
 
@@ -71,7 +71,7 @@ def test_at_most_prefetch_batches_are_decoded_ahead() -> None:
         started.append(int(indices[0]))
         return images
 
-    batches = iterate_batches(split(), np.arange(23), 1, SMALL, augment=augment, workers=2, prefetch=3)
+    batches = iterate_batches(split(), np.arange(23), 1, SMALL, view=View(augment=augment), workers=2, prefetch=3)
     next(batches)
     settle(lambda: len(started) == 3)
     assert sorted(started) == [0, 1, 2]
@@ -107,3 +107,27 @@ def test_counts_of_0_are_refused_at_the_call(name: str) -> None:
     counts = {"batch_size": 1, "workers": 1, "prefetch": 1, name: 0}
     with pytest.raises(ToolkitError, match=f"{name} is 0: give a whole number of 1 or more"):
         iterate_batches(split(), np.arange(3), counts.pop("batch_size"), SMALL, **counts)
+
+
+def test_every_view_is_made_of_one_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from toolkit.data import dataset
+
+    decoded = []
+    prepare_parts = dataset.prepare_parts
+
+    def counted(source: object, *rest: object) -> np.ndarray:
+        decoded.append(source)
+        return prepare_parts(source, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(dataset, "prepare_parts", counted)
+    left = View(crop=lambda indices: [(0.0, 0.0, 0.5, 1.0) for _ in indices])
+    dark = View(augment=lambda images, _: images // 2)
+    indices = np.array([4, 2, 9])
+    views = load_views(split(), indices, SMALL, [View(), left, dark, View(left.crop, dark.augment)])
+    assert len(decoded) == 3
+    np.testing.assert_array_equal(views[0], IMAGES[indices])
+    np.testing.assert_array_equal(views[2], IMAGES[indices] // 2)
+    np.testing.assert_array_equal(views[3], views[1] // 2)
+    for image, source in zip(views[1], IMAGES[indices], strict=True):
+        resized = Image.fromarray(source).resize((6, 6), Image.Resampling.BILINEAR, (0, 0, 3, 6))
+        np.testing.assert_array_equal(image, np.asarray(resized))

@@ -29,7 +29,7 @@ def test_every_input_and_output_stands_in_the_table() -> None:
 def test_every_path_and_method_is_told_of() -> None:
     told = set(re.findall(r"/v2[/\w]*", PAGE))
     # A version is asked as its model is, and to load a model is refused.
-    paths = {path.replace("{name}", "NAME") for path, *_ in http._TABLE if "{version}" not in path} - {"/v2/"}
+    paths = {path.replace("{name}", "NAME") for _, path, _ in http._TABLE if "{version}" not in path} - {"/v2/"}
     assert {path for path in paths if not path.endswith("load")} <= told
     methods = set(grpc_server._HANDLERS) - {"RepositoryModelLoad", "RepositoryModelUnload", "ModelInfer"}
     assert {name for name in methods if f"`{name}`" not in PAGE} == set()

@@ -103,6 +103,24 @@ def test_it_computes_what_pytorch_computes_at_any_batch_size(
         np.testing.assert_allclose(value, expected[name], atol=TOLERANCES[chosen.precision])
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_mean_over_mirror_images_is_in_the_artifact(name: str, tmp_path: Path) -> None:
+    chosen = FORMATS[name]
+    if (reason := chosen.unavailable()) is not None:
+        pytest.skip(reason)
+    contract, path = input_contract(NORMALIZATION, 12, 10), tmp_path / f"model{chosen.suffix}"
+    deployable = Deployable(network(), NORMALIZATION, flip_test=True)
+    asked = ExportRequest(contract.name, ("logits", "probabilities"), METADATA)
+    images_for_it = calibration(contract) if chosen.calibrates else None
+    made = chosen.export(deployable, torch.from_numpy(images(2)), path, asked, images_for_it)
+    assert isinstance(made, Exported)
+    session, alone = chosen.open(content_of(path), "cpu", 1), TorchSession(Deployable(network(), NORMALIZATION))
+    for count in (1, 2, 5):
+        pixels = images(count)
+        both = [alone.run(each)["logits"] for each in (pixels, np.ascontiguousarray(pixels[:, :, ::-1]))]
+        np.testing.assert_allclose(session.run(pixels)["logits"], sum(both) / 2, atol=TOLERANCES[chosen.precision])
+
+
 def test_it_says_where_it_runs(exported: tuple[Format, Path]) -> None:
     chosen, path = exported
     session = chosen.open(content_of(path), "cpu", 2)

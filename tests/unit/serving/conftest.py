@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,7 +42,7 @@ class Noted:
 
     def __init__(self) -> None:
         self.requests: list[Answered] = []
-        self.phases: list[tuple[Phase, float]] = []
+        self.spent: list[dict[Phase, float]] = []
         self.batches: list[int] = []
         self.labels: list[str] = []
         self.queue: list[int] = []
@@ -50,8 +50,8 @@ class Noted:
     def request(self, answered: Answered) -> None:
         self.requests.append(answered)
 
-    def phase(self, model: str, version: str, phase: Phase, seconds: float) -> None:
-        self.phases.append((phase, seconds))
+    def phases(self, model: str, version: str, seconds: Mapping[Phase, float]) -> None:
+        self.spent.append(dict(seconds))
 
     def batch(self, model: str, version: str, images: int, seconds: float) -> None:
         self.batches.append(images)

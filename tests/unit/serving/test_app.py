@@ -102,10 +102,10 @@ def test_a_fault_of_ours_is_a_sentence_there_and_a_traceback_here(
 ) -> None:
     made = parts(noted)
 
-    def broken() -> Any:
+    def broken(*_: object) -> Any:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(made.models, "index", broken)
+    monkeypatch.setattr(made.models, "get", broken)
     request = asked("POST", "/predict", b"abc", headers={"content-type": "image/png"})
     with caplog.at_level(logging.ERROR), pytest.raises(RuntimeError, match="secret"):  # which uvicorn logs
         ask(made, request)

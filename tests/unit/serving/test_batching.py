@@ -3,14 +3,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import wait
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from toolkit.serving.batching import Batcher, File, Item, Stages
-from toolkit.serving.refusals import ModelFailed, UnreadableImage
+from toolkit.serving.interface import Outputs
+from toolkit.serving.refusals import ModelFailed, Refusal, UnreadableImage
 from toolkit.serving.strategy import Setting, Way
 
 SECONDS = 10
@@ -92,9 +92,19 @@ def file(value: int) -> Item:
     return Item(bytes([value]))
 
 
+def outcome(one: Item) -> Outputs:
+    """Wait for what becomes of an item; a refusal is raised."""
+    until = time.monotonic() + SECONDS
+    while one.outcome is None:
+        assert time.monotonic() < until, "it is not done"
+        time.sleep(0.001)
+    if isinstance(one.outcome, Refusal):
+        raise one.outcome
+    return one.outcome
+
+
 def values(*items: Item) -> list[list[float]]:
-    wait([one.done for one in items], SECONDS)
-    return [one.done.result(0)["logits"][:, 0].tolist() for one in items]
+    return [outcome(one)["logits"][:, 0].tolist() for one in items]
 
 
 def test_each_item_gets_its_own_rows(batcher: Make) -> None:
@@ -139,7 +149,7 @@ def test_one_that_fails_fails_alone(engine: Engine, batcher: Make) -> None:
     engine.gate.set()
     assert values(items[0], items[1], items[3]) == [[1], [2], [4]]
     with pytest.raises(ModelFailed, match=r"^the model could not be run: RuntimeError: no$"):
-        items[2].done.result(SECONDS)
+        outcome(items[2])
 
 
 def test_a_file_that_cannot_be_read_fails_alone_either_way(engine: Engine, batcher: Make) -> None:
@@ -148,9 +158,9 @@ def test_a_file_that_cannot_be_read_fails_alone_either_way(engine: Engine, batch
         batcher(batch_size).submit(items)
         assert values(items[0], items[2]) == [[1], [2]]
         with pytest.raises(UnreadableImage, match="it is none"):
-            items[1].done.result(SECONDS)
+            outcome(items[1])
         with pytest.raises(ModelFailed, match="OSError: a bug"):
-            items[3].done.result(SECONDS)
+            outcome(items[3])
 
 
 def test_files_that_are_being_decoded_are_waited_for_shortly(engine: Engine, batcher: Make) -> None:
@@ -190,8 +200,7 @@ def test_what_was_cancelled_is_neither_decoded_nor_computed(engine: Engine, batc
     made.submit(items[:1])
     assert engine.entered.acquire(timeout=SECONDS)
     made.submit(items[1:])
-    assert items[1].done.cancel()
-    assert items[2].done.cancel()
+    items[1].is_wanted = items[2].is_wanted = False
     engine.gate.set()
     assert values(items[0], items[3]) == [[1], [4]]
     assert engine.calls == [[1], [4]]
@@ -249,8 +258,17 @@ def test_closing_finishes_what_was_submitted(engine: Engine, batcher: Make) -> N
     made.submit(items)
     made.close()
     made.close()
-    assert all(one.done.done() for one in items)
+    assert all(one.outcome is not None for one in items)
     assert values(*items) == [[value] for value in range(1, 20)]
+
+
+def test_what_comes_too_late_is_not_taken(engine: Engine, batcher: Make) -> None:
+    for made in (batcher(2), batcher(2, calls=2)):
+        assert made.submit([file(1)])
+        made.close()
+        late = file(2)
+        assert not made.submit([late])
+        assert late.outcome is None
 
 
 def test_the_items_of_a_call_are_told_of_at_once_and_each_of_them_once(engine: Engine, batcher: Make) -> None:
@@ -261,7 +279,7 @@ def test_the_items_of_a_call_are_told_of_at_once_and_each_of_them_once(engine: E
         made.close()
         told = [one for group in engine.finished for one in group]
         assert sorted(map(id, told)) == sorted(map(id, items))
-        assert all(one.done.done() for one in told)
+        assert all(one.outcome is not None for one in told)
 
 
 def test_phases_are_told_of_each_item(engine: Engine, batcher: Make) -> None:

@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse
 pytest.importorskip("httptools", reason="httptools is not installed")
 
 from toolkit.serving import connections
-from toolkit.serving.connections import MOST_HEAD_BYTES, Connection
+from toolkit.serving.connections import MOST_HEAD_BYTES, Connection, _Answer
 
 SECONDS = 10
 
@@ -93,6 +93,30 @@ def test_the_next_request_has_as_long_again(monkeypatch: pytest.MonkeyPatch) -> 
     talk(later)
 
 
+def test_a_head_that_comes_at_once_costs_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[Connection] = []
+    wait = Connection._wait_for_head
+
+    def counted(connection: Connection) -> None:
+        waits.append(connection)
+        wait(connection)
+
+    monkeypatch.setattr(Connection, "_wait_for_head", counted)
+
+    async def several(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(3):
+            writer.write(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert await answer(reader) == b"HTTP/1.1 200 OK /a 0"
+        assert len(waits) == 1, "only that of the connection"
+        writer.write(b"GET /a HTTP/1.1\r\n")
+        await asyncio.sleep(0.05)
+        assert len(waits) == 2
+        writer.write(b"Host: x\r\n\r\n")
+        assert await answer(reader) == b"HTTP/1.1 200 OK /a 0"
+
+    talk(several)
+
+
 @pytest.mark.parametrize(
     "said",
     [
@@ -115,3 +139,71 @@ def test_an_endless_head_is_refused(said: bytes) -> None:
         assert got == b"" or got.startswith(b"HTTP/1.1 400")
 
     talk(endless)
+
+
+class Written:
+    """A transport that keeps each thing that was written to it at once."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        self.pieces.append(data)
+
+    def writelines(self, several: tuple[bytes, ...]) -> None:
+        self.pieces.append(b"".join(several))
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+
+class TestAnswer:
+    def written(self, *pieces: bytes, close: bool = False) -> list[bytes]:
+        transport = Written()
+        answer = _Answer(transport)  # type: ignore[arg-type]
+        for piece in pieces:
+            answer.write(piece)
+        if close:
+            answer.close()
+            assert answer.is_closing()
+        return transport.pieces
+
+    def test_the_head_leaves_with_what_follows(self) -> None:
+        assert self.written(b"HTTP/1.1 200 OK\r\n\r\n", b"abc", b"de") == [b"HTTP/1.1 200 OK\r\n\r\nabc", b"de"]
+        assert self.written(b"HTTP/1.1 204 No Content\r\n\r\n", b"") == [b"HTTP/1.1 204 No Content\r\n\r\n"]
+
+    def test_what_comes_before_an_answer_is_not_kept(self) -> None:
+        go_on = b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert self.written(go_on) == [go_on]
+        assert self.written(go_on, b"HTTP/1.1 200 OK\r\n\r\n", b"abc") == [go_on, b"HTTP/1.1 200 OK\r\n\r\nabc"]
+
+    def test_nothing_is_lost_with_the_connection(self) -> None:
+        assert self.written(b"HTTP/1.1 200 OK\r\n\r\n", close=True) == [b"HTTP/1.1 200 OK\r\n\r\n"]
+        assert self.written(b"HTTP/1.1 200 OK\r\n\r\n", b"abc", close=True) == [b"HTTP/1.1 200 OK\r\n\r\nabc"]
+        assert self.written(close=True) == []
+
+
+@pytest.mark.parametrize("method", [b"HEAD", b"GET"])
+def test_answers_to_requests_that_are_sent_together_come_one_after_the_other(method: bytes) -> None:
+    async def together(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        said = b"".join(method + b" /%d HTTP/1.1\r\nHost: x\r\n\r\n" % number for number in range(3))
+        writer.write(said + b"GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answers = (await reader.read()).split(b"HTTP/1.1 200 OK\r\n")
+        bodies = [one.partition(b"\r\n\r\n")[2] for one in answers[1:]]
+        assert bodies == [*(b"" if method == b"HEAD" else b"/%d 0" % number for number in range(3)), b"/last 0"]
+
+    talk(together)
+
+
+def test_a_body_is_asked_for_before_it_is_answered() -> None:
+    async def waits(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n")
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"abc")
+        assert await answer(reader) == b"HTTP/1.1 200 OK /a 3"
+
+    talk(waits)

@@ -5,8 +5,12 @@ import time
 
 import pytest
 
-from toolkit.serving.deadline import arrived, until_deadline
+from toolkit.serving.deadline import arrived, by_deadline
 from toolkit.serving.refusals import TimedOut
+
+
+async def never(seconds: float) -> None:
+    await by_deadline(asyncio.get_running_loop().create_future(), seconds)
 
 
 def test_the_time_counts_from_the_arrival_of_the_request() -> None:
@@ -15,8 +19,7 @@ def test_the_time_counts_from_the_arrival_of_the_request() -> None:
         arrived(0.05)
         await asyncio.sleep(0.04)
         with pytest.raises(TimedOut, match=r"^the request was not answered within 60 s\.$"):
-            async with until_deadline(60):
-                await asyncio.sleep(60)
+            await never(60)
         return time.perf_counter() - begun
 
     assert asyncio.run(work()) < 5
@@ -24,19 +27,30 @@ def test_the_time_counts_from_the_arrival_of_the_request() -> None:
 
 def test_without_an_arrival_it_counts_from_now() -> None:
     async def work() -> None:
-        async with until_deadline(60):
-            pass
         with pytest.raises(TimedOut):
-            async with until_deadline(0.01):
-                await asyncio.sleep(60)
+            await never(0.01)
+
+    asyncio.run(work())
+
+
+def test_what_is_there_in_time_is_returned_and_nothing_is_left() -> None:
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[str] = loop.create_future()
+        loop.call_soon(future.set_result, "there")
+        assert await by_deadline(future, 60) == "there"
+        late: asyncio.Future[str] = loop.create_future()
+        late.set_result("at once")
+        assert await by_deadline(late, 0.0) == "at once"
+        await asyncio.sleep(0.01)  # in which a timer that was left would fail
 
     asyncio.run(work())
 
 
 def test_another_timeout_is_not_taken_for_this_one() -> None:
     async def work() -> None:
-        async with until_deadline(60), asyncio.timeout(0.01):
-            await asyncio.sleep(60)
+        async with asyncio.timeout(0.01):
+            await never(60)
 
     with pytest.raises(TimeoutError):
         asyncio.run(work())
@@ -48,7 +62,8 @@ def test_one_request_has_nothing_of_another() -> None:
 
     async def work() -> None:
         await asyncio.create_task(first())
-        async with until_deadline(60):
-            await asyncio.sleep(0)
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_later(0.02, future.set_result, None)
+        await by_deadline(future, 60)
 
     asyncio.run(work())

@@ -6,21 +6,34 @@ from typing import Any
 
 import pytest
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 
-from tests.unit.serving.conftest import asked, finish
+from tests.unit.serving.conftest import Asked, asked, finish
+from toolkit.serving import guard as module
+from toolkit.serving import logs
+from toolkit.serving.answers import refused
 from toolkit.serving.guard import Gate, Guard
 from toolkit.serving.interface import Limits
 from toolkit.serving.keys import ApiKeys
-from toolkit.serving.refusals import Overloaded
+from toolkit.serving.refusals import FAULT, Overloaded, Refusal
 
 KEY = "k" * 20
 SECONDS = 10
 
 
+@pytest.fixture(autouse=True)
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked at once what a request waits for."""
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.0)
+
+
 async def echo(scope: Any, receive: Any, send: Any) -> None:
-    body = await Request(scope, receive).body()
-    await PlainTextResponse(f"{len(body)} bytes")(scope, receive, send)
+    """Say how long the body is; a refusal is an answer, as in a router."""
+    try:
+        answer: Response = PlainTextResponse(f"{len(await Request(scope, receive).body())} bytes")
+    except Refusal as refusal:
+        answer = refused(refusal)
+    await answer(scope, receive, send)
 
 
 async def unread(scope: Any, receive: Any, send: Any) -> None:
@@ -72,6 +85,39 @@ class TestBody:
         done = finish(request.to(guard(limits=Limits(seconds=0.05))))
         assert done.status == 504
         assert done.json == {"error": "the whole request was not here within 0.05 s."}
+
+    def test_one_that_comes_slowly_is_waited_for_until_the_deadline(self) -> None:
+        class InPieces(Asked):
+            async def _receive(self) -> dict[str, Any]:
+                await asyncio.sleep(0.02)
+                return await super()._receive()
+
+        request = InPieces("POST", "/predict", {"content-length": "4"}, [b"a", b"b", b"c", b"d"], False)
+        assert finish(request.to(guard())).body == b"4 bytes"
+        request = InPieces("POST", "/predict", {"content-length": "4"}, [b"a", b"b", b"c", b"d"], False)
+        assert finish(request.to(guard(limits=Limits(seconds=0.05)))).status == 504
+
+    def test_whoever_reads_on_after_the_deadline_is_told_too(self) -> None:
+        async def late(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await asyncio.sleep(0.1)  # which is not interrupted
+            await echo(scope, receive, send)
+
+        request = asked("POST", "/predict", b"abc", stay=True)
+        assert finish(request.to(guard(late, limits=Limits(seconds=0.05)))).status == 504
+
+    def test_what_is_answered_at_once_is_not_even_looked_at(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "LOOK_SECONDS", 60.0)
+        waits: list[int] = []
+
+        async def tasks(scope: Any, receive: Any, send: Any) -> None:
+            await Request(scope, receive).body()
+            await asyncio.sleep(0.01)
+            waits.append(len(asyncio.all_tasks()))
+            await unread(scope, receive, send)
+
+        finish(asked("POST", "/predict", b"abc").to(guard(tasks)))
+        assert waits == [1]
 
     def test_one_that_nobody_reads_ends_the_connection(self) -> None:
         assert finish(asked("POST", "/x", b"abc").to(guard(unread))).headers["connection"] == "close"
@@ -214,3 +260,69 @@ class TestEnd:
                 await task
 
         finish(work())
+
+
+class TestFault:
+    def test_one_of_ours_is_a_sentence_there_and_a_traceback_here(self) -> None:
+        async def broken(scope: Any, receive: Any, send: Any) -> None:
+            raise KeyError("secret")
+
+        request = asked("POST", "/predict", b"abc")
+        with pytest.raises(KeyError, match="secret"):
+            finish(request.to(guard(broken)))
+        assert (request.status, request.json) == (500, {"error": FAULT})
+        assert request.headers["x-request-id"]
+
+    def test_half_an_answer_is_followed_by_no_other(self) -> None:
+        async def broken(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            raise KeyError("secret")
+
+        request = asked("GET", "/x")
+        with pytest.raises(KeyError, match="secret"):
+            finish(request.to(guard(broken)))
+        assert (request.status, request.body) == (200, b"")
+
+
+class TestId:
+    def ask(self, headers: dict[str, str] | None = None, **terms: Any) -> tuple[Asked, str]:
+        """Return the answer, and the id that is logged."""
+        inside: list[str] = []
+
+        async def ids(scope: Any, receive: Any, send: Any) -> None:
+            inside.append(logs._request_id.get())
+            await unread(scope, receive, send)
+
+        answer = finish(asked("GET", "/x", headers=headers).to(guard(ids, **terms)))
+        return answer, inside[0] if inside else ""
+
+    def test_each_request_has_one_of_its_own(self) -> None:
+        (first, inside), (second, _) = self.ask(), self.ask()
+        assert first.headers["x-request-id"] == inside != second.headers["x-request-id"]
+        assert len(inside) == 32
+
+    def test_that_of_the_client_is_kept(self) -> None:
+        answer, inside = self.ask({"X-Request-Id": "order-17/a:b"})
+        assert answer.headers["x-request-id"] == inside == "order-17/a:b"
+
+    @pytest.mark.parametrize("given", ["", "a b", "x" * 129, 'a"b', "é"])
+    def test_one_that_is_none_is_replaced(self, given: str) -> None:
+        answer, inside = self.ask({"X-Request-Id": given})
+        assert answer.headers["x-request-id"] == inside != given
+        assert len(inside) == 32
+
+    def test_a_refusal_has_one_too(self) -> None:
+        answer, _ = self.ask({"X-Request-Id": "mine"}, keys=ApiKeys([KEY]))
+        assert (answer.status, answer.headers["x-request-id"]) == (401, "mine")
+
+    def test_whoever_answers_keeps_the_list_of_headers(self) -> None:
+        headers = [(b"a", b"b")]
+
+        async def same(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": b""})
+
+        for _ in range(2):
+            answer = finish(asked("GET", "/x").to(guard(same)))
+            assert set(answer.headers) == {"a", "x-request-id"}
+        assert headers == [(b"a", b"b")]

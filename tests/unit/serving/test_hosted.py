@@ -4,7 +4,7 @@ import asyncio
 import io
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from tests.unit.serving.conftest import BATCHED, ONE_BY_ONE, Noted, finish
 from toolkit.errors import BundleError, UntrustedCodeError
 from toolkit.formats.opening import WAYS_OUT
 from toolkit.runtime import Prediction, load
+from toolkit.serving.batching import Item
 from toolkit.serving.hosted import Hosted, Opening, _Rate, open_engines
 from toolkit.serving.interface import Limits
 from toolkit.serving.refusals import (
@@ -76,7 +77,7 @@ class TestEveryWay:
                 np.testing.assert_allclose(outcome.logits, expected.logits, atol=1e-6)
         assert noted.labels == ["red", "green", "blue"] * 5
         assert noted.queue == [15, 0]
-        assert [phase for phase, _ in noted.phases] == ["queue", "decode", "compute"]
+        assert [list(spent) for spent in noted.spent] == [["queue", "decode", "compute"]]
 
     def test_pixels_of_any_number_are_computed(
         self, host: Host, opening: Opening, colour_image: Callable[[str], np.ndarray], noted: Noted
@@ -233,6 +234,42 @@ def test_a_closed_model_says_that_it_was_replaced(host: Host, png: Png) -> None:
     model.close()
     with pytest.raises(NotReady, match="version 1 of colours has just been replaced"):
         finish(model.classify([png("red")]))
+
+
+def test_requests_of_one_turn_of_the_event_loop_are_handed_over_together(
+    host: Host, png: Png, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = host(BATCHED)
+    submit = model._batcher.submit
+    handed: list[int] = []
+
+    def counted(items: Sequence[Item]) -> bool:
+        handed.append(len(items))
+        return submit(items)
+
+    monkeypatch.setattr(model._batcher, "submit", counted)
+
+    async def work() -> None:
+        await asyncio.gather(*(model.classify([png("red")] * images) for images in (1, 2, 1, 3)))
+        await model.classify([png("blue")])
+
+    finish(work())
+    assert handed == [7, 1]
+
+
+def test_what_was_not_handed_over_when_it_was_closed_says_so(host: Host, png: Png) -> None:
+    model = host()
+
+    async def work() -> None:
+        asked = asyncio.create_task(model.classify([png("red")]))
+        await asyncio.sleep(0)
+        assert model.images == 1
+        model.close()
+        with pytest.raises(NotReady, match="version 1 of colours has just been replaced"):
+            await asked
+
+    finish(work())
+    assert model.images == 0
 
 
 def test_batches_are_told_of(host: Host, png: Png, noted: Noted) -> None:

@@ -8,15 +8,10 @@ import time
 from typing import Any
 
 import pytest
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
-from starlette.testclient import TestClient
 
 from toolkit.serving import logs
 from toolkit.serving.interface import Answered
-from toolkit.serving.logs import RequestIds, RequestLog, logging_to, request_id
+from toolkit.serving.logs import RequestLog, logging_to, request_id
 from toolkit.serving.refusals import ModelFailed, UnreadableImage
 
 LOGGER = logging.getLogger("toolkit.serving.something")
@@ -155,32 +150,6 @@ def test_a_stream_that_is_closed_stops_nobody() -> None:
     stream.close()
     with logging_to(stream):
         LOGGER.info("nobody hears this")
-
-
-@pytest.fixture
-def client() -> TestClient:
-    async def ids(request: Request) -> Response:
-        return JSONResponse({"inside": logs._request_id.get()})
-
-    return TestClient(RequestIds(Starlette(routes=[Route("/", ids)])))
-
-
-def test_each_request_has_an_id_of_its_own(client: TestClient) -> None:
-    first, second = client.get("/"), client.get("/")
-    assert first.headers["x-request-id"] == first.json()["inside"] != second.headers["x-request-id"]
-    assert len(first.json()["inside"]) == 32
-    assert client.get("/nothing").headers["x-request-id"]
-
-
-def test_an_id_of_the_client_is_kept(client: TestClient) -> None:
-    answer = client.get("/", headers={"X-Request-Id": "order-17/a:b"})
-    assert answer.headers["x-request-id"] == answer.json()["inside"] == "order-17/a:b"
-
-
-@pytest.mark.parametrize("given", ["", "a b", "x" * 129, 'a"b', "é"])
-def test_an_id_that_is_none_is_replaced(client: TestClient, given: str) -> None:
-    answer = client.get("/", headers={"X-Request-Id": given.encode("latin-1")})
-    assert len(answer.json()["inside"]) == 32
 
 
 def test_outside_of_a_request_there_is_no_id() -> None:

@@ -6,18 +6,19 @@ from collections.abc import Sequence
 import pytest
 from pages import rows, text_of
 from prometheus_client.parser import text_string_to_metric_families
-from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from toolkit.serving.interface import Answered, Model, ModelState
 from toolkit.serving.metrics import Metrics
 from toolkit.serving.refusals import BadRequest, NotReady, Overloaded, UnknownModel
+from toolkit.serving.routing import Router
 
 
 class Index:
     """Models of which a test says the index."""
 
     ready = True
+    names = ()
 
     def __init__(self, *states: ModelState) -> None:
         self.states = list(states)
@@ -40,8 +41,7 @@ def made(*states: ModelState, **options: float) -> tuple[Metrics, Index]:
 
 def samples(metrics: Metrics) -> dict[tuple[str, ...], float]:
     """Scrape as Prometheus does: name and values of labels, in the order of their names, to the value."""
-    with TestClient(Starlette(routes=metrics.routes())) as client:
-        answer = client.get("/metrics")
+    answer = TestClient(Router(metrics.routes())).get("/metrics")
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain; version=")
     families = text_string_to_metric_families(answer.text)
@@ -90,8 +90,7 @@ def test_a_model_that_is_not_ready_has_its_name() -> None:
 
 def test_phases_batches_and_queue() -> None:
     metrics, _ = made(CATS)
-    metrics.phase("cats", "1", "decode", 0.2)
-    metrics.phase("cats", "1", "compute", 0.03)
+    metrics.phases("cats", "1", {"decode": 0.2, "compute": 0.03})
     for images in (1, 3, 8):
         metrics.batch("cats", "1", images, 0.5)
     metrics.queued("cats", "1", 7)
@@ -172,8 +171,8 @@ def test_memory_and_processor_time_of_the_process_stand_there() -> None:
 
 
 def test_openmetrics_where_it_is_asked_for() -> None:
-    with TestClient(Starlette(routes=made(CATS)[0].routes())) as client:
-        answer = client.get("/metrics", headers={"accept": "application/openmetrics-text;version=1.0.0"})
+    client = TestClient(Router(made(CATS)[0].routes()))
+    answer = client.get("/metrics", headers={"accept": "application/openmetrics-text;version=1.0.0"})
     assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
     assert answer.text.endswith("# EOF\n")
 
@@ -195,7 +194,7 @@ def test_the_documentation_names_every_metric_with_its_labels() -> None:
     assert {name for name in table if name.startswith("toolkit_")} == set(expected)
     metrics, _ = made(CATS)
     metrics.request(Answered("cats", "1", "http", 1, None, 0.02))
-    metrics.phase("cats", "1", "queue", 0.2)
+    metrics.phases("cats", "1", {"queue": 0.2})
     metrics.batch("cats", "1", 1, 0.5)
     metrics.queued("cats", "1", 7)
     metrics.predicted("cats", "1", "tabby", 0.9)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.bundles import change_weights
 from tests.unit.serving.conftest import ONE_BY_ONE, Noted, finish
@@ -22,6 +23,7 @@ Png = Callable[[str], bytes]
 
 @pytest.fixture
 def models(noted: Noted) -> ModelSet:
+    Image.init()  # the first image of a process loads all that reads any, which is no part of a request's time here
     return ModelSet(ONE_BY_ONE, Limits(seconds=0.1), noted)
 
 

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from toolkit.serving.interface import Answered
-from toolkit.serving.observers import Observers, outcome_of
+from toolkit.serving.observers import Indifferent, Observers, outcome_of
 from toolkit.serving.refusals import Overloaded, UnreadableImage
 
 ANSWERED = Answered("cats", "1", "http", 1, None, 0.01)
 TOLD: list[tuple[str, tuple[Any, ...]]] = [
     ("request", (ANSWERED,)),
-    ("phase", ("cats", "1", "decode", 0.5)),
+    ("phases", ("cats", "1", {"decode": 0.5})),
     ("batch", ("cats", "1", 4, 0.5)),
     ("predicted", ("cats", "1", "tabby", 0.9)),
     ("queued", ("cats", "1", 3)),
@@ -53,6 +53,20 @@ def test_what_one_raises_reaches_neither_the_request_nor_the_others(caplog: pyte
     said = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert len(said) == len(TOLD)  # once each, not once a request
     assert {"broken" in str(record.exc_info) for record in said} == {True}
+
+
+def test_one_is_told_of_nothing_but_what_it_cares_for() -> None:
+    told: list[str] = []
+
+    class Batches(Indifferent):
+        def batch(self, model: str, version: str, images: int, seconds: float) -> None:
+            told.append(f"{images} of {model}")
+
+    batches = Batches()
+    observers = Observers(batches)
+    tell_all(observers)
+    assert told == ["4 of cats"]
+    assert [name for name, concerned in vars(observers).items() if batches in concerned] == ["_batch"]
 
 
 @pytest.mark.parametrize(

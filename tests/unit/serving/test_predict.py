@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from starlette.applications import Starlette
 
 from tests.unit.serving.conftest import Asked, Noted, asked, finish, form
 from toolkit.serving import predict
 from toolkit.serving.hosted import Hosted
 from toolkit.serving.interface import Limits, ModelState
 from toolkit.serving.refusals import Overloaded, UnknownModel
+from toolkit.serving.routing import Router
 
 Png = Callable[[str], bytes]
 JPEG = {"content-type": "image/jpeg"}
@@ -24,15 +24,15 @@ class OneModel:
 
     def __init__(self, model: Hosted, *names: str) -> None:
         self._model = model
-        self._names = names or ("colours",)
+        self.names = sorted(names) or ["colours"]
 
     def get(self, name: str, version: str | None = None) -> Hosted:
-        if name not in self._names or version not in (None, "1"):
+        if name not in self.names or version not in (None, "1"):
             raise UnknownModel(f"there is no {name!r} {version!r}.")
         return self._model
 
     def index(self) -> Sequence[ModelState]:
-        return [ModelState(name, "1", "READY") for name in self._names]
+        return [ModelState(name, "1", "READY") for name in self.names]
 
 
 Ask = Callable[..., Asked]
@@ -46,7 +46,7 @@ def model(host: Callable[..., Hosted]) -> Hosted:
 @pytest.fixture
 def ask(model: Hosted, noted: Noted) -> Ask:
     def call(request: Asked, *names: str) -> Asked:
-        app = Starlette(routes=predict.routes(OneModel(model, *names), Limits(images=3), noted))
+        app = Router(predict.routes(OneModel(model, *names), Limits(images=3), noted))
         return finish(request.to(app))
 
     return call

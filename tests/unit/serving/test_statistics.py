@@ -38,8 +38,8 @@ def test_requests_phases_and_batches_are_counted() -> None:
     statistics.request(Answered("cats", "2", "http", 3, None, 0.25))
     statistics.request(Answered("cats", "2", "grpc", 1, None, 0.5))
     statistics.request(Answered("cats", "2", "http", 1, ModelFailed("broken"), 0.125))
-    for phase, seconds in (("queue", 0.1), ("decode", 0.2), ("compute", 0.3), ("compute", 0.4)):
-        statistics.phase("cats", "2", phase, seconds)  # type: ignore[arg-type]
+    statistics.phases("cats", "2", {"queue": 0.1, "decode": 0.2, "compute": 0.3})
+    statistics.phases("cats", "2", {"compute": 0.4})
     for images, seconds in ((3, 0.01), (1, 0.002), (3, 0.03)):
         statistics.batch("cats", "2", images, seconds)
     found = statistics.of("cats", "2")

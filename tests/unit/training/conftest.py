@@ -21,5 +21,5 @@ def in_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run frozen parts in PyTorch: exporting one to ONNX takes seconds."""
     monkeypatch.setattr(
         "toolkit.training.activations.divided_network.make_prefix",
-        lambda network, setting: TorchPrefix(network, setting.device, None),
+        lambda network, setting, _: TorchPrefix(network, setting.device, None),
     )

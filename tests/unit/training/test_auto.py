@@ -104,3 +104,9 @@ def test_whoever_says_something_of_the_steps_of_stage_1_wants_steps() -> None:
     assert solver(stage1__head_lr="0.01") == "steps"
     assert solver(stage1__epochs="3", stage1__solver="auto") == "auto"
     assert solver(stage1__epochs="3", stage1__solver="lbfgs") == "lbfgs"
+
+
+def test_new_views_of_images_that_nothing_changes_are_refused(world: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError, match=r"^--refresh-views draws new views, and this recipe changes no image: "):
+        auto.choose_recipe("digits", {"cache.refresh": 0.5})
+    assert auto.choose_recipe("digits", {"cache.refresh": 0.5, "augment.crop": 0.5})[0].cache.refresh == 0.5

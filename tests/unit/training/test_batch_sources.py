@@ -41,8 +41,21 @@ def test_images_come_in_the_order_of_the_epoch() -> None:
     assert sum(len(images) for (images,) in source.validation()) == 6
 
 
+def test_images_as_they_are_are_not_augmented() -> None:
+    split = tiny_split("train", 18)
+    batches = list(image_batches(augment__shift=0.5, augment__flip=True).view(0, ORDER))
+    assert [len(images) for (images,) in batches] == [2, 2, 1]
+    assert np.array_equal(batches[1][0][1].numpy(), np.asarray(split.sources[5]))
+
+
 def test_what_is_drawn_for_an_image_does_not_depend_on_where_an_epoch_goes_on() -> None:
-    changes = {"augment__shift": 0.3, "augment__flip": True}
+    changes = {
+        "augment__shift": 0.3,
+        "augment__flip": True,
+        "augment__crop": 0.4,
+        "augment__randaugment": 1,
+        "augment__erase": 0.5,
+    }
     whole = [images for (images,), _, _ in image_batches(**changes).training(ORDER, 0)]
     rest = [images for (images,), _, _ in image_batches(**changes).training(ORDER, 1)]
     assert all(torch.equal(one, other) for one, other in zip(whole[1:], rest, strict=True))
@@ -92,6 +105,8 @@ def test_each_epoch_draws_its_views(own_cache: Path) -> None:
 
     assert torch.equal(epoch(1), epoch(1))
     assert not torch.equal(epoch(1), epoch(2))
+    first = train.load(source.places, ORDER.indices, np.zeros_like(ORDER.indices), setting.device)
+    assert torch.equal(torch.cat([tensors[0] for tensors in source.view(0, ORDER)]), first[0])
     train.cache.close()
 
 
@@ -99,7 +114,7 @@ def test_each_epoch_draws_its_views(own_cache: Path) -> None:
 def test_a_view_of_all_training_images_comes_in_their_order() -> None:
     setting = tiny_setting(tiny_recipe(cache__use=True, augment__shift=0.3, cache__views=2))
     with TrainingData(setting) as data:
-        source, images = data.batches(2), data.image_batches()
+        source, images = data.batches(2), data.image_batches(2)
         assert (source.views, images.views) == (2, 1)
         with torch.inference_mode():
             plain, shifted = (torch.cat([source.part.infer(*each) for each in source.view(view)]) for view in (0, 1))
@@ -117,8 +132,9 @@ def test_a_fold_trains_on_its_images_and_is_looked_at_on_the_others() -> None:
         assert isinstance(source, ActivationBatches)
         trained, held = np.array([1, 4, 5, 9, 17]), np.array([0, 16])
         fold = source.fold(trained, held)
-        everything = source.unaugmented(np.arange(18))
-        for ours, theirs in zip(fold.unaugmented(np.arange(5)), everything, strict=True):
+        (everything,) = source.view(0)
+        (own,) = fold.view(0)
+        for ours, theirs in zip(own, everything, strict=True):
             assert torch.equal(ours, theirs[trained])
         (looked_at,) = fold.validation()
         for ours, theirs in zip(looked_at, everything, strict=True):
@@ -132,4 +148,19 @@ def test_a_fold_trains_on_its_images_and_is_looked_at_on_the_others() -> None:
         # What it is taken from is as it was, and a part of a part is one of the whole.
         assert len(next(iter(source.validation()))[0]) == 6
         part = fold.fold(np.array([3, 2]), np.array([1]))
-        assert torch.equal(part.unaugmented(np.arange(2))[0], everything[0][[9, 5]])
+        (own,) = part.view(0)
+        assert torch.equal(own[0], everything[0][[9, 5]])
+
+
+@pytest.mark.usefixtures("in_torch", "own_cache")
+def test_a_part_of_what_has_new_views_has_those_of_its_images() -> None:
+    setting = tiny_setting(tiny_recipe(cache__use=True, cache__refresh=0.5, augment__shift=0.3))
+    with TrainingData(setting) as data:
+        source = data.batches(2)
+        assert isinstance(source, ActivationBatches)
+        drawn = data.draw_anew(source, (0, 2, 1))
+        assert drawn is not None
+        kept, new = (torch.cat([tensors[0] for tensors in each.view(0)]) for each in (source, drawn))
+        assert not torch.equal(kept, new)
+        (part,) = drawn.fold(np.arange(17, -1, -1), np.array([0])).view(0)
+        assert torch.equal(part[0], new.flip(0))

@@ -36,6 +36,7 @@ def state() -> State:
     made.optimizer = optimizer.state_dict()
     made.identity = {"recipe": "abc"}
     made.depthwise = [{"shape": {"channels": 6, "size": (4, 4)}, "way": "products"}]
+    made.labels = {"issues": {"accuracy": 0.97}, "places": [("test", 6)], "not_looked": None}
     made.best.offer(made.history[0], made.model)
     return made
 
@@ -58,6 +59,7 @@ def test_everything_comes_back_bit_for_bit(tmp_path: Path) -> None:
         "history",
         "identity",
         "depthwise",
+        "labels",
     ):
         assert getattr(read, name) == getattr(written, name)
     assert torch.equal(read.model["fc.weight"], written.model["fc.weight"])

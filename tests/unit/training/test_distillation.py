@@ -14,14 +14,16 @@ from torch import nn
 
 from toolkit.backbones.restore import load_deployable
 from toolkit.data import Dataset
-from toolkit.data.augment import make_view
+from toolkit.data.augment import epoch_view, make_view
+from toolkit.data.batches import load_views
 from toolkit.errors import RecipeError, RunError, TrainingError
 from toolkit.run_folder import FinishedRun, RunFolder
 from toolkit.training import distillation
 from toolkit.training import measure as measuring
 from toolkit.training.activations import extraction
+from toolkit.training.activations.new_views import chosen_images
 from toolkit.training.activations.prefix import TorchPrefix
-from toolkit.training.batch_sources import EpochOrder
+from toolkit.training.batch_sources import ActivationBatches, EpochOrder
 from toolkit.training.checkpoint import State
 from toolkit.training.distillation import Teacher, find_teacher, may_have_seen
 from toolkit.training.interruption import Stopper
@@ -41,7 +43,7 @@ KNOWN = ("zero", "bright", "two", "dark", *map(str, range(4, 10)))
 def teacher_in_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run teachers in PyTorch: exporting one to ONNX takes seconds."""
     monkeypatch.setattr(
-        distillation, "make_prefix", lambda network, setting: TorchPrefix(network, setting.device, None)
+        distillation, "make_prefix", lambda network, setting, _: TorchPrefix(network, setting.device, None)
     )
 
 
@@ -77,6 +79,12 @@ def test_its_answers_are_taken_in_the_order_of_our_labels(run: RunFolder) -> Non
         (ours,) = network(images)
         theirs = load_deployable(FinishedRun.of(run))(images)[0]
     assert torch.equal(ours, theirs[:, [3, 1]])
+
+
+def test_one_that_averages_mirror_images_has_answers_of_its_own(run: RunFolder) -> None:
+    finished = FinishedRun.of(run)
+    mirrored = replace(finished, record=finished.record.model_copy(update={"flip_test": True}))
+    assert Teacher(mirrored, (3, 1)).digest != Teacher(finished, (3, 1)).digest
 
 
 def test_a_class_that_it_does_not_know_is_named(run: RunFolder) -> None:
@@ -121,7 +129,7 @@ def test_each_view_has_the_answer_to_that_view(run: RunFolder) -> None:
         for view in range(3):
             (answers,) = kept.load((0,), images, np.full(3, view), torch.device("cpu"))
             pixels = train.load(images, preprocessing)
-            change = make_view(setting.recipe.augment, setting.recipe.seed, view)
+            change = make_view(setting.recipe.augment, setting.recipe.seed, view).augment
             with torch.inference_mode():
                 (wanted,) = network(torch.from_numpy(pixels if change is None else change(pixels, images)))
             torch.testing.assert_close(answers, wanted, rtol=1e-4, atol=1e-5)
@@ -151,7 +159,7 @@ def test_shifts_of_teacher_and_student_are_the_same_share_of_the_side() -> None:
         """Return how far a bright centre was moved, as shares of the side."""
         images = np.zeros((50, side, side, 3), np.uint8)
         images[:, side // 2, side // 2] = 255
-        change = make_view(recipe, 0, 1)
+        change = make_view(recipe, 0, 1).augment
         assert change is not None
         places = [np.argwhere(image[..., 0])[0] for image in change(images, indices)]
         return (np.array(places) - side // 2) / side
@@ -214,3 +222,27 @@ def test_where_nothing_can_be_kept_it_is_refused(run: RunFolder, monkeypatch: py
     ):
         data.batches(1)
     assert listening.lines[-1].startswith("training goes on without a cache of activations: the activations of the ")
+
+
+def test_new_views_have_new_answers(run: RunFolder) -> None:
+    setting = taught_setting(run, **AUGMENTED, cache__refresh=0.5)
+    order = EpochOrder(np.arange(18), 18, (0, 2, 1))
+    train, preprocessing = setting.dataset.split("train"), FinishedRun.of(run).record.preprocessing
+    with TrainingData(setting) as data:
+        batches = data.batches(2)
+        assert isinstance(batches, ActivationBatches)
+        (kept,) = batches.training(order, 0)
+        drawn = data.draw_anew(batches, order.seed)
+        assert drawn is not None
+        (batch,) = drawn.training(order, 0)
+        images = chosen_images(order.seed, 18, 9)
+        others = np.setdiff1d(order.indices, images)
+        (pixels,) = load_views(train, images, preprocessing, [epoch_view(setting.recipe.augment, order.seed)])
+        network = distillation.TaughtNetwork(Teacher(FinishedRun.of(run), (3, 1)))
+        with torch.inference_mode():
+            (wanted,) = network(torch.from_numpy(pixels))
+        assert batch.taught is not None
+        assert kept.taught is not None
+        torch.testing.assert_close(batch.taught[images], wanted, rtol=1e-4, atol=1e-5)
+        assert torch.equal(batch.taught[others], kept.taught[others])
+        assert torch.equal(batch.targets, kept.targets)

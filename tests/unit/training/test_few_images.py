@@ -93,6 +93,7 @@ def test_the_second_stage_is_tried_where_validation_cannot_tell_and_folds_are_ch
     assert not cross_validates(recipe, 6, 2)
     for changes in ({"cache__use": False}, {"train__keep": "best"}, {"stage2__epochs": 0}, {"stage1__solver": "steps"}):
         assert not cross_validates(tiny_recipe(**{"stage1__solver": "lbfgs", "cache__use": True, **changes}), 6, 1)
+    assert cross_validates(recipe.override({"stage2.epochs": 0, "stage3.epochs": 1, "stage3.unfreeze": 1}), 6, 1)
 
 
 def test_every_fold_has_its_share_of_every_class_and_copies_stay_together() -> None:
@@ -158,9 +159,10 @@ def test_what_was_done_is_said() -> None:
     assert "fold" not in solved_line(HEAD.model_copy(update={"accuracy": None, "folds": 0}), 7)
     trial = SecondStageTrial(without=0.889, with_it=0.872, standard_error=0.0214, trained=False)
     told = (
-        "out of fold 87.2% of the training images are right with it, 88.9% without, and one standard error is 2.1 "
+        "out of fold 87.2% of the training images are right with stage 2, 88.9% without, and one standard error is 2.1 "
         "points"
     )
-    assert trial_line(trial) == f"stage 2 does not improve the solved head and is left out: {told}"
+    assert trial_line(trial, (2,)) == f"the solved head is not improved by stage 2, so training ends with it: {told}"
     better = trial.model_copy(update={"trained": True})
-    assert trial_line(better) == f"stage 2 improves the solved head and goes on from it: {told}"
+    assert trial_line(better, (2,)) == f"the solved head is improved by stage 2: {told}"
+    assert trial_line(better, (2, 3)).startswith("the solved head is improved by stages 2 and 3: out of fold 87.2% of ")

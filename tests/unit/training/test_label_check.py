@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,9 @@ from toolkit.data.duplicates import Place, find_duplicates
 from toolkit.progress import Silent
 from toolkit.training import label_check
 from toolkit.training.activations import extraction
+from toolkit.training.checkpoint import State, load_checkpoint, save_checkpoint
 from toolkit.training.group import Group
-from toolkit.training.label_check import FEWEST, LabelCheck, check_labels
+from toolkit.training.label_check import FEWEST, LabelCheck, check_labels, recall_labels
 from toolkit.training.setting import Setting
 from toolkit.training.training_data import TrainingData
 
@@ -58,6 +60,20 @@ def test_a_planted_label_is_named_first_and_said() -> None:
     assert found.issues.features.startswith("what test:tiny with its starting weights makes of the images (")
     assert found.issues.limits[0].startswith("The classifier that judges is right on 99.0% of the images")
     assert not [limit for limit in found.issues.limits if "Of " in limit[:3] or "on few images" in limit]
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_what_was_found_comes_back_from_a_checkpoint(asked: bool, tmp_path: Path) -> None:
+    listening = Listening()
+    setting = setting_of(listening, data__check_labels=asked)
+    found, said = check(setting), [line for line in listening.lines if line.startswith("labels: ")]
+    save_checkpoint(tmp_path, State(labels=found.plain()))
+    state = load_checkpoint(tmp_path)
+    assert state is not None
+    listening.lines.clear()
+    assert recall_labels(setting, state.labels) == found
+    assert listening.lines == said
+    assert len(said) == asked
 
 
 def test_the_look_leaves_weights_and_random_numbers_as_they_are_and_repeats_itself() -> None:

@@ -111,3 +111,27 @@ def test_it_is_counted_what_is_solved_and_tried() -> None:
     setting = tiny_setting(tiny_recipe(cache__use=True, stage1__solver="lbfgs", train__keep="best"))
     with TrainingData(setting) as data:
         assert counts_of(setting, data) == Counts(18, 6, 4, head_is_solved=True)
+    other = {"stage3__epochs": 1, "stage3__unfreeze": ["stem.1"]}
+    setting = tiny_setting(tiny_recipe(cache__use=True, stage1__solver="lbfgs", **other))
+    with TrainingData(setting) as data:
+        assert counts_of(setting, data) == Counts(18, 6, 4, head_is_solved=True)
+
+
+def test_what_new_views_take_is_measured_for_what_the_last_stage_needs() -> None:
+    setting = tiny_setting(tiny_recipe(cache__use=True, cache__refresh=0.5, augment__shift=0.2))
+    with TrainingData(setting) as data:
+        rates = measure(setting, data)
+        assert data.divided is not None
+        elements = sum(tensor.elements for tensor in data.divided.cut(2).tensors)
+        plan = make_plan(setting, data, rates)
+    assert rates.new_views is not None
+    assert rates.new_views > 0
+    assert rates.new_row_bytes == 4 * elements < rates.row_bytes
+    assert plan.new_views == pytest.approx(2 * 9 / rates.new_views)
+    assert plan.disk_bytes == (18 * 4 + 6) * rates.row_bytes + 9 * rates.new_row_bytes
+
+
+def test_where_none_are_drawn_there_is_nothing_to_measure(setting: Setting) -> None:
+    with TrainingData(setting) as data:
+        rates = measure(setting, data)
+    assert (rates.new_views, rates.new_row_bytes) == (None, 0)

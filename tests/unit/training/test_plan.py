@@ -208,3 +208,86 @@ def test_a_head_that_is_solved_takes_seconds_and_folds_four_times_the_second_sta
     assert estimate(recipe(stage2__epochs=0), counts, RATES, views=3).trial == 0
     patient = estimate(recipe(train__patience=2), counts, RATES, views=3)
     assert patient.least == pytest.approx(patient.seconds - 2 * 20.5)
+
+
+def test_a_third_stage_is_tried_with_the_second_and_new_views_are_not() -> None:
+    counts = replace(COUNTS, head_is_solved=True, cross_validated=True)
+    rates = replace(RATES, train={**RATES.train, 3: 5.0}, new_views=125.0, new_row_bytes=300)
+    deeper = recipe(stage3__epochs=2, stage3__unfreeze=6, cache__refresh=0.5)
+    plan = estimate(deeper, counts, rates, views=3)
+    assert plan.stages == {2: pytest.approx(5 * 20.5), 3: pytest.approx(2 * (200 + 0.5 + 4))}
+    assert (plan.trial, plan.new_views) == (pytest.approx(4 * (5 * 20.5 + 2 * 200.5)), pytest.approx(2 * 4))
+    told = lines(plan, rates, 3)[1]
+    assert "of it for new views; trying stages 2 and 3 in folds takes about" in told
+    # A head that is solved draws nothing.
+    alone = estimate(recipe(stage2__epochs=0, cache__refresh=0.5), counts, rates, views=3)
+    assert (alone.stages, alone.new_views, alone.trial) == ({}, 0.0, 0.0)
+
+
+def test_statistics_that_are_estimated_anew_are_in_the_plan() -> None:
+    changes = {"train__train_bn": True, "train__batch_size": 10}
+    with_them, without = (estimate(recipe(**changes, train__bn_reestimate=count), COUNTS, RATES, 1) for count in (4, 0))
+    assert (with_them.statistics, without.statistics) == (pytest.approx((40 + 100) / 200), 0.0)
+    assert with_them.seconds == pytest.approx(without.seconds + 0.7)
+    assert "BatchNorm statistics take about 1 s" in lines(with_them, RATES, 1)[1]
+    assert "BatchNorm" not in lines(without, RATES, 1)[1]
+    # There are no more batches than images.
+    every = estimate(recipe(**changes, train__bn_reestimate=1000), COUNTS, replace(RATES, prefix=None), views=1)
+    assert every.statistics == pytest.approx((1000 + 100) / 200)
+
+
+def test_mirror_images_double_the_test_and_nothing_else() -> None:
+    plain, both = (estimate(recipe(model__flip_test=each), COUNTS, RATES, views=3) for each in (False, True))
+    assert both.test == pytest.approx(2 * plain.test)
+    assert both.seconds == pytest.approx(plain.seconds + plain.test)
+    images, twice = (
+        estimate(recipe(model__flip_test=each), COUNTS, replace(RATES, prefix=None), views=1) for each in (False, True)
+    )
+    assert twice.test == pytest.approx(2 * images.test)
+
+
+def test_a_third_stage_is_counted_and_may_be_left_out() -> None:
+    rates = replace(RATES, train={**RATES.train, 3: 5.0})
+    deeper = recipe(stage3__epochs=2, stage3__unfreeze=6)
+    plan = with_suggestions(estimate(deeper, COUNTS, rates, views=1), deeper, COUNTS, rates, 1)
+    assert plan.stages[3] == pytest.approx(2 * (200 + 0.5))
+    assert dict(plan.shorter)["--stage3-epochs 0"] == pytest.approx(plan.seconds - plan.stages[3])
+
+
+def test_new_views_are_computed_before_every_epoch_of_the_last_stage() -> None:
+    rates = replace(RATES, new_views=125.0, new_row_bytes=300)
+    whole, plan = (estimate(recipe(cache__refresh=share), COUNTS, rates, views=3) for share in (0.0, 0.5))
+    assert whole == estimate(recipe(), COUNTS, RATES, views=3)
+    assert plan.new_views == pytest.approx(5 * 500 / 125)
+    assert plan.stages == {1: whole.stages[1], 2: pytest.approx(whole.stages[2] + 20)}
+    assert plan.seconds == pytest.approx(whole.seconds + 20)
+    assert plan.disk_bytes == whole.disk_bytes + 500 * 300
+    assert "stage 2 at 50 img/s takes about 2 min, 20 s of it for new views; the test takes" in lines(plan, rates, 3)[1]
+    assert "new views" not in lines(whole, rates, 3)[1]
+    patient = estimate(recipe(cache__refresh=0.5, train__patience=2), COUNTS, rates, views=3)
+    assert patient.least == pytest.approx(plan.seconds - 2 * (20.5 + 4))
+    smaller = scaled(rates, 64)
+    assert (smaller.new_views, smaller.new_row_bytes) == (500.0, 75)
+    alone = estimate(recipe(cache__refresh=0.5, stage2__epochs=0), COUNTS, rates, views=3)
+    assert alone.new_views == pytest.approx(2 * 4)
+
+
+def test_new_views_are_shown_to_the_teacher_too() -> None:
+    rates = replace(RATES, new_views=125.0, new_row_bytes=300, teacher=25.0, answer_bytes=40)
+    without, plan = (estimate(recipe(cache__refresh=share), COUNTS, rates, views=3) for share in (0.0, 0.5))
+    assert plan.new_views == pytest.approx(5 * (500 / 125 + 500 / 25))
+    assert plan.teacher == without.teacher
+    assert plan.disk_bytes == without.disk_bytes + 500 * 340
+
+
+def test_without_a_cache_nothing_is_computed_before_an_epoch() -> None:
+    rates = replace(RATES, prefix=None)
+    assert estimate(recipe(cache__refresh=0.5), COUNTS, rates, views=1).new_views == 0
+
+
+def test_leaving_new_views_out_is_suggested_where_it_saves_much() -> None:
+    rates = replace(RATES, new_views=10.0)
+    wanted = recipe(cache__refresh=1.0)
+    plan = with_suggestions(estimate(wanted, COUNTS, rates, 1), wanted, COUNTS, rates, 1)
+    everything = estimate(recipe(), COUNTS, RATES, 1).seconds
+    assert ("--refresh-views 0", pytest.approx(everything)) in plan.shorter

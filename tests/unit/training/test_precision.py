@@ -58,7 +58,8 @@ def test_bfloat16_computes_in_it_and_trains_float32_weights() -> None:
     with precision.autocast():
         output = layer(torch.randn(3, 4))
     assert output.dtype == torch.bfloat16
-    precision.backward_and_step(output.float().sum(), optimizer)
+    precision.backward(output.float().sum())
+    precision.step(optimizer)
     assert layer.weight.dtype == torch.float32
     assert not torch.equal(layer.weight, before)
 
@@ -75,5 +76,6 @@ def test_float16_scales_its_gradients_on_cuda() -> None:
     layer = torch.nn.Linear(4, 2).cuda()
     with precision.autocast():
         output = layer(torch.randn(3, 4, device="cuda"))
-    precision.backward_and_step(output.float().sum(), torch.optim.SGD(layer.parameters(), lr=0.1))
+    precision.backward(output.float().sum())
+    precision.step(torch.optim.SGD(layer.parameters(), lr=0.1))
     assert precision.state()["scale"] > 1

@@ -85,10 +85,13 @@ def told_before(recipe: Recipe) -> str:
     """Return the recipe as versions wrote it that knew neither a choice of decoding nor means to lift accuracy."""
     tree = recipe.model_dump(mode="json", exclude_none=True)
     assert tree.pop("distill") == {"weight": 0.5, "temperature": 2.0}
+    assert tree.pop("model") == {"flip_test": False}
+    assert tree.pop("stage3")["epochs"] == 0
     for section, names in (
         ("data", ("decode",)),
-        ("augment", ("cutmix",)),
-        ("train", ("ema", "average_last", "patience")),
+        ("augment", ("cutmix", "crop", "randaugment", "magnitude", "erase", "erase_area")),
+        ("cache", ("refresh",)),
+        ("train", ("ema", "average_last", "patience", "sam_rho", "bn_reestimate")),
         ("stage1", ("layer_decay", "solver")),
         ("stage2", ("layer_decay",)),
     ):
@@ -101,8 +104,17 @@ def test_a_run_of_before_there_was_a_choice_goes_on() -> None:
     """Its recipe did not say that it decodes in full; the digest of what it said stands in its checkpoints."""
     full = tiny_recipe(data__decode="full")
     assert identity_of(tiny_setting(full))["recipe"] == hashlib.sha256(told_before(full).encode()).hexdigest()
-    for changes in ({}, {"data__decode": "full", "train__ema": 0.9}, {"data__decode": "full", "train__patience": 1}):
-        assert identity_of(tiny_setting(tiny_recipe(**changes)))["recipe"] != identity_of(tiny_setting(full))["recipe"]
+    for changes in (
+        {"data__decode": "reduced"},
+        {"train__ema": 0.9},
+        {"train__patience": 1},
+        {"train__sam_rho": 0.1},
+        {"train__dropout": 0.0},
+        {"model__flip_test": True},
+        {"stage3__epochs": 1, "stage3__unfreeze": 1},
+    ):
+        other = tiny_recipe(**{"data__decode": "full", **changes})
+        assert identity_of(tiny_setting(other))["recipe"] != identity_of(tiny_setting(full))["recipe"]
 
 
 def test_where_weights_lie_in_memory_is_no_part_of_the_identity() -> None:

@@ -31,7 +31,7 @@ def logits_of(setting: Setting, name: str = "train") -> torch.Tensor:
     with TrainingData(setting) as data, torch.inference_mode():
         setting.backbone.model.eval()
         split = setting.dataset.split(name)
-        return data.image_batches().part.infer(torch.from_numpy(split.load(range(len(split)), setting.preprocessing)))
+        return data.image_batches(1).part.infer(torch.from_numpy(split.load(range(len(split)), setting.preprocessing)))
 
 
 def test_the_network_with_the_solution_computes_the_logits_of_the_regression() -> None:

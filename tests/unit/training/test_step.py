@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -62,3 +63,72 @@ def test_the_same_seed_makes_the_same_step_whatever_was_drawn_before() -> None:
     assert losses[0] == losses[1]
     _, learner, images, targets = make(augment__mixup=0.5)
     assert training_step(learner, [images], targets, np.random.SeedSequence(6)).loss.item() != losses[0]
+
+
+def sam_by_hand(weights: torch.Tensor, rho: float, rate: float) -> torch.Tensor:
+    """Return where a step of Foret et al. 2021 takes the weights of ``loss = sum(a w^4)``."""
+    steepness = torch.tensor([1.0, 10.0])
+    gradient = 4 * steepness * weights**3
+    climbed = weights + rho * gradient / gradient.norm()
+    return weights - rate * 4 * steepness * climbed**3
+
+
+def test_a_sharpness_aware_step_takes_the_gradient_where_the_loss_is_highest_nearby() -> None:
+    weights = torch.nn.Parameter(torch.tensor([0.5, -0.25]))
+    _, learner, _, targets = make()
+
+    class Bowl(torch.nn.Module):
+        def forward(self, _: torch.Tensor) -> torch.Tensor:
+            return (torch.tensor([1.0, 10.0]) * weights**4).sum().expand(8, 2)
+
+    def loss(logits: torch.Tensor, targets: torch.Tensor, taught: torch.Tensor | None) -> torch.Tensor:
+        return logits[0, 0]
+
+    bowl = replace(learner, module=Bowl(), loss=loss, optimizer=torch.optim.SGD([weights], lr=0.01), sharpness=0.2)
+    wanted = sam_by_hand(weights.detach().clone(), 0.2, 0.01)
+    before = (torch.tensor([1.0, 10.0]) * weights.detach() ** 4).sum().item()
+    result = training_step(bowl, [torch.zeros(8)], targets, np.random.SeedSequence(1))
+    torch.testing.assert_close(weights.detach(), wanted)
+    assert result.loss.item() == pytest.approx(before)
+
+
+def two_passes(**changes: Any) -> tuple[Setting, Learner, list[torch.Tensor], list[torch.Tensor]]:
+    """Make a sharpness-aware step; also return what the network was given in each pass and what it drew."""
+    setting, learner, images, targets = make(train__sam_rho=0.05, **changes)
+    given: list[torch.Tensor] = []
+    drawn: list[torch.Tensor] = []
+
+    def note(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        given.append(inputs[0].clone())
+        drawn.append(torch.rand(3))
+        inputs[0].zero_()  # as a network may that works in place
+
+    learner.module.register_forward_pre_hook(note)
+    training_step(learner, [images], targets, np.random.SeedSequence(1))
+    return setting, learner, given, drawn
+
+
+def test_both_passes_are_given_and_leave_out_the_same() -> None:
+    _, _, given, drawn = two_passes(augment__mixup=0.5)
+    assert len(given) == 2
+    assert torch.equal(given[0], given[1])
+    assert given[0].abs().sum() > 0
+    assert torch.equal(drawn[0], drawn[1])
+
+
+def test_statistics_are_those_of_the_first_pass() -> None:
+    name = "body.1.running_mean"
+    states = []
+    for rho in (0.0, 0.5):
+        setting = tiny_setting(tiny_recipe(train__sam_rho=rho, train__train_bn=True))
+        module = LogitsNetwork(Deployable(setting.backbone.model, setting.backbone.normalization))
+        parts = set_trainable(setting.backbone, 1, train_bn=True)
+        learner = make_learner(setting, setting.recipe.stage2, parts, module)
+        split = setting.dataset.split("train")
+        images = torch.from_numpy(split.load(range(8), setting.preprocessing))
+        training_step(learner, [images], torch.from_numpy(split.targets[:8]), np.random.SeedSequence(1))
+        states.append(setting.backbone.model.state_dict())
+    plain, sharp = states
+    assert torch.equal(plain[name], sharp[name])
+    assert sharp["body.1.num_batches_tracked"] == 1
+    assert not torch.equal(plain["body.0.weight"], sharp["body.0.weight"])

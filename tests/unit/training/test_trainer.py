@@ -1,23 +1,30 @@
 from __future__ import annotations
 
 import copy
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from tiny_training import LABELS, SIZE, Listening, tiny_recipe, tiny_setting, tiny_split
 
+from toolkit.backbones.deployable import Deployable
 from toolkit.data import Dataset, Split
 from toolkit.data.dataset import split_of_arrays
-from toolkit.errors import RecipeError, TrainingError
-from toolkit.progress import Silent
+from toolkit.errors import FileWriteError, RecipeError, TrainingError
+from toolkit.progress import Bar, Silent
 from toolkit.run_folder import SecondStageTrial, StageSummary
 from toolkit.training import few_images
 from toolkit.training import trainer as trainer_module
-from toolkit.training.batch_sources import ActivationBatches, EpochOrder, Indices
+from toolkit.training.activations import extraction
+from toolkit.training.activations.cache import CacheWriter
+from toolkit.training.batch_sources import ActivationBatches, BatchSource, EpochOrder, Indices
 from toolkit.training.checkpoint import State
 from toolkit.training.group import Group
 from toolkit.training.interruption import StoppedError, Stopper
@@ -41,12 +48,12 @@ class Run:
         self.saved: list[State] = []
         self.stopper = Stopper()
         self._on_step = on_step
-        self._data = TrainingData(self.setting)
-        self.trainer = Trainer(self.setting, self._data, self.state, self._save, self.stopper, self._note)
+        self.data = TrainingData(self.setting)
+        self.trainer = Trainer(self.setting, self.data, self.state, self._save, self.stopper, self._note)
 
     def finish(self) -> tuple[StageSummary, ...]:
         """Train on kept activations, and close them."""
-        with self._data:
+        with self.data:
             return self.trainer.run()
 
     def _save(self) -> None:
@@ -133,6 +140,10 @@ MEANS = {
     "moving average": {"train__ema": 0.8, **CHANGES},
     "mean of epochs": {"train__average_last": 2, "stage2__layer_decay": 0.5, **CHANGES},
     "patience and cutmix": {"train__patience": 1, "augment__cutmix": 1.0, "stage2__head_lr": 1e-9, **CHANGES},
+    "stochastic depth and dropout": {"train__drop_path": 0.5, "train__dropout": 0.3, **CHANGES},
+    "sharpness": {"train__sam_rho": 0.1, "train__dropout": 0.3, **CHANGES},
+    "statistics": {"train__bn_reestimate": 2, "train__average_last": 2, **CHANGES},
+    "a third stage": {"stage3__epochs": 1, "stage3__unfreeze": 2, "stage3__backbone_lr": 0.01, **CHANGES},
 }
 
 
@@ -244,7 +255,7 @@ def trained_on_imbalance(**changes: Any) -> Trainer:
 def recalls(trainer: Trainer) -> tuple[float, float]:
     split = trainer._setting.dataset.split("validation")
     with torch.inference_mode():
-        said = trainer._data.image_batches().part.infer(torch.from_numpy(np.stack(split.sources))).argmax(1).numpy()
+        said = trainer._data.image_batches(2).part.infer(torch.from_numpy(np.stack(split.sources))).argmax(1).numpy()
     first, second = (float((said[split.targets == target] == target).mean()) for target in (0, 1))
     return first, second
 
@@ -264,7 +275,7 @@ def test_with_class_weights_epochs_are_compared_by_the_recall_of_all_classes() -
     other = Trainer(setting, TrainingData(setting), State(), lambda: None, Stopper())
     setting.backbone.model.eval()
     with Silent().bar("", 1, "") as bar:
-        _, accuracy, score = other._validate(other._data.image_batches(), bar)
+        _, accuracy, score = other._validate(other._data.image_batches(2), bar)
     first, second = recalls(other)
     assert accuracy == pytest.approx((90 * first + 10 * second) / 100)
     assert score == pytest.approx((first + second) / 2)
@@ -303,7 +314,7 @@ def test_the_mean_of_the_last_epochs_is_what_is_looked_at_and_kept() -> None:
     run.trainer.load(kept)
     run.setting.backbone.model.eval()
     with Silent().bar("", 1, "") as bar:
-        loss, _, _ = run.trainer._validate(run.trainer._data.image_batches(), bar)
+        loss, _, _ = run.trainer._validate(run.trainer._data.image_batches(2), bar)
     assert loss == run.state.history[-1].validation_loss
 
 
@@ -401,7 +412,7 @@ def test_where_the_solved_head_is_enough_the_second_stage_is_left_out_and_that_i
     assert (head.accuracy, head.second_stage.without, head.second_stage.trained) == (1.0, 1.0, False)
     told = [line for line in run.listening.lines if "head" in line]
     assert told[0].startswith("9 training images a class: the head is solved as logistic regression (L2 penalty ")
-    assert told[1].startswith("stage 2 does not improve the solved head and is left out: out of fold ")
+    assert told[1].startswith("the solved head is not improved by stage 2, so training ends with it: out of fold ")
     assert (run.state.stage, run.saved[-1].stage) == (3, 3)
 
 
@@ -413,12 +424,12 @@ def test_a_second_stage_that_proved_itself_is_trained_as_if_it_had_not_been_trie
     run = Run(train__ema=0.5, **FEW)
     first, second = run.finish()
     assert (first.epochs, second.epochs) == (1, 2)
-    assert any(line.startswith("stage 2 improves the solved head and goes on") for line in run.listening.lines)
+    assert any(line.startswith("the solved head is improved by stage 2: ") for line in run.listening.lines)
     assert {step.stage for step in run.steps} == {2}
     monkeypatch.setattr(trainer_module, "cross_validates", lambda *_: False)
     untried = Run(train__ema=0.5, **FEW)
     untried.finish()
-    assert not [line for line in untried.listening.lines if line.startswith("stage 2 improves")]
+    assert not [line for line in untried.listening.lines if line.startswith("the solved head is improved")]
     assert same(run.weights(), untried.weights())
     assert same(kept_of(run), kept_of(untried))
     assert without_seconds(run.state) == without_seconds(untried.state)
@@ -488,6 +499,180 @@ def test_asked_to_stop_between_folds_it_tries_them_again_and_ends_the_same(monke
     assert rest.state.solved_head == whole.state.solved_head
 
 
+THIRD = {
+    "stage3__epochs": 2,
+    "stage3__unfreeze": ["stem.1", "body"],
+    "stage3__head_lr": 0.1,
+    "stage3__backbone_lr": 0.01,
+}
+"""A third stage, which trains more."""
+ALL_MEANS = {
+    "augment__mixup": 0.4,
+    "train__ema": 0.5,
+    "train__sam_rho": 0.05,
+    "train__drop_path": 0.3,
+    "train__dropout": 0.3,
+    "train__train_bn": True,
+    "train__bn_reestimate": 2,
+    "model__flip_test": True,
+    "cache__refresh": 0.5,
+}
+
+
+@pytest.mark.parametrize("further", [{}, THIRD], ids=["two stages", "three stages"])
+@pytest.mark.usefixtures("in_torch", "own_cache")
+def test_folds_with_all_means_at_work_leave_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch, further: dict[str, Any]
+) -> None:
+    whatever_came_of_it(monkeypatch, trained=True)
+    run = Run(**FEW, **ALL_MEANS, **further)
+    summaries = run.finish()
+    last = len(summaries)
+    assert [summary.stage for summary in summaries] == list(range(1, last + 1))
+    # What is tried draws no new views.
+    assert run.listening.bars.count("frozen part, new views") == 2
+    monkeypatch.setattr(trainer_module, "cross_validates", lambda *_: False)
+    untried = Run(**FEW, **ALL_MEANS, **further)
+    untried.finish()
+    assert [bar for bar in run.listening.bars if "fold" in bar] == [
+        f"stage{'s' * (last > 2)} {' and '.join(map(str, range(2, last + 1)))} without one fold after the other"
+    ]
+    assert same(run.weights(), untried.weights())
+    assert same(kept_of(run), kept_of(untried))
+    assert without_seconds(run.state) == without_seconds(untried.state)
+
+
+@pytest.mark.usefixtures("in_torch", "own_cache")
+def test_in_folds_every_means_is_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[dict[str, torch.Tensor]] = []
+    right_in_fold = Trainer._right_in_fold
+
+    def noted(self: Trainer, *arguments: Any) -> Any:
+        right = right_in_fold(self, *arguments)
+        trained.append({name: tensor.clone() for name, tensor in self.variable().items()})
+        return right
+
+    monkeypatch.setattr(Trainer, "_right_in_fold", noted)
+    # Each by itself gives other weights than nothing does, in the first fold. Draws of the network are in all of them.
+    shared = {"train__drop_path": 1e-9, "train__train_bn": True, **FEW}
+    first = []
+    for changes in (
+        {},
+        {"augment__mixup": 0.4},
+        {"train__ema": 0.5},
+        {"train__average_last": 2},
+        {"train__sam_rho": 0.05},
+        {"train__drop_path": 0.3},
+        {"train__dropout": 0.3},
+        {"train__bn_reestimate": 2},
+        THIRD,
+    ):
+        trained.clear()
+        Run(**{**shared, **changes}).finish()
+        first.append(trained[0]["body.1.running_mean"])
+        assert len(trained) == 5
+    assert not [each for number, each in enumerate(first) for other in first[:number] if torch.equal(each, other)]
+
+
+@pytest.mark.usefixtures("in_torch", "own_cache")
+def test_images_that_judge_do_not_end_an_epoch_by_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    epochs: list[int] = []
+    run_epoch = Trainer._run_epoch
+
+    def noted(self: Trainer, stage: Any) -> None:
+        epochs.append(self.state.epoch)
+        run_epoch(self, stage)
+
+    monkeypatch.setattr(Trainer, "_run_epoch", noted)
+    whatever_came_of_it(monkeypatch, trained=True)
+    run = Run(**FEW, **{**STILL, "stage2__epochs": 4, "train__patience": 1})
+    run.finish()
+    assert epochs == [1, 2, 3, 4] * 5 + [1, 2]
+
+
+@pytest.mark.parametrize("trained", [True, False])
+@pytest.mark.usefixtures("in_torch", "own_cache")
+def test_a_third_stage_is_judged_with_the_second_and_shares_its_fate(
+    monkeypatch: pytest.MonkeyPatch, trained: bool
+) -> None:
+    whatever_came_of_it(monkeypatch, trained=trained)
+    whole = Run(train__checkpoint_minutes=1e-9, **FEW, **THIRD)
+    summaries = whole.finish()
+    assert [summary.stage for summary in summaries] == ([1, 2, 3] if trained else [1])
+    assert {step.stage for step in whole.steps} == ({2, 3} if trained else set())
+    assert (whole.state.stage, whole.state.best.stage) == (4, 3 if trained else 1)
+    (told,) = (line for line in whole.listening.lines if "improved" in line)
+    assert told.startswith(f"the solved head is {'' if trained else 'not '}improved by stages 2 and 3")
+    for saved in whole.saved:
+        rest = Run(copy.deepcopy(saved), **FEW, **THIRD)
+        assert [summary.stage for summary in rest.finish()] == [summary.stage for summary in summaries]
+        assert same(rest.weights(), whole.weights())
+        assert same(kept_of(rest), kept_of(whole))
+        assert rest.state.solved_head == whole.state.solved_head
+
+
+@pytest.mark.usefixtures("in_torch", "own_cache")
+def test_a_fold_is_judged_behind_its_last_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    predicted: list[npt.NDArray[np.float32]] = []
+    judging: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = []
+    predict, right_in_fold = Trainer.predict, Trainer._right_in_fold
+
+    def noted(self: Trainer, batches: BatchSource, bar: Bar) -> npt.NDArray[np.float32]:
+        predicted.append(predict(self, batches, bar))
+        return predicted[-1]
+
+    def compared(self: Trainer, sources: Any, trained: Indices, held: Indices) -> Any:
+        right = right_in_fold(self, sources, trained, held)
+        images = self._setting.dataset.split("train").load(held, self._setting.preprocessing)
+        whole = Deployable(self._setting.backbone.model.eval(), self._setting.backbone.normalization)
+        with torch.inference_mode():
+            judging.append((predicted[-1], whole(torch.from_numpy(images))[0].numpy()))
+        return right
+
+    monkeypatch.setattr(Trainer, "predict", noted)
+    monkeypatch.setattr(Trainer, "_right_in_fold", compared)
+    Run(**FEW, **THIRD).finish()
+    assert len(judging) == 5
+    for ours, theirs in judging:
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures("in_torch", "own_cache")
+def test_stages_that_no_one_pass_serves_are_not_tried() -> None:
+    run = Run(**FEW, stage3__epochs=1, stage3__unfreeze=["stem.1"])
+    assert [summary.stage for summary in run.finish()] == [1, 2, 3]
+    assert run.state.solved_head is not None
+    assert run.state.solved_head.second_stage is None
+
+
+@pytest.mark.usefixtures("in_torch", "own_cache")
+def test_a_third_stage_alone_behind_the_solved_head_is_tried() -> None:
+    run = Run(**FEW, **THIRD, stage2__epochs=0)
+    assert [summary.stage for summary in run.finish()] == [1]
+    (told,) = (line for line in run.listening.lines if "improved" in line)
+    assert told.startswith("the solved head is not improved by stage 3, so training ends with it: ")
+
+
+@pytest.mark.usefixtures("in_torch", "own_cache")
+def test_where_all_behind_the_head_is_left_out_no_statistics_are_estimated() -> None:
+    run = Run(**FEW, train__train_bn=True, train__bn_reestimate=2)
+    run.finish()
+    assert run.listening.lines[-1] == (
+        "stage 1, whose weights are kept, trains no BatchNorm layer: there are no statistics to estimate anew"
+    )
+
+
+def test_stochastic_depth_and_dropout_are_not_in_what_a_head_is_solved_on() -> None:
+    weights = []
+    for rate in (1e-9, 0.5):
+        run = Run(stage1__solver="lbfgs", train__drop_path=rate, train__dropout=rate)
+        run.trainer.run()
+        weights.append((run.saved[0].model, run.weights()))
+    (solved, trained), (also_solved, otherwise_trained) = weights
+    assert same(solved, also_solved)
+    assert not same(trained, otherwise_trained)
+
+
 def test_without_kept_activations_the_head_is_solved_and_validation_watches_the_second_stage() -> None:
     run = Run(stage1__solver="lbfgs", cache__use=False)
     first, second = run.finish()
@@ -495,3 +680,219 @@ def test_without_kept_activations_the_head_is_solved_and_validation_watches_the_
     assert run.state.solved_head is not None
     assert run.state.solved_head.second_stage is None
     assert (run.state.best.stage, run.state.best.epoch) == (2, 2)
+
+
+def test_what_is_left_out_at_random_is_there_when_it_is_looked_at() -> None:
+    plain, run = (Run(stage2__epochs=1, train__drop_path=rate, train__dropout=rate, **STILL) for rate in (1e-9, 0.6))
+    for each in (plain, run):
+        each.trainer.run()
+    # No weight moves, so that only what is left out can differ.
+    assert run.steps[-1].loss != plain.steps[-1].loss
+    assert [epoch.validation_loss for epoch in run.state.history] == [
+        epoch.validation_loss for epoch in plain.state.history
+    ]
+
+
+BATCH_NORM = {"train__train_bn": True, "augment__shift": 0.2, "train__dropout": 0.5}
+
+
+def statistics_by_hand(run: Run, stage: int, batches: int) -> torch.Tensor:
+    """Return the mean of the means before the trained BatchNorm layer, with the weights that were kept."""
+    order = order_of_epoch(run.setting, stage, 0)
+    split, model = run.setting.dataset.split("train"), run.setting.backbone.model.eval()
+    means = []
+    for images in order.batches(0)[:batches]:
+        pixels = torch.from_numpy(split.load(images, run.setting.preprocessing)).permute(0, 3, 1, 2)
+        norm = run.setting.backbone.normalization
+        mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (norm.mean, norm.std))
+        with torch.no_grad():
+            means.append(model.body[0](model.stem((pixels / 255 - mean) / std)).mean((0, 2, 3)))
+    return torch.stack(means).mean(0)
+
+
+@pytest.mark.parametrize("average", [{}, {"train__ema": 0.8}])
+def test_statistics_are_estimated_anew_with_the_weights_that_are_kept(average: dict[str, Any]) -> None:
+    plain, run = Run(**BATCH_NORM, **average), Run(**BATCH_NORM, **average, train__bn_reestimate=3)
+    for each in (plain, run):
+        each.trainer.run()
+    before, after = kept_of(plain), kept_of(run)
+    assert {name for name in before if not torch.equal(before[name], after[name])} == {
+        "body.1.running_mean",
+        "body.1.running_var",
+        "body.1.num_batches_tracked",
+    }
+    run.trainer.load(after)
+    torch.testing.assert_close(after["body.1.running_mean"], statistics_by_hand(run, 2, 3))
+    with Silent().bar("", 1, "") as bar:
+        loss, accuracy, _ = run.trainer._validate(run.trainer._data.image_batches(2), bar)
+    assert (run.state.best.loss, run.state.best.accuracy) == (loss, accuracy)
+    assert run.listening.lines[-1].startswith("BatchNorm statistics estimated anew on 3 batches: validation loss ")
+
+
+def test_there_are_no_more_batches_than_images() -> None:
+    run = Run(**BATCH_NORM, train__bn_reestimate=1000)
+    run.trainer.run()
+    # 18 images in batches of 4: the last two are left out.
+    assert kept_of(run)["body.1.num_batches_tracked"] == 4
+
+
+def test_a_run_that_was_killed_while_statistics_were_estimated_ends_the_same() -> None:
+    whole = Run(**BATCH_NORM, train__bn_reestimate=2)
+    whole.trainer.run()
+    rest = Run(copy.deepcopy(whole.saved[-1]), **BATCH_NORM, train__bn_reestimate=2)
+    rest.trainer.run()
+    assert same(kept_of(rest), kept_of(whole))
+    assert rest.state.best.accuracy == whole.state.best.accuracy
+
+
+def test_where_no_batch_norm_is_trained_there_is_nothing_to_estimate() -> None:
+    run = Run(stage2__unfreeze=0, **BATCH_NORM, train__bn_reestimate=2)
+    run.trainer.run()
+    assert run.listening.lines[-1] == (
+        f"stage {run.state.best.stage}, whose weights are kept, trains no BatchNorm layer: there are no statistics to "
+        "estimate anew"
+    )
+
+
+@pytest.mark.usefixtures("in_torch", "own_cache")
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_third_stage_cuts_deeper_in_the_last_epochs(cache: bool) -> None:
+    # With all blocks trained nothing is frozen, so the third stage takes a part of the first one.
+    run = Run(cache__use=cache, stage3__epochs=2, stage3__unfreeze=["stem.1", "body"], stage3__schedule="cosine")
+    before = run.weights()
+    stages = run.trainer.run()
+    run.trainer._data.close()
+    assert [(stage.stage, stage.epochs, stage.trained) for stage in stages] == [
+        (1, 1, ("fc",)),
+        (2, 2, ("body", "fc")),
+        (3, 2, ("stem.1", "body", "fc")),
+    ]
+    assert (run.state.stage, run.state.best.stage) == (4, 3)
+    after = run.weights()
+    assert torch.equal(before["stem.0.weight"], after["stem.0.weight"])
+    assert not torch.equal(before["stem.1.weight"], after["stem.1.weight"])
+    assert [saved.model["stem.1.weight"].tolist() for saved in run.saved if saved.stage < 3] == [
+        before["stem.1.weight"].tolist()
+    ] * 4
+
+
+REFRESHED = {
+    "cache__use": True,
+    "cache__views": 2,
+    "cache__refresh": 0.5,
+    "augment__flip": True,
+    "augment__shift": 0.3,
+    "augment__crop": 0.4,
+    "augment__erase": 0.5,
+}
+
+
+def refreshed(state: State | None = None, **changes: Any) -> Run:
+    """Train with new views in each epoch of the last stage."""
+    run = Run(state, **{**REFRESHED, **changes})
+    with run.data:
+        run.trainer.run()
+    return run
+
+
+@pytest.mark.usefixtures("in_torch", "own_cache")
+class TestNewViews:
+    def test_of_all_images_they_are_what_training_without_a_cache_sees(self) -> None:
+        ours = refreshed(cache__refresh=1.0, stage1__epochs=0)
+        kept = refreshed(cache__refresh=0.0, stage1__epochs=0)
+        without = refreshed(cache__use=False, cache__refresh=0.0, stage1__epochs=0)
+        losses = [[step.loss for step in run.steps] for run in (ours, without, kept)]
+        assert len(losses[0]) == 2 * 5
+        assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+        assert losses[0] != pytest.approx(losses[2], rel=1e-2)
+
+    def test_they_are_made_before_each_epoch_of_the_last_stage_and_gone_at_the_end(self, own_cache: Path) -> None:
+        run = refreshed()
+        assert [bar for bar in run.listening.bars if "epoch" in bar or "new" in bar] == [
+            "stage 1 epoch 1/1",
+            "frozen part, new views",
+            "stage 2 epoch 1/2",
+            "frozen part, new views",
+            "stage 2 epoch 2/2",
+        ]
+        assert [folder.name.endswith(".part") for folder in own_cache.iterdir()] == [False, False]
+        alone = refreshed(stage2__epochs=0, stage1__epochs=2)
+        assert alone.listening.bars.count("frozen part, new views") == 2
+
+    def test_the_views_that_are_kept_are_those_of_a_run_without(self, own_cache: Path) -> None:
+        refreshed()
+        before = {path: path.stat().st_mtime_ns for path in own_cache.rglob("*.bin")}
+        refreshed(cache__refresh=0.0)
+        assert {path: path.stat().st_mtime_ns for path in own_cache.rglob("*.bin")} == before
+
+    @pytest.mark.parametrize("checkpoint", range(1, 15, 2))
+    def test_from_any_checkpoint_it_ends_as_if_it_had_not_been_interrupted(self, checkpoint: int) -> None:
+        changes = {"train__checkpoint_minutes": 1e-9, "augment__mixup": 0.4}
+        whole = refreshed(**changes)
+        rest = refreshed(copy.deepcopy(whole.saved[checkpoint]), **changes)
+        assert same(rest.weights(), whole.weights())
+        assert without_seconds(rest.state) == without_seconds(whole.state)
+
+    def test_where_there_is_no_room_for_them_it_goes_on_with_those_that_are_kept_and_says_so_once(
+        self, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[int] = []
+
+        def free(folder: Path) -> int:
+            asked.append(1)
+            # Training images, validation images and the first new views fit.
+            return extraction.SPARE_BYTES + (10**9 if len(asked) <= 3 else 0)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(extraction, "free_bytes", free)
+            run = refreshed(stage2__epochs=4, train__checkpoint_minutes=1e-9)
+        said = [line for line in run.listening.lines if "new views" in line]
+        assert len(said) == 1
+        assert said[0].startswith(
+            "training goes on without new views, on those that are kept: the activations of new views need 0.0 GB, and "
+        )
+        assert run.listening.bars.count("frozen part, new views") == 1
+        assert run.state.fixed_views
+        # A run that goes on stays with them, although there is room again.
+        fallen_back = next(state for state in run.saved if state.fixed_views)
+        assert (fallen_back.stage, fallen_back.epoch, fallen_back.step) == (2, 2, 1)
+        rest = refreshed(copy.deepcopy(fallen_back), stage2__epochs=4)
+        assert "frozen part, new views" not in rest.listening.bars
+        assert same(rest.weights(), run.weights())
+
+    def test_a_disk_that_fills_up_meanwhile_is_no_end_either(
+        self, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        append = CacheWriter.append
+
+        def full(writer: CacheWriter, tensors: Any) -> None:
+            append(writer, tensors)
+            if writer._key.rows == 9:
+                raise FileWriteError("cannot write activations: No space left on device.")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(CacheWriter, "append", full)
+            run = refreshed()
+        assert [line for line in run.listening.lines if "new views" in line] == [
+            "training goes on without new views, on those that are kept: cannot write activations: No space left on "
+            "device."
+        ]
+        assert [folder.name.endswith(".part") for folder in own_cache.iterdir()] == [False, False]
+        assert same(run.weights(), refreshed(cache__refresh=0.0).weights())
+
+    def test_asked_to_stop_while_they_are_made_it_stops_at_once(self, own_cache: Path) -> None:
+        run = Run(**REFRESHED)
+        run.listening._at = "frozen part, new views"
+        run.listening._act = lambda: os.kill(os.getpid(), signal.SIGTERM)
+        with run.data, pytest.raises(KeyboardInterrupt):
+            run.trainer.run()
+        assert (run.saved[-1].stage, run.saved[-1].epoch, run.saved[-1].step) == (2, 1, 0)
+        assert {step.stage for step in run.steps} == {1}
+        assert [folder.name.endswith(".part") for folder in own_cache.iterdir()] == [False, False]
+        assert same(refreshed(copy.deepcopy(run.saved[-1])).weights(), refreshed().weights())
+
+    def test_on_images_every_view_is_new_anyway(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(extraction, "free_bytes", lambda folder: 0)
+        run = refreshed()
+        assert "frozen part, new views" not in run.listening.bars
+        assert same(run.weights(), refreshed(cache__use=False, cache__refresh=0.0).weights())

@@ -169,3 +169,16 @@ def test_an_other_bundle_that_does_not_run_is_a_sentence(
     monkeypatch.setattr("toolkit.verify.against.open_artifact", lambda *_: _Session(run))
     with pytest.raises(BundleError, match=said):
         verify_against(colour_bundle, other, options=ONE_THREAD)
+
+
+def test_outputs_of_another_meaning_are_told_and_held_to_what_they_say(colour_bundle: Path, other: Path) -> None:
+    manifest = read_manifest(other)
+    logits, probabilities = manifest.outputs
+    both = logits.model_copy(update={"meaning": "scores before softmax, the mean over the image and its mirror image"})
+    write_manifest(other, manifest.model_copy(update={"outputs": (both, probabilities)}))
+    report = verify_against(colour_bundle, other, options=ONE_THREAD)
+    assert report.reference == (
+        "the bundle colours (whose outputs have another meaning: agreement and accuracy are judged, single values are "
+        "not)"
+    )
+    assert report.artifacts[0].tolerance.logits_relative is None

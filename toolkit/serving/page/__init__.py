@@ -17,7 +17,6 @@ from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import BaseRoute, Route
 
 from toolkit.bundle import ArtifactRecord, Manifest
 from toolkit.bundle.content import read_described
@@ -27,6 +26,7 @@ from toolkit.errors import BundleError, MissingDependencyError
 from toolkit.printable import printable
 from toolkit.serving.interface import Model, Models
 from toolkit.serving.refusals import NotReady, Refusal, UnknownModel
+from toolkit.serving.routing import Route
 
 ENGINE_PACKAGE: Final = "onnxruntime-web"
 """On npm."""
@@ -99,7 +99,7 @@ def find_engine(folder: Path) -> Path:
     )
 
 
-def routes(models: Models, options: PageOptions | None = None) -> list[BaseRoute]:
+def routes(models: Models, options: PageOptions | None = None) -> list[Route]:
     """Return the routes of the page: ``/``, and what it fetches below ``/page/``.
 
     Args:
@@ -107,14 +107,14 @@ def routes(models: Models, options: PageOptions | None = None) -> list[BaseRoute
         options: what the page may do.
     """
     page = _Page(models, options or PageOptions())
-    shell = [Route("/", page.index, methods=["GET"]), Route("/page/{name:str}", page.asset, methods=["GET"])]
     return [
-        Route("/page/models", page.described, methods=["GET"]),
-        Route("/page/model.onnx", page.model, methods=["GET"]),
-        Route("/page/golden.json", page.golden, methods=["GET"]),
-        Route("/page/golden.bin", page.golden_pixels, methods=["GET"]),
-        Route("/page/engine/{name:str}", page.engine, methods=["GET"]),
-        *shell,
+        Route("GET", "/", page.index),
+        Route("GET", "/page/models", page.described),
+        Route("GET", "/page/model.onnx", page.model),
+        Route("GET", "/page/golden.json", page.golden),
+        Route("GET", "/page/golden.bin", page.golden_pixels),
+        Route("GET", "/page/engine/{name}", page.engine),
+        Route("GET", "/page/{name}", page.asset),
     ]
 
 

@@ -24,12 +24,12 @@ from toolkit.printable import printable
 from toolkit.serving.guard import Gate
 from toolkit.serving.interface import Limits, Models, Observer
 from toolkit.serving.logs import REQUEST_ID_HEADER, request_id
-from toolkit.serving.refusals import ModelFailed, NotReady, Refusal, Unauthorized
+from toolkit.serving.refusals import FAULT, ModelFailed, NotReady, Refusal, Unauthorized
 from toolkit.serving.v2 import information
 from toolkit.serving.v2.grpc_health import health_handler
 from toolkit.serving.v2.grpc_messages import message_of, parse_message, parse_request, response_message
 from toolkit.serving.v2.messages import InferRequest
-from toolkit.serving.v2.service import BUG, Asked, KeepsStatistics, Service, answer
+from toolkit.serving.v2.service import Asked, KeepsStatistics, Service, answer
 
 SERVICE: Final = "inference.GRPCInferenceService"
 _logger = logging.getLogger(__name__)
@@ -101,12 +101,15 @@ class Terms:
             raise NotReady("this server is ending.", 1.0)
         if self.authorize is not None and (refusal := self.authorize(metadata)) is not None:
             raise refusal
-        with self.gate.request():
+        task = self.gate.enter()
+        try:
             self.gate.hold(size)
             try:
                 yield
             finally:
                 self.gate.hold(-size)
+        finally:
+            self.gate.leave(task)
 
 
 class GrpcServer:
@@ -215,7 +218,7 @@ class GrpcServer:
                     refusal = error
                 except Exception:
                     _logger.exception("%s failed by an error of the server's own", name)
-                    refusal = ModelFailed(BUG)
+                    refusal = ModelFailed(FAULT)
                 await context.abort(grpc.StatusCode[refusal.grpc], str(refusal), (*trailing, *_retry(refusal)))
                 raise AssertionError("abort raises")
 

@@ -1,4 +1,4 @@
-"""The protocol over HTTP, as routes for Starlette.
+"""The protocol over HTTP, as routes.
 
 Tensors in the binary form stay a view of the body until the engine reads them.
 https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
@@ -12,21 +12,20 @@ import zlib
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
 
-from toolkit.serving.answers import JsonResponse, refused
+from toolkit.serving.answers import JsonResponse
 from toolkit.serving.interface import Limits, Models, Observer
-from toolkit.serving.refusals import BadRequest, ModelFailed, NotReady, Refusal, TooLarge
+from toolkit.serving.refusals import BadRequest, NotReady, TooLarge
+from toolkit.serving.routing import Route
 from toolkit.serving.v2 import information
 from toolkit.serving.v2.contract import shown
 from toolkit.serving.v2.json_messages import parse_object, parse_request, render_response
 from toolkit.serving.v2.messages import InferRequest
-from toolkit.serving.v2.service import BUG, Asked, KeepsStatistics, Service, answer
+from toolkit.serving.v2.service import Asked, KeepsStatistics, Service, answer
 
+ROOT: Final = "/v2"
 HEADER_LENGTH: Final = "inference-header-content-length"
 _LARGE_BYTES: Final = 2**18
 """Of JSON, above which it is parsed in a thread, so that others are answered in between."""
@@ -37,11 +36,11 @@ _Handler: TypeAlias = Callable[[Service, Request], Awaitable[Response]]
 
 def routes(
     models: Models, limits: Limits, observer: Observer, statistics: KeepsStatistics | None = None
-) -> list[BaseRoute]:
-    """Return the routes of the protocol: ``/v2`` and everything below it, whose errors are all the protocol's.
+) -> list[Route]:
+    """Return the routes of the protocol: ``/v2`` and everything below it.
 
-    Who may ask, how large a body may be, how long it may take to come, and what happens when a client hangs up, is the
-    same for all routes of a server, and none of these here: a ``Refusal`` where the body is read is answered as such.
+    Who may ask, how large a body may be, how long it may take to come, what becomes of a ``Refusal``, and what happens
+    when a client hangs up, is the same for all routes of a server, and none of these here.
 
     Args:
         models: what is served.
@@ -50,11 +49,13 @@ def routes(
         statistics: what the statistics extension is answered from.
     """
     service = Service(models, limits, observer, statistics)
-    app = Starlette(
-        routes=[_route(service, path, handler, method) for path, handler, method in _TABLE],
-        exception_handlers={Refusal: _refused, HTTPException: _no_such, Exception: _failed},
-    )
-    return [Route("/v2", app), Route("/v2/{rest:path}", app)]
+    return [Route(method, path, functools.partial(handler, service)) for method, path, handler in _TABLE]
+
+
+def no_such(request: Request, allowed: str) -> str:
+    """Return what is said of a request that is none of the protocol: see ``toolkit.serving.routing.Nothing``."""
+    what = f"{request.method} {shown(request.scope['path'])}"
+    return f"{what} is not taken here: {allowed} is." if allowed else f"{what} is no request of the protocol."
 
 
 async def _infer(service: Service, request: Request) -> Response:
@@ -115,58 +116,31 @@ async def _model_control(service: Service, request: Request) -> Response:
     information.refuse_model_control()
 
 
-_TABLE: Final[tuple[tuple[str, _Handler, str], ...]] = (
-    ("/v2", _server_metadata, "GET"),
-    ("/v2/", _server_metadata, "GET"),
-    ("/v2/health/live", _live, "GET"),
-    ("/v2/health/ready", _ready, "GET"),
-    ("/v2/repository/index", _index, "POST"),
-    ("/v2/repository/models/{name}/load", _model_control, "POST"),
-    ("/v2/repository/models/{name}/unload", _model_control, "POST"),
-    ("/v2/models/stats", _statistics, "GET"),
+_TABLE: Final[tuple[tuple[str, str, _Handler], ...]] = (
     *(
-        (f"/v2/models/{{name}}{version}{path}", handler, method)
-        for version in ("", "/versions/{version}")
-        for path, handler, method in (
-            ("", _model_metadata, "GET"),
-            ("/ready", _model_ready, "GET"),
-            ("/config", _model_configuration, "GET"),
-            ("/stats", _statistics, "GET"),
-            ("/infer", _infer, "POST"),
+        (method, f"{ROOT}/models/{{name}}{version}{path}", handler)
+        for method, path, handler in (
+            ("POST", "/infer", _infer),
+            ("GET", "", _model_metadata),
+            ("GET", "/ready", _model_ready),
+            ("GET", "/config", _model_configuration),
+            ("GET", "/stats", _statistics),
         )
+        for version in ("", "/versions/{version}")
     ),
+    ("GET", ROOT, _server_metadata),
+    ("GET", f"{ROOT}/", _server_metadata),
+    ("GET", f"{ROOT}/health/live", _live),
+    ("GET", f"{ROOT}/health/ready", _ready),
+    ("POST", f"{ROOT}/repository/index", _index),
+    ("POST", f"{ROOT}/repository/models/{{name}}/load", _model_control),
+    ("POST", f"{ROOT}/repository/models/{{name}}/unload", _model_control),
+    ("GET", f"{ROOT}/models/stats", _statistics),
 )
-
-
-def _route(service: Service, path: str, handler: _Handler, method: str) -> Route:
-    @functools.wraps(handler)
-    async def endpoint(request: Request) -> Response:
-        return await handler(service, request)
-
-    return Route(path, endpoint, methods=[method])
 
 
 def _model(request: Request) -> tuple[str, str | None]:
     return request.path_params["name"], request.path_params.get("version")
-
-
-async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Refusal)
-    return refused(error)
-
-
-async def _no_such(request: Request, error: Exception) -> Response:
-    """Answer what is no request of the protocol, in the form of its errors."""
-    assert isinstance(error, HTTPException)
-    what = f"{request.method} {shown(request.url.path)}"
-    allowed = (error.headers or {}).get("Allow")
-    message = f"{what} is not taken here: {allowed} is." if allowed else f"{what} is no request of the protocol."
-    return JsonResponse({"error": message}, error.status_code, dict(error.headers or {}))
-
-
-async def _failed(request: Request, error: Exception) -> Response:
-    """Answer where we have failed; the server around logs the traceback."""
-    return refused(ModelFailed(BUG))
 
 
 def _header_length(request: Request) -> int | None:

@@ -13,13 +13,12 @@ import numpy as np
 
 from toolkit.runtime import Prediction
 from toolkit.serving.interface import Answered, Limits, Model, Models, Observer, Outputs
-from toolkit.serving.refusals import ModelFailed, Refusal, TimedOut
+from toolkit.serving.lookup import when_arrived
+from toolkit.serving.refusals import FAULT, ModelFailed, Refusal, TimedOut
 from toolkit.serving.v2.contract import Files, answer_tensors, checked_input, requested_outputs
 from toolkit.serving.v2.messages import InferRequest, InferResponse
 
 _logger = logging.getLogger(__name__)
-BUG = "the server failed on this request; its log says where."
-"""What a client is told of an error of ours; the log gets the traceback."""
 
 
 class KeepsStatistics(Protocol):
@@ -79,7 +78,7 @@ async def answer(service: Service, asked: Asked, arrive: Callable[[], Awaitable[
         raise
     except Exception as error:
         _logger.exception("a request to the model failed by an error of the server's own")
-        refusal = ModelFailed(BUG)
+        refusal = ModelFailed(FAULT)
         raise refusal from error
     else:
         return response
@@ -114,21 +113,26 @@ class _Answering:
         Raises:
             Refusal: there is none.
         """
-        self.version = self._model().version
+        asked, models = self._asked, self._service.models
+        model = models.get(asked.model, asked.version)
+        self.version = model.version
         request = await self._arrive()
-        try:
-            async with asyncio.timeout(request.timeout_seconds) as clock:
-                # Asked again: another version may have taken over while the request arrived, and the first be closed.
-                response = await self._response(self._model(), request)
-        except TimeoutError as error:
-            if not clock.expired():
-                raise
-            raise TimedOut(f"there was no answer within the {request.timeout_seconds:g} s of the request.") from error
+        model = when_arrived(models, model, asked.version)
+        seconds = request.timeout_seconds
+        response = await (
+            self._response(model, request) if seconds is None else self._response_within(seconds, model, request)
+        )
         self.done = True
         return response
 
-    def _model(self) -> Model:
-        return self._service.models.get(self._asked.model, self._asked.version)
+    async def _response_within(self, seconds: float, model: Model, request: InferRequest) -> InferResponse:
+        try:
+            async with asyncio.timeout(seconds) as clock:
+                return await self._response(model, request)
+        except TimeoutError as error:
+            if not clock.expired():
+                raise
+            raise TimedOut(f"there was no answer within the {seconds:g} s of the request.") from error
 
     async def _response(self, model: Model, request: InferRequest) -> InferResponse:
         self.version = model.version

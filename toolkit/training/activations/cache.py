@@ -176,14 +176,15 @@ def _checked(folder: Path, key: CacheKey, reporter: Reporter) -> ActivationCache
 
 
 class CacheWriter:
-    """Writes a cache, row by row, in a ``with`` block; without ``seal`` nothing is left when the block ends.
+    """Writes a cache, row by row, in a ``with`` block; nothing is left of it without ``seal`` or ``hand_over``.
 
     Args:
         root: where the caches are; made if missing.
         key: what will be in it.
 
     Raises:
-        FileWriteError: the folder cannot be made or written, or the disk is full; from ``append`` and ``seal`` too.
+        FileWriteError: the folder cannot be made or written, or the disk is full; from ``append``, ``seal`` and
+            ``hand_over`` too.
     """
 
     def __init__(self, root: Path, key: CacheKey) -> None:
@@ -191,6 +192,7 @@ class CacheWriter:
         self._key = key
         self._target = root / key.digest()
         self._folder = part_folder(self._target)
+        self._handed_over = False
         self._files: list[BinaryIO] = []
         self._checksums = [Checksums() for _ in key.tensors]
         self._rows = 0
@@ -209,7 +211,8 @@ class CacheWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._discard()
+        if not self._handed_over:
+            self._discard()
 
     def append(self, tensors: Sequence[npt.NDArray[Any]]) -> None:
         """Add rows to every tensor, after those that are there.
@@ -256,8 +259,7 @@ class CacheWriter:
         Raises:
             ValueError: rows are missing.
         """
-        if self._rows != self._key.rows:
-            raise ValueError(f"{self._rows} of {self._key.rows} rows were written")
+        self._require_all_rows()
         with self._writing():
             for file in self._files:
                 file.flush()
@@ -271,6 +273,28 @@ class CacheWriter:
             )
             index.save(self._folder / INDEX_NAME)
             return self._move_into_place()
+
+    def hand_over(self) -> ActivationCache:
+        """Finish the cache for this process alone: it gets no name, by which others would find it.
+
+        Returns:
+            The cache, open for reading. Whoever takes it closes it and removes its folder; if the process is killed,
+            that is done as for a cache that was being written.
+
+        Raises:
+            ValueError: rows are missing.
+        """
+        self._require_all_rows()
+        with self._writing():
+            for file in self._files:
+                file.close()
+            cache = ActivationCache(self._folder, self._key)
+        self._handed_over = True
+        return cache
+
+    def _require_all_rows(self) -> None:
+        if self._rows != self._key.rows:
+            raise ValueError(f"{self._rows} of {self._key.rows} rows were written")
 
     def _move_into_place(self) -> ActivationCache:
         try:

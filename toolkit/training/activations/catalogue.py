@@ -1,12 +1,14 @@
-"""Which caches of activations there are: what each holds, how it is named, and how much room it takes.
+"""Which caches there are, of activations and of exported prefixes: what each holds, its name, and the room it takes.
 
 ::
 
-    <root>/<digest of the key>/         index.json  0.bin  1.bin ...
+    <cache_root()>/<digest of the key>/     index.json  0.bin  1.bin ...
+    <prefix_root()>/<digest of the key>/    index.json  prefix.onnx
     <root>/<digest>.<pid>-<random>.part/    being written, or being removed
 
-What is in the files is the business of ``toolkit.training.activations.cache``, removing them that of
-``toolkit.training.activations.cleaning``. No numpy here.
+What is in the files is the business of ``toolkit.training.activations.cache`` and
+``toolkit.training.activations.kept_prefix``, removing them that of ``toolkit.training.activations.cleaning``. No numpy
+here.
 """
 
 from __future__ import annotations
@@ -31,6 +33,12 @@ from toolkit.results import Record
 
 FORMAT_VERSION = 1
 """Part of every digest: a cache in another format is never found."""
+
+PREFIX_FORMAT_VERSION = 1
+"""Part of every digest of an exported prefix: to be raised when what is exported of the same network changes."""
+
+SPARE_BYTES = 512 * 2**20
+"""Left free on the disk: a cache must not be what fills it."""
 
 INDEX_NAME = "index.json"
 _ITEM_BYTES = {"float16": 2, "float32": 4}
@@ -86,10 +94,7 @@ class CacheKey(Record):
 
         The name of the cache's folder.
         """
-        content = {"format": FORMAT_VERSION, "key": self.model_dump(mode="json")}
-        return hashlib.sha256(
-            json.dumps(content, allow_nan=False, sort_keys=True, separators=(",", ":")).encode()
-        ).hexdigest()
+        return _digest(self, FORMAT_VERSION)
 
     @property
     def specs(self) -> tuple[TensorSpec, ...]:
@@ -111,6 +116,46 @@ class CacheIndex(Record):
     """For each file, the CRC-32 of each 4 MiB."""
 
 
+class PrefixKey(Record):
+    """Everything that decides how a prefix is exported, and whether its network was cut rightly.
+
+    How images are prepared is no part of it, but for their size: it decides what the prefix is given, not what it is.
+    """
+
+    network_sha256: str
+    """Of the graph, the weights and buffers with their types, and the settings and code of all modules."""
+    division_sha256: str
+    """Of the parts that the whole network was cut into; empty for one that was not cut, which a teacher's is."""
+    image_size: tuple[int, int]
+    """Height and width in pixels."""
+    packages: tuple[tuple[str, str], ...]
+    """Name and version of what builds networks, exports them and runs what was exported."""
+    processor: str
+    """Its architecture, and the instruction set that PyTorch uses of it."""
+    toolkit: str
+    """Version of toolkit."""
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the key and the format's version, as 64 hexadecimal digits: the name of the folder."""
+        return _digest(self, PREFIX_FORMAT_VERSION)
+
+
+class PrefixIndex(Record):
+    """``index.json`` of an exported prefix, written last: what it is, and what its file must hash to."""
+
+    format: int
+    key: PrefixKey
+    created: AwareDatetime
+    sha256: str
+
+
+def _digest(key: Record, version: int) -> str:
+    content = {"format": version, "key": key.model_dump(mode="json")}
+    return hashlib.sha256(
+        json.dumps(content, allow_nan=False, sort_keys=True, separators=(",", ":")).encode()
+    ).hexdigest()
+
+
 @dataclass(frozen=True)
 class Entry:
     """One cache, as its index describes it; nothing is checked.
@@ -119,6 +164,7 @@ class Entry:
         digest: name of its folder, 64 hexadecimal digits.
         bytes: what its files take on disk.
         last_used: when it was last opened or written.
+        root: the folder that its folder is in.
         created: None where the index cannot be read.
         key: what it holds; None where the index cannot be read.
     """
@@ -126,23 +172,29 @@ class Entry:
     digest: str
     bytes: int
     last_used: datetime
+    root: Path
     created: datetime | None
-    key: CacheKey | None
+    key: CacheKey | PrefixKey | None
 
     @property
     def rows(self) -> int | None:
         """Images times views."""
-        return None if self.key is None else self.key.rows
+        return self.key.rows if isinstance(self.key, CacheKey) else None
 
     @property
     def tensors(self) -> tuple[TensorSpec, ...]:
         """What each row consists of."""
-        return () if self.key is None else self.key.specs
+        return self.key.specs if isinstance(self.key, CacheKey) else ()
 
 
 def cache_root() -> Path:
     """Return the folder that all caches of activations are in. It need not exist."""
     return cache_folder() / "features"
+
+
+def prefix_root() -> Path:
+    """Return the folder that all exported prefixes are in. It need not exist."""
+    return cache_folder() / "prefixes"
 
 
 def bytes_needed(key: CacheKey) -> int:
@@ -158,27 +210,33 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
-def entries(root: Path) -> list[Entry]:
-    """Return all finished caches, the one used last first.
+def entries(*roots: Path) -> list[Entry]:
+    """Return all finished caches in some folders, the one used last first.
 
     Raises:
-        ToolkitError: the folder may not be read.
+        ToolkitError: a folder may not be read.
     """
     caches = []
-    for folder in folders(root):
-        if _DIGEST.fullmatch(folder.name):
-            with contextlib.suppress(FileNotFoundError):  # cleared by another process meanwhile
-                caches.append(_entry(folder))
+    for root in roots:
+        for folder in folders(root):
+            if _DIGEST.fullmatch(folder.name):
+                with contextlib.suppress(FileNotFoundError):  # cleared by another process meanwhile
+                    caches.append(_entry(folder))
     return sorted(caches, key=lambda entry: entry.last_used, reverse=True)
 
 
-def find(root: Path, digest_prefix: str) -> Entry:
+def find(root: Path, digest_prefix: str, *further: Path) -> Entry:
     """Return the cache whose digest starts with these digits.
+
+    Args:
+        root: where the caches are.
+        digest_prefix: the first digits.
+        further: other folders that it may be in.
 
     Raises:
         ToolkitError: there is none, or more than one.
     """
-    matching = [entry for entry in entries(root) if entry.digest.startswith(digest_prefix.lower())]
+    matching = [entry for entry in entries(root, *further) if entry.digest.startswith(digest_prefix.lower())]
     if len(matching) == 1:
         return matching[0]
     many = (
@@ -208,7 +266,7 @@ def folders(root: Path) -> list[Path]:
 def _entry(folder: Path) -> Entry:
     index_path = folder / INDEX_NAME
     try:
-        index = CacheIndex.from_json(read_regular(index_path))
+        index = _read_index(index_path)
         used = index_path.stat().st_mtime
     except (OSError, ValidationError):
         index, used = None, folder.stat().st_mtime
@@ -216,9 +274,18 @@ def _entry(folder: Path) -> Entry:
         digest=folder.name,
         bytes=size_on_disk(folder),
         last_used=datetime.fromtimestamp(used, UTC),
+        root=folder.parent,
         created=index.created if index else None,
         key=index.key if index else None,
     )
+
+
+def _read_index(path: Path) -> CacheIndex | PrefixIndex:
+    content = read_regular(path)
+    try:
+        return CacheIndex.from_json(content)
+    except ValidationError:
+        return PrefixIndex.from_json(content)
 
 
 def size_on_disk(folder: Path) -> int:

@@ -1,4 +1,4 @@
-"""Removing caches of activations: those that a person wants to be rid of, damaged ones, and what killed processes left.
+"""Removing caches: those that a person wants to be rid of, damaged ones, and what killed processes left.
 
 No numpy here.
 """

@@ -14,9 +14,19 @@ import numpy.typing as npt
 import torch
 
 from toolkit.backbones import TrainableParts, set_trainable
-from toolkit.backbones.frontier import Cut, Division, NoFrontierError, Tensor, divide_at_frontier, independent_stages
+from toolkit.backbones.frontier import (
+    Cut,
+    Division,
+    NoFrontierError,
+    Tensor,
+    compare_parts,
+    cut_at_frontier,
+    independent_stages,
+)
+from toolkit.backbones.residual import drop_branches
 from toolkit.progress import working
-from toolkit.training.activations.prefix import Prefix, PrefixNetwork, from_stored, make_prefix
+from toolkit.training.activations import digests
+from toolkit.training.activations.prefix import Prefix, PrefixNetwork, from_stored, look_up, make_prefix
 from toolkit.training.setting import Setting
 
 
@@ -97,14 +107,22 @@ def _open(
     setting: Setting, parts: Sequence[TrainableParts], stages: tuple[int, ...], serves_all: bool
 ) -> DividedNetwork:
     started = time.perf_counter()
-    model = setting.backbone.model.cpu()
-    division = divide_at_frontier(setting.backbone, parts)
-    network = PrefixNetwork(division, setting.backbone.normalization)
-    # The engine may move the network to its device; the digest is of the weights alone and taken before.
-    digest = network.digest()
+    backbone, rate = setting.backbone, setting.recipe.train.drop_path or 0.0
+    model = backbone.model.cpu()
     with working(setting.reporter, "frozen part: preparing its engine"):
-        prefix = make_prefix(network, setting)
+        division = cut_at_frontier(backbone, parts, with_branches=rate > 0)
+        network = PrefixNetwork(division, backbone.normalization)
+        # The engine may move the network to its device; the digest is of the weights alone and taken before.
+        digest = network.digest()
+        kept = look_up(setting, network, digest, _decides(setting, parts, division))
+        if kept.model is None:
+            compare_parts(backbone, parts, division)
+            # It leaves modules that a later stage trains in training mode; the prefix is exported as it infers.
+            network.eval()
+        prefix = make_prefix(network, setting, kept)
     for cut in division.cuts:
+        if rate > 0:
+            drop_branches(cut.train, rate)
         cut.train.to(setting.device)
         cut.infer.to(setting.device)
     model.to(setting.device)
@@ -114,3 +132,21 @@ def _open(
         f"frozen part: runs in {prefix.engine}, activations kept of each image: {shapes} (ready after {seconds:.1f} s)"
     )
     return DividedNetwork(division, stages, prefix, digest, setting.device, serves_all)
+
+
+def _decides(setting: Setting, parts: Sequence[TrainableParts], division: Division) -> list[str]:
+    """Return all that decides whether the parts compute what the whole computes.
+
+    The weights of the trained part are not among it: both sides call the same modules, and another seed, which draws
+    another head, is no reason to compare again.
+    """
+    model = setting.backbone.model
+    return [
+        setting.backbone.name,
+        *(f"{each.names} {each.modules} {each.train_bn}" for each in parts),
+        *(f"{cut.tensors} {cut.train.graph} {cut.infer.graph}" for cut in division.cuts),
+        str(division.prefix.graph),
+        *(f"{name} {tensor.dtype} {tuple(tensor.shape)}" for name, tensor in model.state_dict().items()),
+        *digests.settings(model),
+        *digests.code(model),
+    ]

@@ -5,10 +5,9 @@ Our own ONNX export of it in onnxruntime on a CPU, PyTorch on CUDA.
 
 from __future__ import annotations
 
-import hashlib
-import tempfile
+import itertools
+import platform
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -16,13 +15,21 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+import toolkit
+from toolkit import provenance
 from toolkit.backbones.frontier import Division
 from toolkit.bundle.manifest import Normalization
-from toolkit.errors import ToolkitError, first_line
+from toolkit.errors import BundleError, ToolkitError, first_line
 from toolkit.formats.onnx import engine_name, open_session, run_options, to_onnx
+from toolkit.training.activations import digests
+from toolkit.training.activations.catalogue import PrefixKey, prefix_root
+from toolkit.training.activations.kept_prefix import KeptPrefix
+from toolkit.training.depthwise import instruction_set
 from toolkit.training.setting import Setting
 
 Arrays = list[npt.NDArray[np.float32]]
+PACKAGES = ("torch", "torchvision", "timm", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "onnxruntime-gpu")
+"""What builds networks, exports them and runs what was exported, on PyPI."""
 
 
 class Prefix(Protocol):
@@ -77,34 +84,36 @@ class PrefixNetwork(nn.Module):
     def digest(self) -> str:
         """Return the SHA-256 of everything that decides what is computed.
 
-        The graph, and every weight and buffer in it.
+        The graph, every weight and buffer in it, and how each module is set.
         """
-        whole = hashlib.sha256(str(self.frozen.graph).encode())
-        for name, tensor in sorted(self.state_dict().items()):
-            whole.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            whole.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return whole.hexdigest()
+        parts = itertools.chain((str(self.frozen.graph),), digests.weights(self), digests.settings(self.frozen))
+        return digests.sha256_of(parts)
+
+
+def export_prefix(network: nn.Module, image_size: int) -> bytes:
+    """Return an ONNX file of a network that takes uint8 ``[N, H, W, 3]`` and returns a tuple of tensors.
+
+    Raises:
+        ToolkitError: the exporter refuses it.
+    """
+    sample = torch.zeros(2, image_size, image_size, 3, dtype=torch.uint8)
+    with torch.inference_mode():
+        names = [f"frontier_{index}" for index in range(len(network(sample)))]
+    model: bytes = to_onnx(network, sample, "images", names).SerializeToString()
+    return model
 
 
 class OnnxPrefix:
     """The prefix exported to ONNX and run by onnxruntime on the CPU."""
 
-    def __init__(self, network: nn.Module, image_size: int, threads: int) -> None:
-        """Export and open.
+    def __init__(self, model: bytes, threads: int) -> None:
+        """Open what ``export_prefix`` returned.
 
         Raises:
-            ToolkitError: the exporter or onnxruntime refuses the prefix.
+            ToolkitError: onnxruntime refuses it.
         """
-        import onnx
-
-        sample = torch.zeros(2, image_size, image_size, 3, dtype=torch.uint8)
-        with torch.inference_mode():
-            self._names = [f"frontier_{index}" for index in range(len(network(sample)))]
-        model = to_onnx(network, sample, "images", self._names)
-        with tempfile.TemporaryDirectory(prefix="toolkit-prefix-") as folder:
-            path = Path(folder) / "prefix.onnx"
-            onnx.save_model(model, path)
-            self._session = open_session(path, "cpu", threads)
+        self._session = open_session(model, "cpu", threads)
+        self._names = [output.name for output in self._session.get_outputs()]
         self._run_options = run_options()
         self._run_options.only_execute_path_to_fetches = True
         self.engine = engine_name()
@@ -141,17 +150,56 @@ class TorchPrefix:
             return [tensors[index].float().cpu().numpy() for index in wanted]
 
 
-def make_prefix(network: nn.Module, setting: Setting) -> Prefix:
+def look_up(setting: Setting, network: nn.Module, weights_sha256: str, division: Sequence[str] = ()) -> KeptPrefix:
+    """Look for what an earlier run has exported of a network.
+
+    Args:
+        setting: the run.
+        network: what is to be exported.
+        weights_sha256: of its weights.
+        division: what decides how it was cut from a whole network; empty for one that was not.
+    """
+    parts = (weights_sha256, *digests.settings(network), *digests.code(network))
+    key = PrefixKey(
+        network_sha256=digests.sha256_of(parts),
+        division_sha256=digests.sha256_of(division) if division else "",
+        image_size=(setting.preprocessing.height, setting.preprocessing.width),
+        packages=tuple(provenance.package_versions(PACKAGES).items()),
+        processor=f"{platform.machine()} {instruction_set()}",
+        toolkit=toolkit.__version__,
+    )
+    return KeptPrefix(prefix_root(), key)
+
+
+def make_prefix(network: nn.Module, setting: Setting, kept: KeptPrefix) -> Prefix:
     """Return the fastest engine that can run a prefix here: uint8 images in, a tuple of tensors out.
 
     Onnxruntime on a CPU, PyTorch where that refuses it and on CUDA.
+
+    Args:
+        network: the prefix.
+        setting: the run.
+        kept: what ``look_up`` found of it; what is exported is put there.
     """
     if setting.device.type == "cuda":
         return TorchPrefix(network, setting.device, setting.precision.narrow)
     try:
-        return OnnxPrefix(network, setting.preprocessing.height, setting.threads)
+        return _onnx_prefix(network, setting, kept)
     except ToolkitError as error:
         setting.reporter.line(
             f"the frozen part runs in PyTorch, because onnxruntime cannot run it ({first_line(error)})"
         )
         return TorchPrefix(network, setting.device, None)
+
+
+def _onnx_prefix(network: nn.Module, setting: Setting, kept: KeptPrefix) -> OnnxPrefix:
+    if kept.model is not None:
+        try:
+            return OnnxPrefix(kept.model, setting.threads)
+        except BundleError as error:
+            kept.discard(first_line(error))
+    model = export_prefix(network, setting.preprocessing.height)
+    # Opened from the same bytes as every later run opens it: they compute the same, bit for bit.
+    prefix = OnnxPrefix(model, setting.threads)
+    kept.keep(model)
+    return prefix

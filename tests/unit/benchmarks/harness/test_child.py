@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks.harness.child import run_child
+from benchmarks.harness.child import Run, run_child
 from benchmarks.harness.errors import BenchmarkError
 
 
@@ -54,3 +54,11 @@ def test_an_exit_code_that_is_allowed_is_no_failure():
 def test_command_that_does_not_exist():
     with pytest.raises(BenchmarkError, match="cannot be started"):
         run_child(["no-such-command-anywhere"])
+
+
+@pytest.mark.parametrize(
+    ("moment", "seconds"), [(9.0, 0.0), (10.0, 0.0), (11.5, 1.5), (12.0, 2.0), (15.0, 2.0), (21.0, 3.0), (99.0, 7.0)]
+)
+def test_a_moment_is_told_in_seconds_of_its_own_turns(moment, seconds):
+    run = Run(7.0, None, None, "", turns=((10.0, 12.0), (20.0, 25.0)))
+    assert run.seconds_until(moment) == seconds

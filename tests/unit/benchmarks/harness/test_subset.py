@@ -55,6 +55,16 @@ def test_subset_is_fixed_by_its_seed_and_grows_with_its_size(images, tmp_path):
     assert set(links(first.folder)) < set(links(larger.folder))
 
 
+def test_subsets_can_be_tested_on_the_same_images(images, tmp_path):
+    first, other, others_own = (
+        links(make_subset(images, tmp_path / name, 6, 4, seed, test_seed).folder)
+        for name, seed, test_seed in (("a", 0, 0), ("b", 3, 0), ("c", 3, None))
+    )
+    of = [{name for name in listed if name.startswith("test/")} for listed in (first, other, others_own)]
+    assert of[0] == of[1] != of[2]
+    assert set(first) - of[0] != set(other) - of[1] == set(others_own) - of[2]
+
+
 def test_subset_of_a_folder_without_splits_is_refused(images, tmp_path):
     with pytest.raises(BenchmarkError, match="has no folder train/"):
         make_subset(images / "train", tmp_path / "subset", 2, 2, 0)

@@ -20,6 +20,9 @@ def test_turns_are_counted_by_themselves():
     # Each has worked for half a second of its own, and none was working in the other's turn.
     assert min(first.seconds, second.seconds) >= 0.5
     assert first.seconds + second.seconds <= elapsed
+    # A moment that one of them notes is told in seconds of its own.
+    assert first.seconds_until(first.turns[-1][1]) == pytest.approx(first.seconds)
+    assert all(ended <= began for (_, ended), (began, _) in zip(first.turns, second.turns, strict=False))
 
 
 def test_one_that_fails_in_its_turn_ends_the_others():

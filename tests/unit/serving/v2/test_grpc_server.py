@@ -30,9 +30,8 @@ from toolkit.bundle import Manifest
 from toolkit.errors import ToolkitError
 from toolkit.serving.guard import Gate
 from toolkit.serving.interface import Limits, ModelState
-from toolkit.serving.refusals import Overloaded, Unauthorized
+from toolkit.serving.refusals import FAULT, Overloaded, Unauthorized
 from toolkit.serving.v2 import grpc_server
-from toolkit.serving.v2.service import BUG
 
 Input = pb.ModelInferRequest.InferInputTensor
 Output = pb.ModelInferRequest.InferRequestedOutputTensor
@@ -206,7 +205,7 @@ def test_a_bug_is_logged_and_not_told(side: Side, pixels: np.ndarray, caplog: py
     side.model.before = bug
     with caplog.at_level(logging.ERROR):
         error = refused(side.stub.ModelInfer, pixel_request(pixels))
-    assert (error.code(), error.details()) == (grpc.StatusCode.INTERNAL, BUG)
+    assert (error.code(), error.details()) == (grpc.StatusCode.INTERNAL, FAULT)
     assert "/secret/path" in caplog.text
 
 

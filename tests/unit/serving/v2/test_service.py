@@ -14,6 +14,7 @@ from tests.v2_models import ColourModel, FixedModels, Remembering
 from toolkit.bundle import Manifest
 from toolkit.serving.interface import Limits
 from toolkit.serving.refusals import (
+    FAULT,
     BadRequest,
     ModelFailed,
     NotReady,
@@ -24,7 +25,7 @@ from toolkit.serving.refusals import (
     UnreadableImage,
 )
 from toolkit.serving.v2.messages import Binary, Elements, InferRequest, InferResponse, InputTensor
-from toolkit.serving.v2.service import BUG, Asked, Service, answer
+from toolkit.serving.v2.service import Asked, Service, answer
 
 GRPC: Literal["grpc"] = "grpc"
 
@@ -177,7 +178,7 @@ def test_a_bug_is_logged_and_not_told(
     model.before = bug
     with caplog.at_level(logging.ERROR), pytest.raises(ModelFailed) as caught:
         ask(pixel_request(pixels))
-    assert str(caught.value) == BUG
+    assert str(caught.value) == FAULT
     assert "/secret/path" in caplog.text
     assert isinstance(observer.answered[0].refusal, ModelFailed)
 

@@ -19,7 +19,7 @@ from toolkit.progress import Bar, Silent
 from toolkit.training.activations import row_file as cache_file
 from toolkit.training.activations.cache import ActivationCache, CacheWriter, NotFiniteError, open_cache
 from toolkit.training.activations.catalogue import CacheKey, bytes_needed
-from toolkit.training.activations.cleaning import clear
+from toolkit.training.activations.cleaning import clear, unfinished_bytes
 
 ROWS = 300
 SHAPES = {"layer3": (7, 5, 2), "pool": (11,)}
@@ -524,3 +524,18 @@ def test_many_finish_the_same_cache_at_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(6) as pool:
         assert all(pool.map(make, range(6)))
     assert names(tmp_path) == [key.digest()]
+
+
+def test_what_is_handed_over_has_no_name_and_is_not_found(tmp_path: Path) -> None:
+    key = make_key(rows=2, tensors=(("pool", (3,)),))
+    with CacheWriter(tmp_path, key) as writer:
+        writer.append([np.ones((2, 3), np.float32)])
+        cache = writer.hand_over()
+    assert cache.read(0, np.array([1])).tolist() == [[1, 1, 1]]
+    assert open_cache(tmp_path, key) is None
+    assert [folder.name for folder in tmp_path.iterdir()] == [cache.folder.name]
+    assert unfinished_bytes(tmp_path) == 2 * 3 * 2
+    cache.close()
+    with CacheWriter(tmp_path, key) as writer, pytest.raises(ValueError, match="0 of 2 rows were written"):
+        writer.hand_over()
+    assert [folder.name for folder in tmp_path.iterdir()] == [cache.folder.name]

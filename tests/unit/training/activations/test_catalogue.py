@@ -10,17 +10,19 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from activation_caches import make_key, write
+from activation_caches import make_key, make_prefix_key, write
 
 from toolkit.errors import ToolkitError
 from toolkit.training.activations import catalogue
 from toolkit.training.activations.catalogue import (
     CacheKey,
+    PrefixKey,
     TensorSpec,
     bytes_needed,
     cache_root,
     entries,
     free_bytes,
+    prefix_root,
 )
 from toolkit.training.activations.cleaning import clear, discard_abandoned
 
@@ -35,6 +37,16 @@ CHANGES: dict[str, object] = {
     "data": "c" * 64,
     "engine": "onnxruntime 1.22",
     "rows": 6,
+}
+
+
+PREFIX_CHANGES: dict[str, object] = {
+    "network_sha256": "0" * 64,
+    "division_sha256": "",
+    "image_size": (8, 16),
+    "packages": (("torch", "2.10"), ("onnxruntime", "1.22")),
+    "processor": "x86_64 AVX512",
+    "toolkit": "0.3",
 }
 
 
@@ -53,6 +65,16 @@ def test_the_digest_outlives_json_and_changes_with_the_format(monkeypatch: pytes
     assert key.digest() != before
 
 
+def test_everything_in_the_key_of_a_prefix_decides_its_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(PREFIX_CHANGES) == set(PrefixKey.model_fields)
+    before = make_prefix_key().digest()
+    digests = {make_prefix_key(**{name: value}).digest() for name, value in PREFIX_CHANGES.items()}
+    assert len(digests | {before}) == len(PREFIX_CHANGES) + 1
+    assert PrefixKey.from_json(make_prefix_key().to_json()).digest() == before
+    monkeypatch.setattr(catalogue, "PREFIX_FORMAT_VERSION", catalogue.PREFIX_FORMAT_VERSION + 1)
+    assert make_prefix_key().digest() != before
+
+
 @pytest.mark.parametrize(("dtype", "size"), [("float16", 2), ("float32", 4)])
 def test_room_is_rows_times_elements_times_size(dtype: str, size: int) -> None:
     key = make_key(dtype=dtype, rows=1_000_000, tensors=(("a", (256, 14, 14)), ("b", (10,)), ("c", ())))
@@ -63,6 +85,7 @@ def test_room_is_rows_times_elements_times_size(dtype: str, size: int) -> None:
 def test_the_root_is_in_the_folder_of_what_can_be_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path))
     assert cache_root() == tmp_path / "features"
+    assert prefix_root() == tmp_path / "prefixes"
 
 
 def test_free_room_is_that_of_the_nearest_folder_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

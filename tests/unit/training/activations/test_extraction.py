@@ -10,11 +10,14 @@ import pytest
 import torch
 from tiny_training import Listening, tiny_recipe, tiny_setting
 
+from toolkit.data.augment import epoch_view, make_view
+from toolkit.data.batches import load_views
 from toolkit.preprocess import DECODE_RULES
 from toolkit.training.activations import extraction
 from toolkit.training.activations.catalogue import entries
 from toolkit.training.activations.divided_network import DividedNetwork, divide_network
 from toolkit.training.activations.extraction import Extraction, NoCacheError, training_views
+from toolkit.training.activations.new_views import chosen_images
 
 pytestmark = pytest.mark.usefixtures("in_torch")
 
@@ -80,6 +83,36 @@ def test_the_key_holds_what_decides_the_content() -> None:
     assert several.prefix_sha256 == made.divided.digest
 
 
+def test_the_key_names_what_else_is_drawn() -> None:
+    stronger = {"augment__crop": 0.4, "augment__randaugment": 2, "augment__erase": 0.3}
+    made = make_extraction(**stronger)
+    assert json.loads(made.key(made.setting.dataset.split("train"), 2).augmentation) == {
+        "seed": 0,
+        "flip": False,
+        "shift": 0.0,
+        "crop": 0.4,
+        "randaugment": 2,
+        "magnitude": 9,
+        "erase": 0.3,
+        "erase_area": 0.33,
+    }
+
+
+def test_views_are_cropped_and_changed_before_the_frozen_part(own_cache: Path) -> None:
+    made = make_extraction(
+        augment__crop=0.3, augment__randaugment=2, augment__erase=0.5, augment__flip=True, cache__views=3
+    )
+    split, recipe = made.setting.dataset.split("train"), made.setting.recipe
+    kept = made.activations(split, 3)
+    images, cut = np.array([5, 0, 11]), made.divided.cut(2)
+    views = [make_view(recipe.augment, recipe.seed, view) for view in range(3)]
+    for view, pixels in enumerate(load_views(split, images, made.setting.preprocessing, views)):
+        (maps,) = kept.load(made.divided.places(cut), images, np.full(3, view), torch.device("cpu"))
+        torch.testing.assert_close(maps, made.divided.run_prefix(pixels, cut)[0])
+        assert np.array_equal(pixels, split.load(images, made.setting.preprocessing)) == (view == 0)
+    kept.cache.close()
+
+
 def test_what_was_decoded_in_full_is_not_taken_for_what_is_reduced() -> None:
     made = make_extraction()
     split = made.setting.dataset.split("train")
@@ -121,3 +154,55 @@ def test_an_augmented_recipe_keeps_several_views() -> None:
     assert training_views(tiny_recipe()) == 1
     assert training_views(tiny_recipe(**AUGMENTED)) == 4
     assert training_views(tiny_recipe(**AUGMENTED, cache__views=2)) == 2
+
+
+NEW = {**AUGMENTED, "augment__crop": 0.4, "cache__refresh": 0.5, "cache__views": 2}
+
+
+def test_new_views_are_what_the_frozen_part_makes_of_the_views_of_the_epoch(own_cache: Path) -> None:
+    listening = Listening()
+    made = make_extraction(listening, **NEW)
+    split, cut, seed = made.setting.dataset.split("train"), made.divided.cut(2), (0, 2, 3)
+    kept = made.activations(split, 2)
+    before = entries(own_cache)
+    places = made.divided.places(cut)
+    new = made.new_views(split, kept, places, seed)
+    images = np.flatnonzero(new.places >= 0)
+    assert images.tolist() == chosen_images(seed, 18, 9).tolist()
+    (pixels,) = load_views(split, images, made.setting.preprocessing, [epoch_view(made.setting.recipe.augment, seed)])
+    (computed,) = made.divided.run_prefix(pixels, cut)
+    everything, first = np.arange(18), np.zeros(18, np.int64)
+    (maps,) = replace(kept, new=new).load(places, everything, first, torch.device("cpu"))
+    (old,) = kept.load(places, everything, first, torch.device("cpu"))
+    torch.testing.assert_close(maps[images], computed)
+    others = np.flatnonzero(new.places < 0)
+    assert torch.equal(maps[others], old[others])
+    assert not torch.isclose(maps[images], old[images]).all(dim=(1, 2, 3)).any()
+    assert listening.bars[-1] == "frozen part, new views"
+    new.close()
+    assert entries(own_cache) == before
+    kept.cache.close()
+
+
+def test_new_views_have_the_tensors_that_are_asked_for_and_the_type_of_those_that_are_kept(own_cache: Path) -> None:
+    made = make_extraction(**NEW)
+    split = made.setting.dataset.split("train")
+    kept = made.activations(split, 2)
+    last = len(made.divided.tensors) - 1
+    new = made.new_views(split, kept, [last], (0, 2, 1))
+    assert new.cache.key.tensors == kept.cache.key.tensors[last:]
+    assert (new.cache.key.dtype, new.cache.key.rows, new.cache.key.views) == ("float32", 9, 1)
+    assert json.loads(new.cache.key.augmentation)["epoch"] == [0, 2, 1]
+    new.close()
+    kept.cache.close()
+
+
+def test_new_views_that_do_not_fit_are_not_begun(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make_extraction(**NEW)
+    split = made.setting.dataset.split("train")
+    kept = made.activations(split, 2)
+    monkeypatch.setattr(extraction, "free_bytes", lambda folder: extraction.SPARE_BYTES)
+    with pytest.raises(NoCacheError, match=r"the activations of new views need .* GB free"):
+        made.new_views(split, kept, [0], (0, 2, 1))
+    assert len(list(own_cache.iterdir())) == 1
+    kept.cache.close()
