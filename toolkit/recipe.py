@@ -358,6 +358,22 @@ class StageRecipe(_Section):
         return self
 
 
+class Stage1Recipe(StageRecipe):
+    """The first stage, which can do without steps."""
+
+    solver: Literal["auto", "steps", "lbfgs"] = Field(
+        "steps",
+        description="how the new head is found: by steps of the optimiser, or solved as logistic regression over what "
+        "the frozen network makes of the images; auto solves it where they are few",
+    )
+
+
+FIELDS_OF_STEPS = frozenset(
+    f"stage1.{name}" for name in ("epochs", "optimizer", "head_lr", "momentum", "weight_decay", "schedule")
+)
+"""What a head that is solved does not ask for."""
+
+
 class DistillRecipe(_Section):
     """A teacher whose answers are learned beside the labels (Hinton et al. 2015)."""
 
@@ -428,7 +444,7 @@ class Recipe(_Section):
     augment: AugmentRecipe = AugmentRecipe.model_validate({})
     cache: CacheRecipe = CacheRecipe.model_validate({})
     train: TrainRecipe = TrainRecipe.model_validate({})
-    stage1: StageRecipe = StageRecipe.model_validate({})
+    stage1: Stage1Recipe = Stage1Recipe.model_validate({})
     stage2: StageRecipe = StageRecipe.model_validate({"unfreeze": 1})
     stage3: StageRecipe = StageRecipe.model_validate({"epochs": 0})
     distill: DistillRecipe = DistillRecipe.model_validate({})
@@ -462,6 +478,25 @@ class Recipe(_Section):
         if self.distill.teacher is not None and not self.cache.use:
             raise ValueError("a teacher's answers are kept beside the activations: leave --no-cache or --teacher out")
         return self
+
+    @model_validator(mode="after")
+    def _what_is_solved_is_logistic_regression(self) -> Self:
+        if self.stage1.solver == "lbfgs" and (obstacle := self.obstacle_to_solving):
+            raise ValueError(f"stage1.solver lbfgs is logistic regression over frozen features: {obstacle}")
+        return self
+
+    @property
+    def obstacle_to_solving(self) -> str | None:
+        """Why the head cannot be solved in place of the first stage, as what to do about it; None where it can."""
+        if self.train.loss != "cross_entropy":
+            return f"loss {self.train.loss} is another problem, take the solver steps"
+        if self.distill.teacher is not None:
+            return "it does not listen to a teacher, leave the teacher out or take the solver steps"
+        if self.stage1.unfreeze:
+            return "leave stage1.unfreeze at 0, or take the solver steps"
+        if self.cache.refresh > 0 and [number for number, _ in self.stages] == [1]:
+            return "it has no epochs to draw new views for, leave --refresh-views out or take the solver steps"
+        return None
 
     @property
     def stages(self) -> tuple[tuple[int, StageRecipe], ...]:

@@ -110,6 +110,37 @@ class ValidationSummary(Record):
     """None where no validation image is a training image too."""
 
 
+class SecondStageTrial(Record):
+    """What the second stage, and a third one behind it, gained on images that they had not seen, in folds."""
+
+    without: float
+    """Share of the training images that are right with the solved head alone."""
+    with_it: float
+    """The same with these stages behind it."""
+    standard_error: float
+    """Of the difference of the two, over the images."""
+    trained: bool
+    """Whether they were trained then on all training images, or left out."""
+
+
+class SolvedHead(Record):
+    """A head that was solved as multinomial logistic regression instead of trained by steps."""
+
+    images: int
+    """Training images."""
+    views: int
+    """Of each of them that were used."""
+    l2: float
+    """Penalty: half of it times the squared length of the weights is added to the mean cross-entropy. The features are
+    centred and of mean squared length 1."""
+    folds: int
+    """Of the cross-validation that chose the penalty; 0 where there were too few images for one."""
+    accuracy: float | None
+    """Share of the training images that are right when their fold is left out; None without folds."""
+    second_stage: SecondStageTrial | None = None
+    """None where what comes behind the head was not cross-validated."""
+
+
 class DepthwiseShape(Record):
     """A depthwise convolution, of which each channel has a kernel of its own; pairs are height and width."""
 
@@ -168,6 +199,8 @@ class RunRecord(Record):
     """Defaults of the recipe that the backbone cannot take, and what was taken instead, a sentence each."""
     instruction_set: str | None = None
     """What PyTorch computed with on the CPU, e.g. ``AVX2``; None in runs of versions that did not say it."""
+    solved_head: SolvedHead | None = None
+    """How the head was found in place of the steps of stage 1; None where steps were made."""
     depthwise_gradients: tuple[DepthwiseGradient, ...] = ()
     """Of every shape of depthwise convolution that was trained on the CPU, in the order of the first steps."""
     flip_test: bool = False

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import safetensors.torch
+import torch
 
 from tests import float64_training
 from toolkit.recipe import load_recipe
@@ -141,3 +142,20 @@ def _worker(launcher: int, rank: int) -> int:
         if parent == launcher and f"RANK={rank}".encode() in environment:
             return int(entry.name)
     pytest.skip("this system does not show the environment of other processes")
+
+
+def test_two_processes_solve_the_head_that_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = torchrun(
+        tmp_path, "--recipe", "digits", "--run", "two", *FLAGS, "--stage1-solver", "lbfgs", "--stage2-epochs", "0"
+    )
+    said, _ = process.communicate(timeout=HANGS)
+    assert process.returncode == 0, said
+    two = RunFolder(tmp_path / "artifacts" / "two")
+
+    monkeypatch.setenv("TOOLKIT_CACHE", str(tmp_path / "alone"))
+    recipe = load_recipe("digits").override({**CHANGES, "stage1.solver": "lbfgs", "stage2.epochs": 0})
+    one = finetune_run(recipe, name="one", root=tmp_path / "artifacts")
+    assert two.record().solved_head == one.record().solved_head
+    ours, theirs = (safetensors.torch.load_file(run.model_file) for run in (two, one))
+    for name, tensor in theirs.items():
+        assert torch.allclose(ours[name], tensor, rtol=1e-3, atol=1e-4), name

@@ -254,3 +254,29 @@ def test_a_recipe_that_leaves_the_machine_names_its_teacher_alone() -> None:
     recipe = Recipe().override({"distill.teacher": "/home/somebody/artifacts/large"})
     assert recipe.without_folders().distill.teacher == "large"
     assert Recipe().without_folders().distill.teacher is None
+
+
+def test_the_head_is_solved_where_images_are_few_in_the_recipe_for_folders_alone() -> None:
+    solvers = {name: load_recipe(name).stage1.solver for name in shipped_recipes()}
+    assert solvers == {"cifar10": "steps", "digits": "steps", "folder": "auto", "textbook": "steps"}
+    assert Recipe().stage1.solver == "steps"
+    assert not hasattr(Recipe().stage2, "solver")
+
+
+@pytest.mark.parametrize(
+    ("changes", "what_to_do"),
+    [
+        ({"train.loss": "mse"}, "loss mse is another problem, take the solver steps"),
+        ({"distill.teacher": "large"}, "leave the teacher out or take the solver steps"),
+        ({"stage1.unfreeze": 1}, r"leave stage1\.unfreeze at 0, or take the solver steps"),
+        ({"stage1.unfreeze": ["layer4"]}, r"leave stage1\.unfreeze at 0"),
+        ({"cache.refresh": 0.5, "stage2.epochs": 0}, "no epochs to draw new views for, leave --refresh-views out or"),
+    ],
+)
+def test_what_is_no_logistic_regression_cannot_be_solved(changes: dict[str, object], what_to_do: str) -> None:
+    refused = f"stage1.solver lbfgs is logistic regression over frozen features: .*{what_to_do}"
+    with pytest.raises(RecipeError, match=refused):
+        Recipe().override({"stage1.solver": "lbfgs", **changes})
+    assert Recipe().override({"stage1.solver": "auto", **changes}).obstacle_to_solving is not None
+    assert Recipe().obstacle_to_solving is None
+    assert Recipe().override({"cache.refresh": 0.5}).obstacle_to_solving is None

@@ -157,6 +157,9 @@ class RecipeFields(ExportFields, total=False):
     """Learning-rate schedule over the stage, stepped per batch."""
     stage1_unfreeze: int | str | Sequence[str]
     """How many of the last blocks to train beside the head, or module names."""
+    stage1_solver: Literal["auto", "steps", "lbfgs"]
+    """How the new head is found: by steps of the optimiser, or solved as logistic regression over what the frozen
+    network makes of the images; auto solves it where they are few."""
     stage2_epochs: int
     """Passes over the training images; 0 leaves the stage out."""
     stage2_optimizer: str

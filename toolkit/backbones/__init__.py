@@ -12,7 +12,15 @@ if TYPE_CHECKING:
     from toolkit.backbones.create import build_architecture, create_backbone, takes_image_size, weights_available
     from toolkit.backbones.registry import canonical_name
     from toolkit.backbones.summary import BackboneSummary, list_backbones
-    from toolkit.backbones.surgery import TrainableParts, apply_modes, select_blocks, set_trainable
+    from toolkit.backbones.surgery import (
+        TrainableParts,
+        apply_modes,
+        has_linear_head,
+        head_layer,
+        select_blocks,
+        set_trainable,
+        watching_head,
+    )
     from toolkit.backbones.weights import load_weights, save_weights
 
 __all__ = [
@@ -24,12 +32,15 @@ __all__ = [
     "build_architecture",
     "canonical_name",
     "create_backbone",
+    "has_linear_head",
+    "head_layer",
     "list_backbones",
     "load_weights",
     "save_weights",
     "select_blocks",
     "set_trainable",
     "takes_image_size",
+    "watching_head",
     "weights_available",
 ]
 
@@ -42,12 +53,15 @@ _HOME = {
     "build_architecture": "create",
     "canonical_name": "registry",
     "create_backbone": "create",
+    "has_linear_head": "surgery",
+    "head_layer": "surgery",
     "list_backbones": "summary",
     "load_weights": "weights",
     "save_weights": "weights",
     "select_blocks": "surgery",
     "set_trainable": "surgery",
     "takes_image_size": "create",
+    "watching_head": "surgery",
     "weights_available": "create",
 }
 

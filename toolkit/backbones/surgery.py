@@ -168,6 +168,59 @@ def has_running_statistics(module: nn.Module) -> bool:
     return isinstance(module, _NormBase) or "running_mean" in module._buffers or "running_var" in module._buffers
 
 
+def head_layer(backbone: Backbone) -> nn.Linear | nn.Conv2d:
+    """Return the head; of one of several layers the last."""
+    layer = backbone.model.get_submodule(backbone.head[-1])
+    if not isinstance(layer, nn.Linear | nn.Conv2d):
+        raise TypeError(f"a head is linear or convolutional, not {type(layer).__name__}")  # ``find_head`` found it
+    return layer
+
+
+@contextlib.contextmanager
+def watching_head(backbone: Backbone) -> Iterator[list[tuple[torch.Tensor, torch.Tensor]]]:
+    """Note what goes into the head and what comes out of it, call by call, for the length of the block.
+
+    Yields:
+        pairs of ``[N, ...]``, detached; of a head of several layers those of the last one.
+    """
+    calls: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def note(_: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        calls.append((inputs[0].detach(), output.detach()))
+
+    handle = head_layer(backbone).register_forward_hook(note)
+    try:
+        yield calls
+    finally:
+        handle.remove()
+
+
+def has_linear_head(backbone: Backbone) -> bool:
+    """Tell whether the class scores are one linear function of one vector: of the head alone, with nothing behind it.
+
+    Runs the network once on two images of noise, in inference mode, in which it is left. Whatever the head gave must
+    come out as it is: it gives noise of both signs instead of its own scores.
+    """
+    if len(backbone.head) != 1:
+        return False
+    draw = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 3, backbone.image_size, backbone.image_size, generator=draw)
+    vectors, given = [], []
+
+    def replace(_: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        vectors.append(inputs[0].flatten(1).shape[1] == inputs[0].shape[1])
+        given.append(torch.randn(output.shape, generator=draw).to(output))
+        return given[-1].clone()
+
+    handle = head_layer(backbone).register_forward_hook(replace)
+    try:
+        with torch.no_grad():
+            logits = backbone.model.eval()(images.to(next(backbone.model.parameters()).device))
+    finally:
+        handle.remove()
+    return vectors == [True] and torch.equal(given[0].flatten(1), logits)
+
+
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Draw from ``seed`` inside the block; PyTorch's generators are then as they were before."""

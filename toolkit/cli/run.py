@@ -240,6 +240,8 @@ def _goes_on_as(
             )
         of_file = {dotted: field_of(again, dotted) for dotted, _, _ in recipe_flags() if again.is_given(dotted)}
         given = of_file | given
+    # What it chose when the run began stands in the run.
+    given = {dotted: value for dotted, value in given.items() if (dotted, value) != ("stage1.solver", AUTO)}
     from toolkit.training.auto import localised
 
     asked = localised(own.override(given))

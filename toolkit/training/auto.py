@@ -17,7 +17,15 @@ from toolkit.dependencies import require_for_training
 from toolkit.errors import RecipeError, RunError
 from toolkit.files import expanded
 from toolkit.formats.registry import get_format
-from toolkit.recipe import AUTO, EMBEDDED_RECIPE, PATH_RECIPE, PREFERRED_RECIPE, Recipe, load_recipe
+from toolkit.recipe import (
+    AUTO,
+    EMBEDDED_RECIPE,
+    FIELDS_OF_STEPS,
+    PATH_RECIPE,
+    PREFERRED_RECIPE,
+    Recipe,
+    load_recipe,
+)
 from toolkit.run_folder import FinishedRun, find_run
 
 
@@ -33,23 +41,31 @@ def choose_recipe(name: str, overrides: Mapping[str, Any]) -> tuple[Recipe, str 
         ToolkitError: see ``check_recipe``.
     """
     if name != AUTO:
-        return check_recipe(localised(load_recipe(name).override(overrides))), None
+        return check_recipe(localised(_overridden(load_recipe(name), overrides))), None
     preferred, embedded = load_recipe(PREFERRED_RECIPE), load_recipe(EMBEDDED_RECIPE)
     named = overrides.get("data.source")
     if named == embedded.data.source:
-        return check_recipe(localised(embedded.override(overrides))), None
+        return check_recipe(localised(_overridden(embedded, overrides))), None
     if named is not None and named != preferred.data.source:
-        own = check_recipe(localised(load_recipe(PATH_RECIPE).override(overrides)))
+        own = check_recipe(localised(_overridden(load_recipe(PATH_RECIPE), overrides)))
         return own, f"using the {own.name!r} recipe for {named}"
-    preferred = check_recipe(localised(preferred.override(overrides)))
+    preferred = check_recipe(localised(_overridden(preferred, overrides)))
     if named is not None:
         return preferred, None
     title = find_source(preferred.data.source).title
     reason = _why_not(preferred)
     if reason is None:
         return preferred, f"using the {preferred.name!r} recipe: {title} and the pretrained weights can be had"
-    embedded = localised(embedded.override(overrides))
+    embedded = localised(_overridden(embedded, overrides))
     return embedded, f"USING THE EMBEDDED {embedded.name!r} RECIPE, NOT {title}: {reason}"
+
+
+def _overridden(recipe: Recipe, overrides: Mapping[str, Any]) -> Recipe:
+    """Return the recipe as a person wants it; whoever says something of the steps of stage 1 wants steps."""
+    own = recipe.override(overrides)
+    if own.stage1.solver == "auto" and "stage1.solver" not in overrides and overrides.keys() & FIELDS_OF_STEPS:
+        return own.adapted({"stage1.solver": "steps"})
+    return own
 
 
 def check_recipe(recipe: Recipe) -> Recipe:

@@ -58,6 +58,11 @@ class EpochOrder:
         ]
 
 
+def in_order(images: int) -> EpochOrder:
+    """Return the order in which so many images are numbered."""
+    return EpochOrder(np.arange(images, dtype=np.int64), VALIDATION_BATCH, ())
+
+
 @dataclass(frozen=True)
 class TrainedPart:
     """The part of the network that runs in every step of a stage, from the tensors of a batch to logits ``[b, C]``.
@@ -86,15 +91,22 @@ class BatchSource(Protocol):
     """Batches of one stage, and the part of the network that they go through."""
 
     part: TrainedPart
+    views: int
+    """Of each training image that can be had by number: the image as it is, and augmented ones that are kept."""
 
     def training(self, order: EpochOrder, first: int) -> Iterator[Batch]:
         """Yield an epoch's batches from step ``first``. A generator: closing it stops reading ahead."""
 
+    def view(self, number: int, order: EpochOrder | None = None) -> Iterator[Tensors]:
+        """Yield batches of a view of the training images, as ``part`` takes them, on the device.
+
+        Args:
+            number: of the view; 0 are the images as they are.
+            order: which images; by default all of them, as they are numbered.
+        """
+
     def validation(self) -> Iterator[Tensors]:
         """Yield the validation images in order, as ``part`` takes them, on the device."""
-
-    def unaugmented(self, order: EpochOrder) -> Iterator[Tensors]:
-        """Yield batches of training images as they are, as ``part`` takes them, on the device."""
 
 
 class LogitsNetwork(nn.Module):
@@ -131,6 +143,7 @@ class ImageBatches:
             trained: the network as it is trained; itself by default.
         """
         self.part = TrainedPart(LogitsNetwork(trained or network), LogitsNetwork(network))
+        self.views = 1
         self._setting = setting
         self._train = train
         self._validation = validation
@@ -149,14 +162,14 @@ class ImageBatches:
         for images, targets, _ in batches:
             yield Batch([torch.from_numpy(images).to(device)], torch.from_numpy(targets).to(device))
 
+    def view(self, number: int, order: EpochOrder | None = None) -> Iterator[Tensors]:
+        """See ``BatchSource``; there is one view, the image as it is."""
+        del number
+        return self._as_they_are(self._train, order or in_order(len(self._train)))
+
     def validation(self) -> Iterator[Tensors]:
         """See ``BatchSource``."""
-        everything = EpochOrder(np.arange(len(self._validation), dtype=np.int64), VALIDATION_BATCH, ())
-        return self._as_they_are(self._validation, everything)
-
-    def unaugmented(self, order: EpochOrder) -> Iterator[Tensors]:
-        """See ``BatchSource``."""
-        return self._as_they_are(self._train, order)
+        return self._as_they_are(self._validation, in_order(len(self._validation)))
 
     def _as_they_are(self, split: Split, order: EpochOrder) -> Iterator[Tensors]:
         for images, _, _ in iterate_batches(
@@ -192,6 +205,7 @@ class ActivationBatches:
             taught: the teacher's logits of every view of the training images; None without a teacher.
         """
         self.part = TrainedPart(cut.train, cut.infer)
+        self.views = train.views
         self.places = tuple(places)
         self._train = train
         self._validation = validation
@@ -225,17 +239,23 @@ class ActivationBatches:
             other._taught = replace(self._taught, new=taught)
         return other
 
+    def fold(self, trained: Indices, held: Indices) -> ActivationBatches:
+        """Return the same stage on some of the training images, int64 ``[n]``, looked at on others of them."""
+        fold = copy.copy(self)
+        fold._train, fold._validation = self._train.part(trained), self._train.part(held)
+        fold._taught = None if self._taught is None else self._taught.part(trained)
+        return fold
+
     def validation(self) -> Iterator[Tensors]:
         """See ``BatchSource``."""
-        everything = EpochOrder(np.arange(len(self._validation.targets), dtype=np.int64), VALIDATION_BATCH, ())
-        return self._as_they_are(self._validation, everything)
+        return self._kept(self._validation, 0, in_order(len(self._validation.targets)))
 
-    def unaugmented(self, order: EpochOrder) -> Iterator[Tensors]:
-        """See ``BatchSource``; the first view is the image as it is."""
-        return self._as_they_are(self._train, order)
+    def view(self, number: int, order: EpochOrder | None = None) -> Iterator[Tensors]:
+        """See ``BatchSource``."""
+        return self._kept(self._train, number, order or in_order(len(self._train.targets)))
 
-    def _as_they_are(self, kept: Activations, order: EpochOrder) -> Iterator[Tensors]:
+    def _kept(self, kept: Activations, view: int, order: EpochOrder) -> Iterator[Tensors]:
         def load(images: Indices) -> Tensors:
-            return kept.load(self.places, images, np.zeros_like(images), self._device)
+            return kept.load(self.places, images, np.full_like(images, view), self._device)
 
         return load_ahead(load, order.batches(0), workers=1, prefetch=PREFETCH)

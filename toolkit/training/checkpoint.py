@@ -20,6 +20,7 @@ import torch
 from toolkit.errors import RunError, first_line
 from toolkit.files import read_regular, write_bytes
 from toolkit.results import Record
+from toolkit.run_folder import SolvedHead
 from toolkit.training.best_weights import Best
 from toolkit.training.history import Epoch
 
@@ -63,6 +64,7 @@ class State:
         scheduler: its ``state_dict``.
         scaler: of float16 gradients; empty without one.
         depthwise: how depthwise convolutions have been differentiated, see ``DepthwiseGradients``.
+        head: how the head was solved, see ``SolvedHead``; empty where it was not.
         labels: what the look at the labels found, see ``LabelCheck.plain``; empty before it.
         identity: what must not have changed when a run goes on: name of the thing to its digest.
     """
@@ -89,8 +91,14 @@ class State:
     scheduler: dict[str, Any] = field(default_factory=dict)
     scaler: dict[str, float] = field(default_factory=dict)
     depthwise: list[dict[str, Any]] = field(default_factory=list)
+    head: dict[str, Any] = field(default_factory=dict)
     labels: dict[str, Any] = field(default_factory=dict)
     identity: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def solved_head(self) -> SolvedHead | None:
+        """How the head was solved; None where it was not."""
+        return SolvedHead.model_validate(self.head) if self.head else None
 
     def end_epoch(self, done: Epoch) -> None:
         """Put a finished epoch into the history and go to the start of the next."""

@@ -6,13 +6,20 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
-from torch.distributed import all_reduce, broadcast_object_list, destroy_process_group, get_backend, init_process_group
+from torch.distributed import (
+    all_gather_object,
+    all_reduce,
+    broadcast_object_list,
+    destroy_process_group,
+    get_backend,
+    init_process_group,
+)
 from torch.nn.parallel import DistributedDataParallel
 
 from toolkit.errors import TrainingError, first_line
@@ -56,6 +63,14 @@ class Group:
         values = [value]
         broadcast_object_list(values)
         return values[0]
+
+    def gather(self, value: Value) -> list[Value]:
+        """Return the values of all processes, in the order of their ranks."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        all_gather_object(values, value)
+        return values
 
     def share(self, module: nn.Module) -> nn.Module:
         """Return the module such that its gradients are averaged over all processes."""

@@ -24,6 +24,7 @@ from toolkit.training.activations.extraction import EXTRACTION_BATCH, Extraction
 from toolkit.training.batch_sources import Batch, Tensors, TrainedPart
 from toolkit.training.best_weights import Best
 from toolkit.training.checkpoint import State, save_checkpoint
+from toolkit.training.few_images import behind_head, cross_validates
 from toolkit.training.plan import Counts, Plan, Rates, estimate, rate, with_suggestions
 from toolkit.training.setting import Setting
 from toolkit.training.step import Learner, make_learner, training_step
@@ -85,7 +86,15 @@ def make_plan(setting: Setting, data: TrainingData, rates: Rates) -> Plan:
 
 def counts_of(setting: Setting, data: TrainingData) -> Counts:
     """Return how many images a process handles; the test is the first one's alone."""
-    return Counts(len(data.train), len(data.validation), len(setting.dataset.split("test")))
+    validation, processes = len(setting.dataset.split("validation")), setting.group.world
+    return Counts(
+        train=len(data.train),
+        validation=len(data.validation),
+        test=len(setting.dataset.split("test")),
+        head_is_solved=setting.recipe.stage1.solver == "lbfgs",
+        cross_validated=cross_validates(setting.recipe, validation, processes)
+        and data.serves(behind_head(number for number, _ in setting.recipe.stages)),
+    )
 
 
 def _prefix_rate(setting: Setting, data: TrainingData) -> float | None:

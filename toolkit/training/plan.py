@@ -9,11 +9,14 @@ from dataclasses import dataclass, replace
 
 from toolkit.errors import RecipeError
 from toolkit.recipe import Recipe
+from toolkit.training.few_images import FOLDS, behind_head, stages_in_words
 
 SMALLEST_SIDE = 64
 SIDE_STEP = 32
 FEWEST_EPOCHS = 3
 """A budget takes resolution and views away before it takes the second stage below this many epochs."""
+SOLVING_SECONDS = 5.0
+"""A head that is solved takes seconds, see ``few_images.MOST_NUMBERS``."""
 WORTH_SAYING = 0.8
 """A shorter way is suggested if it takes less than this share of the time."""
 
@@ -25,6 +28,10 @@ class Counts:
     train: int
     validation: int
     test: int
+    head_is_solved: bool = False
+    """Without steps, see ``toolkit.training.few_images``."""
+    cross_validated: bool = False
+    """Whether what comes behind the head is trained in folds first."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,8 @@ class Plan:
         disk_bytes: of the activations that are kept.
         memory_bytes: peak resident memory; None where the system does not tell.
         shorter: changes that would make it shorter, as flags, with their seconds.
+        solving: the head, in place of the first stage; 0 where steps are made.
+        trial: the stages behind it in folds of the training images; 0 without.
         labels: the look at the labels, which runs the frozen part over the test images.
         teacher: the teacher's pass over the training images; 0 without one, or if its answers are there already.
         statistics: of BatchNorm layers, estimated anew at the end, and another look at the validation images.
@@ -83,6 +92,8 @@ class Plan:
     disk_bytes: int
     memory_bytes: int | None
     shorter: tuple[tuple[str, float], ...] = ()
+    solving: float = 0.0
+    trial: float = 0.0
     labels: float = 0.0
     teacher: float = 0.0
     statistics: float = 0.0
@@ -92,7 +103,7 @@ class Plan:
     @property
     def seconds(self) -> float:
         """All of it; with patience at most."""
-        before = self.prefix + self.teacher + self.labels
+        before = self.prefix + self.teacher + self.labels + self.solving + self.trial
         return before + sum(self.stages.values()) + self.statistics + self.test
 
 
@@ -112,15 +123,20 @@ def estimate(
     epoch = {
         number: counts.train / rates.train[number] + counts.validation / rates.infer + rates.checkpoint
         for number, _ in recipe.stages
+        if number != 1 or not counts.head_is_solved
     }
+    solving = SOLVING_SECONDS if counts.head_is_solved and recipe.stage1.epochs else 0.0
+    # In folds they are trained on the views that are kept.
+    behind = sum(dict(recipe.stages)[number].epochs * epoch[number] for number in behind_head(epoch))
     last, final = recipe.stages[-1]
     drawn = _seconds_of_new_views(recipe, counts, rates)
-    epoch[last] += drawn
-    seconds = {number: stage.epochs * epoch[number] for number, stage in recipe.stages}
+    if last in epoch:
+        epoch[last] += drawn
+    seconds = {number: stage.epochs * epoch[number] for number, stage in recipe.stages if number in epoch}
     statistics = _statistics_images(recipe, counts) / rates.infer
     tested = counts.test * (2 if recipe.model.flip_test else 1)
     if rates.prefix is None:
-        plan = Plan(0.0, seconds, tested / rates.infer, 0, rates.memory_bytes, statistics=statistics)
+        plan = Plan(0.0, seconds, tested / rates.infer, 0, rates.memory_bytes, solving=solving, statistics=statistics)
         return _with_least(plan, recipe, epoch)
     rows = counts.train * views + counts.validation
     plan = Plan(
@@ -131,10 +147,12 @@ def estimate(
         + counts.train * views * rates.answer_bytes
         + _new_views(recipe, counts, rates) * (rates.new_row_bytes + rates.answer_bytes),
         memory_bytes=rates.memory_bytes,
+        solving=solving,
+        trial=(FOLDS - 1) * behind if counts.cross_validated else 0.0,
         labels=counts.test / rates.prefix if recipe.data.check_labels else 0.0,
         teacher=0.0 if answered or rates.teacher is None else counts.train * views / rates.teacher,
         statistics=statistics,
-        new_views=final.epochs * drawn,
+        new_views=final.epochs * drawn if last in seconds else 0.0,
     )
     return _with_least(plan, recipe, epoch)
 
@@ -164,7 +182,11 @@ def _with_least(plan: Plan, recipe: Recipe, epoch: Mapping[int, float]) -> Plan:
         recipe: says how patient.
         epoch: seconds of one, by stage number.
     """
-    spared = {number: stage.epochs - min(stage.epochs, recipe.train.patience + 1) for number, stage in recipe.stages}
+    spared = {
+        number: stage.epochs - min(stage.epochs, recipe.train.patience + 1)
+        for number, stage in recipe.stages
+        if number in epoch
+    }
     if recipe.train.patience == 0 or not any(spared.values()):
         return plan
     return replace(plan, least=plan.seconds - sum(epochs * epoch[number] for number, epochs in spared.items()))
@@ -309,6 +331,10 @@ def lines(plan: Plan, rates: Rates, views: int) -> list[str]:
         work.insert(1, f"the teacher at {rates.teacher:.0f} img/s takes about {duration(plan.teacher)}")
     if plan.new_views:
         work[-1] += f", {duration(plan.new_views)} of it for new views"
+    if plan.solving:
+        work.insert(1 if rates.prefix is not None else 0, f"solving the head takes about {duration(plan.solving)}")
+    if plan.trial:
+        work.append(f"trying {stages_in_words(behind_head(plan.stages))} in folds takes about {duration(plan.trial)}")
     if plan.labels:
         work.append(f"the look at the labels takes about {duration(plan.labels)}")
     if plan.statistics:

@@ -21,6 +21,7 @@ from toolkit.recipe import Recipe
 from toolkit.training.defaults import create_fitting
 from toolkit.training.depthwise import DepthwiseGradients, instruction_set
 from toolkit.training.device import choose_device, repeatable
+from toolkit.training.few_images import with_solver
 from toolkit.training.group import Group, joined
 from toolkit.training.optim import class_weights
 from toolkit.training.precision import Precision, choose_precision
@@ -40,6 +41,7 @@ UNSAID = (
     "sam_rho = 0.0\n",
     "bn_reestimate = 0\n",
     "layer_decay = 1.0\n",
+    'solver = "steps"\n',
     '[stage3]\nepochs = 0\noptimizer = "sgd"\nhead_lr = 0.001\nbackbone_lr = 0.0001\nmomentum = 0.9\n'
     'weight_decay = 0.0\nschedule = "constant"\nunfreeze = 0\n\n',
     "[distill]\nweight = 0.5\ntemperature = 2.0\n\n",
@@ -53,7 +55,7 @@ class Setting:
     """What every part of fine-tuning works with; the same from the first image to the last step.
 
     Attributes:
-        recipe: what to do, with the defaults that do not fit the backbone adapted to it.
+        recipe: what to do, with the defaults that do not fit the backbone adapted to it and the solver chosen.
         backbone: the network; its weights change, nothing else does.
         dataset: the images of all processes.
         preprocessing: how a file becomes pixels.
@@ -111,6 +113,7 @@ def prepared_setting(recipe: Recipe, reporter: Reporter) -> Iterator[Setting]:
             dataset = load_dataset(recipe.data, recipe.seed, reporter=reporter)
         with working(reporter, "loading the backbone"):
             recipe, backbone, adapted = create_fitting(recipe, len(dataset.labels), reporter)
+            recipe = with_solver(recipe, backbone, dataset)
         # One choice for all processes, whose processors may differ.
         chosen = group.broadcast(choose_precision(recipe.train.precision, device, _computed_by_steps(recipe, backbone)))
         instructions = group.broadcast(instruction_set())

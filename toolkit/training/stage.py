@@ -299,6 +299,7 @@ def _record(looks: Looks, run: RunFolder, stages: tuple[StageSummary, ...], stat
         class_weights=setting.class_weights,
         adapted=setting.adapted,
         instruction_set=setting.depthwise.instructions if setting.device.type == "cpu" else None,
+        solved_head=state.solved_head,
         depthwise_gradients=setting.depthwise.chosen(),
         flip_test=setting.recipe.model.flip_test,
     )

@@ -5,31 +5,44 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from toolkit.backbones import TrainableParts, apply_modes, set_trainable
 from toolkit.compare.metrics import loss_and_accuracy
 from toolkit.errors import RecipeError, TrainingError
-from toolkit.progress import Bar
+from toolkit.progress import Bar, Silent
 from toolkit.recipe import StageRecipe
-from toolkit.run_folder import StageSummary
+from toolkit.run_folder import SecondStageTrial, StageSummary
 from toolkit.training.averaging import first_averaged
 from toolkit.training.batch_norm import estimating, trained_layers
-from toolkit.training.batch_sources import ActivationBatches, BatchSource, EpochOrder
+from toolkit.training.batch_sources import ActivationBatches, BatchSource, EpochOrder, Indices
 from toolkit.training.best_weights import which_to_keep
 from toolkit.training.checkpoint import State
+from toolkit.training.few_images import (
+    Right,
+    behind_head,
+    cross_validates,
+    folds_of,
+    judged,
+    solved_line,
+    stages_in_words,
+    trial_line,
+)
 from toolkit.training.group import Group, epoch_order
 from toolkit.training.history import Epoch
 from toolkit.training.interruption import StoppedError, Stopper
 from toolkit.training.meter import Meter, Step, StepObserver
 from toolkit.training.optim import make_scheduler
+from toolkit.training.precision import Precision
 from toolkit.training.setting import Setting
+from toolkit.training.solved_head import problem_of, put_head, solve_head
 from toolkit.training.step import Learner, make_learner, training_step
-from toolkit.training.training_data import TrainingData
+from toolkit.training.training_data import FoldData, TrainingData, chosen_of
 from toolkit.training.variable import variable_tensors
 
 
@@ -61,7 +74,7 @@ class Trainer:
     def __init__(
         self,
         setting: Setting,
-        data: TrainingData,
+        data: TrainingData | FoldData,
         state: State,
         save: Callable[[], None],
         stopper: Stopper,
@@ -100,17 +113,17 @@ class Trainer:
         return {name: everything[name] for name in self._variable}
 
     def run(self) -> tuple[StageSummary, ...]:
-        """Train every stage of the recipe, from where the state says.
+        """Train every stage of the recipe, from where the state says; what is left out is not among them.
 
         Raises:
             TrainingError: the loss is not finite.
             BackboneError: a block to unfreeze does not exist.
             StoppedError: the run was asked to stop; the state is saved.
         """
-        stages = tuple(self._run_stage(number, stage) for number, stage in self._setting.recipe.stages)
+        summaries = [self._run_stage(number, stage) for number, stage in self._setting.recipe.stages]
         if self._setting.recipe.train.bn_reestimate > 0 and self.state.best.weights is not None:
             self._estimate_statistics(self.state.best.weights)
-        return stages
+        return tuple(summary for summary in summaries if summary is not None)
 
     def _estimate_statistics(self, weights: dict[str, torch.Tensor]) -> None:
         """Estimate the statistics of BatchNorm layers anew with the weights that were kept, and keep them instead.
@@ -133,7 +146,7 @@ class Trainer:
         images = len(order.indices) + len(self._data.validation)
         with setting.reporter.bar("BatchNorm statistics", images, "img") as bar:
             with torch.no_grad(), estimating(layers, setting.group):
-                for tensors in batches.unaugmented(order):
+                for tensors in batches.view(0, order):
                     bar.advance(len(batches.part.infer(*tensors)))
             loss, accuracy, score = self._validate(batches, bar)
         setting.reporter.line(
@@ -142,12 +155,20 @@ class Trainer:
         )
         best.keep(self.variable(), accuracy, loss, score)
 
-    def _run_stage(self, number: int, stage: StageRecipe) -> StageSummary:
+    def _run_stage(self, number: int, stage: StageRecipe) -> StageSummary | None:
         self.state.stage = max(self.state.stage, number)
         if self.state.stage == number:
             # Before the modes are set: dividing the network changes them.
             batches = self._data.batches(number)
-            self._train(self._begin(number, stage, batches))
+            if number == 1 and self._setting.recipe.stage1.solver == "lbfgs":
+                self._solve_head(batches)
+            elif self._is_worth_it(number):
+                self._train(self._begin(number, stage, batches))
+            else:
+                self.state.end_stage()
+                self._checkpoint(None)
+        if self._is_left_out(number):
+            return None
         parts = self._set_trainable(stage)
         return StageSummary(
             stage=number,
@@ -156,6 +177,116 @@ class Trainer:
             trainable_parameters=sum(parameter.numel() for parameter in [*parts.head, *parts.backbone]),
             seconds=self.state.stage_seconds.get(number, 0.0),
         )
+
+    def _solve_head(self, batches: BatchSource) -> None:
+        """Do in place of the first stage what needs no steps; it counts as one epoch."""
+        setting, state, started = self._setting, self.state, time.perf_counter()
+        with setting.reporter.bar("stage 1: solving the head", len(self._data.validation), "img") as bar:
+            solved = solve_head(setting, batches)
+            put_head(setting.backbone, solved.weights, solved.bias)
+            setting.backbone.model.eval()
+            validation_loss, validation_accuracy, score = self._validate(batches, bar)
+        done = Epoch(
+            stage=1,
+            epoch=1,
+            train_loss=solved.loss,
+            train_accuracy=solved.right / solved.record.images,
+            validation_loss=validation_loss,
+            validation_accuracy=validation_accuracy,
+            head_lr=0.0,
+            backbone_lr=0.0,
+            seconds=time.perf_counter() - started,
+        )
+        state.head = solved.record.model_dump()
+        state.best.offer(done, self.variable(), self._kept, score)
+        state.end_epoch(done)
+        state.end_stage()
+        self._checkpoint(None)
+        setting.reporter.line(solved_line(solved.record, len(setting.dataset.labels)))
+        setting.reporter.line(
+            f"stage 1: train loss {done.train_loss:.4f}, accuracy {done.train_accuracy:.2%}; validation loss "
+            f"{validation_loss:.4f}, accuracy {validation_accuracy:.2%}; {done.seconds:.1f} s"
+        )
+
+    def _is_left_out(self, number: int) -> bool:
+        head = self.state.solved_head
+        return number > 1 and head is not None and head.second_stage is not None and not head.second_stage.trained
+
+    def _is_worth_it(self, number: int) -> bool:
+        """Tell whether a stage is to be trained; all that comes behind a solved head has to prove it where it can."""
+        setting, state, head = self._setting, self.state, self.state.solved_head
+        if head is not None and head.second_stage is None and (state.epoch, state.step) == (1, 0):
+            sources = self._sources_to_try()
+            folds = folds_of(setting.dataset.split("train"), setting.recipe.seed)
+            if folds is not None and min(sources, default=None) == number:
+                trial = self._try_stages(head.l2, folds, sources)
+                state.head = head.model_copy(update={"second_stage": trial}).model_dump()
+                self._checkpoint(None)
+                setting.reporter.line(trial_line(trial, tuple(sources)))
+        return not self._is_left_out(number)
+
+    def _sources_to_try(self) -> dict[int, ActivationBatches]:
+        """Return what the stages behind a solved head train on, by number; nothing where they cannot be tried."""
+        setting, data = self._setting, self._data
+        stages = behind_head(number for number, _ in setting.recipe.stages)
+        validation = len(setting.dataset.split("validation"))
+        if not cross_validates(setting.recipe, validation, setting.group.world):
+            return {}
+        if not isinstance(data, TrainingData) or not data.serves(stages):
+            return {}
+        sources = ((number, data.batches(number)) for number in stages)
+        return {number: batches for number, batches in sources if isinstance(batches, ActivationBatches)}
+
+    def _try_stages(
+        self, l2: float, folds: npt.NDArray[np.int64], sources: Mapping[int, ActivationBatches]
+    ) -> SecondStageTrial:
+        """Train stages without one fold of the training images after the other; weights are put back."""
+        backbone, images = self._setting.backbone, len(folds)
+        before = {name: tensor.clone() for name, tensor in self.variable().items()}
+        problem = problem_of(self._setting, sources[min(sources)])
+        without, with_it = np.zeros(images, np.bool_), np.zeros(images, np.bool_)
+        title = f"{stages_in_words(tuple(sources))} without one fold after the other"
+        with self._setting.reporter.bar(title, images, "img") as bar:
+            for inside in (folds == fold for fold in np.unique(folds)):
+                self.load(before)
+                solution = problem.solve(l2, ~inside)
+                without[inside] = problem.right(solution, inside)
+                put_head(backbone, *problem.head(solution))
+                with_it[inside] = self._right_in_fold(sources, np.flatnonzero(~inside), np.flatnonzero(inside))
+                bar.advance(int(inside.sum()))
+        self.load(before)
+        return judged(without, with_it)
+
+    def _right_in_fold(self, sources: Mapping[int, ActivationBatches], trained: Indices, held: Indices) -> Right:
+        """Train stages on some training images; return which of others are right, bool ``[n]``."""
+        setting, train = self._setting, self._setting.dataset.split("train")
+        splits = {"train": chosen_of(train, trained, "fold"), "validation": chosen_of(train, held, "fold")}
+        fold = replace(
+            setting,
+            # The images that judge must not choose the epoch.
+            recipe=setting.recipe.adapted({"train.keep": "last", "train.patience": 0}),
+            dataset=replace(setting.dataset, splits=splits),
+            precision=Precision(setting.precision.name, setting.device),
+            reporter=Silent(),
+        )
+        data = FoldData(
+            splits["validation"], {number: batches.fold(trained, held) for number, batches in sources.items()}
+        )
+        trainer = Trainer(fold, data, State(stage=min(sources)), lambda: None, self._stopper)
+        try:
+            trainer.run()
+        except StoppedError as stopped:
+            raise StoppedError(f"stopped before stage {min(sources)}, and saved.") from stopped
+        except TrainingError:
+            # What diverges on most of the images is no improvement, and no reason to end a run that has a good head.
+            return np.zeros(len(held), np.bool_)
+        if trainer.state.best.weights is not None:
+            trainer.load(trainer.state.best.weights)
+        setting.backbone.model.eval()
+        with Silent().bar("", len(held), "img") as bar:
+            logits = trainer.predict(data.batches(max(sources)), bar)
+        right: Right = logits.argmax(axis=1) == splits["validation"].targets
+        return right
 
     def _set_trainable(self, stage: StageRecipe) -> TrainableParts:
         return set_trainable(self._setting.backbone, stage.unfreeze, train_bn=self._setting.recipe.train.train_bn)
@@ -302,20 +433,23 @@ class Trainer:
                 rate=f"{step.rates[-1]:.2g}",
             )
 
-    def _validate(self, batches: BatchSource, bar: Bar) -> tuple[float, float, float]:
-        """Return loss, accuracy, and what epochs are compared by, over the validation images of all processes.
-
-        That is the accuracy, or with class weights the accuracy in which each class counts as much as in the loss.
-        """
-        targets = self._data.validation.targets
+    def predict(self, batches: BatchSource, bar: Bar) -> npt.NDArray[np.float32]:
+        """Return the logits of this process's validation images, float32 ``[n, C]``; the network in inference mode."""
         parts = []
         with torch.inference_mode(), self._setting.precision.autocast():
             for tensors in batches.validation():
                 parts.append(batches.part.infer(*tensors).float().cpu().numpy())
                 bar.advance(len(parts[-1]))
+        return np.concatenate(parts) if parts else np.zeros((0, len(self._setting.dataset.labels)), np.float32)
+
+    def _validate(self, batches: BatchSource, bar: Bar) -> tuple[float, float, float]:
+        """Return loss, accuracy, and what epochs are compared by, over the validation images of all processes.
+
+        That is the accuracy, or with class weights the accuracy in which each class counts as much as in the loss.
+        """
+        targets, logits = self._data.validation.targets, self.predict(batches, bar)
         count = len(targets)
-        logits = np.concatenate(parts) if parts else np.zeros((0, len(self._setting.dataset.labels)), np.float32)
-        loss, accuracy = loss_and_accuracy(logits, targets) if parts else (0.0, 0.0)
+        loss, accuracy = loss_and_accuracy(logits, targets) if count else (0.0, 0.0)
         weights = np.asarray(self._setting.class_weights or [1.0] * logits.shape[1])[targets]
         weighted_right = float(weights[logits.argmax(axis=1) == targets].sum())
         loss_sum, right, seen, score, weight = self._setting.group.sum(

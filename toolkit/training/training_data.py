@@ -5,8 +5,8 @@ Kept activations where the network can be cut at its frozen part and they fit on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -122,6 +122,10 @@ class TrainingData:
     def keep(self) -> bool:
         """Compute or open the activations that the present division needs; return False where there are none."""
         return self.divided is not None and self._extract(self.divided)
+
+    def serves(self, stages: Collection[int]) -> bool:
+        """Tell whether what is kept serves several stages, given by their numbers, one after the other and again."""
+        return self.divided is not None and all(stage in self.divided.stages for stage in stages)
 
     def draw_anew(self, batches: ActivationBatches, seed: tuple[int, ...]) -> ActivationBatches | None:
         """Compute new views of a share of the training images for one epoch; those of the epoch before are removed.
@@ -332,12 +336,36 @@ def _part(split: Split, group: Group) -> Split:
     """Return this process's images of a split; the fingerprint says which part it is."""
     if group.world == 1:
         return split
-    indices = group.part(len(split))
+    return chosen_of(split, group.part(len(split)), f"part {group.rank} of {group.world}")
+
+
+def chosen_of(split: Split, indices: npt.NDArray[np.int64], which: str) -> Split:
+    """Return some images of a split, int64 ``[n]``; the fingerprint says which, in words."""
     return replace(
         split,
         sources=[split.sources[index] for index in indices],
         targets=split.targets[indices],
         names=tuple(split.names[index] for index in indices),
         digests=tuple(split.digests[index] for index in indices) if split.digests else (),
-        fingerprint=f"{split.fingerprint} part {group.rank} of {group.world}",
+        fingerprint=f"{split.fingerprint} {which}",
     )
+
+
+@dataclass(frozen=True)
+class FoldData:
+    """Some of the training images as stages train on them, looked at on others of them.
+
+    Attributes:
+        validation: the others.
+        sources: batches of both, by the number of the stage.
+    """
+
+    validation: Split
+    sources: Mapping[int, ActivationBatches]
+
+    def batches(self, stage: int) -> BatchSource:
+        """Return what a stage, given by its number, trains on."""
+        return self.sources[stage]
+
+    def draw_anew(self, batches: ActivationBatches, seed: tuple[int, ...]) -> None:
+        """Draw nothing: folds are trained on the views that are kept, or each epoch would run the frozen part."""

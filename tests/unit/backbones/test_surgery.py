@@ -1,11 +1,12 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
 from toolkit.backbones import Backbone, apply_modes, create_backbone, select_blocks, set_trainable
-from toolkit.backbones.surgery import find_head, replace_head
+from toolkit.backbones.surgery import find_head, has_linear_head, head_layer, replace_head, watching_head
 from toolkit.errors import BackboneError
 
 
@@ -250,3 +251,36 @@ def test_an_unknown_block_names_the_valid_ones(resnet: Backbone) -> None:
 def test_a_module_without_parameters_is_refused(resnet: Backbone) -> None:
     with pytest.raises(BackboneError, match="'relu' of torchvision:resnet18 has no parameters to train"):
         set_trainable(resnet, ["relu"])
+
+
+@pytest.mark.parametrize(
+    ("name", "linear"),
+    [
+        ("resnet18", True),
+        ("timm:test_efficientnet", True),
+        ("mobilenet_v3_small", True),  # a hidden layer before it is of the backbone
+        ("timm:test_vit", True),
+        ("squeezenet1_1", False),  # a convolution, then ReLU and the mean over positions
+    ],
+)
+def test_whether_the_scores_are_one_linear_function_of_one_vector(name: str, linear: bool) -> None:
+    backbone = make(name, 64 if name == "squeezenet1_1" else 32)
+    before = {key: tensor.clone() for key, tensor in backbone.model.state_dict().items()}
+    assert has_linear_head(backbone) is linear
+    assert all(torch.equal(tensor, before[key]) for key, tensor in backbone.model.state_dict().items())
+    assert not head_layer(backbone)._forward_hooks
+
+
+def test_what_goes_into_the_head_and_comes_out_is_noted(resnet: Backbone) -> None:
+    resnet.model.eval()
+    with torch.no_grad(), watching_head(resnet) as calls:
+        logits = resnet.model(torch.rand(2, 3, 32, 32))
+        resnet.model(torch.rand(1, 3, 32, 32))
+    shapes = [(tuple(taken.shape), tuple(given.shape)) for taken, given in calls]
+    assert shapes == [((2, 512), (2, 3)), ((1, 512), (1, 3))]
+    assert torch.equal(calls[0][1], logits)
+    torch.testing.assert_close(head_layer(resnet)(calls[0][0]), logits)
+
+
+def test_two_heads_are_not_one_linear_function(resnet: Backbone) -> None:
+    assert not has_linear_head(replace(resnet, head=("fc", "fc")))

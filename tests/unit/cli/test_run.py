@@ -243,6 +243,7 @@ WENT_ON = {
     "distill__teacher": ("--teacher another", REFUSED),
     "distill__weight": ("--distill-weight 0.7", REFUSED),
     "distill__temperature": ("--distill-temperature 4", REFUSED),
+    "stage1__solver": ("--stage1-solver lbfgs", REFUSED),
     **{
         f"stage{number}__{field}": (f"--stage{number}-{field.replace('_', '-')} {value}", REFUSED)
         for number in (1, 2, 3)
@@ -369,6 +370,7 @@ def test_what_was_given_when_it_began_may_be_given_again(again: Callable[..., An
         "--threads 2 --backbone torchvision:squeezenet1_1",
         "--formats onnx",
         "--images 5",
+        "--stage1-solver auto",
     ):
         assert again(*flags.split())[::2] == (0, []), flags
     assert again("--seed", "3", "--train-limit", "30")[1] == (

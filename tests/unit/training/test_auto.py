@@ -93,6 +93,19 @@ def test_a_named_recipe_is_taken_as_it_is(world: dict[str, Any]) -> None:
         auto.choose_recipe("text", {})
 
 
+def test_whoever_says_something_of_the_steps_of_stage_1_wants_steps() -> None:
+    def solver(**given: Any) -> str:
+        overrides = {"data.source": "digits", **{name.replace("__", "."): value for name, value in given.items()}}
+        return auto.choose_recipe("folder", overrides)[0].stage1.solver
+
+    assert solver() == "auto"
+    assert solver(stage2__epochs="9", train__batch_size="16") == "auto"
+    assert solver(stage1__epochs="3") == "steps"
+    assert solver(stage1__head_lr="0.01") == "steps"
+    assert solver(stage1__epochs="3", stage1__solver="auto") == "auto"
+    assert solver(stage1__epochs="3", stage1__solver="lbfgs") == "lbfgs"
+
+
 def test_new_views_of_images_that_nothing_changes_are_refused(world: dict[str, Any]) -> None:
     with pytest.raises(RecipeError, match=r"^--refresh-views draws new views, and this recipe changes no image: "):
         auto.choose_recipe("digits", {"cache.refresh": 0.5})

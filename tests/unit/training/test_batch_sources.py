@@ -11,6 +11,7 @@ from toolkit.backbones.deployable import Deployable
 from toolkit.training.activations.divided_network import divide_network
 from toolkit.training.activations.extraction import Extraction
 from toolkit.training.batch_sources import ActivationBatches, EpochOrder, ImageBatches
+from toolkit.training.training_data import TrainingData
 
 ORDER = EpochOrder(np.array([3, 0, 2, 5, 4], np.int64), 2, (0, 1, 1))
 
@@ -42,7 +43,7 @@ def test_images_come_in_the_order_of_the_epoch() -> None:
 
 def test_images_as_they_are_are_not_augmented() -> None:
     split = tiny_split("train", 18)
-    batches = list(image_batches(augment__shift=0.5, augment__flip=True).unaugmented(ORDER))
+    batches = list(image_batches(augment__shift=0.5, augment__flip=True).view(0, ORDER))
     assert [len(images) for (images,) in batches] == [2, 2, 1]
     assert np.array_equal(batches[1][0][1].numpy(), np.asarray(split.sources[5]))
 
@@ -105,5 +106,61 @@ def test_each_epoch_draws_its_views(own_cache: Path) -> None:
     assert torch.equal(epoch(1), epoch(1))
     assert not torch.equal(epoch(1), epoch(2))
     first = train.load(source.places, ORDER.indices, np.zeros_like(ORDER.indices), setting.device)
-    assert torch.equal(torch.cat([tensors[0] for tensors in source.unaugmented(ORDER)]), first[0])
+    assert torch.equal(torch.cat([tensors[0] for tensors in source.view(0, ORDER)]), first[0])
     train.cache.close()
+
+
+@pytest.mark.usefixtures("in_torch", "own_cache")
+def test_a_view_of_all_training_images_comes_in_their_order() -> None:
+    setting = tiny_setting(tiny_recipe(cache__use=True, augment__shift=0.3, cache__views=2))
+    with TrainingData(setting) as data:
+        source, images = data.batches(2), data.image_batches(2)
+        assert (source.views, images.views) == (2, 1)
+        with torch.inference_mode():
+            plain, shifted = (torch.cat([source.part.infer(*each) for each in source.view(view)]) for view in (0, 1))
+            whole = torch.cat([images.part.infer(*each) for each in images.view(0)])
+    assert len(whole) == 18
+    torch.testing.assert_close(plain, whole, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(plain, shifted, rtol=1e-3)
+
+
+@pytest.mark.usefixtures("in_torch", "own_cache")
+def test_a_fold_trains_on_its_images_and_is_looked_at_on_the_others() -> None:
+    setting = tiny_setting(tiny_recipe(cache__use=True, augment__shift=0.3, cache__views=2))
+    with TrainingData(setting) as data:
+        source = data.batches(2)
+        assert isinstance(source, ActivationBatches)
+        trained, held = np.array([1, 4, 5, 9, 17]), np.array([0, 16])
+        fold = source.fold(trained, held)
+        (everything,) = source.view(0)
+        (own,) = fold.view(0)
+        for ours, theirs in zip(own, everything, strict=True):
+            assert torch.equal(ours, theirs[trained])
+        (looked_at,) = fold.validation()
+        for ours, theirs in zip(looked_at, everything, strict=True):
+            assert torch.equal(ours, theirs[held])
+        batches = list(fold.training(EpochOrder(np.array([4, 0]), 2, (0, 1, 1)), 0))
+        assert [batch.targets.tolist() for batch in batches] == [[1, 1]]
+        shifted = torch.cat([each[0] for each in source.view(1)])
+        candidates = (everything[0][[17, 1]], shifted[[17, 1]])
+        for row in range(2):
+            assert any(torch.equal(batches[0].tensors[0][row], candidate[row]) for candidate in candidates)
+        # What it is taken from is as it was, and a part of a part is one of the whole.
+        assert len(next(iter(source.validation()))[0]) == 6
+        part = fold.fold(np.array([3, 2]), np.array([1]))
+        (own,) = part.view(0)
+        assert torch.equal(own[0], everything[0][[9, 5]])
+
+
+@pytest.mark.usefixtures("in_torch", "own_cache")
+def test_a_part_of_what_has_new_views_has_those_of_its_images() -> None:
+    setting = tiny_setting(tiny_recipe(cache__use=True, cache__refresh=0.5, augment__shift=0.3))
+    with TrainingData(setting) as data:
+        source = data.batches(2)
+        assert isinstance(source, ActivationBatches)
+        drawn = data.draw_anew(source, (0, 2, 1))
+        assert drawn is not None
+        kept, new = (torch.cat([tensors[0] for tensors in each.view(0)]) for each in (source, drawn))
+        assert not torch.equal(kept, new)
+        (part,) = drawn.fold(np.arange(17, -1, -1), np.array([0])).view(0)
+        assert torch.equal(part[0], new.flip(0))

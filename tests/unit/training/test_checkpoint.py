@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from toolkit.errors import FileWriteError, RunError
+from toolkit.run_folder import SecondStageTrial, SolvedHead
 from toolkit.training.checkpoint import LATEST, State, load_checkpoint, save_checkpoint
 from toolkit.training.history import Epoch
 
@@ -154,3 +155,15 @@ def test_of_the_next_stage_nothing_is_known() -> None:
     at.end_stage()
     assert (at.stage, at.epoch, at.averaged, at.peak, at.waited) == (3, 1, 0, (), 0)
     assert (at.average, at.optimizer, at.scheduler) == ({}, {}, {})
+
+
+def test_how_the_head_was_solved_comes_back(tmp_path: Path) -> None:
+    trial = SecondStageTrial(without=0.9, with_it=0.85, standard_error=0.02, trained=False)
+    head = SolvedHead(images=40, views=4, l2=0.01, folds=5, accuracy=0.9, second_stage=trial)
+    made = state()
+    assert made.solved_head is None
+    made.head = head.model_dump()
+    save_checkpoint(tmp_path, made)
+    read = load_checkpoint(tmp_path)
+    assert read is not None
+    assert read.solved_head == head

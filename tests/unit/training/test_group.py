@@ -39,6 +39,7 @@ def test_alone_nothing_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
         assert group.sum([1.0, 2.5]) == [1.0, 2.5]
         assert group.share(module) is module
         assert group.broadcast("value") == "value"
+        assert group.gather("value") == ["value"]
 
 
 def test_the_parts_of_all_processes_are_all_images() -> None:

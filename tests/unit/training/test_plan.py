@@ -7,6 +7,7 @@ import pytest
 from toolkit.errors import RecipeError
 from toolkit.recipe import Recipe, load_recipe
 from toolkit.training.plan import (
+    SOLVING_SECONDS,
     Counts,
     Rates,
     duration,
@@ -188,6 +189,39 @@ def test_a_teacher_runs_once_over_every_view() -> None:
     assert estimate(recipe(), COUNTS, rates, views=3, answered=True).teacher == 0
     smaller = scaled(rates, 64)
     assert (smaller.teacher, smaller.answer_bytes) == (25.0, 40)
+
+
+def test_a_head_that_is_solved_takes_seconds_and_folds_four_times_the_second_stage() -> None:
+    counts = replace(COUNTS, head_is_solved=True, cross_validated=True)
+    plan, steps = estimate(recipe(), counts, RATES, views=3), estimate(recipe(), COUNTS, RATES, views=3)
+    assert plan.stages == {2: steps.stages[2]}
+    assert (plan.solving, plan.trial) == (SOLVING_SECONDS, 4 * steps.stages[2])
+    assert plan.seconds == pytest.approx(steps.seconds - steps.stages[1] + SOLVING_SECONDS + 4 * steps.stages[2])
+    told = lines(plan, RATES, 3)[1]
+    assert "takes about 31 s; solving the head takes about 5 s; stage 2 at 50 img/s takes about 2 min" in told
+    assert "; trying stage 2 in folds takes about 7 min; the test" in told
+    assert "solving" not in lines(steps, RATES, 3)[1]
+    # Without kept activations nothing is tried, and without a stage there is nothing to solve or to try.
+    uncached = estimate(recipe(), counts, replace(RATES, prefix=None), views=1)
+    assert (uncached.solving, uncached.trial) == (SOLVING_SECONDS, 0.0)
+    assert estimate(recipe(stage1__epochs=0), counts, RATES, views=3).solving == 0
+    assert estimate(recipe(stage2__epochs=0), counts, RATES, views=3).trial == 0
+    patient = estimate(recipe(train__patience=2), counts, RATES, views=3)
+    assert patient.least == pytest.approx(patient.seconds - 2 * 20.5)
+
+
+def test_a_third_stage_is_tried_with_the_second_and_new_views_are_not() -> None:
+    counts = replace(COUNTS, head_is_solved=True, cross_validated=True)
+    rates = replace(RATES, train={**RATES.train, 3: 5.0}, new_views=125.0, new_row_bytes=300)
+    deeper = recipe(stage3__epochs=2, stage3__unfreeze=6, cache__refresh=0.5)
+    plan = estimate(deeper, counts, rates, views=3)
+    assert plan.stages == {2: pytest.approx(5 * 20.5), 3: pytest.approx(2 * (200 + 0.5 + 4))}
+    assert (plan.trial, plan.new_views) == (pytest.approx(4 * (5 * 20.5 + 2 * 200.5)), pytest.approx(2 * 4))
+    told = lines(plan, rates, 3)[1]
+    assert "of it for new views; trying stages 2 and 3 in folds takes about" in told
+    # A head that is solved draws nothing.
+    alone = estimate(recipe(stage2__epochs=0, cache__refresh=0.5), counts, rates, views=3)
+    assert (alone.stages, alone.new_views, alone.trial) == ({}, 0.0, 0.0)
 
 
 def test_statistics_that_are_estimated_anew_are_in_the_plan() -> None:

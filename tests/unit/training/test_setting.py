@@ -92,7 +92,7 @@ def told_before(recipe: Recipe) -> str:
         ("augment", ("cutmix", "crop", "randaugment", "magnitude", "erase", "erase_area")),
         ("cache", ("refresh",)),
         ("train", ("ema", "average_last", "patience", "sam_rho", "bn_reestimate")),
-        ("stage1", ("layer_decay",)),
+        ("stage1", ("layer_decay", "solver")),
         ("stage2", ("layer_decay",)),
     ):
         for name in names:

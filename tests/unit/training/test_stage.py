@@ -8,13 +8,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from tiny_training import Listening, small_run_recipe
 
 from toolkit.data import near_duplicates
 from toolkit.errors import DataError, MissingDependencyError, RunError
 from toolkit.files import sha256_file
-from toolkit.recipe import Recipe
+from toolkit.recipe import Recipe, load_recipe
 from toolkit.run_folder import RunFolder, unfinished_in
 from toolkit.training import stage
 from toolkit.training.checkpoint import load_checkpoint
@@ -269,3 +271,63 @@ def test_whoever_follows_is_told_of_the_run_first_and_of_every_epoch_once_it_is_
     finetune_run(small_run_recipe(), name="run", root=tmp_path, resume=True, on_epochs=observe)
     assert told[0] == 1
     assert sorted(set(told)) == [1, 2]
+
+
+def few_photos(folder: Path, per_class: int = 9) -> Path:
+    """Write pictures of noise around three colours, a folder each."""
+    rng = np.random.default_rng(0)
+    for place, name in enumerate(("blue", "green", "red")):
+        (folder / name).mkdir(parents=True)
+        for number in range(per_class):
+            pixels = rng.integers(0, 150, (32, 32, 3), dtype=np.uint8)
+            pixels[..., place] += 100
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    return folder
+
+
+def recipe_for_photos(folder: Path) -> Recipe:
+    return load_recipe("folder").override(
+        {
+            "data.source": str(folder),
+            "backbone.name": "timm:test_efficientnet",
+            "backbone.weights": "none",
+            "backbone.image_size": 32,
+            "stage2.epochs": 1,
+            "cache.views": 2,
+            "train.threads": 1,
+        }
+    )
+
+
+@pytest.mark.usefixtures("in_torch", "own_cache")
+def test_a_folder_of_few_images_has_its_head_solved_and_is_told_so(tmp_path: Path) -> None:
+    listening = Listening()
+    recipe = recipe_for_photos(few_photos(tmp_path / "photos"))
+    run = finetune_run(recipe, name="run", root=tmp_path, reporter=listening)
+    head = run.record().solved_head
+    assert head is not None
+    assert (head.images, head.views, head.folds) == (run.record().data.splits["train"].images, 2, 5)
+    assert head.second_stage is not None
+    assert run.recipe().stage1.solver == "lbfgs"
+    told = [line for line in listening.lines if "the head is solved" in line or "the solved head" in line]
+    assert told[0].startswith(f"{head.images / 3:.3g} training images a class: the head is solved as logistic regre")
+    assert told[1].startswith("the solved head is ")
+    assert [stage.stage for stage in run.record().stages] == ([1, 2] if head.second_stage.trained else [1])
+    again = finetune_run(recipe, name="again", root=tmp_path)
+    assert sha256_file(again.model_file) == sha256_file(run.model_file)
+    assert again.record().solved_head == head
+
+
+@pytest.mark.parametrize("at", ["stage 1: solving the head", "stage 2 without one fold after the other", "test"])
+@pytest.mark.usefixtures("in_torch", "own_cache")
+def test_a_run_of_few_images_that_was_stopped_ends_as_if_it_had_not(tmp_path: Path, at: str) -> None:
+    recipe = recipe_for_photos(few_photos(tmp_path / "photos"))
+    whole = finetune_run(recipe, name="whole", root=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        finetune_run(recipe, name="run", root=tmp_path, reporter=Listening(at, stop))
+    own = RunFolder(tmp_path / "run").recipe()
+    assert own.stage1.solver == "lbfgs"
+    run = finetune_run(own, name="run", root=tmp_path, resume=True)
+    assert sha256_file(run.model_file) == sha256_file(whole.model_file)
+    assert history(run) == history(whole)
+    assert run.record().solved_head == whole.record().solved_head

@@ -17,7 +17,7 @@ from toolkit.training.activations.catalogue import entries
 from toolkit.training.batch_sources import ActivationBatches, EpochOrder, ImageBatches
 from toolkit.training.group import Group
 from toolkit.training.step import make_learner, training_step
-from toolkit.training.training_data import TrainingData
+from toolkit.training.training_data import FoldData, TrainingData, chosen_of
 
 pytestmark = pytest.mark.usefixtures("in_torch")
 
@@ -103,6 +103,40 @@ def test_each_process_holds_its_part_of_the_images() -> None:
         assert data.train.targets.tolist() == whole.targets[1::2].tolist()
         assert data.train.fingerprint == f"{whole.fingerprint} part 1 of 2"
         assert len(data.validation) == 3
+
+
+def test_some_images_of_a_split_are_a_split_that_says_which() -> None:
+    split = tiny_setting(tiny_recipe()).dataset.split("train")
+    part = chosen_of(split, np.array([3, 7]), "fold")
+    assert part.names == ("train/3", "train/7")
+    assert part.targets.tolist() == [1, 1]
+    assert part.digests == (split.digests[3], split.digests[7])
+    assert part.fingerprint == f"{split.fingerprint} fold"
+    assert np.array_equal(np.asarray(part.sources[1]), np.asarray(split.sources[7]))
+
+
+def test_a_fold_has_the_sources_that_it_was_given_and_draws_nothing_anew(own_cache: Path) -> None:
+    setting = tiny_setting(tiny_recipe(cache__use=True, cache__refresh=0.5, augment__shift=0.3, cache__views=2))
+    with TrainingData(setting) as data:
+        sources = {stage: batches for stage in (1, 2) if isinstance(batches := data.batches(stage), ActivationBatches)}
+        fold = FoldData(setting.dataset.split("test"), sources)
+        assert [fold.batches(stage) for stage in (1, 2)] == [sources[1], sources[2]]
+        assert fold.draw_anew(sources[2], (0, 2, 1)) is None
+        assert [folder.name.endswith(".part") for folder in own_cache.iterdir()] == [False, False]
+
+
+def test_one_division_serves_stages_that_train_more_and_more() -> None:
+    more = {"stage3__epochs": 1, "stage3__unfreeze": ["stem.1", "body"]}
+    with TrainingData(tiny_setting(tiny_recipe(cache__use=True, **more))) as data:
+        assert data.serves((2, 3))
+    other = {"stage3__epochs": 1, "stage3__unfreeze": ["stem.1"]}
+    with TrainingData(tiny_setting(tiny_recipe(cache__use=True, **other))) as data:
+        assert not data.serves((2, 3))
+        data.batches(2)
+        assert data.serves((2,))
+        assert not data.serves((2, 3))
+    with TrainingData(tiny_setting(tiny_recipe())) as data:
+        assert not data.serves((2,))
 
 
 def loss_of_a_step(seed: int, *, cache: bool, rate: float) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -78,13 +78,20 @@ class Activations:
         cache: one row per view of an image, the views of an image side by side.
         views: views of each image.
         targets: int64 ``[n]``.
+        chosen: where the images are in the split, int64 ``[n]``; None for all of it.
         new: views that stand in for the kept ones of some images; None where there are none.
     """
 
     cache: ActivationCache
     views: int
     targets: npt.NDArray[np.int64]
+    chosen: npt.NDArray[np.int64] | None = None
     new: NewViews | None = None
+
+    def part(self, images: npt.NDArray[np.int64]) -> Activations:
+        """Return those of some of the images, int64 ``[m]``, which are numbered anew."""
+        chosen = images if self.chosen is None else self.chosen[images]
+        return replace(self, targets=self.targets[images], chosen=chosen)
 
     def load(
         self, tensors: Sequence[int], images: npt.NDArray[np.int64], views: npt.NDArray[np.int64], device: torch.device
@@ -93,14 +100,15 @@ class Activations:
 
         Args:
             tensors: which of the cache's tensors.
-            images: indices into the split, ``[b]``.
+            images: indices, ``[b]``.
             views: which view of each, ``[b]``; an image that has a new one has no other.
             device: where the tensors go.
         """
-        rows = images * self.views + views
+        own = images if self.chosen is None else self.chosen[images]
+        rows = own * self.views + views
         if self.new is None:
             return [from_stored(self.cache.read(tensor, rows), device) for tensor in tensors]
-        return [from_stored(self.new.read(tensor, images, self.cache, rows), device) for tensor in tensors]
+        return [from_stored(self.new.read(tensor, own, self.cache, rows), device) for tensor in tensors]
 
 
 @dataclass(frozen=True)

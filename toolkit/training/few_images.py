@@ -1,0 +1,155 @@
+"""What is done differently where images are few: the head is solved, and the second stage has to prove itself.
+
+With few images stage 1 makes so few steps that its head is far from the best one, and a judge as simple as logistic
+regression over what the frozen network makes of the images beats it. So the head is that regression, and the second
+stage goes on from it ("linear probe first, then fine-tuning", Kumar et al. 2022), and a third one from that. Where
+validation images are too few to tell whether they gained anything, the training images tell, each by a network that was
+not trained on it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from toolkit.backbones import Backbone, has_linear_head
+from toolkit.compare.out_of_fold import divide_into_folds
+from toolkit.compare.paired import fourfold
+from toolkit.data import Dataset, Split
+from toolkit.errors import BackboneError
+from toolkit.recipe import Recipe
+from toolkit.run_folder import SecondStageTrial, SolvedHead
+from toolkit.training.best_weights import which_to_keep
+
+FEW_OF_A_CLASS = 50
+FEW_IN_ALL = 1000
+"""Up to so many training images are few; of a class that is the mean."""
+MOST_NUMBERS = 200_000
+"""Images times classes up to which solving takes seconds, not minutes; of more views only so many are used."""
+FOLDS = 5
+
+Right = npt.NDArray[np.bool_]
+
+
+def with_solver(recipe: Recipe, backbone: Backbone, dataset: Dataset) -> Recipe:
+    """Return the recipe with ``stage1.solver`` as it is to be: ``steps`` or ``lbfgs``.
+
+    Raises:
+        BackboneError: a person asked for lbfgs, and the network does not end in a linear layer.
+    """
+    solver = recipe.stage1.solver
+    if solver == "steps" or recipe.stage1.epochs == 0:
+        return recipe if solver == "steps" else recipe.adapted({"stage1.solver": "steps"})
+    if solver == "lbfgs":
+        if not has_linear_head(backbone):
+            raise BackboneError(
+                f"{backbone.name} does not end in one linear layer, so that its head cannot be solved: give "
+                "--stage1-solver steps."
+            )
+        return recipe
+    few = recipe.obstacle_to_solving is None and is_few(len(dataset.split("train")), len(dataset.labels))
+    return recipe.adapted({"stage1.solver": "lbfgs" if few and has_linear_head(backbone) else "steps"})
+
+
+def is_few(images: int, classes: int) -> bool:
+    """Tell whether so many training images are few."""
+    return images <= max(FEW_IN_ALL, FEW_OF_A_CLASS * classes) and images * classes <= MOST_NUMBERS
+
+
+def views_to_use(images: int, classes: int, views: int) -> int:
+    """Return how many of the views that are kept of each image the head is solved on."""
+    return max(1, min(views, MOST_NUMBERS // (images * classes)))
+
+
+def cross_validates(recipe: Recipe, validation_images: int, processes: int) -> bool:
+    """Tell whether the stages behind a solved head have to prove themselves in folds of the training images.
+
+    That takes four times as long as they do, which is little where there are so few images. Without kept activations it
+    would not be, and several processes hold a part of the images each.
+
+    Args:
+        recipe: as it is to be run, see ``with_solver``.
+        validation_images: of all processes.
+        processes: that train together.
+    """
+    return (
+        recipe.stage1.solver == "lbfgs"
+        and len(behind_head(number for number, _ in recipe.stages)) > 0
+        and recipe.cache.use
+        and processes == 1
+        and which_to_keep(recipe.train, validation_images) == "last sound"
+    )
+
+
+def behind_head(stages: Iterable[int]) -> tuple[int, ...]:
+    """Return those of some stages, given by their numbers, that go on from the head which the first one found."""
+    return tuple(number for number in stages if number > 1)
+
+
+def stages_in_words(numbers: tuple[int, ...]) -> str:
+    """Return ``stage 2``, or ``stages 2 and 3``."""
+    return f"stage{'s' if len(numbers) > 1 else ''} {' and '.join(map(str, numbers))}"
+
+
+def folds_of(train: Split, seed: int) -> npt.NDArray[np.int64] | None:
+    """Return the fold of each training image, int64 ``[n]``; copies stay together. None where two have none each.
+
+    Args:
+        train: the training images.
+        seed: of the recipe.
+    """
+    if train.digests:
+        _, groups = np.unique(np.array(train.digests), return_inverse=True)
+    else:
+        groups = np.arange(len(train))
+    count = min(FOLDS, len(np.unique(groups)))
+    if count < 2:
+        return None
+    return divide_into_folds(train.targets, groups.reshape(-1).astype(np.int64), count, [seed])
+
+
+def judged(without: Right, with_it: Right) -> SecondStageTrial:
+    """Decide whether the stages behind the head are worth it: whether more images are right with them, out of fold.
+
+    Which of the two is better is all that is asked: where they cannot be told apart neither is far behind, and to ask
+    for a difference of a standard error would leave out much that helps, for of few images that is many points.
+
+    Args:
+        without: which images are right with the solved head alone, out of fold, bool ``[n]``.
+        with_it: which are right with these stages behind it, in the same folds.
+    """
+    _, lost, won, _ = fourfold(without, with_it)
+    images = len(without)
+    variance = (won + lost - (won - lost) ** 2 / images) / max(images - 1, 1)
+    return SecondStageTrial(
+        without=float(without.mean()),
+        with_it=float(with_it.mean()),
+        standard_error=math.sqrt(variance / images),
+        trained=won > lost,
+    )
+
+
+def solved_line(head: SolvedHead, classes: int) -> str:
+    """Say how the head was found and why."""
+    right = (
+        "" if head.accuracy is None else f", in {head.folds} folds {head.accuracy:.1%} of the training images are right"
+    )
+    return (
+        f"{head.images / classes:.3g} training images a class: the head is solved as logistic regression "
+        f"(L2 penalty {head.l2:.2g}{right})"
+    )
+
+
+def trial_line(trial: SecondStageTrial, stages: tuple[int, ...]) -> str:
+    """Say what came of the stages, given by their numbers, that were tried."""
+    named = stages_in_words(stages)
+    points = (
+        f"out of fold {trial.with_it:.1%} of the training images are right with {named}, {trial.without:.1%} without, "
+        f"and one standard error is {100 * trial.standard_error:.1f} points"
+    )
+    if trial.trained:
+        return f"the solved head is improved by {named}: {points}"
+    return f"the solved head is not improved by {named}, so training ends with it: {points}"
