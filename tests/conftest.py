@@ -5,6 +5,7 @@ A bundle small enough to make in milliseconds, with a real ONNX artifact.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -62,6 +63,15 @@ def no_coverage_in_processes_of_exhaustive_tests(
     if request.node.get_closest_marker("exhaustive"):
         for name in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"):
             monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def loggers_are_left_as_they_were() -> Iterator[None]:
+    """Hold that no test leaves the logging of the program otherwise: another test would hear nothing, by chance."""
+    loggers = [logging.getLogger(name) for name in ("", "toolkit")]
+    before = [(logger.level, logger.propagate, logger.disabled) for logger in loggers]
+    yield
+    assert [(logger.level, logger.propagate, logger.disabled) for logger in loggers] == before
 
 
 def colour_model(path: Path) -> None:

@@ -30,6 +30,7 @@ from toolkit.formats.base import (
     NotExported,
     Typed,
 )
+from toolkit.formats.loggers import silenced
 from toolkit.telemetry import opt_out
 
 if TYPE_CHECKING:
@@ -230,7 +231,11 @@ def to_onnx(
     # PyTorch's exporter needs both, and says so from deep inside.
     require_for_training("onnx", "onnxscript")
     # The exporter warns about its own internals on every call; what matters is checked on the file.
-    with warnings.catch_warnings(), _unlogged("onnxscript", "onnx_ir", "torch.onnx"), _mean_for_global_pooling():
+    with (
+        warnings.catch_warnings(),
+        silenced("onnxscript", "onnx_ir", "torch.onnx", below=logging.CRITICAL),
+        _mean_for_global_pooling(),
+    ):
         warnings.simplefilter("ignore")
         try:
             program = torch.onnx.export(
@@ -288,20 +293,6 @@ def _mean_for_global_pooling() -> Iterator[None]:
 
 def _pooling_arguments(input: torch.Tensor, output_size: Any) -> tuple[torch.Tensor, Any]:
     return input, tuple(output_size) if isinstance(output_size, (list, tuple)) else output_size
-
-
-@contextlib.contextmanager
-def _unlogged(*names: str) -> Iterator[None]:
-    """Keep loggers of other libraries off the terminal inside the block."""
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _reason(error: BaseException) -> str:

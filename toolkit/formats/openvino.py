@@ -6,6 +6,7 @@ The exported ONNX graph converted by OpenVINO, as a description (``.xml``) and i
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from toolkit.dependencies import import_optional
 from toolkit.distribution import install_hint
 from toolkit.errors import BundleError, DeviceError, ExportError, MissingDependencyError, first_line
 from toolkit.formats.base import ANY_SHAPE, Calibration, Exported, ExportRequest, Facts, Format, Interface, Typed
+from toolkit.formats.loggers import ROOT, silenced
 from toolkit.formats.onnx import OnnxFormat
 from toolkit.printable import printable
 from toolkit.telemetry import opt_out
@@ -75,7 +77,8 @@ class OpenVinoFormat(Format):
             graph = Path(scratch) / "graph.onnx"
             OnnxFormat().export(deployable, sample, graph, request, calibration)
             try:
-                model = openvino.convert_model(graph)
+                with silenced(ROOT, below=logging.ERROR):
+                    model = openvino.convert_model(graph)
             except Exception as error:  # the converter raises many types, some of them private
                 raise ExportError(f"OpenVINO cannot convert this network: {first_line(error)}") from error
             model.set_rt_info(json.dumps(dict(request.metadata), ensure_ascii=False), list(METADATA_PATH))

@@ -6,14 +6,14 @@ import io
 import json
 import logging
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolkit.bundle.content import Content
 from toolkit.errors import BundleError, ExportError, first_line
 from toolkit.formats.base import Facts
+from toolkit.formats.loggers import silenced
 from toolkit.formats.torch_session import ModuleSession, TorchFormat, check_device
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Pt2Format(TorchFormat):
         import torch
         from torch.export.passes import move_to_device_pass
 
-        with _quiet():
+        with silenced("torch.export", below=logging.ERROR):  # it prints a traceback of what is raised here
             try:
                 program = torch.export.load(io.BytesIO(content.main))
             except Exception as error:  # the reader raises many types, some of them private
@@ -114,15 +114,3 @@ def _forget_source_paths(program: ExportedProgram) -> None:
         if isinstance(module, torch.fx.GraphModule):
             for node in module.graph.nodes:
                 node.meta.pop("stack_trace", None)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the reader from printing a traceback of what is raised as a sentence."""
-    logger = logging.getLogger("torch.export")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import re
 import sys
 from collections.abc import Callable
@@ -83,8 +84,11 @@ def test_a_network_that_openvino_does_not_know_is_one_sentence(tmp_path: Path, m
             onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "g", ends[:1], ends[1:])), path)
 
     monkeypatch.setattr(openvino, "OnnxFormat", Foreign)
+    root = logging.getLogger()
+    before = (root.level, list(root.filters), list(root.handlers))
     with pytest.raises(ExportError, match="OpenVINO cannot convert this network"):
         OpenVinoFormat().export(nn.Identity(), SAMPLE, tmp_path / "model.xml", REQUEST, None)
+    assert (root.level, root.filters, root.handlers) == before  # OpenVINO's converter leaves others where it fails
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from toolkit.errors import ExportError, first_line
+from toolkit.formats.loggers import ROOT, silenced
 from toolkit.formats.onnx_graph import name_nodes, outside_layers
 from toolkit.formats.quantization.arithmetic import Arithmetic
 
@@ -145,12 +146,6 @@ def _drop_unused_domains(model: onnx.ModelProto) -> None:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence what the quantiser says about its own internals; accuracy is there to judge its work."""
-    logger = logging.getLogger()
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(before)
+    with silenced(ROOT, below=logging.ERROR), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
