@@ -20,7 +20,7 @@ from toolkit.run_folder import RunFolder
 from toolkit.training.activations import prefix
 from toolkit.training.activations.catalogue import cache_root, entries, prefix_root
 from toolkit.training.activations.cleaning import clear
-from toolkit.training.activations.prefix import TorchPrefix, export_prefix
+from toolkit.training.activations.prefix import export_prefix
 from toolkit.training.meter import Step
 from toolkit.training.stage import finetune_run
 
@@ -105,11 +105,8 @@ def test_every_loss_and_the_final_weights_are_those_of_training_on_images(
 
     Onnxruntime adds in another order, and training carries that on.
     """
-    if engine == "torch":
-        monkeypatch.setattr(
-            "toolkit.training.activations.divided_network.make_prefix",
-            lambda network, setting, _: TorchPrefix(network, setting.device, None),
-        )
+    if engine == "onnxruntime":
+        monkeypatch.setattr(prefix, "LITTLE_WORK", 0)
     start = calibrated(model, tmp_path)
     with_cache: list[float] = []
     cached = finetune_run(
@@ -148,7 +145,8 @@ def test_a_second_run_takes_what_the_first_one_computed(tmp_path: Path) -> None:
 
 @pytest.fixture
 def exports(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Count what is exported; returns the image size of each."""
+    """Count what is exported, however few the images are; returns the image size of each."""
+    monkeypatch.setattr(prefix, "LITTLE_WORK", 0)
     done: list[int] = []
 
     def export(network: torch.nn.Module, image_size: int) -> bytes:

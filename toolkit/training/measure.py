@@ -20,7 +20,7 @@ from toolkit.data.augment import epoch_view, make_view
 from toolkit.data.batches import View, load_views
 from toolkit.provenance import peak_memory_bytes
 from toolkit.training.activations.catalogue import CacheKey, cache_root
-from toolkit.training.activations.extraction import EXTRACTION_BATCH, Extraction, Function, training_views
+from toolkit.training.activations.extraction import EXTRACTION_BATCH, Extraction, Function
 from toolkit.training.batch_sources import Batch, Tensors, TrainedPart
 from toolkit.training.best_weights import Best
 from toolkit.training.checkpoint import State, save_checkpoint
@@ -121,7 +121,7 @@ def _extraction_rate(
 ) -> float:
     setting = extraction.setting
     # By default the last of the views that are kept: the first one is the image as it is, which costs less.
-    view = view or make_view(setting.recipe.augment, setting.recipe.seed, training_views(setting.recipe) - 1)
+    view = view or make_view(setting.recipe.augment, setting.recipe.seed, setting.views - 1)
     starts = itertools.cycle(range(0, max(1, len(train) - EXTRACTION_BATCH), EXTRACTION_BATCH))
 
     def run() -> int:

@@ -13,6 +13,7 @@ from torch import nn
 from toolkit import provenance
 from toolkit.backbones import Backbone, select_blocks
 from toolkit.data import Dataset, load_dataset
+from toolkit.data.augment import default_views
 from toolkit.errors import RunError
 from toolkit.pixel_depth import HIGH_BYTE, rule_for
 from toolkit.preprocess import DECODE_RULES, Preprocessing, rules_for_deep_pixels
@@ -79,6 +80,11 @@ class Setting:
     reporter: Reporter
     adapted: tuple[str, ...] = ()
     depthwise: DepthwiseGradients = field(default_factory=DepthwiseGradients)
+
+    @property
+    def views(self) -> int:
+        """How many views of each training image are kept."""
+        return self.recipe.cache.views or default_views(self.recipe.augment)
 
     @property
     def class_weights(self) -> tuple[float, ...] | None:

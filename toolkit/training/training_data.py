@@ -28,7 +28,6 @@ from toolkit.training.activations.extraction import (
     Activations,
     Extraction,
     NoCacheError,
-    training_views,
 )
 from toolkit.training.activations.new_views import NewViews
 from toolkit.training.activations.prefix import from_stored
@@ -247,7 +246,7 @@ class TrainingData:
     @property
     def views(self) -> int:
         """Views of each training image that are kept."""
-        return training_views(self._setting.recipe) if self.divided else 1
+        return self._setting.views if self.divided else 1
 
     def sample(self, stage: int, images: npt.NDArray[np.uint8]) -> tuple[TrainedPart, Tensors]:
         """Return what a stage trains and one batch for it, without keeping anything.
@@ -280,7 +279,7 @@ class TrainingData:
         """Return what decides the content of the teacher's answers; None without one."""
         if self.answers is None:
             return None
-        return self.answers.key(self.train, training_views(self._setting.recipe))
+        return self.answers.key(self.train, self._setting.views)
 
     def _extract(self, divided: DividedNetwork) -> bool:
         """Have the activations of both splits at hand; return False where they cannot be kept, in any process."""
@@ -294,7 +293,7 @@ class TrainingData:
             for split, views in self._splits_and_views():
                 opened[split.name] = extraction.activations(split, views)
             if self.answers is not None:
-                opened["teacher"] = self.answers.activations(self.train, training_views(self._setting.recipe))
+                opened["teacher"] = self.answers.activations(self.train, self._setting.views)
         except NoCacheError as error:
             problem = str(error)
         except BaseException:
@@ -312,7 +311,7 @@ class TrainingData:
         return True
 
     def _splits_and_views(self) -> list[tuple[Split, int]]:
-        return [(self.train, training_views(self._setting.recipe)), (self.validation, 1)]
+        return [(self.train, self._setting.views), (self.validation, 1)]
 
     def close(self) -> None:
         """Close the kept activations, which stay on the disk, and remove the new views of an epoch."""

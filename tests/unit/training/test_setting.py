@@ -45,6 +45,13 @@ def test_files_are_decoded_as_the_recipe_says(choice: str) -> None:
         assert setting.preprocessing.decode.startswith(f"{choice}: ")
 
 
+def test_an_augmented_recipe_keeps_several_views() -> None:
+    augmented = {"augment__flip": True, "augment__shift": 0.2}
+    assert tiny_setting(tiny_recipe()).views == 1
+    assert tiny_setting(tiny_recipe(**augmented)).views == 4
+    assert tiny_setting(tiny_recipe(**augmented, cache__views=2)).views == 2
+
+
 def test_the_range_of_deep_pixels_is_that_of_the_training_images(tmp_path: Path) -> None:
     for label, number in itertools.product("ab", range(6)):
         (tmp_path / label).mkdir(exist_ok=True)

@@ -16,9 +16,9 @@ import torch
 
 from toolkit.backbones.frontier import Tensor
 from toolkit.data import Split
-from toolkit.data.augment import default_views, epoch_view, make_view
+from toolkit.data.augment import epoch_view, make_view
 from toolkit.data.batches import View, load_ahead, load_views
-from toolkit.recipe import AugmentRecipe, Recipe
+from toolkit.recipe import AugmentRecipe
 from toolkit.training.activations.cache import ActivationCache, CacheWriter, NotFiniteError, open_cache
 from toolkit.training.activations.catalogue import SPARE_BYTES, CacheKey, bytes_needed, cache_root, free_bytes
 from toolkit.training.activations.new_views import NewViews, chosen_images
@@ -63,11 +63,6 @@ class NoCacheError(Exception):
 
     Never leaves fine-tuning: training goes on without a cache.
     """
-
-
-def training_views(recipe: Recipe) -> int:
-    """Return how many views of each training image a recipe has kept."""
-    return recipe.cache.views or default_views(recipe.augment)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from toolkit.preprocess import DECODE_RULES
 from toolkit.training.activations import extraction
 from toolkit.training.activations.catalogue import entries
 from toolkit.training.activations.divided_network import DividedNetwork, divide_network
-from toolkit.training.activations.extraction import Extraction, NoCacheError, training_views
+from toolkit.training.activations.extraction import Extraction, NoCacheError
 from toolkit.training.activations.new_views import chosen_images
 
 pytestmark = pytest.mark.usefixtures("in_torch")
@@ -148,12 +148,6 @@ def test_what_does_not_fit_on_the_disk_is_not_begun(own_cache: Path, monkeypatch
     with pytest.raises(NoCacheError, match=r"the activations of the train images need .* GB free"):
         made.activations(made.setting.dataset.split("train"), 1)
     assert not own_cache.exists()
-
-
-def test_an_augmented_recipe_keeps_several_views() -> None:
-    assert training_views(tiny_recipe()) == 1
-    assert training_views(tiny_recipe(**AUGMENTED)) == 4
-    assert training_views(tiny_recipe(**AUGMENTED, cache__views=2)) == 2
 
 
 NEW = {**AUGMENTED, "augment__crop": 0.4, "cache__refresh": 0.5, "cache__views": 2}

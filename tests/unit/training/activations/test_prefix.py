@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -26,11 +27,18 @@ from toolkit.training.activations.prefix import (
     from_stored,
     look_up,
     make_prefix,
+    multiply_adds,
     stored_shape,
 )
 from toolkit.training.setting import Setting
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def much_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever little there is to compute is worth an export."""
+    monkeypatch.setattr(prefix, "LITTLE_WORK", 0)
 
 
 @pytest.fixture
@@ -143,6 +151,34 @@ def exports(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
 
     monkeypatch.setattr(prefix, "export_prefix", export)
     return done
+
+
+def test_the_work_is_that_of_all_passes_over_the_images(network: PrefixNetwork) -> None:
+    def work(**changes: Any) -> float:
+        return multiply_adds(network, tiny_setting(tiny_recipe(**changes)))
+
+    one = 4 * 4 * 4 * 3 * 9  # a convolution of 3 x 3, from 3 to 4 channels, on 4 x 4 positions
+    assert work() == one * (18 + 6 + 2 * 4)
+    assert work(augment__flip=True) == one * (4 * 18 + 6 + 2 * 4)
+    drawn = work(augment__flip=True, cache__use=True, cache__views=2, cache__refresh=0.5, stage2__epochs=3)
+    assert drawn == one * (2 * 18 + 3 * 9 + 6 + 2 * 4)
+
+
+def test_an_export_has_to_pay_whatever_is_kept(
+    setting: Setting,
+    network: PrefixNetwork,
+    kept: KeptPrefix,
+    exports: list[nn.Module],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    work = multiply_adds(network, setting)
+    monkeypatch.setattr(prefix, "LITTLE_WORK", work - 1)
+    assert isinstance(make_prefix(network, setting, kept), OnnxPrefix)
+    monkeypatch.setattr(prefix, "LITTLE_WORK", work)
+    found = look_up(setting, network, network.digest(), ["cut"])
+    assert found.model is not None
+    assert isinstance(make_prefix(network, setting, found), TorchPrefix)
+    assert exports == [network]
 
 
 def test_what_was_exported_is_not_exported_again(
