@@ -136,7 +136,8 @@ class SolvedHead(Record):
     folds: int
     """Of the cross-validation that chose the penalty; 0 where there were too few images for one."""
     accuracy: float | None
-    """Share of the training images that are right when their fold is left out; None without folds."""
+    """Share of the training images that are right when their fold is left out, of those whose class is in another one
+    too; None without folds."""
     second_stage: SecondStageTrial | None = None
     """None where what comes behind the head was not cross-validated."""
 

@@ -95,7 +95,7 @@ def stages_in_words(numbers: tuple[int, ...]) -> str:
 
 
 def folds_of(train: Split, seed: int) -> npt.NDArray[np.int64] | None:
-    """Return the fold of each training image, int64 ``[n]``; copies stay together. None where two have none each.
+    """Return the fold of each training image, int64 ``[n]``; copies stay together. None where no two images differ.
 
     Args:
         train: the training images.

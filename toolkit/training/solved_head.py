@@ -92,7 +92,7 @@ def _solution(setting: Setting, problem: LogisticRegression) -> Solution:
         images=len(train),
         views=problem.views,
         l2=l2,
-        folds=0 if folds is None else len(np.unique(folds)),
+        folds=0 if folds is None or choice is None else len(np.unique(folds)),
         accuracy=None if choice is None else float(choice.right.mean()),
     )
     right = int(problem.right(solution).sum())
