@@ -10,6 +10,7 @@ import torch
 from tiny_training import tiny_recipe, tiny_setting
 
 from toolkit.backbones import head_layer
+from toolkit.errors import TrainingError
 from toolkit.training.group import Group
 from toolkit.training.logistic_regression import WITHOUT_FOLDS
 from toolkit.training.setting import Setting
@@ -127,6 +128,19 @@ def test_of_one_image_a_class_nothing_is_chosen_and_nothing_is_said_of_folds() -
     found = solved(setting)
     assert (found.record.l2, found.record.folds, found.record.accuracy) == (WITHOUT_FOLDS, 0, None)
     assert found.right == 2
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_what_is_not_finite_is_refused(cache: bool) -> None:
+    setting = setting_of(cache__use=cache)
+    with torch.no_grad():
+        setting.backbone.model.get_parameter("body.0.weight").fill_(1e38)
+    refused = (
+        r"^what test:tiny makes of 18 of the 18 training images is not finite, and no head can be solved on that: give "
+        r"other --weights or another --backbone\.$"
+    )
+    with pytest.raises(TrainingError, match=refused):
+        solved(setting)
 
 
 def test_class_weights_count() -> None:
