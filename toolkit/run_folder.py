@@ -114,7 +114,7 @@ class SecondStageTrial(Record):
     """What the second stage, and a third one behind it, gained on images that they had not seen, in folds."""
 
     without: float
-    """Share of the training images that are right with the solved head alone."""
+    """Share of the training images that are right with the solved head alone; with class weights, as these count."""
     with_it: float
     """The same with these stages behind it."""
     standard_error: float

@@ -222,7 +222,8 @@ class Trainer:
                 trial = self._try_stages(head.l2, folds, sources)
                 state.head = head.model_copy(update={"second_stage": trial}).model_dump()
                 self._checkpoint(None)
-                setting.reporter.line(trial_line(trial, tuple(sources)))
+                weighted = setting.class_weights is not None
+                setting.reporter.line(trial_line(trial, tuple(sources), weighted=weighted))
         return not self._is_left_out(number)
 
     def _sources_to_try(self) -> dict[int, ActivationBatches]:
@@ -255,7 +256,7 @@ class Trainer:
                 with_it[inside] = self._right_in_fold(sources, np.flatnonzero(~inside), np.flatnonzero(inside))
                 bar.advance(int(inside.sum()))
         self.load(before)
-        return judged(without, with_it)
+        return judged(without, with_it, self._weights_of(self._setting.dataset.split("train").targets))
 
     def _right_in_fold(self, sources: Mapping[int, ActivationBatches], trained: Indices, held: Indices) -> Right:
         """Train stages on some training images; return which of others are right, bool ``[n]``."""
@@ -450,12 +451,17 @@ class Trainer:
         targets, logits = self._data.validation.targets, self.predict(batches, bar)
         count = len(targets)
         loss, accuracy = loss_and_accuracy(logits, targets) if count else (0.0, 0.0)
-        weights = np.asarray(self._setting.class_weights or [1.0] * logits.shape[1])[targets]
+        weights = self._weights_of(targets)
         weighted_right = float(weights[logits.argmax(axis=1) == targets].sum())
         loss_sum, right, seen, score, weight = self._setting.group.sum(
             [loss * count, accuracy * count, count, weighted_right, float(weights.sum())]
         )
         return loss_sum / seen, right / seen, score / weight
+
+    def _weights_of(self, targets: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Return how much each image counts where accuracies are compared, as much as its class does in the loss."""
+        setting = self._setting
+        return np.asarray(setting.class_weights or [1.0] * len(setting.dataset.labels), np.float64)[targets]
 
     def _checkpoint_is_due(self) -> bool:
         return time.monotonic() - self._saved_at > self._setting.recipe.train.checkpoint_minutes * 60

@@ -147,6 +147,23 @@ def test_a_single_image_has_no_standard_error() -> None:
     assert (trial.standard_error, trial.trained) == (0.0, True)
 
 
+def test_with_class_weights_images_count_as_much_as_in_the_loss() -> None:
+    targets = np.repeat([0, 1], [90, 10])
+    weights = np.array([100 / 180, 100 / 20])[targets]  # balanced
+    without, with_it = targets == 0, np.ones(100, np.bool_)
+    with_it[:20] = False  # all of the rare class are right, and 20 of the other are not any more
+    assert not judged(without, with_it).trained
+    trial = judged(without, with_it, weights)
+    assert trial.trained
+    assert (trial.without, trial.with_it) == (pytest.approx(0.5), pytest.approx((70 / 90 + 1) / 2))
+    assert trial.standard_error == pytest.approx((weights * (with_it.astype(float) - without)).std(ddof=1) / 10)
+    # One of ten for nine of ninety is even, whatever rounding makes of it.
+    even = targets == 0
+    even[:9], even[90] = False, True
+    assert not judged(without, even, weights).trained
+    assert not judged(even, without, weights).trained
+
+
 HEAD = SolvedHead(images=180, views=4, l2=0.01, folds=5, accuracy=0.889)
 
 
@@ -165,4 +182,7 @@ def test_what_was_done_is_said() -> None:
     assert trial_line(trial, (2,)) == f"the solved head is not improved by stage 2, so training ends with it: {told}"
     better = trial.model_copy(update={"trained": True})
     assert trial_line(better, (2,)) == f"the solved head is improved by stage 2: {told}"
+    assert trial_line(better, (2,), weighted=True).startswith(
+        "the solved head is improved by stage 2: out of fold, with all classes counting alike, 87.2% of the training "
+    )
     assert trial_line(better, (2, 3)).startswith("the solved head is improved by stages 2 and 3: out of fold 87.2% of ")

@@ -388,8 +388,8 @@ FEW = {"stage1__solver": "lbfgs", "cache__use": True, "augment__shift": 0.2, "ca
 def whatever_came_of_it(monkeypatch: pytest.MonkeyPatch, *, trained: bool) -> None:
     """Have the folds say that stage 2 is worth it, or that it is not."""
 
-    def judged(without: Any, with_it: Any) -> SecondStageTrial:
-        return few_images.judged(without, with_it).model_copy(update={"trained": trained})
+    def judged(*arguments: Any) -> SecondStageTrial:
+        return few_images.judged(*arguments).model_copy(update={"trained": trained})
 
     monkeypatch.setattr(trainer_module, "judged", judged)
 
@@ -636,6 +636,24 @@ def test_a_fold_is_judged_behind_its_last_stage(monkeypatch: pytest.MonkeyPatch)
     assert len(judging) == 5
     for ours, theirs in judging:
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures("in_torch", "own_cache")
+def test_folds_are_judged_with_the_weights_of_the_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+
+    def noted(*arguments: Any) -> SecondStageTrial:
+        given.append(arguments[2])
+        return few_images.judged(*arguments)
+
+    monkeypatch.setattr(trainer_module, "judged", noted)
+    run = Run(**FEW, train__class_weights="balanced")
+    train = run.setting.dataset.split("train")
+    train.targets[1:11:2] = 0
+    run.finish()
+    assert np.bincount(train.targets).tolist() == [14, 4]
+    np.testing.assert_allclose(given[0], np.array([18 / 28, 18 / 8])[train.targets])
+    assert any("with all classes counting alike" in line for line in run.listening.lines)
 
 
 @pytest.mark.usefixtures("in_torch", "own_cache")
