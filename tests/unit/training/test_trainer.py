@@ -656,9 +656,10 @@ def test_folds_are_judged_with_the_weights_of_the_classes(monkeypatch: pytest.Mo
     assert any("with all classes counting alike" in line for line in run.listening.lines)
 
 
+@pytest.mark.parametrize("last", [{}, {"stage2__epochs": 1, "train__batch_size": 32}], ids=["early", "in the last step"])
 @pytest.mark.usefixtures("in_torch", "own_cache")
-def test_what_diverges_in_folds_is_left_out() -> None:
-    run = Run(**FEW, stage2__head_lr=1e30, stage2__backbone_lr=1e30)
+def test_what_diverges_in_folds_is_left_out(last: dict[str, int]) -> None:
+    run = Run(**FEW, stage2__head_lr=1e38, stage2__backbone_lr=1e38, **last)
     assert [summary.stage for summary in run.finish()] == [1]
     assert run.state.solved_head is not None
     trial = run.state.solved_head.second_stage
