@@ -278,8 +278,9 @@ class Trainer:
             trainer.run()
         except StoppedError as stopped:
             raise StoppedError(f"stopped before stage {min(sources)}, and saved.") from stopped
-        except TrainingError:
+        except (RecipeError, TrainingError):
             # What diverges on most of the images is no improvement, and no reason to end a run that has a good head.
+            # Nor is BatchNorm that a fold of two images leaves one to train on.
             return np.zeros(len(held), np.bool_)
         if trainer.state.best.weights is not None:
             trainer.load(trainer.state.best.weights)

@@ -669,6 +669,15 @@ def test_what_diverges_in_folds_is_left_out(last: dict[str, int]) -> None:
 
 
 @pytest.mark.usefixtures("in_torch", "own_cache")
+def test_batch_norm_that_folds_of_two_images_cannot_train_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tiny_training.tiny_split", lambda name, count: tiny_split(name, min(count, 2)))
+    run = Run(**FEW, train__train_bn=True)
+    assert [summary.stage for summary in run.finish()] == [1]
+    assert run.state.solved_head is not None
+    assert (run.state.solved_head.images, run.state.solved_head.folds) == (2, 0)
+
+
+@pytest.mark.usefixtures("in_torch", "own_cache")
 def test_stages_that_no_one_pass_serves_are_not_tried() -> None:
     run = Run(**FEW, stage3__epochs=1, stage3__unfreeze=["stem.1"])
     assert [summary.stage for summary in run.finish()] == [1, 2, 3]
