@@ -423,8 +423,8 @@ class Trainer:
                 rates = ", ".join(f"{rate:g}" for rate in step.rates)
                 raise TrainingError(
                     f"the loss is {step.loss} at stage {step.stage}, epoch {step.epoch}, step {step.number} (learning "
-                    f"rates {rates}): training has diverged. Lower the rates, e.g. with --stage1-head-lr or "
-                    "--stage2-backbone-lr."
+                    f"rates {rates}): training has diverged. Lower the rates, e.g. with --stage{step.stage}-head-lr"
+                    + (f" or --stage{step.stage}-backbone-lr." if len(step.rates) > 1 else ".")
                 )
             state.loss_sum += step.loss * step.images
             state.right += step.right
