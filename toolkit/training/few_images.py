@@ -42,8 +42,8 @@ def with_solver(recipe: Recipe, backbone: Backbone, dataset: Dataset) -> Recipe:
         BackboneError: a person asked for lbfgs, and the network does not end in a linear layer.
     """
     solver = recipe.stage1.solver
-    if solver == "steps" or recipe.stage1.epochs == 0:
-        return recipe if solver == "steps" else recipe.adapted({"stage1.solver": "steps"})
+    if solver == "steps":
+        return recipe
     if solver == "lbfgs":
         if not has_linear_head(backbone):
             raise BackboneError(
