@@ -139,8 +139,10 @@ def solved_line(head: SolvedHead, classes: int) -> str:
     right = (
         "" if head.accuracy is None else f", in {head.folds} folds {head.accuracy:.1%} of the training images are right"
     )
+    of_each = head.images / classes
+    each = f"{of_each:.3g}" if of_each < 100 else f"{of_each:,.0f}"
     return (
-        f"{head.images / classes:.3g} training images a class: the head is solved as logistic regression "
+        f"{each} training image{'' if each == '1' else 's'} a class: the head is solved as logistic regression "
         f"(L2 penalty {head.l2:.2g}{right})"
     )
 

@@ -174,6 +174,8 @@ def test_what_was_done_is_said() -> None:
     )
     assert solved_line(HEAD.model_copy(update={"accuracy": None, "folds": 0}), 7).startswith("25.7 training images a")
     assert "fold" not in solved_line(HEAD.model_copy(update={"accuracy": None, "folds": 0}), 7)
+    for images, classes, each in ((7, 7, "1 training image a"), (50_000, 10, "5,000 training images a")):
+        assert solved_line(HEAD.model_copy(update={"images": images}), classes).startswith(f"{each} class: the head is")
     trial = SecondStageTrial(without=0.889, with_it=0.872, standard_error=0.0214, trained=False)
     told = (
         "out of fold 87.2% of the training images are right with stage 2, 88.9% without, and one standard error is 2.1 "
