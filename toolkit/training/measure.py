@@ -87,11 +87,12 @@ def make_plan(setting: Setting, data: TrainingData, rates: Rates) -> Plan:
 def counts_of(setting: Setting, data: TrainingData) -> Counts:
     """Return how many images a process handles; the test is the first one's alone."""
     validation, processes = len(setting.dataset.split("validation")), setting.group.world
+    numbers = len(setting.dataset.split("train")) * len(setting.dataset.labels)
     return Counts(
         train=len(data.train),
         validation=len(data.validation),
         test=len(setting.dataset.split("test")),
-        head_is_solved=setting.recipe.stage1.solver == "lbfgs",
+        numbers_to_solve=numbers if setting.recipe.stage1.solver == "lbfgs" else 0,
         cross_validated=cross_validates(setting.recipe, validation, processes)
         and data.serves(behind_head(number for number, _ in setting.recipe.stages)),
     )
