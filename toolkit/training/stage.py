@@ -85,6 +85,8 @@ def finetune_run(
             run.remove_leftovers()
             if not resume:
                 run.remove_checkpoints()
+            if not (run.checkpoints / LATEST).is_file():
+                # What stands there from the start is the recipe as it was asked for.
                 setting.recipe.save(run.recipe_file)
         identity = identity_of(setting) | data.identity()
         duplicates = look_at_data(setting)
