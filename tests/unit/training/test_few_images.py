@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from toolkit.data import Dataset
 from toolkit.errors import BackboneError
 from toolkit.run_folder import SecondStageTrial, SolvedHead
 from toolkit.training.few_images import (
+    FEW_IN_ALL,
+    FEW_OF_A_CLASS,
     MOST_NUMBERS,
     cross_validates,
     folds_of,
@@ -38,6 +41,15 @@ from toolkit.training.few_images import (
 )
 def test_few_is_few_of_a_class_or_in_all_and_soon_solved(images: int, classes: int, few: bool) -> None:
     assert is_few(images, classes) is few
+
+
+def test_the_documentation_says_which_images_are_few() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
+    section = page.split("## Few images")[1].split("\n## ")[0]
+    for said in (f"up to {FEW_IN_ALL:,} training images", f"{FEW_OF_A_CLASS} a class", f"are {MOST_NUMBERS:,} at most"):
+        assert said in section
+    assert is_few(449, 445)
+    assert not is_few(450, 450)
 
 
 def test_more_views_are_used_where_that_stays_short() -> None:
