@@ -114,10 +114,14 @@ def test_some_of_the_images_are_a_problem_of_their_own() -> None:
     features, targets = blobs((20, 20))
     problem = LogisticRegression(features, targets, 2)
     chosen = np.arange(40) % 2 == 0
-    others = features.clone()
-    others[:, ~torch.from_numpy(chosen)] = torch.from_numpy(targets[~chosen] * 100.0)[None, :, None]
-    assert not torch.equal(problem.solve(1e-2), problem.solve(1e-2, chosen))
-    assert problem.right(problem.solve(1e-2, chosen), chosen).shape == (20,)
+    solution = problem.solve(1e-2, chosen)
+    assert not torch.equal(problem.solve(1e-2), solution)
+    assert problem.right(solution, chosen).shape == (20,)
+    # The labels of the others have no say in it.
+    mislabelled = LogisticRegression(features, np.where(chosen, targets, 1 - targets), 2)
+    assert torch.equal(mislabelled.solve(1e-2, chosen), solution)
+    assert problem.right(solution, chosen).tolist() == mislabelled.right(solution, chosen).tolist()
+    assert (problem.right(solution, ~chosen) ^ mislabelled.right(solution, ~chosen)).all()
 
 
 def test_a_start_changes_nothing_but_the_way() -> None:
