@@ -25,8 +25,6 @@ from toolkit.training.best_weights import which_to_keep
 from toolkit.training.checkpoint import State
 from toolkit.training.few_images import (
     Right,
-    behind_head,
-    cross_validates,
     folds_of,
     judged,
     solved_line,
@@ -228,14 +226,7 @@ class Trainer:
 
     def _sources_to_try(self) -> dict[int, ActivationBatches]:
         """Return what the stages behind a solved head train on, by number; nothing where they cannot be tried."""
-        setting, data = self._setting, self._data
-        stages = behind_head(number for number, _ in setting.recipe.stages)
-        validation = len(setting.dataset.split("validation"))
-        if not cross_validates(setting.recipe, validation, setting.group.world):
-            return {}
-        if not isinstance(data, TrainingData) or not data.serves(stages):
-            return {}
-        sources = ((number, data.batches(number)) for number in stages)
+        sources = ((number, self._data.batches(number)) for number in self._data.stages_to_try())
         return {number: batches for number, batches in sources if isinstance(batches, ActivationBatches)}
 
     def _try_stages(

@@ -440,7 +440,7 @@ def test_a_second_stage_that_proved_itself_is_trained_as_if_it_had_not_been_trie
     assert (first.epochs, second.epochs) == (1, 2)
     assert any(line.startswith("the solved head is improved by stage 2: ") for line in run.listening.lines)
     assert {step.stage for step in run.steps} == {2}
-    monkeypatch.setattr(trainer_module, "cross_validates", lambda *_: False)
+    monkeypatch.setattr(TrainingData, "stages_to_try", lambda _: ())
     untried = Run(train__ema=0.5, **FEW)
     untried.finish()
     assert not [line for line in untried.listening.lines if line.startswith("the solved head is improved")]
@@ -545,7 +545,7 @@ def test_folds_with_all_means_at_work_leave_nothing_behind(
     assert [summary.stage for summary in summaries] == list(range(1, last + 1))
     # What is tried draws no new views.
     assert run.listening.bars.count("frozen part, new views") == 2
-    monkeypatch.setattr(trainer_module, "cross_validates", lambda *_: False)
+    monkeypatch.setattr(TrainingData, "stages_to_try", lambda _: ())
     untried = Run(**FEW, **ALL_MEANS, **further)
     untried.finish()
     assert [bar for bar in run.listening.bars if "fold" in bar] == [
