@@ -157,4 +157,6 @@ def trial_line(trial: SecondStageTrial, stages: tuple[int, ...], *, weighted: bo
     )
     if trial.trained:
         return f"the solved head is improved by {named}: {points}"
+    if trial.with_it == trial.without == 0:
+        points = f"out of fold no image is right with {named} or without, as none is that is the only one of its class"
     return f"the solved head is not improved by {named}, so training ends with it: {points}"

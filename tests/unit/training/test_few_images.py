@@ -194,6 +194,11 @@ def test_what_was_done_is_said() -> None:
         "points"
     )
     assert trial_line(trial, (2,)) == f"the solved head is not improved by stage 2, so training ends with it: {told}"
+    nothing = trial_line(SecondStageTrial(without=0.0, with_it=0.0, standard_error=0.0, trained=False), (2,))
+    assert nothing == (
+        "the solved head is not improved by stage 2, so training ends with it: out of fold no image is right with stage "
+        "2 or without, as none is that is the only one of its class"
+    )
     better = trial.model_copy(update={"trained": True})
     assert trial_line(better, (2,)) == f"the solved head is improved by stage 2: {told}"
     assert trial_line(better, (2,), weighted=True).startswith(
