@@ -46,8 +46,8 @@ def test_few_is_few_of_a_class_or_in_all_and_soon_solved(images: int, classes: i
 def test_the_documentation_says_which_images_are_few() -> None:
     page = (Path(__file__).parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
     section = page.split("## Few images")[1].split("\n## ")[0]
-    for said in (f"up to {FEW_IN_ALL:,} training images", f"{FEW_OF_A_CLASS} a class", f"are {MOST_NUMBERS:,} at most"):
-        assert said in section
+    for said in (f"up to {FEW_IN_ALL:,} training images", f"{FEW_OF_A_CLASS} a class", f"at most {MOST_NUMBERS:,}"):
+        assert said in " ".join(section.split())
     assert is_few(449, 445)
     assert not is_few(450, 450)
 
@@ -196,8 +196,8 @@ def test_what_was_done_is_said() -> None:
     assert trial_line(trial, (2,)) == f"the solved head is not improved by stage 2, so training ends with it: {told}"
     nothing = trial_line(SecondStageTrial(without=0.0, with_it=0.0, standard_error=0.0, trained=False), (2,))
     assert nothing == (
-        "the solved head is not improved by stage 2, so training ends with it: out of fold no image is right with stage "
-        "2 or without, as none is that is the only one of its class"
+        "the solved head is not improved by stage 2, so training ends with it: out of fold no image is right with "
+        "stage 2 or without, as none is that is the only one of its class"
     )
     better = trial.model_copy(update={"trained": True})
     assert trial_line(better, (2,)) == f"the solved head is improved by stage 2: {told}"
