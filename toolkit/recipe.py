@@ -555,6 +555,10 @@ class Recipe(_Section):
         """Return a copy with defaults replaced by what fits: as ``override``, but nobody gave these fields."""
         return self.override(changes)._with_given(self._given.fields)
 
+    def as_defaults(self) -> Recipe:
+        """Return a copy of which nobody gave a field, see ``is_given``."""
+        return self.model_copy()._with_given(frozenset())
+
     def _with_given(self, fields: frozenset[str]) -> Recipe:
         self._given = _Given(fields)
         return self

@@ -75,6 +75,9 @@ def finetune_run(
     if recipe.data.check_duplicates:
         require_imagehash()
     name = name or _name(recipe)
+    if resume and not (new_run(name, root).checkpoints / LATEST).is_file():
+        # It stands there as it was asked for, before it was known what fits the network, and not what a person gave.
+        recipe = recipe.as_defaults()
     with (
         _kept_from_the_start(new_run(name, root), recipe, resume=resume),
         prepared_setting(recipe, reporter or Silent()) as setting,

@@ -14,7 +14,7 @@ from PIL import Image
 from tiny_training import Listening, small_run_recipe
 
 from toolkit.data import near_duplicates
-from toolkit.errors import DataError, MissingDependencyError, RunError
+from toolkit.errors import BackboneError, DataError, MissingDependencyError, RunError
 from toolkit.files import sha256_file
 from toolkit.recipe import Recipe, load_recipe
 from toolkit.run_folder import RunFolder, new_run, unfinished_in
@@ -341,3 +341,15 @@ def test_a_run_that_was_killed_before_the_solver_was_chosen_says_in_its_recipe_w
     run = finetune_run(half.recipe(), name="run", root=tmp_path, resume=True)
     assert run.record().solved_head is not None
     assert run.recipe().stage1.solver == "lbfgs"
+
+
+def test_a_run_that_was_killed_before_its_defaults_were_adapted_goes_on(tmp_path: Path) -> None:
+    half = new_run("run", tmp_path)
+    recipe = small_run_recipe(stage1__epochs=0).adapted({"stage2.unfreeze": 40})
+    recipe.save(half.recipe_file)
+    run = finetune_run(half.recipe(), name="run", root=tmp_path, resume=True)
+    assert run.recipe().stage2.unfreeze == 6
+    assert run.record().adapted[0].startswith("stage2.unfreeze is 6 (stem, ")
+    # What a person gives a new run is refused as ever.
+    with pytest.raises(BackboneError, match="cannot unfreeze 40 blocks"):
+        finetune_run(recipe.override({"stage2.unfreeze": 40}), name="new", root=tmp_path)
