@@ -212,7 +212,7 @@ def multiply_adds(network: nn.Module, setting: Setting) -> float:
     _, last = setting.recipe.stages[-1]
     drawn_anew = setting.recipe.cache.new_views(train) * last.epochs
     # The test images are looked at twice: for wrong labels, and in the end.
-    return counter.get_total_flops() / 2 * (train * setting.views + drawn_anew + validation + 2 * test)
+    return float(counter.get_total_flops()) / 2 * (train * setting.views + drawn_anew + validation + 2 * test)
 
 
 def _onnx_prefix(network: nn.Module, setting: Setting, kept: KeptPrefix) -> OnnxPrefix:
