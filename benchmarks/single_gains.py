@@ -66,6 +66,13 @@ def _always(**fields: Any) -> Callable[[Recipe], Mapping[str, Any]]:
     return lambda _: changes
 
 
+def _deeper(recipe: Recipe, blocks: int) -> int:
+    unfreeze = recipe.stage2.unfreeze
+    if not isinstance(unfreeze, int):
+        raise BenchmarkError("stage2.unfreeze names blocks: give how many with --set stage2.unfreeze=3.")
+    return unfreeze + blocks
+
+
 def _refreshed(recipe: Recipe) -> Mapping[str, Any]:
     return {"cache.refresh": 1.0} if recipe.augment.changes_images else {"cache.refresh": 1.0, "augment.shift": 0.1}
 
@@ -100,17 +107,28 @@ MEANS = (
     Means("flip-test", "mirror images averaged, twice the cost of each prediction", _always(model__flip_test=True)),
     Means(
         "third-stage",
-        "twice the blocks in the last 2 epochs, at half the rates",
+        "three blocks more in the last 2 epochs, at half the rates",
         lambda recipe: {
             **{f"stage3.{name}": value for name, value in recipe.stage2.model_dump().items()},
             "stage2.epochs": recipe.stage2.epochs - 2,
             "stage3.epochs": 2,
-            "stage3.unfreeze": 2 * recipe.stage2.unfreeze if isinstance(recipe.stage2.unfreeze, int) else 4,
+            "stage3.unfreeze": _deeper(recipe, 3),
             "stage3.head_lr": recipe.stage2.head_lr / 2,
             "stage3.backbone_lr": recipe.stage2.backbone_lr / 2,
         },
     ),
     Means("refresh", "a new view of each image in each epoch of stage 2 (shifts where nothing is drawn)", _refreshed),
+    Means("longer", "twice the epochs of stage 2", lambda recipe: {"stage2.epochs": 2 * recipe.stage2.epochs}),
+    Means("deeper", "a block more trained", lambda recipe: {"stage2.unfreeze": _deeper(recipe, 1)}),
+    Means("much-deeper", "two blocks more trained", lambda recipe: {"stage2.unfreeze": _deeper(recipe, 2)}),
+    Means(
+        "faster",
+        "twice the rates of stage 2",
+        lambda recipe: {
+            "stage2.head_lr": 2 * recipe.stage2.head_lr,
+            "stage2.backbone_lr": 2 * recipe.stage2.backbone_lr,
+        },
+    ),
     Means("patience", "patience of 2 epochs; the best epoch is kept", _always(train__patience=2, train__keep="best")),
     Means(
         TEACHER,
