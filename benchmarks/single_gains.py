@@ -25,8 +25,10 @@ from benchmarks.harness.command_line import main, positive, report_parser, works
 from benchmarks.harness.draws import part_of
 from benchmarks.harness.errors import BenchmarkError
 from benchmarks.harness.report import Claim, Report, Table, finish
+from toolkit.backbones import weights_available
 from toolkit.compare.paired import paired_interval
 from toolkit.data import Dataset, load_dataset
+from toolkit.errors import ToolkitError
 from toolkit.progress import Silent
 from toolkit.recipe import Recipe, load_recipe
 from toolkit.results import Interval
@@ -39,6 +41,7 @@ from toolkit.training.training_data import TrainingData
 
 NAME = "single_gains"
 BASELINE = "today's recipe"
+TEACHER = "teacher"
 
 Right = npt.NDArray[np.bool_]
 
@@ -61,6 +64,13 @@ class Means:
 def _always(**fields: Any) -> Callable[[Recipe], Mapping[str, Any]]:
     changes = {name.replace("__", "."): value for name, value in fields.items()}
     return lambda _: changes
+
+
+def _deeper(recipe: Recipe, blocks: int) -> int:
+    unfreeze = recipe.stage2.unfreeze
+    if not isinstance(unfreeze, int):
+        raise BenchmarkError("stage2.unfreeze names blocks: give how many with --set stage2.unfreeze=3.")
+    return unfreeze + blocks
 
 
 def _refreshed(recipe: Recipe) -> Mapping[str, Any]:
@@ -97,20 +107,31 @@ MEANS = (
     Means("flip-test", "mirror images averaged, twice the cost of each prediction", _always(model__flip_test=True)),
     Means(
         "third-stage",
-        "twice the blocks in the last 2 epochs, at half the rates",
+        "three blocks more in the last 2 epochs, at half the rates",
         lambda recipe: {
             **{f"stage3.{name}": value for name, value in recipe.stage2.model_dump().items()},
             "stage2.epochs": recipe.stage2.epochs - 2,
             "stage3.epochs": 2,
-            "stage3.unfreeze": 2 * recipe.stage2.unfreeze if isinstance(recipe.stage2.unfreeze, int) else 4,
+            "stage3.unfreeze": _deeper(recipe, 3),
             "stage3.head_lr": recipe.stage2.head_lr / 2,
             "stage3.backbone_lr": recipe.stage2.backbone_lr / 2,
         },
     ),
     Means("refresh", "a new view of each image in each epoch of stage 2 (shifts where nothing is drawn)", _refreshed),
+    Means("longer", "twice the epochs of stage 2", lambda recipe: {"stage2.epochs": 2 * recipe.stage2.epochs}),
+    Means("deeper", "a block more trained", lambda recipe: {"stage2.unfreeze": _deeper(recipe, 1)}),
+    Means("much-deeper", "two blocks more trained", lambda recipe: {"stage2.unfreeze": _deeper(recipe, 2)}),
+    Means(
+        "faster",
+        "twice the rates of stage 2",
+        lambda recipe: {
+            "stage2.head_lr": 2 * recipe.stage2.head_lr,
+            "stage2.backbone_lr": 2 * recipe.stage2.backbone_lr,
+        },
+    ),
     Means("patience", "patience of 2 epochs; the best epoch is kept", _always(train__patience=2, train__keep="best")),
     Means(
-        "teacher",
+        TEACHER,
         "a teacher's logits, weight 0.5, temperature 2",
         _always(distill__weight=0.5, distill__temperature=2.0),
     ),
@@ -237,11 +258,10 @@ def gain(means: Means, baseline: Sequence[Outcome], changed: Sequence[Outcome]) 
     )
 
 
-def make_report(
-    settings: Mapping[str, Any], baseline: Sequence[Outcome], gains: Sequence[Gain], *, repeats: bool
-) -> Report:
+def make_report(settings: Mapping[str, Any], measured: Measured) -> Report:
     """Put the result into words."""
-    accuracies = [float(outcome.right.mean()) for outcome in baseline]
+    gains = measured.gains
+    accuracies = [float(outcome.right.mean()) for outcome in measured.baseline]
     return Report(
         name=NAME,
         title="What each means of training gives by itself",
@@ -249,8 +269,8 @@ def make_report(
         claims=[
             Claim(
                 "today's recipe gives the same logits bit for bit after all the others",
-                "the same" if repeats else "others",
-                repeats,
+                "the same" if measured.repeats else "others",
+                measured.repeats,
             )
         ],
         tables=[
@@ -272,11 +292,12 @@ def make_report(
         ],
         notes=[
             f"{BASELINE}: {', '.join(f'{accuracy:.2%}' for accuracy in accuracies)} of "
-            f"{len(baseline[0].right)} held-out images, a seed each.",
+            f"{len(measured.baseline[0].right)} held-out images, a seed each.",
             "Intervals are paired over the images of all seeds (Newcombe 1998, method 10); they hold for the networks "
             "that were trained, and the spread over the seeds says how far others may lie from them.",
             f"With {len(gains)} rows one of twenty intervals misses by chance: what gains is to be measured again "
             "before it becomes a default.",
+            *(f"Not measured: {name}, because {reason}" for name, reason in measured.refused.items()),
             "Processor time is that of training alone, over that of today's recipe: the passes of frozen part and "
             "teacher over what is kept are not in it, those over new views are.",
         ],
@@ -311,6 +332,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         raise BenchmarkError(
             f"{', '.join(sorted(unknown))}: no such means; --only takes {', '.join(means.name for means in MEANS)}."
         )
+    teacher = options.teacher_backbone
+    if (not names or TEACHER in names) and teacher and (reason := weights_available(teacher)):
+        raise BenchmarkError(f"--teacher-backbone {teacher}: its weights cannot be had: {reason}")
     options.means = [means for means in MEANS if not names or means.name in names]
     if bad := [text for text in options.set if "=" not in text]:
         raise BenchmarkError(f"--set {bad[0]}: give a field and a value, e.g. --set stage2.epochs=8.")
@@ -329,28 +353,64 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     )
 
 
-def measure(options: argparse.Namespace, recipe: Recipe, work: Path) -> tuple[list[Outcome], list[Gain], bool]:
-    """Train all sides in all seeds; also tell whether today's recipe repeats bit for bit."""
+@dataclass
+class Measured:
+    """What all sides made of all seeds.
+
+    Attributes:
+        baseline: today's recipe, a seed each.
+        changed: the means by name, a seed each.
+        refused: means that could not be trained, and why: the others are no worse for it.
+        repeats: whether today's recipe gave the same logits bit for bit when it was trained again.
+    """
+
+    baseline: list[Outcome] = field(default_factory=list)
+    changed: dict[str, list[Outcome]] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    repeats: bool = True
+
+    @property
+    def gains(self) -> list[Gain]:
+        """The means that were trained in all seeds."""
+        return [
+            gain(means, self.baseline, self.changed[means.name])
+            for means in MEANS
+            if means.name in self.changed and means.name not in self.refused
+        ]
+
+
+def changed_recipe(means: Means, own: Recipe, options: argparse.Namespace, work: Path) -> Recipe:
+    """Return the recipe of a means in a seed; its teacher is trained first."""
+    changes = dict(means.changes(own))
+    if means.name == TEACHER:
+        backbone = options.teacher_backbone or own.backbone.name
+        changes["distill.teacher"] = str(make_teacher(own, backbone, work, own.seed))
+    return own.override(changes)
+
+
+def measure(options: argparse.Namespace, recipe: Recipe, work: Path) -> Measured:
+    """Train all sides in all seeds."""
     whole = load_dataset(recipe.data, 0)
-    baseline: list[Outcome] = []
-    changed: dict[str, list[Outcome]] = {means.name: [] for means in options.means}
-    repeats = True
+    measured = Measured(changed={means.name: [] for means in options.means})
     for seed in range(options.seeds):
         own = recipe.override({"seed": seed})
         with instead(divided(whole, options.per_class, options.held, seed)):
-            baseline.append(train(own))
-            print(f"seed {seed}: {BASELINE}: {baseline[-1].right.mean():.2%}", flush=True)
+            measured.baseline.append(train(own))
+            print(f"seed {seed}: {BASELINE}: {measured.baseline[-1].right.mean():.2%}", flush=True)
             for means in options.means:
-                changes = dict(means.changes(own))
-                if means.name == "teacher":
-                    teacher = make_teacher(own, options.teacher_backbone or own.backbone.name, work, seed)
-                    changes["distill.teacher"] = str(teacher)
-                outcome = train(own.override(changes))
-                changed[means.name].append(outcome)
+                if means.name in measured.refused:
+                    continue
+                try:
+                    outcome = train(changed_recipe(means, own, options, work))
+                except ToolkitError as error:
+                    measured.refused[means.name] = str(error).splitlines()[0]
+                    print(f"seed {seed}: {means.text}: {measured.refused[means.name]}", flush=True)
+                    continue
+                measured.changed[means.name].append(outcome)
                 print(f"seed {seed}: {means.text}: {outcome.right.mean():.2%}", flush=True)
             if seed == 0:
-                repeats = bool(np.array_equal(train(own).logits, baseline[0].logits))
-    return baseline, [gain(means, baseline, changed[means.name]) for means in options.means], repeats
+                measured.repeats = bool(np.array_equal(train(own).logits, measured.baseline[0].logits))
+    return measured
 
 
 def benchmark(arguments: Sequence[str]) -> int:
@@ -358,7 +418,7 @@ def benchmark(arguments: Sequence[str]) -> int:
     options = parse(arguments)
     recipe = recipe_of(options)
     with workspace(options.work) as work, patch.dict(os.environ, {"TOOLKIT_CACHE": str(work / "cache")}):
-        baseline, gains, repeats = measure(options, recipe, work)
+        measured = measure(options, recipe, work)
     settings = {
         "recipe": recipe.name,
         "data": Path(options.data).resolve().name if options.data else recipe.data.source,
@@ -370,7 +430,7 @@ def benchmark(arguments: Sequence[str]) -> int:
         "teacher": options.teacher_backbone or recipe.backbone.name,
         "epochs": f"{recipe.stage1.epochs} + {recipe.stage2.epochs}",
     }
-    return finish(make_report(settings, baseline, gains, repeats=repeats), options.output, arguments)
+    return finish(make_report(settings, measured), options.output, arguments)
 
 
 if __name__ == "__main__":

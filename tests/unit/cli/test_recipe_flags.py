@@ -55,3 +55,20 @@ def test_help_lists_the_names_of_a_table() -> None:
     for key, listed in (("train__loss", "[cross_entropy|mse]"), ("data__resize", "[squash|crop]")):
         (option,) = parameters[key].annotation.__metadata__
         assert option.metavar == listed
+
+
+def test_defaults_are_those_of_a_recipe_that_says_nothing() -> None:
+    @with_recipe_flags
+    def command(*, overrides: dict[str, Any]) -> None:
+        del overrides
+
+    options = {
+        option.default: option.help  # of an annotation, the first name is the first argument
+        for parameter in inspect.signature(command).parameters.values()
+        for option in parameter.annotation.__metadata__
+    }
+    assert options["--stage2-epochs"].endswith("[default: 10]")
+    assert options["--stage2-unfreeze"].endswith("[default: 1]")
+    assert options["--stage3-epochs"].endswith("[default: 0]")
+    assert "[default" not in options["--views"]
+    assert options["--cache/--no-cache"].endswith("[default: on]")

@@ -21,6 +21,7 @@ from toolkit.bundle.manifest import (
 from toolkit.bundle.trust.signature import Signature
 from toolkit.compare.tolerances import TOLERANCES
 from toolkit.preprocess import Preprocessing
+from toolkit.recipe import Recipe
 from toolkit.results import Record, Tolerance
 
 
@@ -66,3 +67,9 @@ def test_the_specification_has_every_decision_of_preprocessing() -> None:
 @pytest.mark.parametrize("format_name", ["onnx", "onnx-int8", "onnx-fp16", "torchscript", "openvino", "pt2", "aoti"])
 def test_every_format_is_described(format_name: str) -> None:
     assert any(f"`{format_name}`" in first for first, *_ in rows(text_of("docs/formats.md")))
+
+
+def test_the_sections_of_a_recipe_are_listed() -> None:
+    said, _, _ = text_of("docs/your-images.md").partition("with the sections ")[2].partition(". ")
+    alone = {"name", "description", "seed"}
+    assert re.findall(r"`(\w+)`", said) == [name for name in Recipe.model_fields if name not in alone]
