@@ -488,6 +488,8 @@ class Recipe(_Section):
     @property
     def obstacle_to_solving(self) -> str | None:
         """Why the head cannot be solved in place of the first stage, as what to do about it; None where it can."""
+        if self.stage1.epochs == 0:
+            return "0 epochs leave its stage out, give stage1.epochs 1 or more or take the solver steps"
         if self.train.loss != "cross_entropy":
             return f"loss {self.train.loss} is another problem, take the solver steps"
         if self.distill.teacher is not None:
@@ -552,6 +554,10 @@ class Recipe(_Section):
     def adapted(self, changes: Mapping[str, Any]) -> Recipe:
         """Return a copy with defaults replaced by what fits: as ``override``, but nobody gave these fields."""
         return self.override(changes)._with_given(self._given.fields)
+
+    def as_defaults(self) -> Recipe:
+        """Return a copy of which nobody gave a field, see ``is_given``."""
+        return self.model_copy()._with_given(frozenset())
 
     def _with_given(self, fields: frozenset[str]) -> Recipe:
         self._given = _Given(fields)

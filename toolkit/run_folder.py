@@ -114,7 +114,7 @@ class SecondStageTrial(Record):
     """What the second stage, and a third one behind it, gained on images that they had not seen, in folds."""
 
     without: float
-    """Share of the training images that are right with the solved head alone."""
+    """Share of the training images that are right with the solved head alone; with class weights, as these count."""
     with_it: float
     """The same with these stages behind it."""
     standard_error: float
@@ -136,7 +136,8 @@ class SolvedHead(Record):
     folds: int
     """Of the cross-validation that chose the penalty; 0 where there were too few images for one."""
     accuracy: float | None
-    """Share of the training images that are right when their fold is left out; None without folds."""
+    """Share of the training images that are right when their fold is left out, of those whose class is in another one
+    too; None without folds."""
     second_stage: SecondStageTrial | None = None
     """None where what comes behind the head was not cross-validated."""
 

@@ -266,6 +266,7 @@ def test_the_head_is_solved_where_images_are_few_in_the_recipe_for_folders_alone
 @pytest.mark.parametrize(
     ("changes", "what_to_do"),
     [
+        ({"stage1.epochs": 0}, r"give stage1\.epochs 1 or more or take the solver steps"),
         ({"train.loss": "mse"}, "loss mse is another problem, take the solver steps"),
         ({"distill.teacher": "large"}, "leave the teacher out or take the solver steps"),
         ({"stage1.unfreeze": 1}, r"leave stage1\.unfreeze at 0, or take the solver steps"),

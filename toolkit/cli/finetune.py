@@ -41,8 +41,9 @@ def command(
     """Fine-tune a pretrained backbone in two stages.
 
     Stage 1 trains a new head on the frozen backbone; stage 2 unfreezes the last blocks at a smaller rate; stage 3,
-    which is off unless asked for, more of them in the last epochs. The best weights on the validation images, or the
-    last ones where these are few, are kept and looked at once on the test images. Every field of the recipe has a
+    which is off unless asked for, more of them in the last epochs. Of a folder of few images the head is solved, and
+    the stages behind it are made only if they help (see --stage1-solver). The best weights on the validation images, or
+    the last ones where these are few, are kept and looked at once on the test images. Every field of the recipe has a
     flag; the defaults shown hold where the recipe says nothing else ('toolkit recipes NAME' prints what it says).
     """
     # What is wrong is said before anything else is imported: PyTorch alone takes seconds.

@@ -64,8 +64,12 @@ def top_k_accuracy(logits: Array, targets: npt.NDArray[np.integer], k: int) -> f
 
 
 def loss_and_accuracy(logits: Array, targets: npt.NDArray[np.integer]) -> tuple[float, float]:
-    """Return the mean negative log likelihood in nats and the top-1 accuracy."""
-    log_probabilities = _log_softmax(logits)
+    """Return the mean negative log likelihood in nats and the top-1 accuracy.
+
+    The former is not a number where the logits of a network that has diverged are infinite or none.
+    """
+    with np.errstate(invalid="ignore"):
+        log_probabilities = _log_softmax(logits)
     return float(-log_probabilities[np.arange(len(targets)), targets].mean()), float(
         (logits.argmax(axis=1) == targets).mean()
     )

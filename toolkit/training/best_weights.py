@@ -54,7 +54,7 @@ class Best:
         score = done.validation_accuracy if score is None else score
         factor, margin = FAR_ABOVE
         wanted = {
-            "best": (score, -done.validation_loss) > (self.score, -self.loss),
+            "best": math.isfinite(done.validation_loss) and (score, -done.validation_loss) > (self.score, -self.loss),
             "last": True,
             "last sound": done.validation_loss <= factor * self.loss + margin,
         }

@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 from toolkit.backbones import Backbone, has_linear_head
 from toolkit.compare.out_of_fold import divide_into_folds
-from toolkit.compare.paired import fourfold
 from toolkit.data import Dataset, Split
 from toolkit.errors import BackboneError
 from toolkit.recipe import Recipe
@@ -30,6 +29,8 @@ FEW_IN_ALL = 1000
 MOST_NUMBERS = 200_000
 """Images times classes up to which solving takes seconds, not minutes; of more views only so many are used."""
 FOLDS = 5
+ROUNDING = 1e-9
+"""Shares of the images that differ by no more are equal."""
 
 Right = npt.NDArray[np.bool_]
 
@@ -41,8 +42,8 @@ def with_solver(recipe: Recipe, backbone: Backbone, dataset: Dataset) -> Recipe:
         BackboneError: a person asked for lbfgs, and the network does not end in a linear layer.
     """
     solver = recipe.stage1.solver
-    if solver == "steps" or recipe.stage1.epochs == 0:
-        return recipe if solver == "steps" else recipe.adapted({"stage1.solver": "steps"})
+    if solver == "steps":
+        return recipe
     if solver == "lbfgs":
         if not has_linear_head(backbone):
             raise BackboneError(
@@ -95,7 +96,7 @@ def stages_in_words(numbers: tuple[int, ...]) -> str:
 
 
 def folds_of(train: Split, seed: int) -> npt.NDArray[np.int64] | None:
-    """Return the fold of each training image, int64 ``[n]``; copies stay together. None where two have none each.
+    """Return the fold of each training image, int64 ``[n]``; copies stay together. None where no two images differ.
 
     Args:
         train: the training images.
@@ -111,7 +112,7 @@ def folds_of(train: Split, seed: int) -> npt.NDArray[np.int64] | None:
     return divide_into_folds(train.targets, groups.reshape(-1).astype(np.int64), count, [seed])
 
 
-def judged(without: Right, with_it: Right) -> SecondStageTrial:
+def judged(without: Right, with_it: Right, weights: npt.NDArray[np.float64] | None = None) -> SecondStageTrial:
     """Decide whether the stages behind the head are worth it: whether more images are right with them, out of fold.
 
     Which of the two is better is all that is asked: where they cannot be told apart neither is far behind, and to ask
@@ -120,15 +121,16 @@ def judged(without: Right, with_it: Right) -> SecondStageTrial:
     Args:
         without: which images are right with the solved head alone, out of fold, bool ``[n]``.
         with_it: which are right with these stages behind it, in the same folds.
+        weights: of the images, ``[n]``; by default they count alike.
     """
-    _, lost, won, _ = fourfold(without, with_it)
     images = len(without)
-    variance = (won + lost - (won - lost) ** 2 / images) / max(images - 1, 1)
+    weights = np.ones(images) if weights is None else weights
+    differences = weights / weights.mean() * (with_it.astype(np.float64) - without)
     return SecondStageTrial(
-        without=float(without.mean()),
-        with_it=float(with_it.mean()),
-        standard_error=math.sqrt(variance / images),
-        trained=won > lost,
+        without=float(weights[without].sum() / weights.sum()),
+        with_it=float(weights[with_it].sum() / weights.sum()),
+        standard_error=float(differences.std(ddof=1)) / math.sqrt(images) if images > 1 else 0.0,
+        trained=bool(differences.mean() > ROUNDING),
     )
 
 
@@ -137,19 +139,24 @@ def solved_line(head: SolvedHead, classes: int) -> str:
     right = (
         "" if head.accuracy is None else f", in {head.folds} folds {head.accuracy:.1%} of the training images are right"
     )
+    of_each = head.images / classes
+    each = f"{of_each:.3g}" if of_each < 100 else f"{of_each:,.0f}"
     return (
-        f"{head.images / classes:.3g} training images a class: the head is solved as logistic regression "
+        f"{each} training image{'' if each == '1' else 's'} a class: the head is solved as logistic regression "
         f"(L2 penalty {head.l2:.2g}{right})"
     )
 
 
-def trial_line(trial: SecondStageTrial, stages: tuple[int, ...]) -> str:
-    """Say what came of the stages, given by their numbers, that were tried."""
+def trial_line(trial: SecondStageTrial, stages: tuple[int, ...], *, weighted: bool = False) -> str:
+    """Say what came of the stages, given by their numbers, that were tried; ``weighted`` where classes count alike."""
     named = stages_in_words(stages)
     points = (
-        f"out of fold {trial.with_it:.1%} of the training images are right with {named}, {trial.without:.1%} without, "
+        f"out of fold{', with all classes counting alike,' if weighted else ''} {trial.with_it:.1%} of the training "
+        f"images are right with {named}, {trial.without:.1%} without, "
         f"and one standard error is {100 * trial.standard_error:.1f} points"
     )
     if trial.trained:
         return f"the solved head is improved by {named}: {points}"
+    if trial.with_it == trial.without == 0:
+        points = f"out of fold no image is right with {named} or without, as none is that is the only one of its class"
     return f"the solved head is not improved by {named}, so training ends with it: {points}"

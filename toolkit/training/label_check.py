@@ -149,7 +149,7 @@ def _choose(setting: Setting, data: TrainingData, duplicates: Duplicates) -> _Ch
     most = max(MOST_NUMBERS // numbers, FOLDS * len(classes))
     kept = candidates
     if len(candidates) > most:
-        kept = np.sort(np.random.default_rng([setting.recipe.seed, len(candidates)]).permutation(candidates)[:most])
+        kept = _drawn(candidates, targets, most, [setting.recipe.seed, len(candidates)])
     return _Chosen(
         tuple(places[index] for index in kept),
         np.searchsorted(classes, targets[kept]),
@@ -158,6 +158,17 @@ def _choose(setting: Setting, data: TrainingData, duplicates: Duplicates) -> _Ch
         tuple(dataset.labels[index] for index in np.flatnonzero(~enough)),
         len(candidates),
     )
+
+
+def _drawn(
+    candidates: npt.NDArray[np.int64], targets: npt.NDArray[np.int64], most: int, seed: Sequence[int]
+) -> npt.NDArray[np.int64]:
+    """Draw some of the candidates, at random but for the first ones of each class, as many as folds."""
+    order = np.random.default_rng(seed).permutation(candidates)
+    first = np.zeros(len(order), np.bool_)
+    for each in np.unique(targets[order]):
+        first[np.flatnonzero(targets[order] == each)[:FOLDS]] = True
+    return np.sort(order[np.argsort(~first, kind="stable")[:most]])
 
 
 def _groups(dataset: Dataset, duplicates: Duplicates) -> npt.NDArray[np.int64]:

@@ -37,7 +37,7 @@ class Choice:
 
     Attributes:
         l2: the one whose predictions of the images left out have the lowest cross-entropy.
-        right: bool ``[n]``, which of the images are right with it when their fold is left out.
+        right: bool ``[m]``, which of the images that can be judged are right with it when their fold is left out.
     """
 
     l2: float
@@ -117,23 +117,32 @@ class LogisticRegression:
         optimizer.step(closure)  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return solution.detach()
 
-    def choose(self, folds: npt.NDArray[np.int64]) -> Choice:
-        """Choose the penalty by cross-validation; see ``Choice``.
+    def choose(self, folds: npt.NDArray[np.int64]) -> Choice | None:
+        """Choose the penalty by cross-validation, see ``Choice``; None where no image can be judged.
+
+        An image whose class is in no other fold cannot: it is wrong with any penalty, the less so the stronger that is.
 
         Args:
             folds: of each image, ``[n]``, two different ones or more; the views of an image stay together.
         """
+        classes_and_folds = torch.unique(torch.stack([self._targets, torch.from_numpy(folds)]), dim=1)
+        folds_of_class = torch.bincount(classes_and_folds[0], minlength=self._classes)
+        can_be_judged = folds_of_class[self._targets] > 1
+        if not can_be_judged.any():
+            return None
+        targets, weights = self._targets[can_be_judged], self._weights[can_be_judged]
         starts: dict[int, torch.Tensor] = {}
-        best, lowest, worse = Choice(PENALTIES[0], np.zeros(len(folds), np.bool_)), math.inf, 0
+        best, lowest, worse = Choice(PENALTIES[0], np.zeros(len(targets), np.bool_)), math.inf, 0
         for l2 in PENALTIES:
             logits = torch.empty(len(folds), self._classes, dtype=torch.float64)
             for fold in np.unique(folds).tolist():
                 starts[fold] = self.solve(l2, folds != fold, starts.get(fold))
                 logits[torch.from_numpy(folds == fold)] = self.logits(starts[fold], folds == fold)
-            losses = functional.cross_entropy(logits, self._targets, reduction="none")
-            loss = float((losses * self._weights).mean())
+            judged = logits[can_be_judged]
+            losses = functional.cross_entropy(judged, targets, reduction="none")
+            loss = float((losses * weights).mean())
             if loss < lowest:
-                right = (logits.argmax(dim=1) == self._targets).numpy()
+                right = (judged.argmax(dim=1) == targets).numpy()
                 best, lowest, worse = Choice(l2, right), loss, 0
             elif (worse := worse + 1) == MOST_WORSE:
                 break

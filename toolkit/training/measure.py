@@ -24,7 +24,6 @@ from toolkit.training.activations.extraction import EXTRACTION_BATCH, Extraction
 from toolkit.training.batch_sources import Batch, Tensors, TrainedPart
 from toolkit.training.best_weights import Best
 from toolkit.training.checkpoint import State, save_checkpoint
-from toolkit.training.few_images import behind_head, cross_validates
 from toolkit.training.plan import Counts, Plan, Rates, estimate, rate, with_suggestions
 from toolkit.training.setting import Setting
 from toolkit.training.step import Learner, make_learner, training_step
@@ -86,14 +85,13 @@ def make_plan(setting: Setting, data: TrainingData, rates: Rates) -> Plan:
 
 def counts_of(setting: Setting, data: TrainingData) -> Counts:
     """Return how many images a process handles; the test is the first one's alone."""
-    validation, processes = len(setting.dataset.split("validation")), setting.group.world
+    numbers = len(setting.dataset.split("train")) * len(setting.dataset.labels)
     return Counts(
         train=len(data.train),
         validation=len(data.validation),
         test=len(setting.dataset.split("test")),
-        head_is_solved=setting.recipe.stage1.solver == "lbfgs",
-        cross_validated=cross_validates(setting.recipe, validation, processes)
-        and data.serves(behind_head(number for number, _ in setting.recipe.stages)),
+        numbers_to_solve=numbers if setting.recipe.stage1.solver == "lbfgs" else 0,
+        cross_validated=bool(data.stages_to_try()),
     )
 
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 
 from toolkit.errors import RecipeError
 from toolkit.recipe import Recipe
-from toolkit.training.few_images import FOLDS, behind_head, stages_in_words
+from toolkit.training.few_images import FOLDS, MOST_NUMBERS, behind_head, stages_in_words
 
 SMALLEST_SIDE = 64
 SIDE_STEP = 32
 FEWEST_EPOCHS = 3
 """A budget takes resolution and views away before it takes the second stage below this many epochs."""
 SOLVING_SECONDS = 5.0
-"""A head that is solved takes seconds, see ``few_images.MOST_NUMBERS``."""
+"""A head that is solved takes about so long up to ``few_images.MOST_NUMBERS``, and in proportion above."""
 WORTH_SAYING = 0.8
 """A shorter way is suggested if it takes less than this share of the time."""
 
@@ -28,8 +28,9 @@ class Counts:
     train: int
     validation: int
     test: int
-    head_is_solved: bool = False
-    """Without steps, see ``toolkit.training.few_images``."""
+    numbers_to_solve: int = 0
+    """Training images of all processes times classes where the head is solved, see ``toolkit.training.few_images``; 0
+    where it is trained by steps."""
     cross_validated: bool = False
     """Whether what comes behind the head is trained in folds first."""
 
@@ -123,9 +124,11 @@ def estimate(
     epoch = {
         number: counts.train / rates.train[number] + counts.validation / rates.infer + rates.checkpoint
         for number, _ in recipe.stages
-        if number != 1 or not counts.head_is_solved
+        if number != 1 or not counts.numbers_to_solve
     }
-    solving = SOLVING_SECONDS if counts.head_is_solved and recipe.stage1.epochs else 0.0
+    solving = 0.0
+    if counts.numbers_to_solve and recipe.stage1.epochs:
+        solving = SOLVING_SECONDS * max(1.0, counts.numbers_to_solve / MOST_NUMBERS)
     # In folds they are trained on the views that are kept.
     behind = sum(dict(recipe.stages)[number].epochs * epoch[number] for number in behind_head(epoch))
     last, final = recipe.stages[-1]

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from toolkit.backbones import Backbone, head_layer, watching_head
+from toolkit.errors import TrainingError
 from toolkit.run_folder import SolvedHead
 from toolkit.training.batch_sources import BatchSource
 from toolkit.training.few_images import folds_of, views_to_use
@@ -42,6 +43,9 @@ def problem_of(setting: Setting, batches: BatchSource) -> LogisticRegression:
     Args:
         setting: the run; its blocks must be as they were before training.
         batches: of a stage.
+
+    Raises:
+        TrainingError: what the network makes of the images is not finite.
     """
     train, classes, group = setting.dataset.split("train"), len(setting.dataset.labels), setting.group
     views = views_to_use(len(train), classes, batches.views)
@@ -51,6 +55,12 @@ def problem_of(setting: Setting, batches: BatchSource) -> LogisticRegression:
     features = np.empty((views, len(train), own.shape[2]), np.float32)
     for rank, part in enumerate(group.gather(own)):
         features[:, rank :: group.world] = part
+    off = int((~np.isfinite(features)).any(axis=(0, 2)).sum())
+    if off:
+        raise TrainingError(
+            f"what {setting.backbone.name} makes of {off} of the {len(train)} training images is not finite, and no "
+            "head can be solved on that: give other --weights or another --backbone."
+        )
     bias = head_layer(setting.backbone).bias
     return LogisticRegression(
         torch.from_numpy(features),
@@ -75,6 +85,9 @@ def solve_head(setting: Setting, batches: BatchSource) -> Solution:
     Args:
         setting: the run; nothing of it is changed.
         batches: of the first stage.
+
+    Raises:
+        TrainingError: see ``problem_of``.
     """
     problem = problem_of(setting, batches)
     found = _solution(setting, problem) if setting.group.leads else None
@@ -92,7 +105,7 @@ def _solution(setting: Setting, problem: LogisticRegression) -> Solution:
         images=len(train),
         views=problem.views,
         l2=l2,
-        folds=0 if folds is None else len(np.unique(folds)),
+        folds=0 if folds is None or choice is None else len(np.unique(folds)),
         accuracy=None if choice is None else float(choice.right.mean()),
     )
     right = int(problem.right(solution).sum())

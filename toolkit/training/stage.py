@@ -75,6 +75,9 @@ def finetune_run(
     if recipe.data.check_duplicates:
         require_imagehash()
     name = name or _name(recipe)
+    if resume and not (new_run(name, root).checkpoints / LATEST).is_file():
+        # It stands there as it was asked for, before it was known what fits the network, and not what a person gave.
+        recipe = recipe.as_defaults()
     with (
         _kept_from_the_start(new_run(name, root), recipe, resume=resume),
         prepared_setting(recipe, reporter or Silent()) as setting,
@@ -85,6 +88,8 @@ def finetune_run(
             run.remove_leftovers()
             if not resume:
                 run.remove_checkpoints()
+            if not (run.checkpoints / LATEST).is_file():
+                # What stands there from the start is the recipe as it was asked for.
                 setting.recipe.save(run.recipe_file)
         identity = identity_of(setting) | data.identity()
         duplicates = look_at_data(setting)

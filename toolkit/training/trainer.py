@@ -25,8 +25,6 @@ from toolkit.training.best_weights import which_to_keep
 from toolkit.training.checkpoint import State
 from toolkit.training.few_images import (
     Right,
-    behind_head,
-    cross_validates,
     folds_of,
     judged,
     solved_line,
@@ -222,19 +220,13 @@ class Trainer:
                 trial = self._try_stages(head.l2, folds, sources)
                 state.head = head.model_copy(update={"second_stage": trial}).model_dump()
                 self._checkpoint(None)
-                setting.reporter.line(trial_line(trial, tuple(sources)))
+                weighted = setting.class_weights is not None
+                setting.reporter.line(trial_line(trial, tuple(sources), weighted=weighted))
         return not self._is_left_out(number)
 
     def _sources_to_try(self) -> dict[int, ActivationBatches]:
         """Return what the stages behind a solved head train on, by number; nothing where they cannot be tried."""
-        setting, data = self._setting, self._data
-        stages = behind_head(number for number, _ in setting.recipe.stages)
-        validation = len(setting.dataset.split("validation"))
-        if not cross_validates(setting.recipe, validation, setting.group.world):
-            return {}
-        if not isinstance(data, TrainingData) or not data.serves(stages):
-            return {}
-        sources = ((number, data.batches(number)) for number in stages)
+        sources = ((number, self._data.batches(number)) for number in self._data.stages_to_try())
         return {number: batches for number, batches in sources if isinstance(batches, ActivationBatches)}
 
     def _try_stages(
@@ -255,7 +247,7 @@ class Trainer:
                 with_it[inside] = self._right_in_fold(sources, np.flatnonzero(~inside), np.flatnonzero(inside))
                 bar.advance(int(inside.sum()))
         self.load(before)
-        return judged(without, with_it)
+        return judged(without, with_it, self._weights_of(self._setting.dataset.split("train").targets))
 
     def _right_in_fold(self, sources: Mapping[int, ActivationBatches], trained: Indices, held: Indices) -> Right:
         """Train stages on some training images; return which of others are right, bool ``[n]``."""
@@ -277,15 +269,17 @@ class Trainer:
             trainer.run()
         except StoppedError as stopped:
             raise StoppedError(f"stopped before stage {min(sources)}, and saved.") from stopped
-        except TrainingError:
+        except (RecipeError, TrainingError):
             # What diverges on most of the images is no improvement, and no reason to end a run that has a good head.
+            # Nor is BatchNorm that a fold of two images leaves one to train on.
             return np.zeros(len(held), np.bool_)
         if trainer.state.best.weights is not None:
             trainer.load(trainer.state.best.weights)
         setting.backbone.model.eval()
         with Silent().bar("", len(held), "img") as bar:
             logits = trainer.predict(data.batches(max(sources)), bar)
-        right: Right = logits.argmax(axis=1) == splits["validation"].targets
+        # What diverged in the last step was not noticed by the loss before it.
+        right: Right = np.isfinite(logits).all(axis=1) & (logits.argmax(axis=1) == splits["validation"].targets)
         return right
 
     def _set_trainable(self, stage: StageRecipe) -> TrainableParts:
@@ -420,8 +414,8 @@ class Trainer:
                 rates = ", ".join(f"{rate:g}" for rate in step.rates)
                 raise TrainingError(
                     f"the loss is {step.loss} at stage {step.stage}, epoch {step.epoch}, step {step.number} (learning "
-                    f"rates {rates}): training has diverged. Lower the rates, e.g. with --stage1-head-lr or "
-                    "--stage2-backbone-lr."
+                    f"rates {rates}): training has diverged. Lower the rates, e.g. with --stage{step.stage}-head-lr"
+                    + (f" or --stage{step.stage}-backbone-lr." if len(step.rates) > 1 else ".")
                 )
             state.loss_sum += step.loss * step.images
             state.right += step.right
@@ -450,12 +444,17 @@ class Trainer:
         targets, logits = self._data.validation.targets, self.predict(batches, bar)
         count = len(targets)
         loss, accuracy = loss_and_accuracy(logits, targets) if count else (0.0, 0.0)
-        weights = np.asarray(self._setting.class_weights or [1.0] * logits.shape[1])[targets]
+        weights = self._weights_of(targets)
         weighted_right = float(weights[logits.argmax(axis=1) == targets].sum())
         loss_sum, right, seen, score, weight = self._setting.group.sum(
             [loss * count, accuracy * count, count, weighted_right, float(weights.sum())]
         )
         return loss_sum / seen, right / seen, score / weight
+
+    def _weights_of(self, targets: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Return how much each image counts where accuracies are compared, as much as its class does in the loss."""
+        setting = self._setting
+        return np.asarray(setting.class_weights or [1.0] * len(setting.dataset.labels), np.float64)[targets]
 
     def _checkpoint_is_due(self) -> bool:
         return time.monotonic() - self._saved_at > self._setting.recipe.train.checkpoint_minutes * 60

@@ -34,6 +34,7 @@ from toolkit.training.activations.prefix import from_stored
 from toolkit.training.batch_sources import ActivationBatches, BatchSource, ImageBatches, Tensors, TrainedPart
 from toolkit.training.distillation import Answers, answers_of, find_teacher, may_have_seen
 from toolkit.training.evaluate import predict_logits
+from toolkit.training.few_images import behind_head, cross_validates
 from toolkit.training.group import Group
 from toolkit.training.setting import Setting
 
@@ -125,6 +126,17 @@ class TrainingData:
     def serves(self, stages: Collection[int]) -> bool:
         """Tell whether what is kept serves several stages, given by their numbers, one after the other and again."""
         return self.divided is not None and all(stage in self.divided.stages for stage in stages)
+
+    def stages_to_try(self) -> tuple[int, ...]:
+        """Return the stages behind a solved head that prove themselves in folds first, by number; none where none do.
+
+        What is kept must serve all of them, for they train one after the other in each fold.
+        """
+        setting = self._setting
+        stages = behind_head(number for number, _ in setting.recipe.stages)
+        validation = len(setting.dataset.split("validation"))
+        tried = cross_validates(setting.recipe, validation, setting.group.world) and self.serves(stages)
+        return stages if tried else ()
 
     def draw_anew(self, batches: ActivationBatches, seed: tuple[int, ...]) -> ActivationBatches | None:
         """Compute new views of a share of the training images for one epoch; those of the epoch before are removed.
@@ -368,3 +380,7 @@ class FoldData:
 
     def draw_anew(self, batches: ActivationBatches, seed: tuple[int, ...]) -> None:
         """Draw nothing: folds are trained on the views that are kept, or each epoch would run the frozen part."""
+
+    def stages_to_try(self) -> tuple[int, ...]:
+        """Return none: this is a trial."""
+        return ()

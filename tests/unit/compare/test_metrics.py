@@ -146,6 +146,12 @@ def test_loss_is_the_mean_negative_log_likelihood_and_survives_large_logits() ->
     assert accuracy == 0.5
 
 
+@pytest.mark.parametrize("diverged", [np.inf, -np.inf, np.nan])
+def test_what_has_diverged_has_no_loss_and_numpy_says_nothing(diverged: float) -> None:
+    loss, _ = loss_and_accuracy(np.array([[1.0, 2.0], [diverged, diverged]], np.float32), np.array([0, 1]))
+    assert np.isnan(loss)
+
+
 def test_loss_and_accuracy_are_those_of_scikit_learn() -> None:
     generator = np.random.default_rng(0)
     logits = generator.normal(0, 5, (50, 7)).astype(np.float32)

@@ -30,8 +30,9 @@ def test_the_best_epoch_has_the_highest_accuracy_then_the_lowest_loss() -> None:
 
 def test_an_epoch_without_a_usable_loss_is_never_the_best() -> None:
     best = Best()
-    best.offer(epoch(float("nan")), {})
-    assert best.weights is None
+    for accuracy, loss in ((float("nan"), 1.0), (0.9, float("nan")), (0.9, float("inf"))):
+        best.offer(epoch(accuracy, loss), {})
+        assert best.weights is None
 
 
 def test_the_last_epoch_is_kept_where_it_is_wanted() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from toolkit.data import Dataset
 from toolkit.errors import BackboneError
 from toolkit.run_folder import SecondStageTrial, SolvedHead
 from toolkit.training.few_images import (
+    FEW_IN_ALL,
+    FEW_OF_A_CLASS,
     MOST_NUMBERS,
     cross_validates,
     folds_of,
@@ -38,6 +41,15 @@ from toolkit.training.few_images import (
 )
 def test_few_is_few_of_a_class_or_in_all_and_soon_solved(images: int, classes: int, few: bool) -> None:
     assert is_few(images, classes) is few
+
+
+def test_the_documentation_says_which_images_are_few() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
+    section = page.split("## Few images")[1].split("\n## ")[0]
+    for said in (f"up to {FEW_IN_ALL:,} training images", f"{FEW_OF_A_CLASS} a class", f"at most {MOST_NUMBERS:,}"):
+        assert said in " ".join(section.split())
+    assert is_few(449, 445)
+    assert not is_few(450, 450)
 
 
 def test_more_views_are_used_where_that_stays_short() -> None:
@@ -147,6 +159,23 @@ def test_a_single_image_has_no_standard_error() -> None:
     assert (trial.standard_error, trial.trained) == (0.0, True)
 
 
+def test_with_class_weights_images_count_as_much_as_in_the_loss() -> None:
+    targets = np.repeat([0, 1], [90, 10])
+    weights = np.array([100 / 180, 100 / 20])[targets]  # balanced
+    without, with_it = targets == 0, np.ones(100, np.bool_)
+    with_it[:20] = False  # all of the rare class are right, and 20 of the other are not any more
+    assert not judged(without, with_it).trained
+    trial = judged(without, with_it, weights)
+    assert trial.trained
+    assert (trial.without, trial.with_it) == (pytest.approx(0.5), pytest.approx((70 / 90 + 1) / 2))
+    assert trial.standard_error == pytest.approx((weights * (with_it.astype(float) - without)).std(ddof=1) / 10)
+    # One of ten for nine of ninety is even, whatever rounding makes of it.
+    even = targets == 0
+    even[:9], even[90] = False, True
+    assert not judged(without, even, weights).trained
+    assert not judged(even, without, weights).trained
+
+
 HEAD = SolvedHead(images=180, views=4, l2=0.01, folds=5, accuracy=0.889)
 
 
@@ -157,12 +186,22 @@ def test_what_was_done_is_said() -> None:
     )
     assert solved_line(HEAD.model_copy(update={"accuracy": None, "folds": 0}), 7).startswith("25.7 training images a")
     assert "fold" not in solved_line(HEAD.model_copy(update={"accuracy": None, "folds": 0}), 7)
+    for images, classes, each in ((7, 7, "1 training image a"), (50_000, 10, "5,000 training images a")):
+        assert solved_line(HEAD.model_copy(update={"images": images}), classes).startswith(f"{each} class: the head is")
     trial = SecondStageTrial(without=0.889, with_it=0.872, standard_error=0.0214, trained=False)
     told = (
         "out of fold 87.2% of the training images are right with stage 2, 88.9% without, and one standard error is 2.1 "
         "points"
     )
     assert trial_line(trial, (2,)) == f"the solved head is not improved by stage 2, so training ends with it: {told}"
+    nothing = trial_line(SecondStageTrial(without=0.0, with_it=0.0, standard_error=0.0, trained=False), (2,))
+    assert nothing == (
+        "the solved head is not improved by stage 2, so training ends with it: out of fold no image is right with "
+        "stage 2 or without, as none is that is the only one of its class"
+    )
     better = trial.model_copy(update={"trained": True})
     assert trial_line(better, (2,)) == f"the solved head is improved by stage 2: {told}"
+    assert trial_line(better, (2,), weighted=True).startswith(
+        "the solved head is improved by stage 2: out of fold, with all classes counting alike, 87.2% of the training "
+    )
     assert trial_line(better, (2, 3)).startswith("the solved head is improved by stages 2 and 3: out of fold 87.2% of ")

@@ -202,6 +202,17 @@ def test_few_images_small_classes_and_samples_are_limits_that_are_said(monkeypat
     assert found.issues.looked_at < 57
 
 
+def test_of_a_sample_no_fold_is_without_a_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(label_check, "MOST_NUMBERS", 1)
+    setting = leave_out(setting_of(), keep=6)
+    with TrainingData(setting) as data:
+        duplicates = find_duplicates(setting.dataset, near=False, reporter=Silent())
+        chosen = label_check._choose(setting, data, duplicates)
+    assert isinstance(chosen, label_check._Chosen)
+    assert chosen.of == 57
+    assert np.bincount(chosen.targets).tolist() == [5, 5]
+
+
 def test_copies_are_judged_together() -> None:
     setting = setting_of()
     splits = dict(setting.dataset.splits)

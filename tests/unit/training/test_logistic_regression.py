@@ -114,10 +114,14 @@ def test_some_of_the_images_are_a_problem_of_their_own() -> None:
     features, targets = blobs((20, 20))
     problem = LogisticRegression(features, targets, 2)
     chosen = np.arange(40) % 2 == 0
-    others = features.clone()
-    others[:, ~torch.from_numpy(chosen)] = torch.from_numpy(targets[~chosen] * 100.0)[None, :, None]
-    assert not torch.equal(problem.solve(1e-2), problem.solve(1e-2, chosen))
-    assert problem.right(problem.solve(1e-2, chosen), chosen).shape == (20,)
+    solution = problem.solve(1e-2, chosen)
+    assert not torch.equal(problem.solve(1e-2), solution)
+    assert problem.right(solution, chosen).shape == (20,)
+    # The labels of the others have no say in it.
+    mislabelled = LogisticRegression(features, np.where(chosen, targets, 1 - targets), 2)
+    assert torch.equal(mislabelled.solve(1e-2, chosen), solution)
+    assert problem.right(solution, chosen).tolist() == mislabelled.right(solution, chosen).tolist()
+    assert (problem.right(solution, ~chosen) ^ mislabelled.right(solution, ~chosen)).all()
 
 
 def test_a_start_changes_nothing_but_the_way() -> None:
@@ -138,6 +142,7 @@ def test_labels_that_images_do_not_tell_get_the_strongest_penalty() -> None:
     problem = noise()
     folds = np.arange(60) % 5
     choice = problem.choose(folds)
+    assert choice is not None
     assert choice.l2 == PENALTIES[0]
     # Images that were trained on are all right; those that were left out are not, whose share of labels is too small.
     assert problem.right(problem.solve(PENALTIES[4])).all()
@@ -147,8 +152,24 @@ def test_labels_that_images_do_not_tell_get_the_strongest_penalty() -> None:
 def test_labels_that_images_tell_get_a_weaker_one_and_are_right_out_of_fold() -> None:
     features, targets = blobs((20, 20, 20), apart=4.0)
     choice = LogisticRegression(features, targets, 3).choose(np.arange(60) % 5)
+    assert choice is not None
     assert choice.l2 < PENALTIES[0]
     assert choice.right.mean() > 0.95
+
+
+def test_a_class_that_is_in_one_fold_alone_says_nothing_of_the_penalty() -> None:
+    alone, alone_targets = blobs((10, 10), apart=4.0)
+    rare = 4.0 * np.random.default_rng(1).standard_normal((1, 8, 5))
+    features = torch.cat([alone, torch.from_numpy(rare)], dim=1)
+    targets = np.concatenate([alone_targets, np.arange(2, 10)])
+    choice = LogisticRegression(features, targets, 10).choose(np.arange(28) % 5)
+    assert choice is not None
+    assert choice.l2 < PENALTIES[2]
+    assert choice.right.shape == (20,)
+    assert choice.right.mean() > 0.9
+    # Copies of an image are in one fold: nothing can be told of either.
+    copies = LogisticRegression(alone[:, 9:11].repeat(1, 2, 1), np.array([0, 1, 0, 1]), 2)
+    assert copies.choose(np.arange(4) % 2) is None
 
 
 def test_penalties_that_predict_worse_and_worse_end_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,5 +189,8 @@ def test_it_repeats_bit_for_bit() -> None:
     features, targets = CASES["that cannot"]
     first, second = (LogisticRegression(features.clone(), targets.copy(), 3) for _ in range(2))
     folds = np.arange(len(targets)) % 5
-    assert first.choose(folds).l2 == second.choose(folds).l2
+    choices = first.choose(folds), second.choose(folds)
+    assert choices[0] is not None
+    assert choices[1] is not None
+    assert choices[0].l2 == choices[1].l2
     assert torch.equal(first.solve(1e-3), second.solve(1e-3))

@@ -107,14 +107,14 @@ def test_the_tests_folder_is_not_written_to(setting: Setting, tmp_path: Path, mo
 def test_it_is_counted_what_is_solved_and_tried() -> None:
     setting = tiny_setting(tiny_recipe(cache__use=True, stage1__solver="lbfgs"))
     with TrainingData(setting) as data:
-        assert counts_of(setting, data) == Counts(18, 6, 4, head_is_solved=True, cross_validated=True)
+        assert counts_of(setting, data) == Counts(18, 6, 4, numbers_to_solve=18 * 2, cross_validated=True)
     setting = tiny_setting(tiny_recipe(cache__use=True, stage1__solver="lbfgs", train__keep="best"))
     with TrainingData(setting) as data:
-        assert counts_of(setting, data) == Counts(18, 6, 4, head_is_solved=True)
+        assert counts_of(setting, data) == Counts(18, 6, 4, numbers_to_solve=18 * 2)
     other = {"stage3__epochs": 1, "stage3__unfreeze": ["stem.1"]}
     setting = tiny_setting(tiny_recipe(cache__use=True, stage1__solver="lbfgs", **other))
     with TrainingData(setting) as data:
-        assert counts_of(setting, data) == Counts(18, 6, 4, head_is_solved=True)
+        assert counts_of(setting, data) == Counts(18, 6, 4, numbers_to_solve=18 * 2)
 
 
 def test_what_new_views_take_is_measured_for_what_the_last_stage_needs() -> None:

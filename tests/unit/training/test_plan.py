@@ -6,6 +6,7 @@ import pytest
 
 from toolkit.errors import RecipeError
 from toolkit.recipe import Recipe, load_recipe
+from toolkit.training.few_images import MOST_NUMBERS
 from toolkit.training.plan import (
     SOLVING_SECONDS,
     Counts,
@@ -192,7 +193,7 @@ def test_a_teacher_runs_once_over_every_view() -> None:
 
 
 def test_a_head_that_is_solved_takes_seconds_and_folds_four_times_the_second_stage() -> None:
-    counts = replace(COUNTS, head_is_solved=True, cross_validated=True)
+    counts = replace(COUNTS, numbers_to_solve=10_000, cross_validated=True)
     plan, steps = estimate(recipe(), counts, RATES, views=3), estimate(recipe(), COUNTS, RATES, views=3)
     assert plan.stages == {2: steps.stages[2]}
     assert (plan.solving, plan.trial) == (SOLVING_SECONDS, 4 * steps.stages[2])
@@ -201,6 +202,8 @@ def test_a_head_that_is_solved_takes_seconds_and_folds_four_times_the_second_sta
     assert "takes about 31 s; solving the head takes about 5 s; stage 2 at 50 img/s takes about 2 min" in told
     assert "; trying stage 2 in folds takes about 7 min; the test" in told
     assert "solving" not in lines(steps, RATES, 3)[1]
+    many = estimate(recipe(), replace(counts, numbers_to_solve=3 * MOST_NUMBERS), RATES, views=3)
+    assert many.solving == 3 * SOLVING_SECONDS
     # Without kept activations nothing is tried, and without a stage there is nothing to solve or to try.
     uncached = estimate(recipe(), counts, replace(RATES, prefix=None), views=1)
     assert (uncached.solving, uncached.trial) == (SOLVING_SECONDS, 0.0)
@@ -211,7 +214,7 @@ def test_a_head_that_is_solved_takes_seconds_and_folds_four_times_the_second_sta
 
 
 def test_a_third_stage_is_tried_with_the_second_and_new_views_are_not() -> None:
-    counts = replace(COUNTS, head_is_solved=True, cross_validated=True)
+    counts = replace(COUNTS, numbers_to_solve=10_000, cross_validated=True)
     rates = replace(RATES, train={**RATES.train, 3: 5.0}, new_views=125.0, new_row_bytes=300)
     deeper = recipe(stage3__epochs=2, stage3__unfreeze=6, cache__refresh=0.5)
     plan = estimate(deeper, counts, rates, views=3)

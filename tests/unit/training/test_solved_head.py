@@ -10,7 +10,9 @@ import torch
 from tiny_training import tiny_recipe, tiny_setting
 
 from toolkit.backbones import head_layer
+from toolkit.errors import TrainingError
 from toolkit.training.group import Group
+from toolkit.training.logistic_regression import WITHOUT_FOLDS
 from toolkit.training.setting import Setting
 from toolkit.training.solved_head import Solution, _head_inputs, problem_of, put_head, solve_head
 from toolkit.training.training_data import TrainingData, chosen_of
@@ -117,6 +119,28 @@ def test_processes_put_their_images_together_in_their_order() -> None:
     shared, alone = solved(setting), solved(setting_of())
     torch.testing.assert_close(shared.weights, alone.weights, rtol=1e-4, atol=1e-4)
     assert shared.record == alone.record
+
+
+def test_of_one_image_a_class_nothing_is_chosen_and_nothing_is_said_of_folds() -> None:
+    setting = setting_of()
+    train = chosen_of(setting.dataset.split("train"), np.array([0, 1]), "one of each class")
+    setting = replace(setting, dataset=replace(setting.dataset, splits={**setting.dataset.splits, "train": train}))
+    found = solved(setting)
+    assert (found.record.l2, found.record.folds, found.record.accuracy) == (WITHOUT_FOLDS, 0, None)
+    assert found.right == 2
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_what_is_not_finite_is_refused(cache: bool) -> None:
+    setting = setting_of(cache__use=cache)
+    with torch.no_grad():
+        setting.backbone.model.get_parameter("body.0.weight").fill_(1e38)
+    refused = (
+        r"^what test:tiny makes of 18 of the 18 training images is not finite, and no head can be solved on that: give "
+        r"other --weights or another --backbone\.$"
+    )
+    with pytest.raises(TrainingError, match=refused):
+        solved(setting)
 
 
 def test_class_weights_count() -> None:

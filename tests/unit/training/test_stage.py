@@ -14,10 +14,10 @@ from PIL import Image
 from tiny_training import Listening, small_run_recipe
 
 from toolkit.data import near_duplicates
-from toolkit.errors import DataError, MissingDependencyError, RunError
+from toolkit.errors import BackboneError, DataError, MissingDependencyError, RunError
 from toolkit.files import sha256_file
 from toolkit.recipe import Recipe, load_recipe
-from toolkit.run_folder import RunFolder, unfinished_in
+from toolkit.run_folder import RunFolder, new_run, unfinished_in
 from toolkit.training import stage
 from toolkit.training.checkpoint import load_checkpoint
 from toolkit.training.depthwise import choose_way, instruction_set
@@ -331,3 +331,25 @@ def test_a_run_of_few_images_that_was_stopped_ends_as_if_it_had_not(tmp_path: Pa
     assert sha256_file(run.model_file) == sha256_file(whole.model_file)
     assert history(run) == history(whole)
     assert run.record().solved_head == whole.record().solved_head
+
+
+@pytest.mark.usefixtures("in_torch", "own_cache")
+def test_a_run_that_was_killed_before_the_solver_was_chosen_says_in_its_recipe_what_was(tmp_path: Path) -> None:
+    half = new_run("run", tmp_path)
+    recipe_for_photos(few_photos(tmp_path / "photos")).override({"stage2.epochs": 0}).save(half.recipe_file)
+    assert half.recipe().stage1.solver == "auto"
+    run = finetune_run(half.recipe(), name="run", root=tmp_path, resume=True)
+    assert run.record().solved_head is not None
+    assert run.recipe().stage1.solver == "lbfgs"
+
+
+def test_a_run_that_was_killed_before_its_defaults_were_adapted_goes_on(tmp_path: Path) -> None:
+    half = new_run("run", tmp_path)
+    recipe = small_run_recipe(stage1__epochs=0).adapted({"stage2.unfreeze": 40})
+    recipe.save(half.recipe_file)
+    run = finetune_run(half.recipe(), name="run", root=tmp_path, resume=True)
+    assert run.recipe().stage2.unfreeze == 6
+    assert run.record().adapted[0].startswith("stage2.unfreeze is 6 (stem, ")
+    # What a person gives a new run is refused as ever.
+    with pytest.raises(BackboneError, match="cannot unfreeze 40 blocks"):
+        finetune_run(recipe.override({"stage2.unfreeze": 40}), name="new", root=tmp_path)

@@ -190,13 +190,27 @@ def test_asked_to_stop_it_ends_after_the_step_and_has_saved_it() -> None:
     assert same(rest.weights(), whole.weights())
 
 
-def test_a_loss_that_is_not_finite_is_named_with_its_place_and_rates() -> None:
-    run = Run(stage1__epochs=0, stage2__backbone_lr=1e38)
-    with pytest.raises(
-        TrainingError,
-        match=r"the loss is (nan|inf) at stage 2, epoch 1, step \d \(learning rates 0\.1, 1e\+38\): training has "
-        r"diverged\. Lower the rates, e\.g\. with --stage1-head-lr or --stage2-backbone-lr\.",
-    ):
+@pytest.mark.parametrize(
+    ("changes", "place", "flags"),
+    [
+        (
+            {"stage1__head_lr": 1e38, "train__batch_size": 1},
+            r"stage 1, epoch 1, step \d+ \(learning rates 1e\+38\)",
+            "--stage1-head-lr",
+        ),
+        (
+            {"stage1__epochs": 0, "stage2__backbone_lr": 1e38},
+            r"stage 2, epoch 1, step \d \(learning rates 0\.1, 1e\+38\)",
+            "--stage2-head-lr or --stage2-backbone-lr",
+        ),
+    ],
+)
+def test_a_loss_that_is_not_finite_is_named_with_its_place_and_rates(
+    changes: dict[str, Any], place: str, flags: str
+) -> None:
+    run = Run(**changes)
+    refused = rf"the loss is (nan|inf) at {place}: training has diverged\. Lower the rates, e\.g\. with {flags}\.$"
+    with pytest.raises(TrainingError, match=refused):
         run.trainer.run()
     assert not np.isfinite(run.steps[-1].loss)
 
@@ -388,8 +402,8 @@ FEW = {"stage1__solver": "lbfgs", "cache__use": True, "augment__shift": 0.2, "ca
 def whatever_came_of_it(monkeypatch: pytest.MonkeyPatch, *, trained: bool) -> None:
     """Have the folds say that stage 2 is worth it, or that it is not."""
 
-    def judged(without: Any, with_it: Any) -> SecondStageTrial:
-        return few_images.judged(without, with_it).model_copy(update={"trained": trained})
+    def judged(*arguments: Any) -> SecondStageTrial:
+        return few_images.judged(*arguments).model_copy(update={"trained": trained})
 
     monkeypatch.setattr(trainer_module, "judged", judged)
 
@@ -426,7 +440,7 @@ def test_a_second_stage_that_proved_itself_is_trained_as_if_it_had_not_been_trie
     assert (first.epochs, second.epochs) == (1, 2)
     assert any(line.startswith("the solved head is improved by stage 2: ") for line in run.listening.lines)
     assert {step.stage for step in run.steps} == {2}
-    monkeypatch.setattr(trainer_module, "cross_validates", lambda *_: False)
+    monkeypatch.setattr(TrainingData, "stages_to_try", lambda _: ())
     untried = Run(train__ema=0.5, **FEW)
     untried.finish()
     assert not [line for line in untried.listening.lines if line.startswith("the solved head is improved")]
@@ -531,7 +545,7 @@ def test_folds_with_all_means_at_work_leave_nothing_behind(
     assert [summary.stage for summary in summaries] == list(range(1, last + 1))
     # What is tried draws no new views.
     assert run.listening.bars.count("frozen part, new views") == 2
-    monkeypatch.setattr(trainer_module, "cross_validates", lambda *_: False)
+    monkeypatch.setattr(TrainingData, "stages_to_try", lambda _: ())
     untried = Run(**FEW, **ALL_MEANS, **further)
     untried.finish()
     assert [bar for bar in run.listening.bars if "fold" in bar] == [
@@ -639,14 +653,44 @@ def test_a_fold_is_judged_behind_its_last_stage(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.usefixtures("in_torch", "own_cache")
-def test_what_diverges_in_folds_is_left_out() -> None:
-    run = Run(**FEW, stage2__head_lr=1e30, stage2__backbone_lr=1e30)
+def test_folds_are_judged_with_the_weights_of_the_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+
+    def noted(*arguments: Any) -> SecondStageTrial:
+        given.append(arguments[2])
+        return few_images.judged(*arguments)
+
+    monkeypatch.setattr(trainer_module, "judged", noted)
+    run = Run(**FEW, train__class_weights="balanced")
+    train = run.setting.dataset.split("train")
+    train.targets[1:11:2] = 0
+    run.finish()
+    assert np.bincount(train.targets).tolist() == [14, 4]
+    np.testing.assert_allclose(given[0], np.array([18 / 28, 18 / 8])[train.targets])
+    assert any("with all classes counting alike" in line for line in run.listening.lines)
+
+
+@pytest.mark.parametrize(
+    "last", [{}, {"stage2__epochs": 1, "train__batch_size": 32}], ids=["early", "in the last step"]
+)
+@pytest.mark.usefixtures("in_torch", "own_cache")
+def test_what_diverges_in_folds_is_left_out(last: dict[str, int]) -> None:
+    run = Run(**FEW, stage2__head_lr=1e38, stage2__backbone_lr=1e38, **last)
     assert [summary.stage for summary in run.finish()] == [1]
     assert run.state.solved_head is not None
     trial = run.state.solved_head.second_stage
     assert trial is not None
     assert (trial.with_it, trial.without) == (0.0, 1.0)
     assert all(bool(torch.isfinite(tensor).all()) for tensor in run.weights().values())
+
+
+@pytest.mark.usefixtures("in_torch", "own_cache")
+def test_batch_norm_that_folds_of_two_images_cannot_train_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tiny_training.tiny_split", lambda name, count: tiny_split(name, min(count, 2)))
+    run = Run(**FEW, train__train_bn=True)
+    assert [summary.stage for summary in run.finish()] == [1]
+    assert run.state.solved_head is not None
+    assert (run.state.solved_head.images, run.state.solved_head.folds) == (2, 0)
 
 
 @pytest.mark.usefixtures("in_torch", "own_cache")
