@@ -485,16 +485,17 @@ def order_of_epoch(setting: Setting, stage: int, epoch: int) -> EpochOrder:
     Raises:
         RecipeError: BatchNorm is to be trained on single images.
     """
-    recipe = setting.recipe
+    recipe, processes = setting.recipe, setting.group.world
     seed, size = (recipe.seed, stage, epoch), recipe.train.batch_size
-    indices = epoch_order(seed, len(setting.dataset.split("train")), size, setting.group.world)
-    if recipe.train.train_bn and len(indices) % size == 1:
-        # A last batch of one image has no batch statistics.
-        if size == 1 or len(indices) == 1:
+    indices = epoch_order(seed, len(setting.dataset.split("train")), size, processes)
+    if recipe.train.train_bn and len(indices) % size == processes % size:
+        # A last batch of one image for each process has no batch statistics.
+        if processes in (size, len(indices)):
             raise RecipeError(
-                "--train-bn needs at least two images per step: raise --batch-size, or leave BatchNorm frozen."
+                f"--train-bn needs at least two images per step{' of each process' if processes > 1 else ''}: raise "
+                "--batch-size, or leave BatchNorm frozen."
             )
-        indices = indices[:-1]
+        indices = indices[:-processes]
     return EpochOrder(indices, size, seed)
 
 

@@ -227,6 +227,29 @@ def test_a_last_batch_of_one_image_is_left_out_where_batch_norm_is_trained() -> 
         order_of_epoch(replace(setting, dataset=one_image), 1, 1)
 
 
+def test_so_is_a_last_batch_of_one_image_for_each_of_several_processes() -> None:
+    two, three = Group(rank=1, world=2), Group(rank=1, world=3)
+    setting = replace(tiny_setting(tiny_recipe(train__batch_size=4, train__train_bn=True)), group=two)
+    order = order_of_epoch(setting, 1, 1)
+    # 18 images, of which the last two would be one for each.
+    assert len(order.indices) == 16
+    assert np.bincount(order.indices % 2).tolist() == [8, 8]
+    assert {len(images) for images in share_of_order(order, two).batches(0)} == {2}
+    frozen = replace(setting, recipe=tiny_recipe(train__batch_size=4))
+    assert len(order_of_epoch(frozen, 1, 1).indices) == 18
+    six = replace(setting, recipe=tiny_recipe(train__batch_size=12, train__train_bn=True), group=three)
+    assert len(order_of_epoch(six, 1, 1).indices) == 18
+
+
+@pytest.mark.parametrize(("batch", "world", "of_each"), [(1, 1, ""), (2, 2, " of each process")])
+def test_batches_of_one_image_each_are_refused_where_batch_norm_is_trained(batch: int, world: int, of_each: str) -> None:
+    recipe = tiny_recipe(train__batch_size=batch, train__train_bn=True)
+    setting = replace(tiny_setting(recipe), group=Group(world=world))
+    with pytest.raises(RecipeError, match=f"at least two images per step{of_each}: raise --batch-size, or leave"):
+        order_of_epoch(setting, 1, 1)
+    assert len(order_of_epoch(replace(setting, recipe=tiny_recipe(train__batch_size=batch)), 1, 1).indices) == 18
+
+
 def test_processes_share_every_batch() -> None:
     order = EpochOrder(np.array([2, 0, 5, 1, 4, 3], np.int64), 4, (0, 1, 1))
     shares = [share_of_order(order, Group(rank=rank, world=2)) for rank in range(2)]
