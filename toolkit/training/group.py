@@ -15,6 +15,7 @@ from torch import nn
 from torch.distributed import (
     all_gather_object,
     all_reduce,
+    broadcast,
     broadcast_object_list,
     destroy_process_group,
     get_backend,
@@ -64,6 +65,12 @@ class Group:
         broadcast_object_list(values)
         return values[0]
 
+    def follow_first(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Put into tensors, which are changed, what rank 0 has in its own."""
+        if self.world > 1:
+            for tensor in tensors:
+                broadcast(tensor, 0)
+
     def gather(self, value: Value) -> list[Value]:
         """Return the values of all processes, in the order of their ranks."""
         if self.world == 1:
@@ -76,8 +83,8 @@ class Group:
         """Return the module such that its gradients are averaged over all processes."""
         if self.world == 1:
             return module
-        # BatchNorm statistics differ between ranks only where --train-bn is on; those of rank 0 are the ones that are
-        # saved.
+        # BatchNorm statistics differ between ranks only where --train-bn is on. At the end of an epoch those of rank 0,
+        # which are the ones that are saved, take the place of the others.
         return DistributedDataParallel(module, broadcast_buffers=False)
 
     def part(self, count: int) -> npt.NDArray[np.int64]:

@@ -337,7 +337,10 @@ class Trainer:
             apply_modes(self._setting.backbone, stage.parts)
             self._train_epoch(stage, local, bar, lambda: before + time.perf_counter() - started)
             self._setting.backbone.model.eval()
+            # A checkpoint has those of the first process, and a run that goes on must look at what this one looks at.
+            self._setting.group.follow_first(stage.learner.statistics)
             with self._averaged(stage):
+                self._setting.group.follow_first(stage.learner.statistics)
                 validation_loss, validation_accuracy, score = self._validate(stage.batches, bar)
                 loss_sum, right, seen = self._setting.group.sum([state.loss_sum, state.right, state.seen])
                 # A checkpoint of an earlier version does not have them.

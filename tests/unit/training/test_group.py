@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from toolkit.training.group import Group, epoch_order, joined
@@ -40,6 +41,9 @@ def test_alone_nothing_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
         assert group.share(module) is module
         assert group.broadcast("value") == "value"
         assert group.gather("value") == ["value"]
+        tensor = torch.tensor([1.0])
+        group.follow_first([tensor])
+        assert tensor.tolist() == [1.0]
 
 
 def test_the_parts_of_all_processes_are_all_images() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import copy
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -242,7 +242,9 @@ def test_so_is_a_last_batch_of_one_image_for_each_of_several_processes() -> None
 
 
 @pytest.mark.parametrize(("batch", "world", "of_each"), [(1, 1, ""), (2, 2, " of each process")])
-def test_batches_of_one_image_each_are_refused_where_batch_norm_is_trained(batch: int, world: int, of_each: str) -> None:
+def test_batches_of_one_image_each_are_refused_where_batch_norm_is_trained(
+    batch: int, world: int, of_each: str
+) -> None:
     recipe = tiny_recipe(train__batch_size=batch, train__train_bn=True)
     setting = replace(tiny_setting(recipe), group=Group(world=world))
     with pytest.raises(RecipeError, match=f"at least two images per step{of_each}: raise --batch-size, or leave"):
@@ -762,6 +764,35 @@ def test_statistics_are_estimated_anew_with_the_weights_that_are_kept(average: d
         loss, accuracy, _ = run.trainer._validate(run.trainer._data.image_batches(2), bar)
     assert (run.state.best.loss, run.state.best.accuracy) == (loss, accuracy)
     assert run.listening.lines[-1].startswith("BatchNorm statistics estimated anew on 3 batches: validation loss ")
+
+
+@pytest.mark.parametrize("average", [{}, {"train__ema": 0.8}, {"train__average_last": 2}])
+def test_all_processes_look_with_the_statistics_of_the_first(average: dict[str, Any]) -> None:
+    """A checkpoint has these, so that a run which goes on ends the same only if all looked with them before."""
+
+    class Second(Group):
+        """Stands for another process than the first, whose statistics are all 7."""
+
+        def follow_first(self, tensors: Sequence[torch.Tensor]) -> None:
+            for tensor in tensors:
+                tensor.fill_(7)
+
+    run, looked = Run(**BATCH_NORM, **average), []
+    run.trainer._setting = replace(run.setting, group=Second())
+    layer = run.setting.backbone.model.body[1]
+    predict = run.trainer.predict
+
+    def noted(batches: BatchSource, bar: Bar) -> npt.NDArray[np.float32]:
+        looked.append({*layer.running_mean.tolist(), *layer.running_var.tolist()})
+        return predict(batches, bar)
+
+    run.trainer.predict = noted  # type: ignore[method-assign]
+    run.trainer.run()
+    # Stage 1 trains no such layer.
+    assert looked[1:] == [{7.0}, {7.0}]
+    assert looked[0] != {7.0}
+    assert set(kept_of(run)["body.1.running_mean"].tolist()) == {7.0}
+    assert set(layer.running_mean.tolist()) == {7.0}
 
 
 def test_there_are_no_more_batches_than_images() -> None:
