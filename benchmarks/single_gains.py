@@ -27,6 +27,7 @@ from benchmarks.harness.errors import BenchmarkError
 from benchmarks.harness.report import Claim, Report, Table, finish
 from toolkit.compare.paired import paired_interval
 from toolkit.data import Dataset, load_dataset
+from toolkit.data.augment import default_views
 from toolkit.progress import Silent
 from toolkit.recipe import Recipe, load_recipe
 from toolkit.results import Interval
@@ -67,6 +68,10 @@ def _refreshed(recipe: Recipe) -> Mapping[str, Any]:
     return {"cache.refresh": 1.0} if recipe.augment.changes_images else {"cache.refresh": 1.0, "augment.shift": 0.1}
 
 
+def _twice_the_views(recipe: Recipe) -> Mapping[str, Any]:
+    return {"cache.views": 2 * (recipe.cache.views or default_views(recipe.augment))}
+
+
 MEANS = (
     Means("ema", "exponential moving average of the weights, decay 0.99", _always(train__ema=0.99)),
     Means("ema-slow", "the same with decay 0.998", _always(train__ema=0.998)),
@@ -84,7 +89,7 @@ MEANS = (
     Means("crop", "random resized crops of at least 0.35 of the area", _always(augment__crop=0.35)),
     Means("randaugment", "RandAugment, 2 operations of magnitude 9", _always(augment__randaugment=2)),
     Means("erase", "random erasing with probability 0.25", _always(augment__erase=0.25)),
-    Means("views", "twice the views", lambda recipe: {"cache.views": 2 * (recipe.cache.views or 4)}),
+    Means("views", "twice the views", _twice_the_views),
     Means("drop-path", "stochastic depth, 0.1 in the last block", _always(train__drop_path=0.1)),
     Means("dropout", "dropout of 0.2 before the head", _always(train__dropout=0.2)),
     Means("sam", "sharpness-aware steps, rho 0.05", _always(train__sam_rho=0.05)),
