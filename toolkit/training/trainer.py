@@ -101,7 +101,19 @@ class Trainer:
         self._saved_at = time.monotonic()
         setting.depthwise.load(state.depthwise)
         if state.model:
+            self._keep_before_loading()
             self.load(state.model)
+
+    def _keep_before_loading(self) -> None:
+        """Compute or open what all stages train on, while the weights are those of before training.
+
+        Where PyTorch computes it, the frozen part of an earlier stage has weights that a later one trains, and what is
+        kept is found by other runs.
+        """
+        data, recipe, stages = self._data, self._setting.recipe, [number for number, _ in self._setting.recipe.stages]
+        needed = self.state.stage <= stages[-1] or recipe.train.bn_reestimate > 0
+        if needed and isinstance(data, TrainingData) and data.serves(stages):
+            data.keep()
 
     def load(self, weights: dict[str, torch.Tensor]) -> None:
         """Put back what training may change."""

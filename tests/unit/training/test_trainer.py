@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -173,6 +174,24 @@ def test_from_any_checkpoint_it_ends_as_if_it_had_not_been_interrupted(checkpoin
     rest = Run(copy.deepcopy(whole.saved[checkpoint]), **CHANGES)
     rest.trainer.run()
     require_same_end(rest, whole)
+
+
+@pytest.mark.usefixtures("in_torch")
+@pytest.mark.parametrize("ended", [False, True])
+def test_what_is_kept_anew_when_a_run_goes_on_is_of_the_network_as_it_was(own_cache: Path, ended: bool) -> None:
+    """Stage 1 takes as frozen what stage 2 has trained: other runs may begin with what is kept for it."""
+    changes = {"cache__use": True, "train__train_bn": True, "train__bn_reestimate": 2}
+    whole = Run(**changes)
+    whole.finish()
+    before = {path: path.read_bytes() for path in own_cache.rglob("*.bin")}
+    for folder in own_cache.iterdir():
+        shutil.rmtree(folder)
+    state = next(saved for saved in whole.saved if (saved.stage, saved.epoch) == ((3, 1) if ended else (2, 2)))
+    rest = Run(copy.deepcopy(state), **changes)
+    rest.finish()
+    require_same_end(rest, whole)
+    assert len(before) == 4
+    assert {path: path.read_bytes() for path in own_cache.rglob("*.bin")} == before
 
 
 def test_asked_to_stop_it_ends_after_the_step_and_has_saved_it() -> None:
