@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,12 @@ from torch.nn.parallel import DistributedDataParallel
 from toolkit.errors import TrainingError, first_line
 
 Value = TypeVar("Value")
+
+# Newer releases of PyTorch warn whoever gives what older ones call it.
+_NAMES = ("forward_sync_buffers", "broadcast_buffers")
+_OWN_BUFFERS: dict[str, Any] = {
+    next(name for name in _NAMES if name in inspect.signature(DistributedDataParallel).parameters): False
+}
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,7 @@ class Group:
             return module
         # BatchNorm statistics differ between ranks only where --train-bn is on. At the end of an epoch those of rank 0,
         # which are the ones that are saved, take the place of the others.
-        return DistributedDataParallel(module, broadcast_buffers=False)
+        return DistributedDataParallel(module, **_OWN_BUFFERS)
 
     def part(self, count: int) -> npt.NDArray[np.int64]:
         """Return which of ``count`` images belong to this process: every ``world``-th."""
