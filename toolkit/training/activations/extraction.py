@@ -243,7 +243,7 @@ class Extraction(Generic[Function]):
         if needed + SPARE_BYTES > free:
             raise NoCacheError(
                 f"the {self.divided.made} of {work.described} need {needed / 1e9:.1f} GB, and {root} has "
-                f"{free / 1e9:.1f} GB free"
+                f"{free / 1e9:.1f} GB free, of which {SPARE_BYTES / 1e9:.1f} GB stay free"
             )
         with CacheWriter(root, key) as writer:
             self._run_over(work, writer)
