@@ -71,7 +71,7 @@ class Step:
     targets: torch.Tensor
     trained: str
     flops: float
-    """Of one step of one image, two per multiply-add: forward, and twice as many backward."""
+    """Of one step of one image, two per multiply-add: forward, and twice as many backward; at most."""
 
     def make(self, side: str, number: int = 0) -> float:
         """Make a step and return its loss."""
@@ -318,7 +318,8 @@ def benchmark(arguments: Sequence[str]) -> int:
                 "with the smallest and the largest. The sides took turns, each round in another order; `ratio` is the "
                 "median over the rounds of their ratio.",
                 "Operations are those of convolutions and matrix products in the forward pass as PyTorch counts them, "
-                "and twice as many backward.",
+                "and twice as many backward. The layers right behind the frozen part need not pass a gradient on, so "
+                "that a little less is computed: the share of the peak is at most what is said.",
                 "The second table is one step under PyTorch's profiler: shares of the time of its operators.",
             ],
             measurements={"networks": [asdict(each) for each in networks]},

@@ -7,22 +7,25 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from toolkit.training.group import Group
 
 
-def trained_layers(model: nn.Module) -> list[_NormBase]:
-    """Return the layers that update running statistics in the modes that the network is in."""
+def trained_layers(model: nn.Module) -> list[_BatchNorm]:
+    """Return the BatchNorm layers that update running statistics in the modes that the network is in.
+
+    InstanceNorm, which may have some too, knows no mean over all batches.
+    """
     return [
         module
         for module in model.modules()
-        if isinstance(module, _NormBase) and module.training and module.running_mean is not None
+        if isinstance(module, _BatchNorm) and module.training and module.running_mean is not None
     ]
 
 
 @contextlib.contextmanager
-def estimating(layers: Sequence[_NormBase], group: Group) -> Iterator[None]:
+def estimating(layers: Sequence[_BatchNorm], group: Group) -> Iterator[None]:
     """Have layers take the mean of the statistics of all batches that pass through them in the block, from nothing.
 
     At its end it is the mean over all processes too, and the layers are in inference mode.
@@ -46,7 +49,7 @@ def estimating(layers: Sequence[_NormBase], group: Group) -> Iterator[None]:
             layer.eval()
 
 
-def _share(layer: _NormBase, group: Group) -> None:
+def _share(layer: _BatchNorm, group: Group) -> None:
     if group.world == 1:
         return
     for statistic in (layer.running_mean, layer.running_var):

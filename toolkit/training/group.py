@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from torch import nn
 from torch.distributed import (
     all_gather_object,
     all_reduce,
+    broadcast,
     broadcast_object_list,
     destroy_process_group,
     get_backend,
@@ -25,6 +27,12 @@ from torch.nn.parallel import DistributedDataParallel
 from toolkit.errors import TrainingError, first_line
 
 Value = TypeVar("Value")
+
+# Newer releases of PyTorch warn whoever gives what older ones call it.
+_NAMES = ("forward_sync_buffers", "broadcast_buffers")
+_OWN_BUFFERS: dict[str, Any] = {
+    next(name for name in _NAMES if name in inspect.signature(DistributedDataParallel).parameters): False
+}
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,12 @@ class Group:
         broadcast_object_list(values)
         return values[0]
 
+    def follow_first(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Put into tensors, which are changed, what rank 0 has in its own."""
+        if self.world > 1:
+            for tensor in tensors:
+                broadcast(tensor, 0)
+
     def gather(self, value: Value) -> list[Value]:
         """Return the values of all processes, in the order of their ranks."""
         if self.world == 1:
@@ -76,9 +90,9 @@ class Group:
         """Return the module such that its gradients are averaged over all processes."""
         if self.world == 1:
             return module
-        # BatchNorm statistics differ between ranks only where --train-bn is on; those of rank 0 are the ones that are
-        # saved.
-        return DistributedDataParallel(module, broadcast_buffers=False)
+        # BatchNorm statistics differ between ranks only where --train-bn is on. At the end of an epoch those of rank 0,
+        # which are the ones that are saved, take the place of the others.
+        return DistributedDataParallel(module, **_OWN_BUFFERS)
 
     def part(self, count: int) -> npt.NDArray[np.int64]:
         """Return which of ``count`` images belong to this process: every ``world``-th."""

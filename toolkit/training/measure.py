@@ -32,10 +32,11 @@ from toolkit.training.variable import variable_tensors
 
 
 def measure(setting: Setting, data: TrainingData) -> Rates:
-    """Measure the rates of a run; takes some seconds. Weights and statistics are put back."""
+    """Measure the rates of a run; takes some seconds. Weights, statistics and the scale of gradients are put back."""
     recipe, model = setting.recipe, setting.backbone.model
     everything = model.state_dict()
     before = {name: everything[name].detach().clone() for name in variable_tensors(recipe, setting.backbone)}
+    scale = setting.precision.state()
     prefix, new_views = _prefix_rate(setting, data), _new_views_rate(setting, data)
     teacher = _teacher_rate(data)
     batch = np.arange(recipe.train.batch_size) % len(data.train)
@@ -58,6 +59,7 @@ def measure(setting: Setting, data: TrainingData) -> Rates:
         checkpoint = _checkpoint_seconds(before, learner)
     model.load_state_dict(before, strict=False)
     model.zero_grad(set_to_none=True)
+    setting.precision.load(scale)
     return Rates(
         image_size=setting.preprocessing.height,
         prefix=prefix,

@@ -49,7 +49,8 @@ def choose_precision(wanted: str, device: torch.device, trained: Iterable[nn.Mod
     if wanted != "auto":
         return wanted
     if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+        # By default PyTorch counts cards too that have bfloat16 as a type and compute it in float32.
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
     return "bfloat16" if multiplies_bfloat16() and gains_from_bfloat16(trained) else "float32"
 
 

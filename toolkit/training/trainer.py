@@ -99,7 +99,19 @@ class Trainer:
         self._saved_at = time.monotonic()
         setting.depthwise.load(state.depthwise)
         if state.model:
+            self._keep_before_loading()
             self.load(state.model)
+
+    def _keep_before_loading(self) -> None:
+        """Compute or open what all stages train on, while the weights are those of before training.
+
+        Where PyTorch computes it, the frozen part of an earlier stage has weights that a later one trains, and what is
+        kept is found by other runs.
+        """
+        data, recipe, stages = self._data, self._setting.recipe, [number for number, _ in self._setting.recipe.stages]
+        needed = self.state.stage <= stages[-1] or recipe.train.bn_reestimate > 0
+        if needed and isinstance(data, TrainingData) and data.serves(stages):
+            data.keep()
 
     def load(self, weights: dict[str, torch.Tensor]) -> None:
         """Put back what training may change."""
@@ -331,7 +343,10 @@ class Trainer:
             apply_modes(self._setting.backbone, stage.parts)
             self._train_epoch(stage, local, bar, lambda: before + time.perf_counter() - started)
             self._setting.backbone.model.eval()
+            # A checkpoint has those of the first process, and a run that goes on must look at what this one looks at.
+            self._setting.group.follow_first(stage.learner.statistics)
             with self._averaged(stage):
+                self._setting.group.follow_first(stage.learner.statistics)
                 validation_loss, validation_accuracy, score = self._validate(stage.batches, bar)
                 loss_sum, right, seen = self._setting.group.sum([state.loss_sum, state.right, state.seen])
                 # A checkpoint of an earlier version does not have them.
@@ -484,16 +499,17 @@ def order_of_epoch(setting: Setting, stage: int, epoch: int) -> EpochOrder:
     Raises:
         RecipeError: BatchNorm is to be trained on single images.
     """
-    recipe = setting.recipe
+    recipe, processes = setting.recipe, setting.group.world
     seed, size = (recipe.seed, stage, epoch), recipe.train.batch_size
-    indices = epoch_order(seed, len(setting.dataset.split("train")), size, setting.group.world)
-    if recipe.train.train_bn and len(indices) % size == 1:
-        # A last batch of one image has no batch statistics.
-        if size == 1 or len(indices) == 1:
+    indices = epoch_order(seed, len(setting.dataset.split("train")), size, processes)
+    if recipe.train.train_bn and len(indices) % size == processes % size:
+        # A last batch of one image for each process has no batch statistics.
+        if processes in (size, len(indices)):
             raise RecipeError(
-                "--train-bn needs at least two images per step: raise --batch-size, or leave BatchNorm frozen."
+                f"--train-bn needs at least two images per step{' of each process' if processes > 1 else ''}: raise "
+                "--batch-size, or leave BatchNorm frozen."
             )
-        indices = indices[:-1]
+        indices = indices[:-processes]
     return EpochOrder(indices, size, seed)
 
 

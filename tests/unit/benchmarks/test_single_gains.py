@@ -85,6 +85,19 @@ def test_every_means_is_a_change_of_the_recipe(means: single_gains.Means) -> Non
     assert changed != recipe or means.name == "teacher"
 
 
+def test_what_is_chosen_by_the_images_that_judge_says_so() -> None:
+    recipe = load_recipe("folder").override({"train.keep": "last"})
+    flattered = [means for means in MEANS if means.changes(recipe).get("train.keep") == "best"]
+    assert [means.name for means in flattered] == ["patience"]
+    assert flattered[0].text.endswith("the best epoch on the images that judge is kept, which flatters it")
+
+
+@pytest.mark.parametrize(("recipe", "views"), [("digits", 2), ("folder", 8), ("cifar10", 4)])
+def test_twice_the_views_are_twice_those_of_the_recipe(recipe: str, views: int) -> None:
+    (means,) = (means for means in MEANS if means.name == "views")
+    assert means.changes(load_recipe(recipe)) == {"cache.views": views}
+
+
 def test_bad_arguments_are_said() -> None:
     with pytest.raises(BenchmarkError, match=r"^asam: no such means; --only takes ema, "):
         single_gains.parse(["--only", "ema,asam"])

@@ -60,3 +60,14 @@ def test_layers_are_those_that_would_update_their_statistics() -> None:
     network.train()
     network[1].eval()
     assert trained_layers(network) == [network[0]]
+
+
+def test_instance_norm_keeps_its_statistics() -> None:
+    """Told to take the mean of all batches, it would stay at nothing."""
+    layer = nn.InstanceNorm2d(2, track_running_stats=True)
+    with estimating([layer], Group()):  # type: ignore[list-item]  # what is shown to go wrong
+        layer(torch.randn(4, 2, 3, 3) + 5)
+    assert layer.running_mean is not None
+    assert layer.running_mean.tolist() == [0.0, 0.0]
+    assert trained_layers(nn.Sequential(layer, trained()).train()) != []
+    assert layer not in trained_layers(nn.Sequential(layer, trained()).train())

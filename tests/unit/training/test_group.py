@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
+from torch.distributed import HashStore, destroy_process_group, init_process_group
+from torch.nn.parallel import DistributedDataParallel
 
 from toolkit.training.group import Group, epoch_order, joined
 
@@ -40,9 +43,23 @@ def test_alone_nothing_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
         assert group.share(module) is module
         assert group.broadcast("value") == "value"
         assert group.gather("value") == ["value"]
+        tensor = torch.tensor([1.0])
+        group.follow_first([tensor])
+        assert tensor.tolist() == [1.0]
 
 
 def test_the_parts_of_all_processes_are_all_images() -> None:
     parts = [Group(rank, 3).part(10) for rank in range(3)]
     assert sorted(np.concatenate(parts)) == list(range(10))
     assert [len(part) for part in parts] == [4, 3, 3]
+
+
+def test_a_module_is_shared_without_a_warning_and_keeps_its_own_statistics_in_a_step() -> None:
+    # A group of one process that takes itself for two: nothing else is there to wait for.
+    init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
+    try:
+        shared = Group(world=2).share(nn.Linear(2, 2))
+    finally:
+        destroy_process_group()
+    assert isinstance(shared, DistributedDataParallel)
+    assert not getattr(shared, "forward_sync_buffers", getattr(shared, "broadcast_buffers", True))

@@ -44,6 +44,16 @@ def test_every_stage_is_measured_and_nothing_is_changed(setting: Setting) -> Non
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+def test_the_scale_of_gradients_is_what_it_was(setting: Setting) -> None:
+    """Or a run that was measured first would not be the one that goes on from its recipe without."""
+    # As float16 has it on CUDA, and so eager that any step moves it.
+    setting.precision._scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=1)
+    with TrainingData(setting) as data:
+        measure(setting, data)
+    assert setting.precision.state()["scale"] == 8.0
+    assert setting.precision.state()["_growth_tracker"] == 0
+
+
 def test_the_step_that_is_measured_is_the_one_that_is_trained(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,17 @@ def test_auto_on_a_cpu_looks_at_the_processor_and_at_what_is_trained(
     assert choose_precision("auto", CPU, trained) == chosen
 
 
+@pytest.mark.parametrize(("multiplies", "chosen"), [(True, "bfloat16"), (False, "float16")])
+def test_auto_on_cuda_wants_a_card_that_multiplies_bfloat16(
+    multiplies: bool, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A card before Ampere: PyTorch says yes unless it is told not to count what it computes in float32.
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or multiplies
+    )
+    assert choose_precision("auto", torch.device("cuda"), []) == chosen
+
+
 def test_what_was_asked_for_is_chosen() -> None:
     assert choose_precision("bfloat16", CPU, [DEPTHWISE]) == "bfloat16"
     assert choose_precision("float32", CPU, [PLAIN]) == "float32"

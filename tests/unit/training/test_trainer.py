@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,24 @@ def test_from_any_checkpoint_it_ends_as_if_it_had_not_been_interrupted(checkpoin
     require_same_end(rest, whole)
 
 
+@pytest.mark.usefixtures("in_torch")
+@pytest.mark.parametrize("ended", [False, True])
+def test_what_is_kept_anew_when_a_run_goes_on_is_of_the_network_as_it_was(own_cache: Path, ended: bool) -> None:
+    """Stage 1 takes as frozen what stage 2 has trained: other runs may begin with what is kept for it."""
+    changes = {"cache__use": True, "train__train_bn": True, "train__bn_reestimate": 2}
+    whole = Run(**changes)
+    whole.finish()
+    before = {path: path.read_bytes() for path in own_cache.rglob("*.bin")}
+    for folder in own_cache.iterdir():
+        shutil.rmtree(folder)
+    state = next(saved for saved in whole.saved if (saved.stage, saved.epoch) == ((3, 1) if ended else (2, 2)))
+    rest = Run(copy.deepcopy(state), **changes)
+    rest.finish()
+    require_same_end(rest, whole)
+    assert len(before) == 4
+    assert {path: path.read_bytes() for path in own_cache.rglob("*.bin")} == before
+
+
 def test_asked_to_stop_it_ends_after_the_step_and_has_saved_it() -> None:
     def stop(step: Step) -> None:
         run.stopper.requested = (step.stage, step.number) == (2, 3)
@@ -239,6 +258,31 @@ def test_a_last_batch_of_one_image_is_left_out_where_batch_norm_is_trained() -> 
     one_image = Dataset("made", LABELS, {"train": tiny_split("train", 1)})
     with pytest.raises(RecipeError, match="--train-bn needs at least two images per step"):
         order_of_epoch(replace(setting, dataset=one_image), 1, 1)
+
+
+def test_so_is_a_last_batch_of_one_image_for_each_of_several_processes() -> None:
+    two, three = Group(rank=1, world=2), Group(rank=1, world=3)
+    setting = replace(tiny_setting(tiny_recipe(train__batch_size=4, train__train_bn=True)), group=two)
+    order = order_of_epoch(setting, 1, 1)
+    # 18 images, of which the last two would be one for each.
+    assert len(order.indices) == 16
+    assert np.bincount(order.indices % 2).tolist() == [8, 8]
+    assert {len(images) for images in share_of_order(order, two).batches(0)} == {2}
+    frozen = replace(setting, recipe=tiny_recipe(train__batch_size=4))
+    assert len(order_of_epoch(frozen, 1, 1).indices) == 18
+    six = replace(setting, recipe=tiny_recipe(train__batch_size=12, train__train_bn=True), group=three)
+    assert len(order_of_epoch(six, 1, 1).indices) == 18
+
+
+@pytest.mark.parametrize(("batch", "world", "of_each"), [(1, 1, ""), (2, 2, " of each process")])
+def test_batches_of_one_image_each_are_refused_where_batch_norm_is_trained(
+    batch: int, world: int, of_each: str
+) -> None:
+    recipe = tiny_recipe(train__batch_size=batch, train__train_bn=True)
+    setting = replace(tiny_setting(recipe), group=Group(world=world))
+    with pytest.raises(RecipeError, match=f"at least two images per step{of_each}: raise --batch-size, or leave"):
+        order_of_epoch(setting, 1, 1)
+    assert len(order_of_epoch(replace(setting, recipe=tiny_recipe(train__batch_size=batch)), 1, 1).indices) == 18
 
 
 def test_processes_share_every_batch() -> None:
@@ -783,6 +827,35 @@ def test_statistics_are_estimated_anew_with_the_weights_that_are_kept(average: d
         loss, accuracy, _ = run.trainer._validate(run.trainer._data.image_batches(2), bar)
     assert (run.state.best.loss, run.state.best.accuracy) == (loss, accuracy)
     assert run.listening.lines[-1].startswith("BatchNorm statistics estimated anew on 3 batches: validation loss ")
+
+
+@pytest.mark.parametrize("average", [{}, {"train__ema": 0.8}, {"train__average_last": 2}])
+def test_all_processes_look_with_the_statistics_of_the_first(average: dict[str, Any]) -> None:
+    """A checkpoint has these, so that a run which goes on ends the same only if all looked with them before."""
+
+    class Second(Group):
+        """Stands for another process than the first, whose statistics are all 7."""
+
+        def follow_first(self, tensors: Sequence[torch.Tensor]) -> None:
+            for tensor in tensors:
+                tensor.fill_(7)
+
+    run, looked = Run(**BATCH_NORM, **average), []
+    run.trainer._setting = replace(run.setting, group=Second())
+    layer = run.setting.backbone.model.body[1]
+    predict = run.trainer.predict
+
+    def noted(batches: BatchSource, bar: Bar) -> npt.NDArray[np.float32]:
+        looked.append({*layer.running_mean.tolist(), *layer.running_var.tolist()})
+        return predict(batches, bar)
+
+    run.trainer.predict = noted  # type: ignore[method-assign]
+    run.trainer.run()
+    # Stage 1 trains no such layer.
+    assert looked[1:] == [{7.0}, {7.0}]
+    assert looked[0] != {7.0}
+    assert set(kept_of(run)["body.1.running_mean"].tolist()) == {7.0}
+    assert set(layer.running_mean.tolist()) == {7.0}
 
 
 def test_there_are_no_more_batches_than_images() -> None:

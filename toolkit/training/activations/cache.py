@@ -28,7 +28,7 @@ from toolkit.files import read_regular
 from toolkit.progress import Reporter, Silent
 from toolkit.training.activations.catalogue import FORMAT_VERSION, INDEX_NAME, CacheIndex, CacheKey, bytes_needed
 from toolkit.training.activations.cleaning import part_folder, remove
-from toolkit.training.activations.row_file import Checksums, RowFile
+from toolkit.training.activations.row_file import CHUNK_BYTES, Checksums, RowFile
 
 _STORED: dict[str, np.dtype[Any]] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
 
@@ -101,6 +101,18 @@ class ActivationCache:
             raise TrainingError(f"{file.path} cannot be read ({error.strerror or error}). Run again.") from error
         if count < len(target):
             raise TrainingError(f"{file.path} was cut short while it was being used. Run again: it is computed anew.")
+
+    def fits(self, dtype: str) -> bool:
+        """Tell whether another type, ``float16`` or ``float32``, would hold all of it; reads it once."""
+        for tensor, (name, _) in enumerate(self.key.tensors):
+            step = max(1, CHUNK_BYTES // max(1, self._row_bytes[tensor]))
+            for start in range(0, self.key.rows, step):
+                rows = np.arange(start, min(start + step, self.key.rows), dtype=np.int64)
+                try:
+                    _converted(self.read(tensor, rows), _STORED[dtype], name)
+                except NotFiniteError:
+                    return False
+        return True
 
     def problem(self, index: CacheIndex, on_progress: Callable[[int], None]) -> str | None:
         """Read every byte once; return which file is not what was written, or None."""

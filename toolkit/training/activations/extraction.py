@@ -153,14 +153,19 @@ class Extraction(Generic[Function]):
         """
         key = self.key(split, views)
         wide = key.model_copy(update={"dtype": "float32"})
-        # The wide one is there where an earlier pass found values that float16 cannot hold.
         for wanted in dict.fromkeys((key, wide)):
-            if (cache := open_cache(cache_root(), wanted, self.setting.reporter)) is not None:
-                self.setting.reporter.line(
-                    f"{split.name}: {self.divided.made} are there already ({wanted.digest()[:12]}, "
-                    f"{bytes_needed(wanted) / 1e6:.0f} MB)"
-                )
-                return Activations(cache, views, split.targets)
+            if (cache := open_cache(cache_root(), wanted, self.setting.reporter)) is None:
+                continue
+            # The wide one is this run's where an earlier pass found values that float16 cannot hold. One of a run that
+            # asked for float32 is not: what is computed must not depend on what else is kept.
+            if wanted != key and cache.fits(key.dtype):
+                cache.close()
+                continue
+            self.setting.reporter.line(
+                f"{split.name}: {self.divided.made} are there already ({wanted.digest()[:12]}, "
+                f"{bytes_needed(wanted) / 1e6:.0f} MB)"
+            )
+            return Activations(cache, views, split.targets)
         recipe = self.setting.recipe
         whole = _Pass(
             split,
@@ -238,7 +243,7 @@ class Extraction(Generic[Function]):
         if needed + SPARE_BYTES > free:
             raise NoCacheError(
                 f"the {self.divided.made} of {work.described} need {needed / 1e9:.1f} GB, and {root} has "
-                f"{free / 1e9:.1f} GB free"
+                f"{free / 1e9:.1f} GB free, of which {SPARE_BYTES / 1e9:.1f} GB stay free"
             )
         with CacheWriter(root, key) as writer:
             self._run_over(work, writer)

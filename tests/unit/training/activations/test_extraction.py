@@ -142,10 +142,23 @@ def test_values_beyond_float16_are_kept_in_float32_and_found_there(own_cache: Pa
     assert listening.bars.count("frozen part, validation") == 2  # once refused, once kept, never again
 
 
+def test_what_another_run_keeps_in_float32_is_not_taken_for_float16(own_cache: Path) -> None:
+    wide, narrow = (make_extraction(cache__dtype=dtype) for dtype in ("float32", "float16"))
+    split, images = wide.setting.dataset.split("train"), np.arange(18)
+    rows = {}
+    for made in (wide, narrow):
+        kept = made.activations(split, 1)
+        rows[kept.cache.key.dtype] = kept.cache.read(0, images)
+        kept.cache.close()
+    np.testing.assert_array_equal(rows["float16"], rows["float32"].astype(np.float16))
+    assert len(entries(own_cache)) == 2
+
+
 def test_what_does_not_fit_on_the_disk_is_not_begun(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = make_extraction()
     monkeypatch.setattr(extraction, "free_bytes", lambda folder: extraction.SPARE_BYTES)
-    with pytest.raises(NoCacheError, match=r"the activations of the train images need .* GB free"):
+    told = r"the activations of the train images need 0\.0 GB, and .* has 0\.5 GB free, of which 0\.5 GB stay free$"
+    with pytest.raises(NoCacheError, match=told):
         made.activations(made.setting.dataset.split("train"), 1)
     assert not own_cache.exists()
 
