@@ -460,7 +460,9 @@ class Recipe(_Section):
     @model_validator(mode="after")
     def _a_third_stage_goes_deeper(self) -> Self:
         before, third = self.stage2.unfreeze, self.stage3.unfreeze
-        if self.stage3.epochs > 0 and isinstance(before, int) and isinstance(third, int) and third < before:
+        if self.stage2.epochs == 0 or self.stage3.epochs == 0:
+            return self
+        if isinstance(before, int) and isinstance(third, int) and third < before:
             raise ValueError(
                 f"stage3.unfreeze is {third} and stage2.unfreeze is {before}: a third stage is for more blocks, say "
                 "how many"

@@ -224,6 +224,8 @@ def test_a_third_stage_is_there_for_those_who_ask_for_it() -> None:
     assert [number for number, _ in Recipe().stages] == [1, 2]
     deeper = Recipe().override({"stage3.epochs": 2, "stage3.unfreeze": 4})
     assert [(number, stage.unfreeze) for number, stage in deeper.stages] == [(1, 0), (2, 1), (3, 4)]
+    alone = Recipe().override({"stage2.epochs": 0, "stage2.unfreeze": 3, "stage3.epochs": 2, "stage3.unfreeze": 2})
+    assert [number for number, _ in alone.stages] == [1, 3]  # a stage that is left out is compared with nothing
     named = Recipe().override({"stage3.epochs": 2, "stage3.unfreeze": "layer3, layer4"})
     assert named.stages[-1][1].unfreeze == ("layer3", "layer4")
 
