@@ -7,7 +7,7 @@ import re
 import pytest
 from pages import rows, text_of
 
-from benchmarks.single_gains import MEANS
+from benchmarks.means.catalogue import MEANS
 from toolkit.recipe import TrainRecipe, load_recipe, recipe_fields
 from toolkit.run_folder import SecondStageTrial, SolvedHead
 from toolkit.training.activations.prefix import LITTLE_WORK
