@@ -120,8 +120,10 @@ def make_report(settings: Mapping[str, Any], measured: Measured) -> Report:
         notes=[
             f"{BASELINE}: {', '.join(f'{accuracy:.2%}' for accuracy in accuracies)} of "
             f"{len(measured.baseline[0].right)} held-out images, a seed each.",
-            "Intervals are paired over the images of all seeds (Newcombe 1998, method 10); they hold for the networks "
-            "that were trained, and the spread over the seeds says how far others may lie from them.",
+            f"Differences are means over the {measured.images} images that some seed held out. Each counts once, with "
+            "its mean over those seeds: seeds that judge by the same images and agree make no interval narrower.",
+            "Intervals are adjusted Wald intervals of paired proportions (Bonett and Price 2012). They hold for the "
+            "networks that were trained; the spread over the seeds says how far others may lie from them.",
             f"With {len(gains)} rows one of twenty intervals misses by chance: what gains is to be measured again "
             "before it becomes a default.",
             *(f"Not measured: {name}, because {reason}" for name, reason in measured.refused.items()),

@@ -26,13 +26,15 @@ class Outcome:
     """What one training came to.
 
     Attributes:
-        right: which images of the split it gets right.
+        names: of the images of the split, as ``Split`` has them.
+        right: which of them it gets right, ``[n]``.
         cpu_seconds: processor time of the training, without the frozen part.
         epochs: that were made.
         logits: of the images, float32 ``[n, C]``.
         head: how the head was solved; None where it was not.
     """
 
+    names: tuple[str, ...] = field(repr=False)
     right: Right = field(repr=False)
     cpu_seconds: float
     epochs: int
@@ -69,4 +71,4 @@ def train(recipe: Recipe, judging: str) -> Outcome:
         with Silent().bar("", len(split), "img") as bar:
             logits = data.predict(split, bar)
         right = logits.argmax(axis=1) == split.targets
-        return Outcome(right, seconds, len(state.history), logits, state.solved_head)
+        return Outcome(split.names, right, seconds, len(state.history), logits, state.solved_head)

@@ -16,8 +16,8 @@ from toolkit.training.activations.prefix import TorchPrefix
 def outcomes(accuracies: Sequence[float], head: SolvedHead | None = None, seconds: float = 10.0) -> list[Outcome]:
     """Return one for each accuracy, on 1,000 images."""
     images = np.arange(1000)
-    logits = np.zeros((1000, 2), np.float32)
-    return [Outcome(images < round(1000 * accuracy), seconds, 9, logits, head) for accuracy in accuracies]
+    names, logits = tuple(map(str, images)), np.zeros((1000, 2), np.float32)
+    return [Outcome(names, images < round(1000 * accuracy), seconds, 9, logits, head) for accuracy in accuracies]
 
 
 def head(*, trained: bool) -> SolvedHead:

@@ -19,7 +19,8 @@ from toolkit.recipe import Recipe
 
 def outcome(right: int, of: int = 100, seconds: float = 10.0, epochs: int = 9) -> Outcome:
     """Return one that gets the first images right."""
-    return Outcome(np.arange(of) < right, seconds, epochs, np.zeros((of, 2), np.float32))
+    names = tuple(map(str, range(of)))
+    return Outcome(names, np.arange(of) < right, seconds, epochs, np.zeros((of, 2), np.float32))
 
 
 def test_images_are_trained_on_or_judge() -> None:
@@ -43,7 +44,9 @@ def test_too_few_images_are_said() -> None:
 
 def test_the_claim_is_that_the_recipe_repeats() -> None:
     changed = {MEANS[0].name: [outcome(70)]}
-    assert make_report({}, Measured([outcome(80)], changed)).claims[0].met
+    report = make_report({}, Measured([outcome(80)], changed))
+    assert report.claims[0].met
+    assert report.notes[1].startswith("Differences are means over the 100 images that some seed held out")
     assert not make_report({}, Measured([outcome(80)], changed, repeats=False)).claims[0].met
 
 

@@ -29,8 +29,10 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("judging", ["validation", "test"])
 def test_what_is_kept_is_judged_by_the_split_that_is_named(judging: str) -> None:
-    targets = tiny_setting(tiny_recipe()).dataset.split(judging).targets
+    split = tiny_setting(tiny_recipe()).dataset.split(judging)
+    targets = split.targets
     outcome, again = train(tiny_recipe(), judging), train(tiny_recipe(), judging)
+    assert outcome.names == split.names
     assert outcome.logits.shape == (len(targets), 2)
     assert np.array_equal(outcome.right, outcome.logits.argmax(axis=1) == targets)
     assert outcome.accuracy == outcome.right.sum() / len(targets)
