@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 from benchmarks.harness.errors import BenchmarkError
 from benchmarks.harness.report import RESULTS
@@ -99,6 +101,13 @@ def workspace(folder: Path | None) -> Iterator[Path]:
         yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def workspace_with_cache(folder: Path | None) -> Iterator[Path]:
+    """Yield a temporary folder as ``workspace`` does, in which toolkit keeps its cache: empty at first."""
+    with workspace(folder) as place, patch.dict(os.environ, {"TOOLKIT_CACHE": str(place / "cache")}):
+        yield place
 
 
 def main(benchmark: Callable[[Sequence[str]], int]) -> None:

@@ -7,7 +7,7 @@ import re
 import pytest
 from pages import rows, text_of
 
-from benchmarks.single_gains import MEANS
+from benchmarks.means.catalogue import MEANS
 from toolkit.recipe import TrainRecipe, load_recipe, recipe_fields
 from toolkit.run_folder import SecondStageTrial, SolvedHead
 from toolkit.training.activations.prefix import LITTLE_WORK
@@ -26,7 +26,7 @@ from toolkit.training.plan import FEWEST_EPOCHS
 PAGE = text_of("docs/training.md")
 FLAGS = {f"--{name.replace('_', '-')}": dotted for dotted, name, _ in recipe_fields()}
 OF_COMMANDS = {"--clear", "--dry-run", "--recipe", "--resume", "--run", "--time-budget"}
-OF_BENCHMARKS = {"--epochs", "--held", "--only", "--per-class"}
+OF_BENCHMARKS = {"--held", "--only", "--per-class"}
 OF_TORCHRUN = {"--master-addr", "--master-port", "--nnodes", "--node-rank", "--nproc-per-node"}
 NOT_A_FLAG = {"no-probe"}
 """Means that are measured by leaving out what every run does."""

@@ -392,7 +392,7 @@ def test_every_shape_of_every_family_has_the_gradients_of_pytorch() -> None:
     import timm
     import torchvision
 
-    from benchmarks.families import families
+    from benchmarks.networks.catalogue import families
     from toolkit.backbones.meta import dry_run, on_meta
 
     calls, of_families = Calls(), 0

@@ -1,10 +1,11 @@
 """Command lines of the benchmarks."""
 
 import argparse
+import os
 
 import pytest
 
-from benchmarks.harness.command_line import main, rising, split_arguments, workspace
+from benchmarks.harness.command_line import main, rising, split_arguments, workspace, workspace_with_cache
 from benchmarks.harness.errors import BenchmarkError
 
 
@@ -35,6 +36,16 @@ def test_a_workspace_is_gone_afterwards(tmp_path):
     assert not place.exists()
     with pytest.raises(BenchmarkError, match="no temporary folder can be made"), workspace(tmp_path / "missing"):
         pass
+
+
+def test_a_cache_of_its_own_goes_with_the_workspace(tmp_path, monkeypatch):
+    monkeypatch.setenv("TOOLKIT_CACHE", "before")
+    with workspace_with_cache(tmp_path) as place:
+        assert os.environ["TOOLKIT_CACHE"] == str(place / "cache")
+        assert not (place / "cache").exists()
+
+    assert os.environ["TOOLKIT_CACHE"] == "before"
+    assert not place.exists()
 
 
 def test_sizes_rise():

@@ -1,0 +1,1 @@
+"""The means of training that ``benchmarks.single_gains`` measures, and what that says of each."""
