@@ -12,7 +12,17 @@ from toolkit.preprocess.contract import (
     smallest_reduced,
 )
 from toolkit.preprocess.decoding import Examined, decode, examine, fault
-from toolkit.preprocess.image_files import Listing, is_image, list_folder, list_images, walk_folder
+from toolkit.preprocess.image_files import (
+    IMAGE_SUFFIXES,
+    Listing,
+    image_by_name,
+    is_image,
+    left_by_a_system,
+    list_folder,
+    list_images,
+    not_images,
+    walk_folder,
+)
 from toolkit.preprocess.reduced import decoded_for
 from toolkit.preprocess.resizing import WHOLE, Part, prepare, prepare_batch, prepare_parts
 from toolkit.preprocess.sources import ImageSource, describe, is_one_image
@@ -20,6 +30,7 @@ from toolkit.preprocess.sources import ImageSource, describe, is_one_image
 __all__ = [
     "DECODE_RULES",
     "DENOMINATORS",
+    "IMAGE_SUFFIXES",
     "LONGEST_SIDE",
     "WHOLE",
     "Examined",
@@ -32,10 +43,13 @@ __all__ = [
     "describe",
     "examine",
     "fault",
+    "image_by_name",
     "is_image",
     "is_one_image",
+    "left_by_a_system",
     "list_folder",
     "list_images",
+    "not_images",
     "prepare",
     "prepare_batch",
     "prepare_parts",
