@@ -37,15 +37,16 @@ def noise(height: int = 5, width: int = 7, channels: int = 3, seed: int = 0) -> 
     )
 
 
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
 def png(width: int, height: int, depth: int, color: int, rows: bytes, extra: bytes = b"") -> bytes:
     """Write a PNG by hand, for pixel types that Pillow cannot save."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0))
-    transparency = chunk(b"tRNS", extra) if extra else b""
-    return b"\x89PNG\r\n\x1a\n" + header + transparency + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0))
+    transparency = png_chunk(b"tRNS", extra) if extra else b""
+    pixels = png_chunk(b"IDAT", zlib.compress(rows))
+    return b"\x89PNG\r\n\x1a\n" + header + transparency + pixels + png_chunk(b"IEND", b"")
 
 
 def squash(size: int = 4, **changes: object) -> Preprocessing:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import encoded, noise, on_white, small_files
+from pictures import encoded, noise, on_white, png_chunk, small_files
 from PIL import Image
 
 from toolkit.errors import ImageError
@@ -57,12 +57,8 @@ def _bombs() -> dict[str, bytes]:
     """Small files of 30000 x 30000 pixels."""
     side = 30_000
     size = struct.pack(">II", side, side)
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    frames = chunk(b"acTL", struct.pack(">II", 100_000, 0))
-    head = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size + b"\1\0\0\0\0")
+    frames = png_chunk(b"acTL", struct.pack(">II", 100_000, 0))
+    head = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", size + b"\1\0\0\0\0")
     jpeg = bytearray(encoded(Image.new("RGB", (8, 8)), "JPEG"))
     at = jpeg.index(b"\xff\xc0")
     jpeg[at + 5 : at + 9] = struct.pack(">HH", side, side)
@@ -87,8 +83,8 @@ def _bombs() -> dict[str, bytes]:
     siz = codestream.index(b"\xff\x51")
     codestream = codestream[: siz + 6] + size + bytes(8) + size + codestream[siz + 30 :]
     return {
-        "a.png": head + chunk(b"IDAT", zlib.compress(bytes(10**5))) + chunk(b"IEND", b""),
-        "animated.png": head + frames + chunk(b"IDAT", zlib.compress(bytes(10**5))) + chunk(b"IEND", b""),
+        "a.png": head + png_chunk(b"IDAT", zlib.compress(bytes(10**5))) + png_chunk(b"IEND", b""),
+        "animated.png": head + frames + png_chunk(b"IDAT", zlib.compress(bytes(10**5))) + png_chunk(b"IEND", b""),
         "a.jpg": bytes(jpeg),
         "progressive.jpg": bytes(progressive),
         "canvas.gif": bytes(gif),
