@@ -28,7 +28,7 @@ from benchmarks.harness.errors import BenchmarkError
 from benchmarks.harness.finetuning import toolkit_command
 from benchmarks.harness.report import Claim, Report, Table, finish
 from benchmarks.harness.typed import Typed, Typing
-from toolkit.image_files import IMAGE_SUFFIXES
+from toolkit.preprocess import IMAGE_SUFFIXES
 
 NAME = "first_hour"
 README = Path(__file__).parents[1] / "README.md"

@@ -13,6 +13,7 @@ import time
 
 import numpy as np
 import pytest
+from pictures import encoded
 from PIL import Image
 
 from toolkit.decoding_limits import (
@@ -28,12 +29,6 @@ from toolkit.decoding_limits import (
 
 Entry = tuple[int, int, int, int]
 """Tag, type, count, value."""
-
-
-def encoded(image: Image.Image, format: str, **options: object) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, format, **options)
-    return stream.getvalue()
 
 
 def noise(size: int = 16) -> Image.Image:

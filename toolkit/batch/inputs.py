@@ -19,8 +19,7 @@ from typing import Any
 from toolkit.batch.tables import arrow, column_types, is_bytes, is_key, is_text, opened, read_rows
 from toolkit.errors import DataError
 from toolkit.files import atomic_path, expanded, open_regular, stands_for_another
-from toolkit.image_files import image_by_name, not_images
-from toolkit.preprocess import walk_folder
+from toolkit.preprocess import image_by_name, not_images, walk_folder
 from toolkit.printable import printable
 
 LISTED = "path"

@@ -131,8 +131,7 @@ def _divide(given: list[str], run: str | None, artifacts: Path) -> tuple[str | N
 
 
 def _expand(paths: list[Path]) -> Iterator[Path]:
-    from toolkit.image_files import not_images
-    from toolkit.preprocess import list_folder
+    from toolkit.preprocess import list_folder, not_images
 
     for path in paths:
         try:

@@ -16,7 +16,7 @@ from toolkit.data.folder import PooledFiles, load_pools
 from toolkit.data.layout import SPLIT_WORDS, Pool, checked, split_of
 from toolkit.errors import DataError
 from toolkit.files import expanded
-from toolkit.image_files import IMAGE_SUFFIXES
+from toolkit.preprocess import IMAGE_SUFFIXES
 from toolkit.printable import printable
 from toolkit.progress import Reporter
 from toolkit.recipe import DataRecipe

@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from toolkit.errors import DataError, ImageError
-from toolkit.image_files import IMAGE_SUFFIXES, left_by_a_system, not_images
-from toolkit.preprocess import is_image, list_folder, list_images
+from toolkit.preprocess import IMAGE_SUFFIXES, is_image, left_by_a_system, list_folder, list_images, not_images
 from toolkit.printable import printable
 
 LAYOUTS = "sort the images into train/<class>/ (with val/<class>/ and test/<class>/ if you have them), or into <class>/"

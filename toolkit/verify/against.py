@@ -15,8 +15,7 @@ from toolkit.errors import BundleError, ImageError, first_line
 from toolkit.formats.base import Session
 from toolkit.formats.opening import choose_artifact, not_opened, open_artifact
 from toolkit.formats.registry import get_format
-from toolkit.image_files import not_images
-from toolkit.preprocess import list_folder, prepare_batch
+from toolkit.preprocess import list_folder, not_images, prepare_batch
 from toolkit.printable import printable
 from toolkit.results import Check, ParityReport
 from toolkit.verify.candidate import Candidate, candidates_of

@@ -21,12 +21,13 @@ from bundles import BATCH, STREAMS
 from PIL import Image
 
 import toolkit
-from toolkit import preprocess, provenance
+from toolkit import provenance
 from toolkit.bundle.manifest import SIGNATURE_NAME
 from toolkit.bundle.trust.signature import make_keys
 from toolkit.bundle.writer import sign_bundle
 from toolkit.errors import BundleError, DeviceError, ImageError, IntegrityError, SignatureError, ToolkitError
 from toolkit.formats.onnx import OnnxSession
+from toolkit.preprocess.pillow_errors import pillow_warnings_ignored
 from toolkit.runtime.tuning import NotTunedHereWarning
 
 Maker = Callable[[str], np.ndarray]
@@ -760,7 +761,7 @@ def test_a_fork_while_threads_decode_takes_no_lock_along(colour_bundle: Path, co
         while remaining > left:
             next(stream)
             remaining -= 1
-        with preprocess._pillow_warnings_ignored._lock:
+        with pillow_warnings_ignored._lock:
             process = forked(lambda: [one.label for _, one in stream] == ["red"] * left or 1 / 0)  # noqa: B023 - at once
         process.join(60)
         process.kill()

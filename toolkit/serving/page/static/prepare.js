@@ -1,4 +1,4 @@
-// From an image file to the pixels that the model takes, as toolkit/preprocess.py does it with Pillow.
+// From an image file to the pixels that the model takes, as toolkit/preprocess does it with Pillow.
 //
 // Resizing is Pillow's to the bit (libImaging/Resample.c, 8 bits per channel): weights in fixed point, first across, then
 // down. Pillow 13 does it the other way round where a picture loses more than twice as many rows as columns, which is a

@@ -1,4 +1,4 @@
-"""Which files are images by their names, and which formats are opened with what is installed."""
+"""Which formats are opened with what is installed, and what is taken of each."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pictures import encoded, noise
 from PIL import Image, features
 
-from toolkit import image_files
 from toolkit.errors import ImageError
-from toolkit.image_files import IMAGE_SUFFIXES, image_by_name, left_by_a_system, not_images, open_image
-from toolkit.preprocess import decode
-
-pillow_heif = pytest.importorskip("pillow_heif", reason="HEIC files are made with pillow-heif")
+from toolkit.preprocess import decode, file_formats
+from toolkit.preprocess.file_formats import open_image
 
 
 def picture() -> np.ndarray:
@@ -26,6 +24,7 @@ def picture() -> np.ndarray:
 
 
 def heic(exif: bytes = b"") -> bytes:
+    pillow_heif = pytest.importorskip("pillow_heif", reason="HEIC files are made with pillow-heif")
     stream = io.BytesIO()
     extra = {"exif": exif} if exif else {}
     pillow_heif.from_pillow(Image.fromarray(picture())).save(stream, quality=95, **extra)
@@ -44,43 +43,33 @@ def turned() -> bytes:
     return exif.tobytes()
 
 
-def test_suffixes_are_lower_case() -> None:
-    assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in IMAGE_SUFFIXES)
+class TestContainers:
+    @pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP", "TIFF"])
+    def test_first_frame_of_several(self, format: str) -> None:
+        frames = [Image.new("RGB", (6, 4), color) for color in ((255, 0, 0), (0, 255, 0), (0, 0, 255))]
+        options = {"lossless": True} if format == "WEBP" else {}
+        decoded = decode(encoded(frames[0], format, save_all=True, append_images=frames[1:], **options))
+        np.testing.assert_array_equal(decoded, np.asarray(frames[0]))
 
+    def test_multi_picture_jpeg(self) -> None:
+        frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+        np.testing.assert_allclose(
+            decode(encoded(frames[0], "MPO", save_all=True, append_images=frames[1:])), np.asarray(frames[0]), atol=3
+        )
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("cat.JPG", True),
-        ("cat.HEIC", True),
-        ("cat.avif", True),
-        ("notes.txt", False),
-        ("cat.jpg.txt", False),
-        ("cat.CR2", False),
-        ("cat", None),
-        ("2019.07.14", None),
-        ("cat.", None),
-    ],
-)
-def test_the_name_decides_where_it_says_something(name: str, expected: bool | None) -> None:
-    assert image_by_name(name) is expected
+    @pytest.mark.skipif(not features.check("jpg_2000"), reason="this Pillow is built without JPEG 2000")
+    def test_jpeg_2000(self) -> None:
+        pixels = noise(16, 16)
+        np.testing.assert_array_equal(decode(encoded(Image.fromarray(pixels), "JPEG2000", irreversible=False)), pixels)
 
+    def test_the_content_decides_not_the_suffix(self, tmp_path: Path) -> None:
+        path = tmp_path / "really-a-png.jpg"
+        path.write_bytes(encoded(Image.fromarray(noise()), "PNG"))
+        np.testing.assert_array_equal(decode(path), noise())
 
-@pytest.mark.parametrize("name", [".DS_Store", "._cat.jpg", ".git", "Thumbs.db", "__MACOSX", "@eaDir", "desktop.ini"])
-def test_what_systems_leave(name: str) -> None:
-    assert left_by_a_system(name)
-    assert not left_by_a_system("cat")
-
-
-def test_files_that_are_no_images_are_counted() -> None:
-    assert not_images("train/cat", []) is None
-    assert not_images("train/cat", ["a.txt"]) == "1 file in train/cat is no image by its name: .txt (1)"
-    names = [f"{number}.CR2" for number in range(15)] + ["README", "a.txt"]
-    assert not_images("train/cat", names) == (
-        "17 files in train/cat are no images by their name: .CR2 (15), .txt (1), no suffix (1)"
-    )
-    assert (not_images("x", [f"a.{letter}" for letter in "abcdefgh"]) or "").endswith(".e (1), others (3)")
-    assert (not_images("x", ["a.\x1b[31m", "b.\udce9"]) or "").endswith(r": .\x1b[31m (1), .\udce9 (1)")
+    def test_formats_that_start_other_programs_are_refused(self) -> None:
+        with pytest.raises(ImageError, match="none of the formats"):
+            decode(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 5 5\n%%EndComments\n")
 
 
 @pytest.mark.skipif("avif" not in features.modules, reason="this Pillow reads no AVIF")
@@ -117,7 +106,7 @@ def test_heic_without_the_extra_says_how_to_get_it(monkeypatch: pytest.MonkeyPat
 @pytest.mark.skipif("avif" not in features.modules, reason="this Pillow reads no AVIF")
 def test_avif_with_an_older_pillow_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     content = avif()
-    monkeypatch.setattr(image_files.features, "modules", {})
+    monkeypatch.setattr(file_formats.features, "modules", {})
     with pytest.raises(ImageError, match=r"it is an AVIF image.*Pillow 11\.3.*pip install --upgrade pillow"):
         decode(content)
 
