@@ -5,8 +5,6 @@ Pillow and numpy only. Every decision taken here is a field of ``Preprocessing``
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from toolkit.preprocess.contract import (
     DECODE_RULES,
     DENOMINATORS,
@@ -16,22 +14,20 @@ from toolkit.preprocess.contract import (
     smallest_reduced,
 )
 from toolkit.preprocess.decoding import Examined, decode, examine, fault
+from toolkit.preprocess.image_files import (
+    IMAGE_SUFFIXES,
+    Listing,
+    image_by_name,
+    is_image,
+    left_by_a_system,
+    list_folder,
+    list_images,
+    not_images,
+    walk_folder,
+)
 from toolkit.preprocess.reduced import decoded_for
 from toolkit.preprocess.resizing import WHOLE, Part, prepare, prepare_batch, prepare_parts
 from toolkit.preprocess.sources import ImageSource, describe, is_one_image
-
-if TYPE_CHECKING:
-    from toolkit.preprocess.image_files import (
-        IMAGE_SUFFIXES,
-        Listing,
-        image_by_name,
-        is_image,
-        left_by_a_system,
-        list_folder,
-        list_images,
-        not_images,
-        walk_folder,
-    )
 
 __all__ = [
     "DECODE_RULES",
@@ -63,12 +59,3 @@ __all__ = [
     "smallest_reduced",
     "walk_folder",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    """Import what lists folders on first use (PEP 562): a service is handed its images."""
-    if name not in __all__:
-        raise AttributeError(f"module 'toolkit.preprocess' has no attribute {name!r}")
-    from toolkit.preprocess import image_files
-
-    return getattr(image_files, name)
