@@ -92,6 +92,7 @@ def benchmark(arguments: Sequence[str]) -> int:
     return finish(
         Report(
             name=NAME if options.image_size == IMAGE_SIZE else f"{NAME}_{options.image_size}px",
+            script=NAME,
             title=f"What the server holds: a network of {options.image_size} px",
             settings={
                 "backbone": options.backbone,
