@@ -86,8 +86,8 @@ def finetune(  # noqa: PLR0913 - what a person says in one call, each by its nam
         return resume_run(find_unfinished(named, root), reporter, track)
     require_trackers(track, reporter)
     changes = changes_of({field: _plain(value) for field, value in given.items()}, CALL, called=CALLED)
+    from toolkit.durations import parse_duration
     from toolkit.training.auto import choose_recipe
-    from toolkit.training.plan import parse_duration
 
     budget = None if time_budget is None else parse_duration(text_of("time_budget", time_budget, "'20m'"))
     if name is not None:

@@ -49,10 +49,10 @@ def command(
     # What is wrong is said before anything else is imported: PyTorch alone takes seconds.
     from toolkit.api.stages import loading, require_room
     from toolkit.cli.console import reporter
+    from toolkit.durations import parse_duration
     from toolkit.run_folder import find_unfinished, new_run
     from toolkit.trackers import require_trackers
     from toolkit.training.auto import check_recipe, choose_recipe
-    from toolkit.training.plan import parse_duration
 
     if track and dry_run:
         raise RecipeError("--dry-run trains nothing that --track could log: leave one of them out.")

@@ -72,10 +72,10 @@ def command(
     """
     sizes = batch_sizes_of(batch_sizes)
     from toolkit.cli.console import reporter, telling_of_lost_signature
+    from toolkit.durations import parse_duration
     from toolkit.run_folder import new_run
     from toolkit.trackers import require_trackers
     from toolkit.training.auto import check_recipe, choose_recipe
-    from toolkit.training.plan import parse_duration
     from toolkit.whole_job import Job, run_job, run_to_resume
 
     progress = reporter(quiet)

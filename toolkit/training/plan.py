@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from toolkit.durations import duration
 from toolkit.errors import RecipeError
 from toolkit.recipe import Recipe
 from toolkit.training.few_images import FOLDS, MOST_NUMBERS, behind_head, stages_in_words
@@ -355,31 +355,6 @@ def lines(plan: Plan, rates: Rates, views: int) -> list[str]:
     if plan.shorter:
         text.append("  shorter: " + "; ".join(f"{flag}: about {duration(seconds)}" for flag, seconds in plan.shorter))
     return text
-
-
-def duration(seconds: float) -> str:
-    """Return a length of time for a person: ``40 s``, ``11 min``, ``2 h 5 min``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def parse_duration(text: str) -> float:
-    """Return seconds from ``90s``, ``20m``, ``1.5h``, ``1h30m`` or a plain number of seconds.
-
-    Raises:
-        RecipeError: it is none of these, or not positive.
-    """
-    parts = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip().lower())
-    seconds = (
-        sum(float(part) * unit for part, unit in zip(parts.groups(), (3600, 60, 1), strict=True) if part)
-        if parts
-        else 0.0
-    )
-    if seconds <= 0:
-        raise RecipeError(f"{text!r} is no length of time: give e.g. 90s, 20m, 1.5h or 1h30m.")
-    return seconds
 
 
 def rate(run: Callable[[], int], clock: Callable[[], float] = time.perf_counter, least: float = 0.4) -> float:

@@ -14,6 +14,7 @@ from toolkit import provenance
 from toolkit.backbones import save_weights, takes_image_size
 from toolkit.data.near_duplicates import require_imagehash
 from toolkit.data.registry import plain_name
+from toolkit.durations import duration
 from toolkit.errors import RunError, TrainingError
 from toolkit.files import sha256_file
 from toolkit.progress import Reporter, Silent, working
@@ -27,7 +28,7 @@ from toolkit.training.label_check import check_labels, recall_labels
 from toolkit.training.looks import Looks, look_at_data
 from toolkit.training.measure import counts_of, make_plan, measure
 from toolkit.training.meter import StepObserver
-from toolkit.training.plan import Plan, duration, fit, lines
+from toolkit.training.plan import Plan, fit, lines
 from toolkit.training.review import write_review
 from toolkit.training.setting import Setting, identity_of, prepared_setting
 from toolkit.training.trainer import Trainer
