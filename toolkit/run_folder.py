@@ -231,6 +231,7 @@ class RunFolder:
         self.junit_file = self.verify / "junit.xml"
         self.bench_file = self.bench / "bench.json"
         self.report_file = self.bench / "report.html"
+        self.pictures = (path / "learning_curves.png", path / "confusion.png")
 
     def resume_command(self) -> str:
         """Return the command line that goes on with this run."""

@@ -175,6 +175,7 @@ def kill_and_go_on(commands: Commands, run: RunFolder, moments: Iterable[str]) -
             # The run is whole, and the one that the next command takes. 'toolkit report' draws its pictures (and finds
             # no benchmark to report).
             assert commands.run(folder, "report", "--run", "killed").returncode == 2
+            assert all(picture.is_file() for picture in run.pictures)
             assert (run.path.parent / "latest").resolve() == run.path.resolve()
             break
     return phases

@@ -63,6 +63,12 @@ def command(
     if output is not None:
         raise ToolkitError("--output is for --runs: the report of one run is written into its folder.")
     folder = find_place(next(iter(places or []), None), run, artifacts).finished_run(PURPOSE).folder
+    folder.remove_leftovers()
+    if not all(picture.is_file() for picture in folder.pictures) and is_installed("matplotlib"):
+        # It was killed when it was complete, and nothing else draws them.
+        from toolkit.report import write_pictures
+
+        write_pictures(folder)
     folder.require_benchmark()
     from toolkit.cli.console import output as console
     from toolkit.cli.console import reporter
@@ -72,7 +78,6 @@ def command(
         from toolkit.report import print_bench, why_no_page, write_pictures, write_report
         from toolkit.results import BenchReport
 
-        folder.remove_leftovers()
         report = BenchReport.load(folder.bench_file, "toolkit bench")
         files = write_report(folder)
         if is_installed("matplotlib"):

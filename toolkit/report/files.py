@@ -75,7 +75,7 @@ def write_pictures(run: RunFolder) -> list[Path]:
         RunError: the run has not finished, or a record is malformed.
         FileWriteError: the folder cannot be written.
     """
-    curves, confusion = run.path / "learning_curves.png", run.path / "confusion.png"
+    curves, confusion = run.pictures
     record = run.record()
     learning_curves(run.history_file, curves, best=(record.best_stage, record.best_epoch))
     confusion_picture(run.evaluation(), confusion)
