@@ -366,6 +366,23 @@ STEPS: tuple[tuple[str, Step, tuple[str, ...]], ...] = (
 """Name, what it does, and which steps must have come to an end before; a gate that failed has come to one."""
 
 
+def chosen_steps(names: Sequence[str]) -> tuple[tuple[str, Step, tuple[str, ...]], ...]:
+    """Return the named steps and those they need, in the order of the whole check.
+
+    Raises:
+        CannotError: there is no such step.
+    """
+    needs_of = {name: needs for name, _, needs in STEPS}
+    if unknown := [name for name in names if name not in needs_of]:
+        raise CannotError(f"there is no step '{unknown[0]}': give some of {', '.join(needs_of)}.")
+    wanted, open_names = set(names), list(names)
+    while open_names:
+        lacking = [need for need in needs_of[open_names.pop()] if need not in wanted]
+        wanted.update(lacking)
+        open_names += lacking
+    return tuple(step for step in STEPS if step[0] in wanted)
+
+
 def run_steps(
     machine: Machine, steps: Sequence[tuple[str, Step, tuple[str, ...]]], show: Callable[[str], None]
 ) -> list[Line]:
@@ -407,7 +424,14 @@ def main() -> None:
         "--device", choices=("cuda", "cpu"), default="cuda", help="cpu rehearses the steps without a GPU"
     )
     parser.add_argument("--seconds", type=float, default=BUDGET_SECONDS, help="limit for all of it")
+    parser.add_argument(
+        "--only", default="", metavar="STEPS", help="steps, separated by commas; what they need is done too"
+    )
     given = parser.parse_args()
+    try:
+        steps = chosen_steps([name.strip() for name in given.only.split(",")]) if given.only else STEPS
+    except CannotError as error:
+        parser.error(str(error))
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="toolkit-gpu-check-") as temporary:
         work = Path(temporary)
@@ -418,7 +442,7 @@ def main() -> None:
             print(lines[0].text(), flush=True)
         else:
             machine = Machine(work, environment(site, work), started + given.seconds, given.device)
-            lines = run_steps(machine, STEPS, lambda text: print(text, flush=True))
+            lines = run_steps(machine, steps, lambda text: print(text, flush=True))
     counts = {outcome: sum(line.outcome == outcome for line in lines) for outcome in ("proved", "failed", "could not")}
     whole = {"seconds": time.monotonic() - started, **counts, "lines": [asdict(line) for line in lines]}
     given.out.parent.mkdir(parents=True, exist_ok=True)

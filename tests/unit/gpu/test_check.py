@@ -56,6 +56,14 @@ class TestSteps:
         assert all(names.index(need) < names.index(name) for name, _, needs in check.STEPS for need in needs)
         assert len(set(names)) == len(names)
 
+    def test_chosen_ones_come_with_all_that_they_need_in_order(self) -> None:
+        chosen = [name for name, _, _ in check.chosen_steps(["tests", "verify large"])]
+        assert chosen == ["machine", "tests", "finetune large", "export large", "verify large"]
+
+    def test_a_step_that_there_is_not_is_refused_with_those_there_are(self) -> None:
+        with pytest.raises(CannotError, match=r"no step 'test': give some of machine, .*, tests, .*bench large"):
+            check.chosen_steps(["machine", "test"])
+
 
 class TestCommands:
     def test_the_end_of_what_a_failed_command_said_is_in_the_message(self, machine: Machine) -> None:
