@@ -30,12 +30,27 @@ RESERVE_SECONDS = 5.0
 SMALL_FORMATS, LARGE_FORMATS = "onnx,torchscript,pt2", "onnx,onnx-fp16,torchscript"
 """float16 belongs to the larger network: its depthwise kernels are slow enough to take the time of the others."""
 VERIFIED_IMAGES = "128"
+OUTCOMES = {"PASSED": "proved", "SKIPPED": "could not", "FAILED": "failed", "ERROR": "failed"}
+"""Of what pytest says of a test."""
 SMALL, LARGE = "gpu-small", "gpu-large"
 """The embedded job, and a ResNet-50 at 224 px from random weights, whose speed is worth a figure."""
 
 
 class CannotError(Exception):
     """A step could not do what it should prove; the message says why."""
+
+
+class TooLongError(CannotError):
+    """A command ran past its limit.
+
+    Attributes:
+        printed: what it had printed until then.
+    """
+
+    def __init__(self, limit: float, printed: str) -> None:
+        """Put it into words."""
+        super().__init__(f"it ran past its {limit:.0f} s: {_end(printed)}")
+        self.printed = printed
 
 
 @dataclass(frozen=True)
@@ -70,7 +85,8 @@ class Machine:
         """Run a command in the work folder and return its standard output.
 
         Raises:
-            CannotError: it failed, or ran past its limit or the deadline.
+            CannotError: it failed, or the time of the whole check was over.
+            TooLongError: it ran past its limit or the deadline.
         """
         limit = min(limit, self.deadline - RESERVE_SECONDS - time.monotonic())
         if limit <= 1:
@@ -88,8 +104,7 @@ class Machine:
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            printed = (error.stdout or b"").decode(errors="replace")
-            raise CannotError(f"it ran past its {limit:.0f} s: {_end(printed)}") from error
+            raise TooLongError(limit, (error.stdout or b"").decode(errors="replace")) from error
         if done.returncode:
             raise CannotError(f"exit code {done.returncode}: {_end(done.stdout + done.stderr)}")
         return done.stdout
@@ -210,10 +225,24 @@ def test_lines(machine: Machine) -> list[Line]:
     command += ["-c", str(REPOSITORY / "pyproject.toml"), f"--junitxml={report}", str(REPOSITORY / "tests")]
     try:
         machine.run(command, 240)
+    except TooLongError as error:
+        return [Line("tests", "failed", str(error)), *printed_lines(error.printed)]
     except CannotError:
         if not report.is_file():
             raise
     return junit_lines(report.read_text("utf-8"))
+
+
+def printed_lines(printed: str) -> list[Line]:
+    """Return a line per test that had ended in what ``pytest -v`` printed, with or without xdist; no report is left."""
+    lines = []
+    for words in map(str.split, printed.splitlines()):
+        ended = [word for word in words if word in OUTCOMES]
+        names = [word for word in words if "::" in word]
+        if ended and names:
+            file, _, test = names[0].partition("::")
+            lines.append(Line(f"test {Path(file).stem}::{test}", OUTCOMES[ended[0]], ended[0].lower()))
+    return lines
 
 
 def junit_lines(text: str) -> list[Line]:

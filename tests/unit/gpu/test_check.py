@@ -225,6 +225,21 @@ def bench_row(**changes: Any) -> dict[str, Any]:
     return {**row, **of_row, "timings": [{**timing, **of_timing}]}
 
 
+def test_tests_that_had_ended_count_when_the_others_run_out_of_time() -> None:
+    printed = """
+[gw0] [ 12%] PASSED ../tests/integration/test_gpu_training.py::test_learns[float32]
+../tests/integration/test_gpu_training.py::test_goes_on
+[gw1] [ 25%] FAILED ../tests/unit/training/test_precision.py::test_scales
+../tests/integration/test_gpu_artifacts.py::test_agrees SKIPPED (no device) [ 37%]
+../tests/integration/test_gpu_artifacts.py::test_every_row
+"""
+    assert [(line.name, line.outcome) for line in check.printed_lines(printed)] == [
+        ("test test_gpu_training::test_learns[float32]", "proved"),
+        ("test test_precision::test_scales", "failed"),
+        ("test test_gpu_artifacts::test_agrees", "could not"),
+    ]
+
+
 def bench_report(*rows: dict[str, Any]) -> dict[str, Any]:
     peaks = [{"device": "cuda", "threads": 1, "flops_per_second": 5e13}]
     return {"rows": list(rows), "peaks": peaks, "flops_per_image": 8e9, "machine": None, "precision": 0.02}
