@@ -58,7 +58,8 @@ def benchmark(arguments: Sequence[str]) -> int:
             print(f"{shape.channels} channels, {shape.size}, kernel {shape.kernel}, {kind}: {best} ms", flush=True)
     return finish(
         Report(
-            name=NAME,
+            name=f"{NAME}_{instructions.lower()}",
+            script=NAME,
             title="The weight gradient of depthwise convolutions on small maps",
             settings={
                 "batch size": options.batch_size,

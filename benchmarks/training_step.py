@@ -301,7 +301,8 @@ def benchmark(arguments: Sequence[str]) -> int:
     ]
     return finish(
         Report(
-            name=NAME,
+            name=f"{NAME}_{instructions.lower()}",
+            script=NAME,
             title="A step of training: before, and with its own weight gradient of depthwise convolutions",
             settings={
                 "batch size": options.batch_size,

@@ -26,12 +26,16 @@ from toolkit.run_folder import DepthwiseGradient, DepthwiseShape
 Way = Literal["pytorch", "products"]
 Pair = tuple[int, int]
 
-MOST_PAIRS: Mapping[str, int] = {"AVX2": 49 * 49, "AVX512": 49 * 49}
-"""By instruction set, how many pairs of positions (of output and input) a map may have for products to be taken.
+MOST_CELLS: Mapping[str, float] = {"AVX2": 1.5, "AVX512": 2.0}
+"""By instruction set, how many cells of the map there may be for each weight of the kernel for products to be taken.
 
-Measured by ``python -m benchmarks.depthwise_ways``: on 7 x 7 maps they are level with PyTorch or ahead, on 8 x 8 not
-always. On instruction sets that are not here nothing was measured, and PyTorch's way is taken.
+Measured by ``python -m benchmarks.depthwise_ways``: what products take beside PyTorch's way grows with that number and
+hardly with anything else. At 1.3 it is 0.7 to 0.9 of the time, at 2 (maps of 7 x 7, kernels of 5 x 5) 0.6 to 1.0 with
+AVX-512 and 1.1 with AVX2, at 2.6 it is more with both. On instruction sets that are not here nothing was measured, and
+PyTorch's way is taken.
 """
+MOST_PAIRS = 64 * 64
+"""How many pairs of positions, of output and input, there may be: all of them are in memory, for each channel."""
 FAST_KERNEL = 3
 """Up to this side PyTorch's own kernel is fast (a fifth of products on 4 x 4), if the map is not smaller than it."""
 TYPES = (torch.float32, torch.bfloat16, torch.float64)
@@ -49,9 +53,10 @@ def choose_way(shape: DepthwiseShape, instructions: str) -> Way:
         shape: of the convolution.
         instructions: see ``instruction_set``.
     """
-    pairs = math.prod(shape.size) * math.prod(output_size(shape))
-    few = pairs <= MOST_PAIRS.get(instructions, 0)
-    return "products" if few and not _is_fast_in_pytorch(shape) else "pytorch"
+    cells = math.prod(shape.size)
+    few = cells <= MOST_CELLS.get(instructions, 0) * math.prod(shape.kernel)
+    fits = cells * math.prod(output_size(shape)) <= MOST_PAIRS
+    return "products" if few and fits and not _is_fast_in_pytorch(shape) else "pytorch"
 
 
 def _is_fast_in_pytorch(shape: DepthwiseShape) -> bool:

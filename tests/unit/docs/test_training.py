@@ -12,7 +12,7 @@ from toolkit.recipe import TrainRecipe, load_recipe, recipe_fields
 from toolkit.run_folder import SecondStageTrial, SolvedHead
 from toolkit.training.activations.prefix import LITTLE_WORK
 from toolkit.training.best_weights import ENOUGH_IMAGES, FAR_ABOVE, what_validation_tells
-from toolkit.training.depthwise import FAST_KERNEL, MOST_PAIRS
+from toolkit.training.depthwise import FAST_KERNEL, MOST_CELLS, MOST_PAIRS
 from toolkit.training.few_images import (
     FEW_IN_ALL,
     FEW_OF_A_CLASS,
@@ -92,8 +92,10 @@ def test_the_limits_are_those_of_the_code() -> None:
     assert "more than twice that of what is kept, and 0.1 nats on top" in text
     assert f"Below {LITTLE_WORK / 1e9:.0f} billion multiply-adds" in text
     assert f"(down to {FEWEST_EPOCHS})" in text
-    assert MOST_PAIRS == {"AVX2": 49 * 49, "AVX512": 49 * 49}
-    assert f"at most 49 x 49 pairs (maps of 7 x 7) and the kernel is larger than {FAST_KERNEL} x {FAST_KERNEL}" in text
+    assert MOST_PAIRS == 64 * 64
+    assert MOST_CELLS == {"AVX2": 1.5, "AVX512": 2.0}
+    assert "at most 1.5 cells for each weight of the kernel with AVX2 and 2 with AVX-512" in text
+    assert f"at most 64 x 64 pairs, and the kernel is larger than {FAST_KERNEL} x {FAST_KERNEL}" in text
 
 
 def test_the_log_says_what_is_quoted() -> None:

@@ -44,7 +44,8 @@ def shape_of(
 @pytest.fixture
 def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let products be taken for maps and kernels of any size."""
-    monkeypatch.setattr(depthwise, "MOST_PAIRS", {"all": ALWAYS})
+    monkeypatch.setattr(depthwise, "MOST_CELLS", {"all": ALWAYS})
+    monkeypatch.setattr(depthwise, "MOST_PAIRS", ALWAYS)
     monkeypatch.setattr(depthwise, "FAST_KERNEL", 0)
 
 
@@ -308,22 +309,35 @@ def test_pytorch_says_itself_what_it_refuses() -> None:
         layer(torch.randn(2, 6, 7, 7, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("instructions", depthwise.MOST_PAIRS)
+@pytest.mark.parametrize("instructions", depthwise.MOST_CELLS)
 def test_small_maps_are_products_and_large_ones_are_not(instructions: str) -> None:
     assert choose_way(shape_of(1152, 4, 5), instructions) == "products"
     assert choose_way(shape_of(1152, 2, 3), instructions) == "products"
     assert choose_way(shape_of(768, 7, 7), instructions) == "products"
+    assert choose_way(shape_of(384, 8, 7), instructions) == "products"
     assert choose_way(shape_of(672, 8, 5), instructions) == "pytorch"
+    assert choose_way(shape_of(672, 11, 5, stride=(2, 2), padding=(0, 0)), instructions) == "pytorch"
     assert choose_way(shape_of(96, 56, 3), instructions) == "pytorch"
 
 
-@pytest.mark.parametrize("instructions", depthwise.MOST_PAIRS)
+@pytest.mark.parametrize("instructions", depthwise.MOST_CELLS)
 def test_kernels_that_pytorch_is_fast_with_are_left_to_it(instructions: str) -> None:
     assert choose_way(shape_of(1152, 4, 3), instructions) == "pytorch"
     assert choose_way(shape_of(1152, 3, 3), instructions) == "pytorch"
     assert choose_way(shape_of(1152, 3, 3, stride=(2, 2)), instructions) == "products"
     assert choose_way(shape_of(1152, 4, 3, stride=(2, 2)), instructions) == "pytorch"
     assert choose_way(shape_of(1152, (4, 2), 3), instructions) == "products"
+
+
+def test_maps_of_seven_and_kernels_of_five_are_products_where_they_are_faster() -> None:
+    assert choose_way(shape_of(960, 7, 5), "AVX512") == "products"
+    assert choose_way(shape_of(960, 7, 5), "AVX2") == "pytorch"
+
+
+@pytest.mark.parametrize("instructions", depthwise.MOST_CELLS)
+def test_pairs_that_would_fill_the_memory_are_not_made(instructions: str) -> None:
+    assert choose_way(shape_of(128, 8, 31), instructions) == "products"
+    assert choose_way(shape_of(128, 28, 31), instructions) == "pytorch"
 
 
 def test_where_nothing_was_measured_nothing_changes() -> None:
@@ -415,7 +429,7 @@ def test_every_shape_of_every_family_has_the_gradients_of_pytorch() -> None:
     taken = [
         shape
         for shape in calls.shapes
-        if any(choose_way(shape, instructions) == "products" for instructions in depthwise.MOST_PAIRS)
+        if any(choose_way(shape, instructions) == "products" for instructions in depthwise.MOST_CELLS)
     ]
     assert of_families > 20
     assert len(taken) > 100
