@@ -49,6 +49,11 @@ def _twice_the_views(recipe: Recipe) -> Mapping[str, Any]:
     return {"cache.views": 2 * (recipe.cache.views or default_views(recipe.augment))}
 
 
+def _rates(times: float) -> Callable[[Recipe], Mapping[str, Any]]:
+    names = ("head_lr", "backbone_lr")
+    return lambda recipe: {f"stage2.{name}": times * getattr(recipe.stage2, name) for name in names}
+
+
 MEANS = (
     Means("ema", "exponential moving average of the weights, decay 0.99", _always(train__ema=0.99)),
     Means("ema-slow", "the same with decay 0.998", _always(train__ema=0.998)),
@@ -93,14 +98,9 @@ MEANS = (
     Means("longer", "twice the epochs of stage 2", lambda recipe: {"stage2.epochs": 2 * recipe.stage2.epochs}),
     Means("deeper", "a block more trained", lambda recipe: {"stage2.unfreeze": _deeper(recipe, 1)}),
     Means("much-deeper", "two blocks more trained", lambda recipe: {"stage2.unfreeze": _deeper(recipe, 2)}),
-    Means(
-        "faster",
-        "twice the rates of stage 2",
-        lambda recipe: {
-            "stage2.head_lr": 2 * recipe.stage2.head_lr,
-            "stage2.backbone_lr": 2 * recipe.stage2.backbone_lr,
-        },
-    ),
+    Means("faster", "twice the rates of stage 2", _rates(2)),
+    Means("slower", "half the rates of stage 2", _rates(1 / 2)),
+    Means("much-slower", "a quarter of the rates of stage 2", _rates(1 / 4)),
     Means(
         "patience",
         "patience of 2 epochs; the best epoch on the images that judge is kept, which flatters it",
