@@ -248,7 +248,7 @@ class TrainRecipe(_Section):
     keep: Literal["auto", "best", "last"] = Field(
         "auto",
         description="keep the weights of the epoch that is best on the validation images, or of the last one; auto is "
-        "last where they are too few to tell epochs apart",
+        "the last one of a stage where they are too few to tell epochs apart",
     )
     batch_size: int = Field(64, ge=1, description="images per step")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(

@@ -106,8 +106,8 @@ class RecipeFields(ExportFields, total=False):
     class_weights: Literal["none", "balanced"]
     """Balanced multiplies the loss of a class by what makes all classes count alike."""
     keep: Literal["auto", "best", "last"]
-    """Keep the weights of the epoch that is best on the validation images, or of the last one; auto is last where they
-    are too few to tell epochs apart."""
+    """Keep the weights of the epoch that is best on the validation images, or of the last one; auto is the last one
+    of a stage where they are too few to tell epochs apart."""
     batch_size: int
     """Images per step."""
     precision: Literal["auto", "float32", "bfloat16", "float16"]

@@ -81,7 +81,7 @@ def cross_validates(recipe: Recipe, validation_images: int, processes: int) -> b
         and len(behind_head(number for number, _ in recipe.stages)) > 0
         and recipe.cache.use
         and processes == 1
-        and which_to_keep(recipe.train, validation_images) == "last sound"
+        and which_to_keep(recipe, validation_images) == "last sound"
     )
 
 

@@ -38,7 +38,7 @@ def look_at_data(setting: Setting) -> Duplicates:
     for line in (
         *duplicates.lines(),
         *([imbalance] if imbalance else []),
-        what_validation_tells(recipe.train, len(dataset.split("validation"))),
+        what_validation_tells(recipe, len(dataset.split("validation"))),
     ):
         setting.reporter.line(line)
     return duplicates
@@ -71,7 +71,7 @@ class Looks:
         images = len(self.setting.dataset.split("validation"))
         return ValidationSummary(
             images=images,
-            kept="best" if which_to_keep(self.setting.recipe.train, images) == "best" else "last",
+            kept="best" if which_to_keep(self.setting.recipe, images) == "best" else "last",
             interval=wilson_interval(round(best.accuracy * images), images),
             leak=self._validation_leak() if self.duplicates.leaked("validation").mask.any() else None,
         )

@@ -95,7 +95,7 @@ class Trainer:
         self._stopper = stopper
         self._on_step = on_step
         self._variable = variable_tensors(setting.recipe, setting.backbone)
-        self._kept = which_to_keep(setting.recipe.train, len(setting.dataset.split("validation")))
+        self._kept = which_to_keep(setting.recipe, len(setting.dataset.split("validation")))
         self._saved_at = time.monotonic()
         setting.depthwise.load(state.depthwise)
         if state.model:
@@ -208,7 +208,7 @@ class Trainer:
             seconds=time.perf_counter() - started,
         )
         state.head = solved.record.model_dump()
-        state.best.offer(done, self.variable(), self._kept, score)
+        state.best.offer(done, self.variable(), self._kept, score, ends_stage=True)
         state.end_epoch(done)
         state.end_stage()
         self._checkpoint(None)
@@ -362,7 +362,8 @@ class Trainer:
                     backbone_lr=rates[1] if len(rates) > 1 else 0.0,
                     seconds=before + time.perf_counter() - started,
                 )
-                state.best.offer(done, self.variable(), self._kept, score)
+                ends = state.epoch == stage.epochs
+                state.best.offer(done, self.variable(), self._kept, score, ends_stage=ends)
         state.wait_for_better(score, validation_loss)
         state.end_epoch(done)
         self._checkpoint(stage)

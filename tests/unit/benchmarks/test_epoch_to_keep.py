@@ -52,6 +52,10 @@ def test_the_last_epoch_is_held_against_the_one_that_few_images_choose(last: tup
     assert report.claims[0].met is met
     assert report.claims[0].measured == f"{np.mean(last):.1%} against 55.0%"
     assert report.tables[0].rows[0] == (WAYS["best"], "55.0%", "5.0 points", "50.0%")
+    assert [row[0] for row in make_report({}, [{"best": 0.5, "last": 0.6}] * 2).tables[0].rows] == [
+        WAYS["best"],
+        WAYS["last"],
+    ]
 
 
 def test_a_draw_of_a_few_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,12 +68,15 @@ def test_a_draw_of_a_few_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     asked = ["--image-size", "32", "--test", "10", "--backbone", "timm:test_efficientnet", "--weights", "none"]
     row = compare_epochs(recipe_of(parse(asked)), 20, seed=0)
     assert set(row) == set(WAYS)
+    once = compare_epochs(recipe_of(parse(asked)), 20, seed=0, once=True)
+    assert once == {way: row[way] for way in ("best", "last", "oracle")}
     assert max(row["best"], row["last"], row["folds"]) <= row["oracle"] <= 1
     assert all(float(10 * accuracy).is_integer() for accuracy in row.values())
 
 
 def test_each_draw_has_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def compare(recipe: Recipe, count: int, seed: int) -> dict[str, float]:
+    def compare(recipe: Recipe, count: int, seed: int, *, once: bool) -> dict[str, float]:
+        assert not once
         return dict.fromkeys(WAYS, (count + seed) / 100)
 
     monkeypatch.setattr(epoch_to_keep, "compare_epochs", compare)

@@ -8,10 +8,10 @@ import pytest
 from pages import rows, text_of
 
 from benchmarks.means.catalogue import MEANS
-from toolkit.recipe import TrainRecipe, load_recipe, recipe_fields
+from toolkit.recipe import load_recipe, recipe_fields
 from toolkit.run_folder import SecondStageTrial, SolvedHead
 from toolkit.training.activations.prefix import LITTLE_WORK
-from toolkit.training.best_weights import ENOUGH_IMAGES, FAR_ABOVE, what_validation_tells
+from toolkit.training.best_weights import ENOUGH_IMAGES, FAR_ABOVE, MANY_IMAGES, what_validation_tells
 from toolkit.training.depthwise import FAST_KERNEL, MOST_CELLS, MOST_PAIRS
 from toolkit.training.few_images import (
     FEW_IN_ALL,
@@ -26,7 +26,7 @@ from toolkit.training.plan import FEWEST_EPOCHS
 PAGE = text_of("docs/training.md")
 FLAGS = {f"--{name.replace('_', '-')}": dotted for dotted, name, _ in recipe_fields()}
 OF_COMMANDS = {"--clear", "--dry-run", "--recipe", "--resume", "--run", "--time-budget"}
-OF_BENCHMARKS = {"--held", "--only", "--per-class"}
+OF_BENCHMARKS = {"--held", "--only", "--per-class", "--seeds", "--teacher-backbone"}
 OF_TORCHRUN = {"--master-addr", "--master-port", "--nnodes", "--node-rank", "--nproc-per-node"}
 NOT_A_FLAG = {"no-probe"}
 """Means that are measured by leaving out what every run does."""
@@ -37,7 +37,7 @@ def flag_of(dotted: str) -> str:
 
 
 def test_every_flag_is_one() -> None:
-    named = {flag.replace("--no-", "--") for flag in re.findall(r"--[a-z0-9][a-z0-9-]*", PAGE)}
+    named = {flag.replace("--no-", "--") for flag in re.findall(r"--[a-z0-9][a-z0-9-]*", PAGE.replace("--8<--", ""))}
     assert named - FLAGS.keys() - OF_COMMANDS - OF_BENCHMARKS - OF_TORCHRUN == set()
 
 
@@ -59,7 +59,7 @@ def test_the_defaults_are_those_of_the_recipe() -> None:
     assert f"the last {recipe.stage2.unfreeze} blocks, {recipe.stage2.epochs} epochs" in said["stage 2"]
     assert recipe.train.loss == "cross_entropy"
     assert f"smoothed by {recipe.train.label_smoothing}, batches of {recipe.train.batch_size}" in said["loss"]
-    assert f"fewer than {ENOUGH_IMAGES}" in said["kept"]
+    assert f"{MANY_IMAGES:,} validation images or more" in said["kept"]
 
 
 def test_the_third_stage_has_half_the_rates_of_the_second() -> None:
@@ -88,6 +88,8 @@ def test_the_limits_are_those_of_the_code() -> None:
     assert FOLDS == 5
     assert "in five folds" in text
     assert f"Fewer than {ENOUGH_IMAGES} validation images" in text
+    assert f"- **{MANY_IMAGES:,} or more**" in text
+    assert f"- **{ENOUGH_IMAGES} to {MANY_IMAGES - 1}**" in text
     assert FAR_ABOVE == (2.0, 0.1)
     assert "more than twice that of what is kept, and 0.1 nats on top" in text
     assert f"Below {LITTLE_WORK / 1e9:.0f} billion multiply-adds" in text
@@ -99,7 +101,7 @@ def test_the_limits_are_those_of_the_code() -> None:
 
 
 def test_the_log_says_what_is_quoted() -> None:
-    validation, _, _ = what_validation_tells(TrainRecipe.model_validate({}), 5).partition(". ")
+    validation, _, _ = what_validation_tells(load_recipe("folder"), 5).partition(". ")
     assert f"`{validation}`" in " ".join(PAGE.split())
     head = SolvedHead(images=54, views=4, l2=0.01, folds=5, accuracy=0.889)
     trial = SecondStageTrial(without=0.889, with_it=0.872, standard_error=0.021, trained=False)
