@@ -21,7 +21,7 @@ from toolkit.data.dataset import split_of_arrays
 from toolkit.errors import FileWriteError, RecipeError, TrainingError
 from toolkit.progress import Bar, Silent
 from toolkit.run_folder import SecondStageTrial, StageSummary
-from toolkit.training import few_images
+from toolkit.training import best_weights, few_images
 from toolkit.training import trainer as trainer_module
 from toolkit.training.activations import extraction
 from toolkit.training.activations.cache import CacheWriter
@@ -1037,3 +1037,20 @@ class TestNewViews:
         run = refreshed()
         assert "frozen part, new views" not in run.listening.bars
         assert same(run.weights(), refreshed(cache__use=False, cache__refresh=0.0).weights())
+
+
+@pytest.mark.parametrize(("accuracies", "kept"), [((0.5, 0.9, 0.7), (2, 2)), ((0.8, 0.9, 0.7), (1, 1))])
+def test_enough_validation_images_choose_between_the_ends_of_stages(
+    monkeypatch: pytest.MonkeyPatch, accuracies: tuple[float, ...], kept: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(best_weights, "ENOUGH_IMAGES", 6)
+    said = iter(accuracies)
+
+    def validate(self: Trainer, batches: BatchSource, bar: Bar) -> tuple[float, float, float]:
+        accuracy = next(said)
+        return 1.0, accuracy, accuracy
+
+    monkeypatch.setattr(Trainer, "_validate", validate)
+    run = Run(stage1__schedule="cosine", stage2__schedule="one_cycle")
+    run.finish()
+    assert (run.state.best.stage, run.state.best.epoch) == kept
