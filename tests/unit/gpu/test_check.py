@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from gpu import check
-from gpu.check import CannotError, Line, Machine
+from gpu import steps as gpu_steps
+from gpu.machine import RESERVE_SECONDS, CannotError, Line, Machine
 
 TESTS = Path(check.__file__).parents[1]
 
@@ -19,7 +20,7 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path, check.environment(None, tmp_path), time.monotonic() + 60, "cpu")
 
 
-def proves(*names: str) -> check.Step:
+def proves(*names: str) -> gpu_steps.Step:
     return lambda _: [Line(name, "proved", "it does") for name in names]
 
 
@@ -52,8 +53,8 @@ class TestSteps:
         assert [line.outcome for line in lines] == ["failed", "proved"]
 
     def test_every_step_needs_only_steps_before_it(self) -> None:
-        names = [name for name, _, _ in check.STEPS]
-        assert all(names.index(need) < names.index(name) for name, _, needs in check.STEPS for need in needs)
+        names = [name for name, _, _ in gpu_steps.STEPS]
+        assert all(names.index(need) < names.index(name) for name, _, needs in gpu_steps.STEPS for need in needs)
         assert len(set(names)) == len(names)
 
     def test_chosen_ones_come_with_all_that_they_need_in_order(self) -> None:
@@ -75,7 +76,7 @@ class TestCommands:
             machine.run(["-c", "import threading; print('so far', flush=True); threading.Event().wait()"], 2)
 
     def test_nothing_starts_once_the_time_is_over(self, machine: Machine) -> None:
-        late = Machine(machine.work, machine.environment, time.monotonic() + check.RESERVE_SECONDS)
+        late = Machine(machine.work, machine.environment, time.monotonic() + RESERVE_SECONDS)
         with pytest.raises(CannotError, match="the time of the whole check was over"):
             late.run(["-c", "raise SystemExit('started')"], 30)
 
@@ -91,7 +92,7 @@ def test_a_line_per_test_with_the_reason_of_each_that_was_left_out() -> None:
         </testcase>
         <testcase classname="tests.unit.test_other" name="test_left_out"><skipped message="no CUDA device"/></testcase>
         </testsuite></testsuites>"""
-    lines = check.junit_lines(report)
+    lines = gpu_steps.junit_lines(report)
     assert [(line.name, line.outcome) for line in lines] == [
         ("test test_gpu::test_good", "proved"),
         ("test test_gpu::test_bad", "failed"),
@@ -103,7 +104,7 @@ def test_a_line_per_test_with_the_reason_of_each_that_was_left_out() -> None:
 
 
 def test_no_test_at_all_is_a_failure() -> None:
-    assert [line.outcome for line in check.junit_lines("<testsuites/>")] == ["failed"]
+    assert [line.outcome for line in gpu_steps.junit_lines("<testsuites/>")] == ["failed"]
 
 
 def artifact(**fields: Any) -> dict[str, Any]:
@@ -133,22 +134,22 @@ def test_a_gate_that_failed_is_read_and_one_that_left_no_record_is_an_error(mach
 
 class TestParity:
     def test_an_artifact_that_agrees_on_the_device_is_proved(self) -> None:
-        (line,) = check.parity_lines("run", {"artifacts": [artifact()]}, "cuda")
+        (line,) = gpu_steps.parity_lines("run", {"artifacts": [artifact()]}, "cuda")
         assert (line.outcome, line.name) == ("proved", "verify run onnx")
         assert "2.0e-06" in line.detail
 
     def test_one_that_ran_elsewhere_is_not(self) -> None:
-        (line,) = check.parity_lines("run", {"artifacts": [artifact(device="cpu")]}, "cuda")
+        (line,) = gpu_steps.parity_lines("run", {"artifacts": [artifact(device="cpu")]}, "cuda")
         assert line.outcome == "failed"
 
     def test_one_that_differs_gives_its_reasons(self) -> None:
         report = {"artifacts": [artifact(passed=False, failures=["logits differ by 0.5"])]}
-        (line,) = check.parity_lines("run", report, "cuda")
+        (line,) = gpu_steps.parity_lines("run", report, "cuda")
         assert line.outcome == "failed"
         assert "logits differ by 0.5" in line.detail
 
     def test_nothing_judged_is_a_failure(self) -> None:
-        assert [line.outcome for line in check.parity_lines("run", {"artifacts": []}, "cuda")] == ["failed"]
+        assert [line.outcome for line in gpu_steps.parity_lines("run", {"artifacts": []}, "cuda")] == ["failed"]
 
 
 def test_a_row_without_figures_says_why() -> None:
@@ -157,7 +158,7 @@ def test_a_row_without_figures_says_why() -> None:
         {"name": "onnx", "device": "cuda", "missing": None, "timings": [timing]},
         {"name": "aoti", "device": "cuda", "missing": "it is compiled for the CPU", "timings": []},
     ]
-    measured, missing = check.row_lines("run", {"rows": rows})
+    measured, missing = gpu_steps.row_lines("run", {"rows": rows})
     assert (measured.outcome, measured.detail) == ("proved", "1234 img/s at batch 32")
     assert (missing.outcome, missing.detail) == ("could not", "it is compiled for the CPU")
 
@@ -166,7 +167,7 @@ class TestMeasuring:
     """What is recorded beside the speed of a row."""
 
     def test_all_of_it_is_proved(self) -> None:
-        line = check.measuring_line("run", bench_report(bench_row()), "cuda")
+        line = gpu_steps.measuring_line("run", bench_report(bench_row()), "cuda")
         assert (line.outcome, line.detail[:7]) == ("proved", "1 rows:")
 
     @pytest.mark.parametrize(
@@ -186,16 +187,16 @@ class TestMeasuring:
         ],
     )
     def test_what_is_not_as_it_should_be_fails(self, changes: dict[str, Any], problem: str) -> None:
-        line = check.measuring_line("run", bench_report(bench_row(**changes)), "cuda")
+        line = gpu_steps.measuring_line("run", bench_report(bench_row(**changes)), "cuda")
         assert (line.outcome, line.detail) == ("failed", problem)
 
     def test_float16_may_pass_the_peak_of_float32_and_the_reference_has_no_ratio(self) -> None:
         half = bench_row(share_of_peak=1.5, precision="float16")
         eager = bench_row(name="eager", ratio=None, engine="torch 2.9", device_p50_seconds=0.0009)
-        assert check.measuring_line("run", bench_report(half, eager), "cuda").outcome == "proved"
+        assert gpu_steps.measuring_line("run", bench_report(half, eager), "cuda").outcome == "proved"
 
     def test_nothing_measured_is_a_failure(self) -> None:
-        line = check.measuring_line("run", {**bench_report(), "peaks": []}, "cuda")
+        line = gpu_steps.measuring_line("run", {**bench_report(), "peaks": []}, "cuda")
         assert (line.outcome, line.detail) == ("failed", "no matrix product was measured; no row was measured")
 
 
@@ -233,7 +234,7 @@ def test_tests_that_had_ended_count_when_the_others_run_out_of_time() -> None:
 ../tests/integration/test_gpu_artifacts.py::test_agrees SKIPPED (no device) [ 37%]
 ../tests/integration/test_gpu_artifacts.py::test_every_row
 """
-    assert [(line.name, line.outcome) for line in check.printed_lines(printed)] == [
+    assert [(line.name, line.outcome) for line in gpu_steps.printed_lines(printed)] == [
         ("test test_gpu_training::test_learns[float32]", "proved"),
         ("test test_precision::test_scales", "failed"),
         ("test test_gpu_artifacts::test_agrees", "could not"),
