@@ -1,9 +1,10 @@
-"""``toolkit finetune``, as it is typed, with a note after every epoch of the weights that it would keep by then."""
+"""``toolkit finetune``, as it is typed, with a note after every epoch of the weights that it would keep if its stage ended."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -15,7 +16,9 @@ from toolkit.cli.start import main
 from toolkit.progress import Silent
 from toolkit.run_folder import FinishedRun, RunFolder
 from toolkit.training import stage
+from toolkit.training.best_weights import Best, Kept
 from toolkit.training.checkpoint import State, save_checkpoint
+from toolkit.training.history import Epoch
 from toolkit.training.setting import prepared_setting
 from toolkit.training.training_data import TrainingData
 
@@ -34,18 +37,46 @@ def command(task: Task) -> list[str]:
     return [*words, *task.extra, "--run", RUN, "--artifacts", str(run_of(task).path.parent)]
 
 
+class StageEnded:
+    """What would be kept if the stage had ended with the epoch that was offered last.
+
+    Where epochs are compared at the end of a stage alone, what is kept before it is that of the stage before.
+    """
+
+    def __init__(self) -> None:
+        self.best = Best()
+
+    def watching(self, offer: Callable[..., None]) -> Callable[..., None]:
+        """Return ``Best.offer``, which is noted here too."""
+
+        def noted(
+            best: Best,
+            done: Epoch,
+            weights: Mapping[str, torch.Tensor],
+            kept: Kept = "best",
+            score: float | None = None,
+            *,
+            ends_stage: bool = False,
+        ) -> None:
+            self.best = replace(best)
+            offer(self.best, done, weights, kept, score, ends_stage=True)
+            offer(best, done, weights, kept, score, ends_stage=ends_stage)
+
+        return noted
+
+
 def train(task: Task, marks: Marks) -> dict[str, str]:
     """Run the command; every checkpoint after a further epoch is a mark."""
-    noted = 0
+    noted, ended = 0, StageEnded()
 
     def save(folder: Path, state: State) -> None:
         nonlocal noted
         save_checkpoint(folder, state)
         if len(state.history) > noted:
             noted = len(state.history)
-            marks.add(lambda file: torch.save(state.best.weights, file))
+            marks.add(lambda file: torch.save(ended.best.weights, file))
 
-    with patch.object(stage, "save_checkpoint", save):
+    with patch.object(stage, "save_checkpoint", save), patch.object(Best, "offer", ended.watching(Best.offer)):
         _call(command(task))
     record = FinishedRun.of(run_of(task)).record
     epochs = " + ".join(str(each.epochs) for each in record.stages)

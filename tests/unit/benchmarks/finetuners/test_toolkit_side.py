@@ -10,7 +10,9 @@ from safetensors.torch import load_file
 
 from benchmarks.finetuners import toolkit_side
 from benchmarks.finetuners.side import Task, images_to_judge, read_about, read_answers, read_marks, run_side
-from benchmarks.finetuners.toolkit_side import answer, command, run_of, train
+from benchmarks.finetuners.toolkit_side import StageEnded, answer, command, run_of, train
+from toolkit.training.best_weights import Best
+from toolkit.training.history import Epoch
 
 FAST = ("--backbone", "timm:test_efficientnet", "--weights", "none", "--stage1-epochs", "1", "--stage2-epochs", "2")
 
@@ -51,3 +53,18 @@ def test_a_command_that_fails_ends_the_side_as_it_ended(tmp_path: Path, capsys: 
         toolkit_side.train(task(tmp_path / "nowhere", tmp_path), toolkit_side.Marks(tmp_path))
     assert end.value.code == 2
     assert "nowhere" in capsys.readouterr().err
+
+
+def test_what_is_noted_is_what_would_be_kept_if_the_stage_ended() -> None:
+    best, ended = Best(), StageEnded()
+    offer = ended.watching(Best.offer)
+    for stage, number, accuracy, ends in ((1, 1, 0.5, True), (2, 1, 0.4, False), (2, 2, 0.6, False), (2, 3, 0.7, True)):
+        done = Epoch(stage, number, 1.0, 0.5, 1.0, accuracy, 0.1, 0.1, 1.0)
+        offer(best, done, {"w": torch.tensor(accuracy)}, "best stage", ends_stage=ends)
+        weights = (best.weights or {})["w"], (ended.best.weights or {})["w"]
+        assert [round(float(each), 1) for each in weights] == {
+            (1, 1): [0.5, 0.5],  # both
+            (2, 1): [0.5, 0.5],  # worse than what the first stage ended with
+            (2, 2): [0.5, 0.6],  # the stage goes on, and its epochs are not compared
+            (2, 3): [0.7, 0.7],
+        }[(stage, number)]
