@@ -57,8 +57,8 @@ def make_report(options: argparse.Namespace, settings: Mapping[str, Any], rounds
             "after each epoch is left out, too. toolkit's, a tenth of the training images, is counted: it chooses the "
             "weights that are kept. Both peers train on all training images.",
             "The weights of toolkit at a time are those that it would keep if its stage ended there. Its times are "
-            "those of its epochs; what it does after the last one (the test images, which mistakes to review, pictures) is in "
-            "the column of the whole process alone.",
+            "those of its epochs; what it does after the last one (the test images, which mistakes to review, "
+            "pictures) is in the column of the whole process alone.",
             "Every side predicts with its own preprocessing; which class has the largest logit is held against the "
             "folder that the image lies in. All seeds have the same test images and other training images.",
             "Intervals of the times are those of the signed-rank test on the seeds' logarithms; those of the "

@@ -1,4 +1,4 @@
-"""``toolkit finetune``, as it is typed, with a note after every epoch of the weights that it would keep if its stage ended."""
+"""``toolkit finetune``, as it is typed, with a note after every epoch of what it would keep if its stage ended."""
 
 from __future__ import annotations
 
