@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -111,10 +112,17 @@ def workspace_with_cache(folder: Path | None) -> Iterator[Path]:
 
 
 def main(benchmark: Callable[[Sequence[str]], int]) -> None:
-    """Run a benchmark as a command: exit code 0 if all claims are met, 1 if one is not, 2 for bad input."""
+    """Run a benchmark as a command: exit code 0 if all claims are met, 1 if one is not, 2 for bad input.
+
+    SIGTERM ends it as Ctrl-C does, with exit code 130: what it started ends, too, and its temporary folder goes.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = benchmark(sys.argv[1:])
     except ToolkitError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
+    except KeyboardInterrupt:
+        print("stopped before the report; nothing is kept.", file=sys.stderr)
+        code = 130
     sys.exit(code)

@@ -2,6 +2,11 @@
 
 import argparse
 import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +31,50 @@ def test_bad_input_is_exit_code_2_and_one_sentence(capsys):
 
     assert ended.value.code == 2
     assert capsys.readouterr().err == "error: there is nothing here.\n"
+
+
+STOPPED = """
+import sys
+from pathlib import Path
+from benchmarks.harness.child import run_child
+from benchmarks.harness.command_line import main, workspace
+
+def benchmark(_arguments):
+    with workspace(Path(sys.argv[1])):
+        started = f"import os, time; open({sys.argv[2]!r}, 'w').write(str(os.getpid())); time.sleep(3600)"
+        run_child([sys.executable, "-c", started])
+
+main(benchmark)
+"""
+
+
+def wait_for(what, seconds=60):
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_one_that_is_stopped_takes_all_with_it(tmp_path, number):
+    work, note = tmp_path / "work", tmp_path / "note"
+    work.mkdir()
+    benchmark = subprocess.Popen(
+        [sys.executable, "-c", STOPPED, str(work), str(note)],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[4],
+    )
+    wait_for(lambda: note.exists() and note.read_text())
+    assert len(list(work.iterdir())) == 1
+    benchmark.send_signal(number)
+    _, said = benchmark.communicate(timeout=60)
+
+    assert benchmark.returncode == 130
+    assert said == "stopped before the report; nothing is kept.\n"
+    assert not list(work.iterdir())
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(note.read_text()), 0)
 
 
 def test_a_workspace_is_gone_afterwards(tmp_path):
