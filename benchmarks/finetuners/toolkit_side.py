@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,8 @@ from toolkit.cli.start import main
 from toolkit.progress import Silent
 from toolkit.run_folder import FinishedRun, RunFolder
 from toolkit.training import stage
-from toolkit.training.best_weights import Best, Kept
+from toolkit.training.best_weights import Best
 from toolkit.training.checkpoint import State, save_checkpoint
-from toolkit.training.history import Epoch
 from toolkit.training.setting import prepared_setting
 from toolkit.training.training_data import TrainingData
 
@@ -49,18 +48,10 @@ class StageEnded:
     def watching(self, offer: Callable[..., None]) -> Callable[..., None]:
         """Return ``Best.offer``, which is noted here too."""
 
-        def noted(
-            best: Best,
-            done: Epoch,
-            weights: Mapping[str, torch.Tensor],
-            kept: Kept = "best",
-            score: float | None = None,
-            *,
-            ends_stage: bool = False,
-        ) -> None:
+        def noted(best: Best, *offered: Any, **named: Any) -> None:
             self.best = replace(best)
-            offer(self.best, done, weights, kept, score, ends_stage=True)
-            offer(best, done, weights, kept, score, ends_stage=ends_stage)
+            offer(self.best, *offered, **{**named, "ends_stage": True})
+            offer(best, *offered, **named)
 
         return noted
 
