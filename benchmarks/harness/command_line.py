@@ -116,13 +116,15 @@ def main(benchmark: Callable[[Sequence[str]], int]) -> None:
 
     SIGTERM ends it as Ctrl-C does, with exit code 130: what it started ends, too, and its temporary folder goes.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = benchmark(sys.argv[1:])
     except ToolkitError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
-        print("stopped before the report; nothing is kept.", file=sys.stderr)
+        print("stopped before the report was written.", file=sys.stderr)
         code = 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
     sys.exit(code)

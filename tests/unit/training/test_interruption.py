@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-import os
 import signal
 
 import pytest
+from signals import send_to_self
 
 from toolkit.training.interruption import Stopper
 
@@ -14,9 +14,9 @@ def test_a_signal_is_a_request_and_the_second_one_acts_at_once() -> None:
 
     def twice() -> None:
         with stopper.listening():
-            os.kill(os.getpid(), signal.SIGTERM)
+            send_to_self(signal.SIGTERM)
             assert stopper.requested
-            os.kill(os.getpid(), signal.SIGTERM)
+            send_to_self(signal.SIGTERM)
 
     with pytest.raises(KeyboardInterrupt):
         twice()
@@ -28,12 +28,12 @@ def test_where_nothing_needs_saving_the_first_signal_acts_at_once() -> None:
 
     def once() -> None:
         with stopper.listening(), stopper.acting_at_once():
-            os.kill(os.getpid(), signal.SIGTERM)
+            send_to_self(signal.SIGTERM)
 
     with pytest.raises(KeyboardInterrupt):
         once()
     with stopper.listening():
-        os.kill(os.getpid(), signal.SIGTERM)
+        send_to_self(signal.SIGTERM)
         assert stopper.requested
 
 

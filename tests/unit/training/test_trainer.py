@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import shutil
 import signal
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from signals import send_to_self
 from tiny_training import LABELS, SIZE, Listening, tiny_recipe, tiny_setting, tiny_split
 
 from toolkit.backbones.deployable import Deployable
@@ -1024,7 +1024,7 @@ class TestNewViews:
     def test_asked_to_stop_while_they_are_made_it_stops_at_once(self, own_cache: Path) -> None:
         run = Run(**REFRESHED)
         run.listening._at = "frozen part, new views"
-        run.listening._act = lambda: os.kill(os.getpid(), signal.SIGTERM)
+        run.listening._act = lambda: send_to_self(signal.SIGTERM)
         with run.data, pytest.raises(KeyboardInterrupt):
             run.trainer.run()
         assert (run.saved[-1].stage, run.saved[-1].epoch, run.saved[-1].step) == (2, 1, 0)
