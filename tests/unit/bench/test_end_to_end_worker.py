@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from image_sources import png
 from PIL import Image
 
 import toolkit
@@ -17,12 +18,6 @@ from toolkit.bench.end_to_end_worker import begin, phases
 from toolkit.bench.worker import serve
 from toolkit.pixel_depth import linear_rule
 from toolkit.preprocess import DECODE_RULES, prepare, rules_for_deep_pixels
-
-
-def png(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 @pytest.fixture
