@@ -105,7 +105,7 @@ def training_step(
         """Compute the gradients of the loss, the same being left out at random each time; returns loss and logits."""
         _reseed(number, learner.precision.device)
         learner.optimizer.zero_grad(set_to_none=True)
-        with learner.precision.autocast(), learner.depthwise:
+        with learner.depthwise, learner.precision.autocast():
             logits = learner.module(*inputs)
         loss = blended.loss(learner.loss, logits.float(), targets, taught)
         learner.precision.backward(loss)

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from toolkit.errors import DeviceError
 from toolkit.training import precision as precision_module
@@ -21,6 +24,7 @@ def test_float32_leaves_everything_as_it_is() -> None:
 
 PLAIN = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Linear(4, 4))
 DEPTHWISE = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, groups=4))
+GROUPED_ALONE = nn.Conv2d(4, 4, 3, groups=2)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +32,9 @@ DEPTHWISE = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, groups=4))
     [
         ([PLAIN], True, "bfloat16"),
         ([PLAIN], False, "float32"),
-        ([PLAIN, DEPTHWISE], True, "float32"),
+        ([PLAIN, DEPTHWISE], True, "bfloat16"),
+        ([PLAIN, DEPTHWISE], False, "float32"),
+        ([GROUPED_ALONE], True, "float32"),
         ([nn.ReLU()], True, "float32"),
         ([], True, "float32"),
     ],
@@ -73,6 +79,47 @@ def test_bfloat16_computes_in_it_and_trains_float32_weights() -> None:
     precision.step(optimizer)
     assert layer.weight.dtype == torch.float32
     assert not torch.equal(layer.weight, before)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_on_a_cpu_grouped_convolutions_stay_in_float32(groups: int, axes: int) -> None:
+    layer = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[axes - 1](4, 4, 3, groups=groups)
+    # As a layer before it leaves them.
+    images = torch.randn(2, 4, *[5] * axes).bfloat16().requires_grad_()
+    with Precision("bfloat16", CPU).autocast():
+        output = layer(images)
+        product = output.flatten(1) @ torch.randn(output[0].numel(), 2)
+    assert output.dtype == (torch.bfloat16 if groups == 1 else torch.float32)
+    assert product.dtype == torch.bfloat16
+    product.float().sum().backward()
+    assert layer.weight.grad is not None
+    assert layer.weight.grad.dtype == torch.float32
+    assert images.grad is not None
+    assert images.grad.dtype == torch.bfloat16
+    if groups > 1:
+        assert torch.equal(output, layer(images.detach().float()))
+
+
+def test_groups_may_be_named() -> None:
+    weight, images = torch.randn(4, 1, 3, 3), torch.randn(2, 4, 5, 5)
+    with Precision("bfloat16", CPU).autocast():
+        output = nn.functional.conv2d(weight=weight, input=images, groups=4)
+    assert torch.equal(output, nn.functional.conv2d(images, weight, groups=4))
+
+
+def test_who_looks_at_convolutions_is_told_of_those_in_float32() -> None:
+    seen = []
+
+    class Looking(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func is nn.functional.conv2d:
+                seen.append((args[0].dtype, torch.is_autocast_enabled("cpu")))
+            return func(*args, **(kwargs or {}))
+
+    with Looking(), Precision("bfloat16", CPU).autocast():
+        DEPTHWISE(torch.randn(1, 3, 5, 5))
+    assert seen == [(torch.float32, True), (torch.float32, False)]
 
 
 def test_float16_on_a_cpu_is_refused() -> None:
