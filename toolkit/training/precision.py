@@ -1,7 +1,7 @@
 """The arithmetic of forward and backward passes.
 
 Float32, or autocast to a narrower type with a scaler where that needs one. On a CPU grouped convolutions stay in
-float32 in any case: PyTorch's kernels for them are slower in bfloat16, by more than the rest of a network gains.
+float32 in any case: PyTorch's kernels for them are slower in bfloat16.
 """
 
 from __future__ import annotations

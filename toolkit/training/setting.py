@@ -93,10 +93,15 @@ class Setting:
 
 
 @contextlib.contextmanager
-def prepared_setting(recipe: Recipe, reporter: Reporter) -> Iterator[Setting]:
+def prepared_setting(recipe: Recipe, reporter: Reporter, precision: str | None = None) -> Iterator[Setting]:
     """Load data and backbone.
 
     Inside the block PyTorch is seeded and repeatable, and the process is in its group.
+
+    Args:
+        recipe: what to do.
+        reporter: where progress goes.
+        precision: what a run that goes on began in, which ``auto`` might choose otherwise here; None for the recipe's.
 
     Raises:
         ToolkitError: the data, the backbone, the device or the recipe cannot be used.
@@ -121,7 +126,8 @@ def prepared_setting(recipe: Recipe, reporter: Reporter) -> Iterator[Setting]:
             recipe, backbone, adapted = create_fitting(recipe, len(dataset.labels), reporter)
             recipe = with_solver(recipe, backbone, dataset)
         # One choice for all processes, whose processors may differ.
-        chosen = group.broadcast(choose_precision(recipe.train.precision, device, _computed_by_steps(recipe, backbone)))
+        wanted = precision or recipe.train.precision
+        chosen = group.broadcast(choose_precision(wanted, device, _computed_by_steps(recipe, backbone)))
         instructions = group.broadcast(instruction_set())
         setting = Setting(
             recipe=recipe,

@@ -81,7 +81,7 @@ def finetune_run(
         recipe = recipe.as_defaults()
     with (
         _kept_from_the_start(new_run(name, root), recipe, resume=resume),
-        prepared_setting(recipe, reporter or Silent()) as setting,
+        prepared_setting(recipe, reporter or Silent(), _began_in(new_run(name, root)) if resume else None) as setting,
         TrainingData(setting) as data,
     ):
         run = new_run(setting.group.broadcast(name), root)
@@ -200,6 +200,12 @@ def recipe_for_budget(recipe: Recipe, seconds: float, *, reporter: Reporter | No
                 + (f" instead of {before}" if before is not None else "")
             )
     return chosen
+
+
+def _began_in(run: RunFolder) -> str | None:
+    """Return the precision that a run computed in until its newest checkpoint; None where nothing is known."""
+    state = load_checkpoint(run.checkpoints) if leads_here() else None
+    return state.identity.get("precision") if state is not None else None
 
 
 def _first_state(setting: Setting, run: RunFolder, identity: dict[str, str], *, resume: bool) -> State:

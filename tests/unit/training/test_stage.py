@@ -18,7 +18,7 @@ from toolkit.errors import BackboneError, DataError, MissingDependencyError, Run
 from toolkit.files import sha256_file
 from toolkit.recipe import Recipe, load_recipe
 from toolkit.run_folder import RunFolder, new_run, unfinished_in
-from toolkit.training import stage
+from toolkit.training import precision, stage
 from toolkit.training.checkpoint import load_checkpoint
 from toolkit.training.depthwise import choose_way, instruction_set
 from toolkit.training.history import Epoch, read_history
@@ -105,6 +105,17 @@ def test_a_run_that_is_asked_to_stop_says_how_to_go_on(tmp_path: Path) -> None:
         )
     assert (tmp_path / "run" / "checkpoints" / "latest.json").exists()
     assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_a_run_that_goes_on_keeps_the_precision_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = small_run_recipe(train__precision="auto")
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda: True)
+    with pytest.raises(KeyboardInterrupt):
+        finetune_run(recipe, name="run", root=tmp_path, reporter=Listening("test", stop))
+    # On another processor.
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda: False)
+    assert finetune_run(recipe, name="run", root=tmp_path, resume=True).record().precision == "bfloat16"
+    assert finetune_run(recipe, name="other", root=tmp_path).record().precision == "float32"
 
 
 def test_a_run_does_not_go_on_with_another_recipe(tmp_path: Path) -> None:
