@@ -36,7 +36,7 @@ def test_bad_input_is_exit_code_2_and_one_sentence(capsys):
 
 
 STOPPED = """
-import sys
+import signal, sys
 from pathlib import Path
 from benchmarks.harness.child import run_child
 from benchmarks.harness.command_line import main, workspace
@@ -46,6 +46,8 @@ def benchmark(_arguments):
         started = f"import os, time; open({sys.argv[2]!r}, 'w').write(str(os.getpid())); time.sleep(3600)"
         run_child([sys.executable, "-c", started])
 
+# What is started in the background, as the tests may be, ignores Ctrl-C from the start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 main(benchmark)
 """
 
