@@ -18,10 +18,11 @@ from benchmarks.harness.command_line import main, positive, report_parser
 from benchmarks.harness.errors import BenchmarkError
 from benchmarks.harness.figures import spread
 from benchmarks.harness.report import Claim, Report, Table, finish
-from benchmarks.training_step import NOW, UNFREEZE, make_step, turn
+from benchmarks.trained_part import UNFREEZE, make_step, turn
 from toolkit import provenance
 from toolkit.training.depthwise import instruction_set
 from toolkit.training.precision import Precision, multiplies_bfloat16
+from toolkit.training.step import Learner
 
 NAME = "training_precision"
 BACKBONES = (
@@ -81,18 +82,21 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def both(learner: Learner) -> dict[str, Learner]:
+    """Return the learners of both sides."""
+    return {side: replace(learner, precision=Precision(side, torch.device("cpu"))) for side in SIDES}
+
+
 def measured(backbone: str, size: int, options: argparse.Namespace) -> Measured:
     """Let the sides take turns on one network, each round in another order."""
-    made = make_step(backbone, size, options)
-    learner, device = made.learners[NOW], torch.device("cpu")
-    step = replace(made, learners={side: replace(learner, precision=Precision(side, device)) for side in SIDES})
+    step = make_step(backbone, size, options, both)
     wide, narrow = (step.make(side) for side in SIDES)
     speeds: dict[str, list[float]] = {side: [] for side in SIDES}
     order = np.random.default_rng(0)
     for _ in range(options.rounds):
         for side in order.permutation(SIDES):
             speeds[side].append(turn(step, str(side), options.seconds))
-    found = Measured(backbone, size, learner.precision.name, abs(narrow - wide) / abs(wide), speeds)
+    found = Measured(backbone, size, step.precision, abs(narrow - wide) / abs(wide), speeds)
     print(f"{backbone} at {size} px: bfloat16 {found.gain:.2f}x", flush=True)
     return found
 

@@ -8,30 +8,23 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
-from torch import nn
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.harness.command_line import main, positive, report_parser
 from benchmarks.harness.errors import BenchmarkError
 from benchmarks.harness.figures import Spread, spread
 from benchmarks.harness.report import Claim, Report, Table, finish
+from benchmarks.trained_part import UNFREEZE, Step, make_step, turn
 from toolkit import provenance
-from toolkit.backbones import apply_modes, create_backbone, set_trainable
-from toolkit.backbones.frontier import NoFrontierError, divide_at_frontier
 from toolkit.bench.clock import MonotonicClock
 from toolkit.bench.peak import fastest_of_engines
-from toolkit.recipe import AugmentRecipe, DistillRecipe, StageRecipe, TrainRecipe
 from toolkit.training.depthwise import DepthwiseGradients, instruction_set
-from toolkit.training.optim import TaughtLoss, make_loss, make_optimizer
-from toolkit.training.precision import Precision, choose_precision
-from toolkit.training.step import Learner, training_step
+from toolkit.training.step import Learner
 
 NAME = "training_step"
 BACKBONES = "timm:tf_efficientnet_lite0,torchvision:mobilenet_v3_large,torchvision:resnet18,torchvision:convnext_tiny"
@@ -40,8 +33,6 @@ SIDES = ("before", "now")
 BEFORE, NOW = SIDES
 NOTHING = "none"
 """An instruction set that no rule knows: every gradient is PyTorch's."""
-CLASSES = 10
-UNFREEZE = 3
 WANTED = 1.8
 """How many times as fast a step is to be where ``GAINING`` says."""
 GAINING = ("efficientnet_lite0", (64, 128), "AVX2")
@@ -59,25 +50,6 @@ PROFILED = {
     "aten::native_batch_norm_backward": "backward of BatchNorm",
 }
 """Operators whose time, with all they call, the profile names; none of them calls another."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """The trained part of a network, and one batch for it."""
-
-    learners: Mapping[str, Learner]
-    """By side; both train the same weights."""
-    tensors: list[torch.Tensor]
-    targets: torch.Tensor
-    trained: str
-    flops: float
-    """Of one step of one image, two per multiply-add: forward, and twice as many backward; at most."""
-
-    def make(self, side: str, number: int = 0) -> float:
-        """Make a step and return its loss."""
-        return float(
-            training_step(self.learners[side], self.tensors, self.targets, np.random.SeedSequence(number)).loss
-        )
 
 
 @dataclass(frozen=True)
@@ -125,55 +97,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def make_step(backbone_name: str, size: int, options: argparse.Namespace) -> Step:
-    """Cut a network at its frozen part and make a batch of random activations.
-
-    Raises:
-        BenchmarkError: it cannot be cut.
-    """
-    backbone = create_backbone(backbone_name, weights="none", classes=CLASSES, image_size=size, seed=0)
-    parts = set_trainable(backbone, min(options.unfreeze, len(backbone.blocks)))
-    backbone.model.to(memory_format=torch.channels_last)
-    try:
-        (cut,) = divide_at_frontier(backbone, [parts]).cuts
-    except NoFrontierError as error:
-        raise BenchmarkError(f"{backbone_name} cannot be cut ({error}): choose another backbone.") from error
-    apply_modes(backbone, parts)
-    generator = torch.Generator().manual_seed(0)
-    tensors = [_activations(options.batch_size, tensor.shape, generator) for tensor in cut.tensors]
-    device = torch.device("cpu")
-    modules = [backbone.model.get_submodule(name) for name in parts.modules]
-    precision = Precision(choose_precision(options.precision, device, modules), device)
-    # A rate of next to nothing: the sides train the same weights in turns.
-    stage = StageRecipe(epochs=1, head_lr=1e-6, backbone_lr=1e-6)
-    now = Learner(
-        module=cut.train,
-        loss=TaughtLoss(make_loss(TrainRecipe()), DistillRecipe()),
-        optimizer=make_optimizer(stage, parts.head, parts.backbone),
-        precision=precision,
-        depthwise=DepthwiseGradients(),
-        augment=AugmentRecipe(),
-    )
-    before = replace(now, depthwise=DepthwiseGradients(NOTHING))
-    return Step(
-        learners={BEFORE: before, NOW: now},
-        tensors=tensors,
-        targets=torch.randint(CLASSES, (options.batch_size,), generator=generator),
-        trained=", ".join(parts.names),
-        flops=3 * forward_flops(cut.train, tensors) / options.batch_size,
-    )
-
-
-def _activations(batch: int, shape: Sequence[int], generator: torch.Generator) -> torch.Tensor:
-    tensor = torch.rand(batch, *shape, generator=generator)
-    return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
-
-
-def forward_flops(module: nn.Module, tensors: Sequence[torch.Tensor]) -> float:
-    """Count the floating-point operations of convolutions and matrix products."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        module(*tensors)
-    return float(counter.get_total_flops())
+def both(now: Learner) -> dict[str, Learner]:
+    """Return the learners of both sides."""
+    return {BEFORE: replace(now, depthwise=DepthwiseGradients(NOTHING)), NOW: now}
 
 
 def difference(step: Step) -> float:
@@ -196,15 +122,6 @@ def difference(step: Step) -> float:
     return max(abs(one - other) / abs(one) for one, other in zip(before, now, strict=True))
 
 
-def turn(step: Step, side: str, seconds: float) -> float:
-    """Make steps for some time and return images per second."""
-    steps, began = 0, time.perf_counter()
-    while (passed := time.perf_counter() - began) < seconds or not steps:
-        step.make(side)
-        steps += 1
-    return steps * len(step.targets) / passed
-
-
 def shares_of(step: Step, side: str) -> dict[str, float]:
     """Profile a step and return the share of the time of each kind of operator."""
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
@@ -220,7 +137,7 @@ def shares_of(step: Step, side: str) -> dict[str, float]:
 
 def measured(backbone: str, size: int, options: argparse.Namespace) -> Measured:
     """Let the sides take turns on one network, each round in another order."""
-    step = make_step(backbone, size, options)
+    step = make_step(backbone, size, options, both)
     off = difference(step)
     speeds: dict[str, list[float]] = {side: [] for side in SIDES}
     order = np.random.default_rng(0)
@@ -233,7 +150,7 @@ def measured(backbone: str, size: int, options: argparse.Namespace) -> Measured:
         backbone=backbone,
         size=size,
         trained=step.trained,
-        precision=step.learners[NOW].precision.name,
+        precision=step.precision,
         flops=step.flops,
         difference=off,
         speeds=speeds,

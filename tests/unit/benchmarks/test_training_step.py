@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import training_step
-from benchmarks.training_step import BEFORE, NOW, Measured, claims, make_step, measured, parse, shares_of, tables
+from benchmarks.trained_part import make_step
+from benchmarks.training_step import BEFORE, NOW, Measured, both, claims, measured, parse, shares_of, tables
 
 OPTIONS = ["--rounds", "2", "--seconds", "0.001", "--batch-size", "4", "--threads", "1", "--unfreeze", "2"]
 PEAK = 1e11
@@ -52,7 +53,7 @@ def test_a_network_is_measured_on_both_sides() -> None:
 
 
 def test_the_sides_differ_in_their_gradients_alone() -> None:
-    step = make_step("timm:test_efficientnet", 64, parse(OPTIONS))
+    step = make_step("timm:test_efficientnet", 64, parse(OPTIONS), both)
     for side in training_step.SIDES:
         step.make(side)
     ways = {side: {found.way for found in learner.depthwise.chosen()} for side, learner in step.learners.items()}
