@@ -88,7 +88,7 @@ def make_report(options: argparse.Namespace, extra: Sequence[str], result: Finet
         ],
         notes=[
             "One run of the whole process with an empty cache.",
-            "A tenth of the training images is set aside for validation.",
+            f"{result.validation:,} of the training images are set aside for validation.",
         ],
         measurements=result.measurements(),
     )

@@ -36,6 +36,8 @@ class Finetuned:
     """Where the starting weights came from."""
     recipe: str
     threads: int
+    validation: int
+    """How many of the training images were set aside."""
 
     def settings(self) -> dict[str, Any]:
         """Return what a report says of how it ran."""
@@ -71,6 +73,7 @@ class Finetuning:
             weights=" ".join(map(shown, record["weights"].split())),
             recipe=record["recipe"],
             threads=record["threads"],
+            validation=record["validation"]["images"],
         )
 
 

@@ -47,7 +47,7 @@ def test_both_sides_get_the_same_images_and_weights(images, tmp_path, monkeypatc
         return [Run(10.0, 2 * 10**9, None, json.dumps({"accuracy": 0.5})), Run(1.0, 10**9, None, "")]
 
     def read(_prepared, run):
-        return Finetuned(run, 0.5, 4, "resnet18", "file", "textbook", 2)
+        return Finetuned(run, 0.5, 4, "resnet18", "file", "textbook", 2, 5)
 
     monkeypatch.setattr(finetune_vs_textbook, "run_in_turns", run_in_turns)
     monkeypatch.setattr(Finetuning, "read", read)

@@ -22,7 +22,7 @@ from benchmarks.harness.finetuning import Finetuned
 def test_time_to_accuracy_verdicts(accuracies, seconds, expected):
     target = time_to_accuracy.Textbook(0.8, 30.0, 100, 100, 0, "", "", 224, "")
     results = [
-        Finetuned(Run(time, None, None, ""), accuracy, 100, "", "", "", 2)
+        Finetuned(Run(time, None, None, ""), accuracy, 100, "", "", "", 2, 5)
         for accuracy, time in zip(accuracies, seconds, strict=True)
     ]
     assert [claim.met for claim in time_to_accuracy.claims(target, results, 15.0)] == expected
