@@ -5,8 +5,8 @@ Weights and activations are random: speed does not depend on them.
 
 from __future__ import annotations
 
-import argparse
 import time
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +15,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.harness.command_line import positive, report_parser
 from benchmarks.harness.errors import BenchmarkError
+from toolkit import provenance
 from toolkit.backbones import apply_modes, create_backbone, set_trainable
 from toolkit.backbones.frontier import NoFrontierError, divide_at_frontier
 from toolkit.recipe import AugmentRecipe, DistillRecipe, StageRecipe, TrainRecipe
@@ -24,9 +26,31 @@ from toolkit.training.optim import TaughtLoss, make_loss, make_optimizer
 from toolkit.training.precision import Precision, choose_precision
 from toolkit.training.step import Learner, training_step
 
+SIZES = "64,128,224"
 CLASSES = 10
 UNFREEZE = 3
 """Blocks that are trained by default, the last ones."""
+
+
+def steps_parser(name: str, description: str | None, backbones: str, *, rounds: int, seconds: float) -> ArgumentParser:
+    """Return a parser for a benchmark that lets sides take turns at steps of several networks.
+
+    Args:
+        name: of the benchmark.
+        description: of its help.
+        backbones: which by default.
+        rounds: turns of each side by default.
+        seconds: of each turn by default.
+    """
+    parser = report_parser(name, description)
+    parser.add_argument("--backbones", default=backbones, metavar="A,B", help="as of toolkit")
+    parser.add_argument("--sizes", default=SIZES, metavar="PIXELS,PIXELS", help="sides of the images")
+    parser.add_argument("--unfreeze", type=positive, default=UNFREEZE, metavar="BLOCKS", help="the last ones, trained")
+    parser.add_argument("--batch-size", type=positive, default=64)
+    parser.add_argument("--threads", type=positive, default=provenance.available_cores())
+    parser.add_argument("--rounds", type=positive, default=rounds, help="turns of each side")
+    parser.add_argument("--seconds", type=float, default=seconds, help="of each turn")
+    return parser
 
 
 @dataclass(frozen=True)
@@ -51,7 +75,7 @@ class Step:
 
 
 def make_step(
-    backbone_name: str, size: int, options: argparse.Namespace, sides: Callable[[Learner], Mapping[str, Learner]]
+    backbone_name: str, size: int, options: Namespace, sides: Callable[[Learner], Mapping[str, Learner]]
 ) -> Step:
     """Cut a network at its frozen part and make a batch of random activations.
 

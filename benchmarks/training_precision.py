@@ -14,12 +14,11 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import torch
 
-from benchmarks.harness.command_line import main, positive, report_parser
+from benchmarks.harness.command_line import main
 from benchmarks.harness.errors import BenchmarkError
 from benchmarks.harness.figures import spread
 from benchmarks.harness.report import Claim, Report, Table, finish
-from benchmarks.trained_part import UNFREEZE, make_step, turn
-from toolkit import provenance
+from benchmarks.trained_part import make_step, steps_parser, turn
 from toolkit.training.depthwise import instruction_set
 from toolkit.training.precision import Precision, multiplies_bfloat16
 from toolkit.training.step import Learner
@@ -30,7 +29,6 @@ BACKBONES = (
     "torchvision:efficientnet_b0,torchvision:shufflenet_v2_x1_0,torchvision:regnet_y_400mf,"
     "torchvision:resnext50_32x4d,torchvision:convnext_tiny,torchvision:resnet18,timm:vit_tiny_patch16_224"
 )
-SIZES = "64,128,224"
 SIDES = ("float32", "bfloat16")
 WIDE, NARROW = SIDES
 SLOWER = 0.95
@@ -69,14 +67,7 @@ class Measured:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = report_parser(NAME, __doc__)
-    parser.add_argument("--backbones", default=BACKBONES, metavar="A,B", help="as of toolkit")
-    parser.add_argument("--sizes", default=SIZES, metavar="PIXELS,PIXELS", help="sides of the images")
-    parser.add_argument("--unfreeze", type=positive, default=UNFREEZE, metavar="BLOCKS", help="the last ones, trained")
-    parser.add_argument("--batch-size", type=positive, default=64)
-    parser.add_argument("--threads", type=positive, default=provenance.available_cores())
-    parser.add_argument("--rounds", type=positive, default=7, help="turns of each side")
-    parser.add_argument("--seconds", type=float, default=0.5, help="of each turn")
+    parser = steps_parser(NAME, __doc__, BACKBONES, rounds=7, seconds=0.5)
     # What make_step is told: it says what auto takes.
     parser.set_defaults(precision="auto")
     return parser.parse_args(arguments)

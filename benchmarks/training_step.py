@@ -15,12 +15,11 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.harness.command_line import main, positive, report_parser
+from benchmarks.harness.command_line import main
 from benchmarks.harness.errors import BenchmarkError
 from benchmarks.harness.figures import Spread, spread
 from benchmarks.harness.report import Claim, Report, Table, finish
-from benchmarks.trained_part import UNFREEZE, Step, make_step, turn
-from toolkit import provenance
+from benchmarks.trained_part import Step, make_step, steps_parser, turn
 from toolkit.bench.clock import MonotonicClock
 from toolkit.bench.peak import fastest_of_engines
 from toolkit.training.depthwise import DepthwiseGradients, instruction_set
@@ -28,7 +27,6 @@ from toolkit.training.step import Learner
 
 NAME = "training_step"
 BACKBONES = "timm:tf_efficientnet_lite0,torchvision:mobilenet_v3_large,torchvision:resnet18,torchvision:convnext_tiny"
-SIZES = "64,128,224"
 SIDES = ("before", "now")
 BEFORE, NOW = SIDES
 NOTHING = "none"
@@ -85,15 +83,8 @@ class Measured:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = report_parser(NAME, __doc__)
-    parser.add_argument("--backbones", default=BACKBONES, metavar="A,B", help="as of toolkit")
-    parser.add_argument("--sizes", default=SIZES, metavar="PIXELS,PIXELS", help="sides of the images")
-    parser.add_argument("--unfreeze", type=positive, default=UNFREEZE, metavar="BLOCKS", help="the last ones, trained")
-    parser.add_argument("--batch-size", type=positive, default=64)
+    parser = steps_parser(NAME, __doc__, BACKBONES, rounds=9, seconds=1.0)
     parser.add_argument("--precision", default="float32", choices=("auto", "float32", "bfloat16"))
-    parser.add_argument("--threads", type=positive, default=provenance.available_cores())
-    parser.add_argument("--rounds", type=positive, default=9, help="turns of each side")
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each turn")
     return parser.parse_args(arguments)
 
 
