@@ -37,9 +37,11 @@ def cluster() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]))
+        before = signal.getsignal(signal.SIGTERM)
         ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="error")
         yield
         ray.shutdown()
+        signal.signal(signal.SIGTERM, before)  # Ray leaves its own listener in Python, and none below it
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 
 import pytest
-from signals import send_to_self
+from signals import hear
 
 from toolkit.training.interruption import Stopper
 
@@ -14,9 +16,9 @@ def test_a_signal_is_a_request_and_the_second_one_acts_at_once() -> None:
 
     def twice() -> None:
         with stopper.listening():
-            send_to_self(signal.SIGTERM)
+            hear(signal.SIGTERM)
             assert stopper.requested
-            send_to_self(signal.SIGTERM)
+            hear(signal.SIGTERM)
 
     with pytest.raises(KeyboardInterrupt):
         twice()
@@ -28,12 +30,12 @@ def test_where_nothing_needs_saving_the_first_signal_acts_at_once() -> None:
 
     def once() -> None:
         with stopper.listening(), stopper.acting_at_once():
-            send_to_self(signal.SIGTERM)
+            hear(signal.SIGTERM)
 
     with pytest.raises(KeyboardInterrupt):
         once()
     with stopper.listening():
-        send_to_self(signal.SIGTERM)
+        hear(signal.SIGTERM)
         assert stopper.requested
 
 
@@ -42,3 +44,21 @@ def test_what_was_asked_before_acts_there_too() -> None:
     stopper.requested = True
     with pytest.raises(KeyboardInterrupt), stopper.acting_at_once():
         pytest.fail("it went on")
+
+
+SENT = """
+import os, signal
+from toolkit.training.interruption import Stopper
+
+stopper = Stopper()
+with stopper.listening():
+    os.kill(os.getpid(), signal.{name})
+    print("asked" if stopper.requested else "not asked", flush=True)
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_that_is_sent_is_heard_for_the_length_of_the_block(name: str) -> None:
+    done = subprocess.run([sys.executable, "-c", SENT.format(name=name)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGTERM, "asked\n", "")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from signals import send_to_self
+from signals import hear
 from tiny_training import Listening, small_run_recipe
 
 from toolkit.data import near_duplicates
@@ -101,7 +101,7 @@ def test_a_run_that_is_asked_to_stop_says_how_to_go_on(tmp_path: Path) -> None:
             small_run_recipe(),
             name="run",
             root=tmp_path,
-            on_step=lambda step: send_to_self(signal.SIGINT) if step.stage == 2 else None,
+            on_step=lambda step: hear(signal.SIGINT) if step.stage == 2 else None,
         )
     assert (tmp_path / "run" / "checkpoints" / "latest.json").exists()
     assert not (tmp_path / "run" / "run.json").exists()

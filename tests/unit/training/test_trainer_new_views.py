@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from signals import send_to_self
+from signals import hear
 from tiny_runs import Run, require_same_end, same
 
 from toolkit.errors import FileWriteError
@@ -135,7 +135,7 @@ class TestNewViews:
     def test_asked_to_stop_while_they_are_made_it_stops_at_once(self, own_cache: Path) -> None:
         run = Run(**REFRESHED)
         run.listening._at = "frozen part, new views"
-        run.listening._act = lambda: send_to_self(signal.SIGTERM)
+        run.listening._act = lambda: hear(signal.SIGTERM)
         with run.data, pytest.raises(KeyboardInterrupt):
             run.trainer.run()
         assert (run.saved[-1].stage, run.saved[-1].epoch, run.saved[-1].step) == (2, 1, 0)
