@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -53,6 +54,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if hasattr(config, "workerinput"):
         long = ("exhaustive", "slow")
         items.sort(key=lambda item: not any(item.get_closest_marker(marker) for marker in long))
+
+
+FALLEN = pytest.StashKey[list[str]]()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Note how a process of tests fell: xdist says only that it did, and in which test."""
+    if error:
+        code = node.gateway._io.popen.wait(timeout=60)
+        node.config.stash.setdefault(FALLEN, []).append(f"process {node.gateway.id} of the tests ended with {code}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for line in config.stash.get(FALLEN, []):
+        terminalreporter.write_line(line, red=True)
 
 
 @pytest.fixture(autouse=True)
