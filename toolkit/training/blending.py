@@ -47,6 +47,10 @@ class Blended:
             logits, targets[self.other], of_other
         )
 
+    def most(self, targets: torch.Tensor) -> torch.Tensor:
+        """Return the target, int64 ``[b]``, of which each input has the larger share; the input's own in equal ones."""
+        return targets if self.other is None or self.share >= 0.5 else targets[self.other]
+
 
 def blend(tensors: Tensors, count: int, recipe: AugmentRecipe, seed: np.random.SeedSequence) -> Blended:
     """Blend each input of a batch with another of it, as the recipe says.

@@ -23,6 +23,7 @@ class Epoch:
     train_loss: float
     """Mean over the epoch's training images, as they were seen, with the weights changing meanwhile."""
     train_accuracy: float
+    """Over the same images; one that mixup or cutmix blended counts as that of which it has more."""
     validation_loss: float
     """Mean negative log likelihood over the validation images after the epoch."""
     validation_accuracy: float

@@ -56,7 +56,7 @@ class StepResult:
 
     Attributes:
         loss: of the batch before the step, a scalar.
-        right: how many images were classified right, a scalar.
+        right: how many inputs were classified right, a scalar; a blended one as that of which it has more.
     """
 
     loss: torch.Tensor
@@ -122,7 +122,7 @@ def training_step(
     learner.precision.step(learner.optimizer)
     if learner.average is not None and learner.ema > 0:
         learner.average.follow(learner.ema)
-    return StepResult(loss.detach(), (logits.detach().argmax(dim=1) == targets).sum())
+    return StepResult(loss.detach(), (logits.detach().argmax(dim=1) == blended.most(targets)).sum())
 
 
 def _reseed(seed: int, device: str) -> None:

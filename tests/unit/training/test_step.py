@@ -12,6 +12,7 @@ from torch.nn import functional
 from toolkit.backbones import set_trainable
 from toolkit.backbones.deployable import Deployable
 from toolkit.training.batch_sources import LogitsNetwork
+from toolkit.training.blending import blend
 from toolkit.training.setting import Setting
 from toolkit.training.step import Learner, make_learner, training_step
 
@@ -63,6 +64,23 @@ def test_the_same_seed_makes_the_same_step_whatever_was_drawn_before() -> None:
     assert losses[0] == losses[1]
     _, learner, images, targets = make(augment__mixup=0.5)
     assert training_step(learner, [images], targets, np.random.SeedSequence(6)).loss.item() != losses[0]
+
+
+def test_a_blended_input_is_right_as_that_of_which_it_has_more() -> None:
+    shares, counted = set(), 0
+    for number in range(8):
+        _, learner, images, targets = make(augment__mixup=0.5)
+        seed = np.random.SeedSequence(number)
+        blended = blend([images], len(targets), learner.augment, seed)
+        assert blended.other is not None
+        with torch.no_grad():
+            guesses = learner.module(*blended.tensors).argmax(1)
+        shares.add(blended.share > 0.5)
+        of_more = targets if blended.share > 0.5 else targets[blended.other]
+        counted += (guesses == of_more).sum().item() != (guesses == targets).sum().item()
+        assert training_step(learner, [images], targets, seed).right == (guesses == of_more).sum()
+    assert shares == {True, False}
+    assert counted, "no batch tells the two ways to count apart"
 
 
 def sam_by_hand(weights: torch.Tensor, rho: float, rate: float) -> torch.Tensor:
