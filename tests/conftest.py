@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ opt_out()
 
 LABELS = ("blue", "green", "red")
 SIZE = 8
+FALLEN = pytest.StashKey[list[str]]()
+"""What is known of processes of tests that fell."""
 WEIGHTS = np.eye(3, dtype=np.float32)[::-1].copy() / 32
 
 
@@ -56,15 +59,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: not any(item.get_closest_marker(marker) for marker in long))
 
 
-FALLEN = pytest.StashKey[list[str]]()
-
-
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
     """Note how a process of tests fell: xdist says only that it did, and in which test."""
     if error:
-        code = node.gateway._io.popen.wait(timeout=60)
-        node.config.stash.setdefault(FALLEN, []).append(f"process {node.gateway.id} of the tests ended with {code}")
+        try:
+            how = f"ended with {node.gateway._io.popen.wait(timeout=10)}"
+        except subprocess.TimeoutExpired:
+            how = "hangs up, and still runs"
+        node.config.stash.setdefault(FALLEN, []).append(f"process {node.gateway.id} of the tests {how}")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -66,10 +66,11 @@ def test_the_same_seed_makes_the_same_step_whatever_was_drawn_before() -> None:
     assert training_step(learner, [images], targets, np.random.SeedSequence(6)).loss.item() != losses[0]
 
 
-def test_a_blended_input_is_right_as_that_of_which_it_has_more() -> None:
+@pytest.mark.parametrize("how", ["mixup", "cutmix"])
+def test_a_blended_input_is_right_as_that_of_which_it_has_more(how: str) -> None:
     shares, counted = set(), 0
     for number in range(8):
-        _, learner, images, targets = make(augment__mixup=0.5)
+        _, learner, images, targets = make(**{f"augment__{how}": 0.5})
         seed = np.random.SeedSequence(number)
         blended = blend([images], len(targets), learner.augment, seed)
         assert blended.other is not None
