@@ -23,7 +23,9 @@ PENALTIES = tuple(10 ** (-half / 2) for half in range(2, 13))
 WITHOUT_FOLDS = 1e-2
 """Penalty where there are too few images to choose one."""
 MOST_WORSE = 2
-"""Penalties in a row that predict worse, after which no weaker one is tried."""
+"""Penalties in a row that predict worse, after which no weaker one is tried: once one has predicted better than the
+frequencies of the classes do. With two images a class the strongest ones learn of an image left out no more than that
+its class is the rarer one, and predict worse the weaker they are, until the features count."""
 BIAS = 0.01
 """Share of the penalty that is on the bias."""
 ITERATIONS = 2000
@@ -144,9 +146,15 @@ class LogisticRegression:
             if loss < lowest:
                 right = (judged.argmax(dim=1) == targets).numpy()
                 best, lowest, worse = Choice(l2, right), loss, 0
-            elif (worse := worse + 1) == MOST_WORSE:
+            elif (worse := worse + 1) >= MOST_WORSE and lowest < self._loss_of_frequencies(can_be_judged):
                 break
         return best
+
+    def _loss_of_frequencies(self, images: torch.Tensor) -> float:
+        """Return the mean cross-entropy of images, bool ``[n]``, where nothing but the classes' frequencies is known."""
+        masses = torch.zeros(self._classes, dtype=torch.float64).index_add(0, self._targets, self._weights)
+        losses = -(masses / masses.sum()).log()[self._targets] * self._weights
+        return float(losses[images].mean())
 
     def cross_entropy(self, solution: torch.Tensor) -> float:
         """Return the mean cross-entropy over all views of all images, without the penalty."""

@@ -16,7 +16,8 @@ SIDE_STEP = 32
 FEWEST_EPOCHS = 3
 """A budget takes resolution and views away before it takes the second stage below this many epochs."""
 SOLVING_SECONDS = 5.0
-"""A head that is solved takes about so long up to ``few_images.MOST_NUMBERS``, and in proportion above."""
+SOLVING_SECONDS_AT_MOST_NUMBERS = 25.0
+"""A head that is solved takes the first and, of ``few_images.MOST_NUMBERS``, the second; of others in proportion."""
 WORTH_SAYING = 0.8
 """A shorter way is suggested if it takes less than this share of the time."""
 
@@ -128,7 +129,7 @@ def estimate(
     }
     solving = 0.0
     if counts.numbers_to_solve and recipe.stage1.epochs:
-        solving = SOLVING_SECONDS * max(1.0, counts.numbers_to_solve / MOST_NUMBERS)
+        solving = SOLVING_SECONDS + SOLVING_SECONDS_AT_MOST_NUMBERS * counts.numbers_to_solve / MOST_NUMBERS
     # In folds they are trained on the views that are kept.
     behind = sum(dict(recipe.stages)[number].epochs * epoch[number] for number in behind_head(epoch))
     last, final = recipe.stages[-1]

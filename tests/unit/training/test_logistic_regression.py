@@ -181,8 +181,39 @@ def test_penalties_that_predict_worse_and_worse_end_the_search(monkeypatch: pyte
         return solve(self, l2, *rest)
 
     monkeypatch.setattr(LogisticRegression, "solve", noted)
+    features, targets = blobs((20, 20, 20))
+    choice = LogisticRegression(features, targets, 3).choose(np.arange(60) % 5)
+    assert choice is not None
+    assert sorted(set(tried), reverse=True) == list(PENALTIES[: PENALTIES.index(choice.l2) + 1 + MOST_WORSE])
+    assert min(tried) > PENALTIES[-1]
+    # Where none predicts better than the frequencies of the classes, a weaker one still may.
+    tried.clear()
     noise().choose(np.arange(60) % 5)
-    assert sorted(set(tried), reverse=True) == list(PENALTIES[: 1 + MOST_WORSE])
+    assert set(tried) == set(PENALTIES)
+
+
+def test_two_images_of_each_of_many_classes_do_not_get_the_strongest_penalty() -> None:
+    """What is left out is the rarer class of its folds: stronger penalties learn that first."""
+    features, targets = blobs((2,) * 300, features=20)
+    folds = np.arange(len(targets)) % 5
+    problem = LogisticRegression(features, targets, 300)
+    choice = problem.choose(folds)
+    assert choice is not None
+    losses = [out_of_fold_loss(problem, features, targets, folds, l2) for l2 in PENALTIES]
+    assert choice.l2 == PENALTIES[int(np.argmin(losses))]
+    assert losses[0] < min(losses[1 : 1 + MOST_WORSE])
+    assert choice.right.mean() > 0.1
+
+
+def out_of_fold_loss(problem: LogisticRegression, features: Any, targets: Any, folds: Any, l2: float) -> float:
+    """Return the mean cross-entropy of images whose fold is left out, from the heads, computed here."""
+    total = 0.0
+    for fold in np.unique(folds):
+        weights, bias = (each.numpy() for each in problem.head(problem.solve(l2, folds != fold)))
+        out = folds == fold
+        shares = softmax(features[0].numpy()[out] @ weights.T + bias)
+        total -= float(np.log(shares[np.arange(out.sum()), targets[out]]).sum())
+    return total / len(targets)
 
 
 def test_it_repeats_bit_for_bit() -> None:
