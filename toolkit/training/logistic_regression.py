@@ -151,7 +151,7 @@ class LogisticRegression:
         return best
 
     def _loss_of_frequencies(self, images: torch.Tensor) -> float:
-        """Return the mean cross-entropy of images, bool ``[n]``, where nothing but the classes' frequencies is known."""
+        """Return the mean cross-entropy of images, bool ``[n]``, of whose classes only the frequencies are known."""
         masses = torch.zeros(self._classes, dtype=torch.float64).index_add(0, self._targets, self._weights)
         losses = -(masses / masses.sum()).log()[self._targets] * self._weights
         return float(losses[images].mean())
