@@ -17,7 +17,7 @@ FEWEST_EPOCHS = 3
 """A budget takes resolution and views away before it takes the second stage below this many epochs."""
 SOLVING_SECONDS = 5.0
 SOLVING_SECONDS_AT_MOST_NUMBERS = 25.0
-"""A head that is solved takes the first and, of ``few_images.MOST_NUMBERS``, the second; of others in proportion."""
+"""What solving a head takes at least, and how much more at ``few_images.MOST_NUMBERS``; of others in proportion."""
 WORTH_SAYING = 0.8
 """A shorter way is suggested if it takes less than this share of the time."""
 

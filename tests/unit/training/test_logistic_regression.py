@@ -172,7 +172,8 @@ def test_a_class_that_is_in_one_fold_alone_says_nothing_of_the_penalty() -> None
     assert copies.choose(np.arange(4) % 2) is None
 
 
-def test_penalties_that_predict_worse_and_worse_end_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("weight", [0.1, 1.0, 10.0])
+def test_penalties_that_predict_worse_and_worse_end_the_search(monkeypatch: pytest.MonkeyPatch, weight: float) -> None:
     tried: list[float] = []
     solve = LogisticRegression.solve
 
@@ -182,7 +183,7 @@ def test_penalties_that_predict_worse_and_worse_end_the_search(monkeypatch: pyte
 
     monkeypatch.setattr(LogisticRegression, "solve", noted)
     features, targets = blobs((20, 20, 20))
-    choice = LogisticRegression(features, targets, 3).choose(np.arange(60) % 5)
+    choice = LogisticRegression(features, targets, 3, class_weights=[weight] * 3).choose(np.arange(60) % 5)
     assert choice is not None
     assert sorted(set(tried), reverse=True) == list(PENALTIES[: PENALTIES.index(choice.l2) + 1 + MOST_WORSE])
     assert min(tried) > PENALTIES[-1]
