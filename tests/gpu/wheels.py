@@ -112,7 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(".gpu-wheels"), help="folder to write (its files are removed)")
     parser.add_argument("--python", default="3.12", help="Python version of the machine with the GPU")
-    parser.add_argument("--piece-mib", type=int, default=56, help="largest file, in MiB")
+    parser.add_argument("--piece-mib", type=int, default=48, help="largest file, in MiB")
     parser.add_argument("names", nargs="*", default=LACKING, help="distributions; by default what such a machine lacks")
     given = parser.parse_args()
     for file in gather(given.out, given.names, given.python, given.piece_mib * 2**20):

@@ -64,9 +64,9 @@ def _of_the_engine(row: BenchRow) -> Iterator[str]:
     at = f"at batch {timing.batch_size}"
     if cores is not None:
         text = f"{at} the engine uses {cores:.1f} of {row.threads} {'core' if row.threads == 1 else 'cores'}"
-        yield text if peak is None else f"{text} at {_share(peak)} of the peak of a matrix product"
+        yield text if peak is None else f"{text} at {_share(peak)} of the peak of a float32 matrix product"
     elif peak is not None:
-        yield f"{at} the engine reaches {_share(peak)} of the peak of a matrix product"
+        yield f"{at} the engine reaches {_share(peak)} of the peak of a float32 matrix product"
     if cores is not None and peak is not None and cores >= BUSY * row.threads and peak < FAR_FROM_PEAK:
         yield "busy cores so far from the peak wait for memory or do other work than multiplying"
 

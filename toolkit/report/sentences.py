@@ -280,7 +280,7 @@ def machine_lines(report: BenchReport) -> list[str]:
         ]
     for peak in report.peaks:
         lines.append(
-            f"Fastest matrix product on {device_name(peak.device)} with {_count(peak.threads, 'thread')}: "
+            f"Fastest float32 matrix product on {device_name(peak.device)} with {_count(peak.threads, 'thread')}: "
             f"{figures.number(peak.flops_per_second / 1e9)} GFLOP/s."
         )
     if report.flops_per_image is not None:

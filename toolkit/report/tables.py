@@ -112,7 +112,7 @@ def cost_table(report: BenchReport) -> Table:
         Column("batch"),
         Column("processor ms per image"),
         Column("GFLOP/s"),
-        Column("of peak"),
+        Column("of float32 peak"),
         Column("warm-up s"),
         Column("memory above idle MB"),
     )

@@ -86,14 +86,16 @@ def test_the_largest_part_of_an_image(shares: dict[str, float], sentence: str | 
 
 def test_cores_and_peak_at_the_largest_batch() -> None:
     one, many = timing(1, 99.0, cores=1.0, share_of_peak=0.1), timing(32, 100.0, cores=1.9, share_of_peak=0.41)
-    assert said(row(one, many)) == "at batch 32 the engine uses 1.9 of 2 cores at 41% of the peak of a matrix product"
+    assert said(row(one, many)) == (
+        "at batch 32 the engine uses 1.9 of 2 cores at 41% of the peak of a float32 matrix product"
+    )
     assert said(row(timing(8, 9.0, share_of_peak=0.004))) == (
-        "at batch 8 the engine reaches under 1% of the peak of a matrix product"
+        "at batch 8 the engine reaches under 1% of the peak of a float32 matrix product"
     )
     assert said(row(timing(8, 9.0, cores=1.0), threads=1)) == "at batch 8 the engine uses 1.0 of 1 core"
     assert (
         said(row(timing(8, 9.0, share_of_peak=0.5)))
-        == "at batch 8 the engine reaches 50% of the peak of a matrix product"
+        == "at batch 8 the engine reaches 50% of the peak of a float32 matrix product"
     )
 
 
@@ -110,7 +112,7 @@ def test_busy_cores_far_from_the_peak_do_something_else_than_multiply(
 
 def test_of_a_gpu_the_cores_of_the_processor_say_nothing() -> None:
     judged = row(timing(32, 100.0, cores=1.0, share_of_peak=0.2), device="cuda")
-    assert said(judged) == "at batch 32 the engine reaches 20% of the peak of a matrix product"
+    assert said(judged) == "at batch 32 the engine reaches 20% of the peak of a float32 matrix product"
 
 
 def test_a_small_batch_is_said_where_the_intervals_are_far_apart() -> None:

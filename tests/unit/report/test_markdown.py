@@ -99,7 +99,7 @@ def test_costs_marks_and_the_state_of_the_machine(settled_bench):
         "2500 MHz."
     )
     assert f"- Before the benchmark: {busy}\n- During the benchmark: {busy}" in text
-    assert "- Fastest matrix product on CPU with 2 threads: 49.2 GFLOP/s." in text
+    assert "- Fastest float32 matrix product on CPU with 2 threads: 49.2 GFLOP/s." in text
     assert "- One image takes 0.094 GFLOP." in text
 
 

@@ -114,7 +114,7 @@ def test_the_machine_and_how_busy_it_was(records: RunRecords) -> None:
         "During the benchmark: load average 6.10, 22.0% of the processor time went to other programs, 3.0% was stolen "
         "by the hypervisor, 2594 MHz."
     )
-    assert lines[-2] == "Fastest matrix product on CPU with 8 threads: 210 GFLOP/s."
+    assert lines[-2] == "Fastest float32 matrix product on CPU with 8 threads: 210 GFLOP/s."
     assert lines[-1] == "One image takes 0.800 GFLOP."
 
 

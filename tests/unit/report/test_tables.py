@@ -164,7 +164,7 @@ def test_what_a_row_costs(bench, settled_bench):
         "batch": "1",
         "processor ms per image": "15.0",
         "GFLOP/s": "12.3",
-        "of peak": "25%",
+        "of float32 peak": "25%",
         "warm-up s": "0.210",
         "memory above idle MB": "90.0",
     }
